@@ -1,0 +1,20 @@
+"""DeepMAC: segment objects of classes nobody drew masks for (arXiv 2104.00613).
+
+Importing this package does not import TensorFlow; `load` does, when it is called.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+
+__version__ = version("deepmac")
+
+# Public name -> module that defines it; imported on first use, because these need TensorFlow.
+_LAZY = {"load": "deepmac.predictor", "Predictor": "deepmac.predictor", "Prediction": "deepmac.prediction"}
+
+__all__ = ["Prediction", "Predictor", "__version__", "load"]
+
+
+def __getattr__(name):
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'deepmac' has no attribute {name!r}")

@@ -1,0 +1,158 @@
+"""Model Garden configurations of DeepMAC: dataclasses and registered experiments.
+
+Options keep the names and defaults of the published `DeepMACMaskEstimation` message; they are
+grouped by what they configure: `task.model.mask_head` (network), `task.losses.mask` (losses),
+`task.train_data.parser` (augmentation and ground truth).
+"""
+
+import dataclasses
+
+from official.core import config_definitions as cfg
+from official.core import exp_factory
+from official.modeling import hyperparams, optimization
+from official.projects.centernet.configs import backbones, centernet
+from official.vision.configs import common
+
+from deepmac.categories import VOC_IDS
+
+
+def _field(config_class, **values):
+    return dataclasses.field(default_factory=lambda: config_class(**values))
+
+
+@dataclasses.dataclass
+class CenterNetHead(centernet.CenterNetHead):
+    """Prediction heads, one set per hourglass stage.
+
+    `num_filters` is the width of the hidden 3x3 convolution of every head (256 as published).
+    """
+
+    num_filters: int = 256
+
+
+@dataclasses.dataclass
+class MaskHead(hyperparams.Config):
+    """The mask head and what it sees (published options of the same names)."""
+
+    network_type: str = "hourglass52"
+    num_init_channels: int = 64
+    dim: int = 256  # channels of the instance embedding
+    pixel_embedding_dim: int = 16
+    mask_size: int = 32
+    use_xy: bool = True
+    use_instance_embedding: bool = True
+    predict_full_resolution_masks: bool = False
+    postprocess_crop_size: int = 256
+    max_roi_jitter_ratio: float = 0.0
+    jitter_mode: str = "default"
+
+
+@dataclasses.dataclass
+class DeepMACModel(centernet.CenterNetModel):
+    """CenterNet with a mask head.
+
+    `norm_activation.norm_momentum` applies to every batch-norm layer of backbone and mask head
+    (Model Garden's hourglass passes it to the outer blocks only). Keras' convention: moving =
+    momentum * moving + (1 - momentum) * batch; 0.1, as published, nearly forgets all but the last
+    batch, which suits large batches only.
+    """
+
+    head: CenterNetHead = _field(CenterNetHead)
+    mask_head: MaskHead = _field(MaskHead)
+
+
+@dataclasses.dataclass
+class DiceLoss(hyperparams.Config):
+    """Options of the dice mask loss."""
+
+    squared_normalization: bool = False
+
+
+@dataclasses.dataclass
+class FocalLoss(hyperparams.Config):
+    """Options of the sigmoid focal mask loss (arXiv 1708.02002)."""
+
+    gamma: float = 2.0
+    alpha: float = 0.25
+
+
+@dataclasses.dataclass
+class MaskClassificationLoss(hyperparams.OneOfConfig):
+    """How mask logits are compared with a target: 'weighted_sigmoid', 'dice' or 'focal'."""
+
+    type: str = "weighted_sigmoid"
+    weighted_sigmoid: hyperparams.Config = _field(hyperparams.Config)
+    dice: DiceLoss = _field(DiceLoss)
+    focal: FocalLoss = _field(FocalLoss)
+
+
+@dataclasses.dataclass
+class MaskLoss(hyperparams.Config):
+    """Mask losses and their weights (published options of the same names)."""
+
+    classification_loss: MaskClassificationLoss = _field(MaskClassificationLoss)
+    task_loss_weight: float = 1.0
+    use_only_last_stage: bool = False
+    ignore_per_class_box_overlap: bool = False
+    box_consistency_loss_weight: float = 0.0
+    box_consistency_loss_normalize: str = "normalize_auto"
+    box_consistency_tightness: bool = False
+    color_consistency_loss_weight: float = 0.0
+    color_consistency_threshold: float = 0.4
+    color_consistency_dilation: int = 2
+    color_consistency_warmup_start: int = 0
+    color_consistency_warmup_steps: int = 0
+    augmented_self_supervision_loss_weight: float = 0.0
+    augmented_self_supervision_loss: str = "loss_dice"
+    augmented_self_supervision_max_translation: float = 0.0
+    augmented_self_supervision_flip_probability: float = 0.0
+    augmented_self_supervision_scale_min: float = 1.0
+    augmented_self_supervision_scale_max: float = 1.0
+    augmented_self_supervision_warmup_start: int = 0
+    augmented_self_supervision_warmup_steps: int = 0
+    pointly_supervised_keypoint_loss_weight: float = 0.0
+
+
+@dataclasses.dataclass
+class Losses(centernet.Losses):
+    """Detection losses of CenterNet and the mask losses."""
+
+    mask: MaskLoss = _field(MaskLoss)
+
+
+@dataclasses.dataclass
+class DataConfig(centernet.DataConfig):
+    """Input of DeepMAC: CenterNet's, with instance masks."""
+
+    dtype: str = "float32"
+
+
+@dataclasses.dataclass
+class DeepMACTask(centernet.CenterNetTask):
+    """DeepMAC task.
+
+    Attributes:
+        allowed_masked_classes_ids: category ids (1-indexed) whose masks may be used in training;
+            empty means all.
+        mask_num_subsamples: instances per image whose masks are predicted in training, drawn among
+            those with supervision first; -1 means all (`model.max_num_instances`).
+        init_checkpoint_modules: 'all', 'backbone', or 'detection' (backbone and the CenterNet heads;
+            `fine_tune_checkpoint_type: detection` of the published configs).
+    """
+
+    model: DeepMACModel = _field(DeepMACModel)
+    train_data: DataConfig = _field(DataConfig, is_training=True)
+    validation_data: DataConfig = _field(DataConfig, is_training=False)
+    losses: Losses = _field(Losses)
+    allowed_masked_classes_ids: list[int] = dataclasses.field(default_factory=list)
+    mask_num_subsamples: int = -1
+    init_checkpoint_modules: str = "detection"
+
+    def get_output_length_dict(self):
+        """Adds the embedding heads to CenterNet's: head name -> channels."""
+        mask_head = self.model.mask_head
+        return {
+            **super().get_output_length_dict(),
+            "instance_embedding": mask_head.dim,
+            "pixel_embedding": mask_head.pixel_embedding_dim,
+        }
