@@ -51,8 +51,8 @@ class MaskHead(hyperparams.Config):
 class DeepMACModel(centernet.CenterNetModel):
     """CenterNet with a mask head.
 
-    `norm_activation.norm_momentum` applies to every batch-norm layer of backbone and mask head
-    (Model Garden's hourglass passes it to the outer blocks only). Keras' convention: moving =
+    `norm_activation.norm_momentum` and `use_sync_bn` apply to every batch-norm layer of backbone and
+    mask head (Model Garden's hourglass passes them to the outer blocks only). Keras' convention: moving =
     momentum * moving + (1 - momentum) * batch; 0.1, as published, nearly forgets all but the last
     batch, which suits large batches only.
     """
@@ -148,11 +148,116 @@ class DeepMACTask(centernet.CenterNetTask):
     mask_num_subsamples: int = -1
     init_checkpoint_modules: str = "detection"
 
-    def get_output_length_dict(self):
-        """Adds the embedding heads to CenterNet's: head name -> channels."""
-        mask_head = self.model.mask_head
-        return {
-            **super().get_output_length_dict(),
-            "instance_embedding": mask_head.dim,
-            "pixel_embedding": mask_head.pixel_embedding_dim,
+
+def _adam(train_steps: int, warmup_steps: int) -> optimization.OptimizationConfig:
+    """Adam with the published schedule: linear warm-up from a quarter of 1e-3, then cosine decay."""
+    return optimization.OptimizationConfig(
+        {
+            "optimizer": {"type": "adam", "adam": {"epsilon": 1e-7}},
+            "learning_rate": {
+                "type": "cosine",
+                "cosine": {
+                    "initial_learning_rate": 1e-3,
+                    "decay_steps": train_steps - warmup_steps,
+                    "offset": warmup_steps,
+                },
+            },
+            "warmup": {
+                "type": "linear",
+                "linear": {"warmup_learning_rate": 2.5e-4, "warmup_steps": warmup_steps},
+            },
         }
+    )
+
+
+def _trainer(train_steps: int, warmup_steps: int, interval: int) -> cfg.TrainerConfig:
+    return cfg.TrainerConfig(
+        train_steps=train_steps,
+        steps_per_loop=min(interval, 100),
+        summary_interval=interval,
+        checkpoint_interval=interval,
+        validation_interval=interval,
+        validation_steps=-1,  # all images
+        optimizer_config=_adam(train_steps, warmup_steps),
+    )
+
+
+@exp_factory.register_config_factory("deepmac_hourglass_coco")
+def deepmac_hourglass_coco() -> cfg.ExperimentConfig:
+    """DeepMAC as published: hourglass-104, 1024x1024, hourglass100 mask head, masks of VOC classes.
+
+    Training starts from a CenterNet detector (`task.init_checkpoint`); arXiv 2104.00613, table 1.
+    """
+    augmentation = centernet.Parser(
+        odapi_augmentation=True,
+        aug_scale_min=0.6,
+        aug_scale_max=1.3,
+        aug_rand_hue=True,
+        aug_rand_contrast=True,
+        aug_rand_saturation=True,
+        aug_rand_brightness=True,
+    )
+    return cfg.ExperimentConfig(
+        runtime=cfg.RuntimeConfig(mixed_precision_dtype="bfloat16"),
+        task=DeepMACTask(
+            model=DeepMACModel(
+                input_size=[1024, 1024, 3],
+                max_num_instances=100,
+                mask_head=MaskHead(network_type="hourglass100", dim=32),
+            ),
+            losses=Losses(mask=MaskLoss(task_loss_weight=5.0)),
+            allowed_masked_classes_ids=list(VOC_IDS),
+            train_data=DataConfig(
+                input_path="coco/train2017*", is_training=True, global_batch_size=128, parser=augmentation
+            ),
+            validation_data=DataConfig(
+                input_path="coco/val2017*", is_training=False, global_batch_size=8, drop_remainder=False
+            ),
+            annotation_file="coco/instances_val2017.json",
+            gradient_clip_norm=0.0,
+            weight_decay=0.0,
+        ),
+        trainer=_trainer(train_steps=50_000, warmup_steps=5_000, interval=5_000),
+        restrictions=["task.train_data.is_training != None", "task.validation_data.is_training != None"],
+    )
+
+
+@exp_factory.register_config_factory("deepmac_mini")
+def deepmac_mini() -> cfg.ExperimentConfig:
+    """A small DeepMAC that trains on two CPU cores in minutes: hourglass-10, 128x128, hourglass20 head."""
+    return cfg.ExperimentConfig(
+        runtime=cfg.RuntimeConfig(mixed_precision_dtype="bfloat16", distribution_strategy="off"),
+        task=DeepMACTask(
+            model=DeepMACModel(
+                input_size=[128, 128, 3],
+                max_num_instances=16,
+                backbone=backbones.Backbone(
+                    type="hourglass",
+                    hourglass=backbones.Hourglass(model_id=10, input_channel_dims=24, num_hourglasses=1),
+                ),
+                head=CenterNetHead(input_levels=["2"], num_filters=64),
+                mask_head=MaskHead(network_type="hourglass20", num_init_channels=16, dim=32),
+                norm_activation=common.NormActivation(
+                    norm_momentum=0.99, norm_epsilon=1e-5, use_sync_bn=False
+                ),
+            ),
+            losses=Losses(mask=MaskLoss(task_loss_weight=5.0)),
+            allowed_masked_classes_ids=list(VOC_IDS),
+            mask_num_subsamples=4,
+            train_data=DataConfig(
+                input_path="scenes/train2017*",
+                is_training=True,
+                global_batch_size=16,
+                shuffle_buffer_size=1000,
+                parser=centernet.Parser(aug_rand_contrast=True, aug_rand_brightness=True),
+            ),
+            validation_data=DataConfig(
+                input_path="scenes/val2017*", is_training=False, global_batch_size=16, drop_remainder=False
+            ),
+            annotation_file="scenes/instances_val2017.json",
+            gradient_clip_norm=10.0,
+            weight_decay=0.0,
+        ),
+        trainer=_trainer(train_steps=1_500, warmup_steps=100, interval=500),
+        restrictions=["task.train_data.is_training != None", "task.validation_data.is_training != None"],
+    )

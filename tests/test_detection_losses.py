@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+from official.projects.centernet.ops import target_assigner
+
+from deepmac.modeling import detection_losses
+
+SIZE, CELLS, CLASSES, BOXES = 128, 32, 7, 6
+
+
+def _random_objects(seed, num_boxes):
+    rng = np.random.default_rng(seed)
+    low = rng.uniform(0, 90, (num_boxes, 2))
+    boxes = np.concatenate([low, low + rng.uniform(4, 38, (num_boxes, 2))], axis=1)
+    padding = BOXES - num_boxes
+    boxes = np.pad(boxes, [(0, padding), (0, 0)], constant_values=-1).astype(np.float32)
+    classes = np.pad(rng.integers(1, CLASSES + 1, num_boxes), (0, padding), constant_values=-1)
+    return boxes, classes.astype(np.int32)
+
+
+@pytest.mark.parametrize("num_boxes", [0, 1, 6])
+def test_heatmap_equals_model_gardens_targets(num_boxes):
+    objects = [_random_objects(seed, num_boxes) for seed in (1, 2)]
+    boxes, classes = (np.stack(values) for values in zip(*objects, strict=True))
+    weights = (classes > 0).astype(np.float32)
+
+    heatmap = detection_losses.center_heatmap(
+        boxes * weights[..., None] * CELLS / SIZE, classes - 1, weights, CELLS, CELLS, CLASSES, 0.7
+    )
+
+    for i in range(2):
+        expected = target_assigner.assign_centernet_targets(
+            labels={
+                "boxes": tf.constant(boxes[i]),
+                "classes": tf.constant(classes[i]),
+                "groundtruths": {"num_detections": tf.constant(num_boxes)},
+            },
+            output_size=[CELLS, CELLS],
+            input_size=[SIZE, SIZE],
+            num_classes=CLASSES,
+            max_num_instances=BOXES,
+            class_offset=1,
+        )
+        np.testing.assert_allclose(heatmap[i], expected["ct_heatmaps"], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "case", ["hourglass20", "resnet4_no_instance", "embedding_projection", "weak_losses"]
+)
+def test_losses_equal_the_published_ones(reference_dir, case):
+    reference = np.load(reference_dir / case / "reference.npz")
+    one_hot = reference["gt/classes_onehot"]
+    losses = detection_losses.detection_losses(
+        {
+            "ct_heatmaps": [tf.constant(reference["pred/object_center/0"])],
+            "ct_size": [tf.constant(reference["pred/box/scale/0"])],
+            "ct_offset": [tf.constant(reference["pred/box/offset/0"])],
+        },
+        boxes=reference["gt/boxes_padded"] * np.float32(SIZE),
+        classes=np.where(reference["gt/weights"] > 0, one_hot.argmax(-1) + 1, -1),
+        unpadded_size=reference["true_shapes"].astype(np.float32),
+        input_size=(SIZE, SIZE),
+        min_iou=0.7,
+        class_offset=1,
+    )
+    published = {
+        "ct_loss": reference["loss/Loss/object_center"],
+        "scale_loss": reference["loss/Loss/box/scale"] / 0.1,
+        "ct_offset_loss": reference["loss/Loss/box/offset"],
+    }
+    for name, value in published.items():
+        np.testing.assert_allclose(losses[name], value, rtol=1e-4, err_msg=name)
+
+
+def test_whole_loss_compiles_for_accelerators():
+    boxes, classes = _random_objects(3, 4)
+    maps = {
+        name: [tf.random.normal([1, CELLS, CELLS, channels])]
+        for name, channels in (("ct_heatmaps", CLASSES), ("ct_size", 2), ("ct_offset", 2))
+    }
+
+    def compute():
+        return detection_losses.detection_losses(
+            maps, boxes[None], classes[None], tf.constant([[128.0, 96.0]]), (SIZE, SIZE), 0.7, 1
+        )
+
+    compiled = tf.function(compute, jit_compile=True)()
+    for name, value in compute().items():
+        np.testing.assert_allclose(compiled[name], value, rtol=1e-4, err_msg=name)
+
+
+def test_cells_outside_the_unpadded_image_do_not_count():
+    boxes = np.full([1, BOXES, 4], -1, np.float32)
+    classes = np.full([1, BOXES], -1, np.int32)
+    logits = np.zeros([1, CELLS, CELLS, CLASSES], np.float32)
+    logits[:, :, 16:] = 9.0
+    maps = {
+        "ct_heatmaps": [tf.constant(logits)],
+        "ct_size": [tf.zeros([1, CELLS, CELLS, 2])],
+        "ct_offset": [tf.zeros([1, CELLS, CELLS, 2])],
+    }
+
+    def center_loss(width):
+        size = tf.constant([[128.0, float(width)]])
+        return detection_losses.detection_losses(maps, boxes, classes, size, (SIZE, SIZE), 0.7, 1)["ct_loss"]
+
+    np.testing.assert_allclose(center_loss(64), CELLS * 16 * CLASSES * 0.25 * np.log(2), rtol=1e-5)
+    assert center_loss(128) > 10 * center_loss(64)
