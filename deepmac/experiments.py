@@ -138,6 +138,7 @@ class DeepMACTask(centernet.CenterNetTask):
             those with supervision first; -1 means all (`model.max_num_instances`).
         init_checkpoint_modules: 'all', 'backbone', or 'detection' (backbone and the CenterNet heads;
             `fine_tune_checkpoint_type: detection` of the published configs).
+        seed: of the initial weights and of random draws in training; None draws one.
     """
 
     model: DeepMACModel = _field(DeepMACModel)
@@ -146,6 +147,7 @@ class DeepMACTask(centernet.CenterNetTask):
     losses: Losses = _field(Losses)
     allowed_masked_classes_ids: list[int] = dataclasses.field(default_factory=list)
     mask_num_subsamples: int = -1
+    seed: int | None = None
     init_checkpoint_modules: str = "detection"
 
 
@@ -236,6 +238,7 @@ def deepmac_mini() -> cfg.ExperimentConfig:
                     hourglass=backbones.Hourglass(model_id=10, input_channel_dims=24, num_hourglasses=1),
                 ),
                 head=CenterNetHead(input_levels=["2"], num_filters=64),
+                detection_generator=centernet.CenterNetDetectionGenerator(max_detections=32),
                 mask_head=MaskHead(network_type="hourglass20", num_init_channels=16, dim=32),
                 norm_activation=common.NormActivation(
                     norm_momentum=0.99, norm_epsilon=1e-5, use_sync_bn=False

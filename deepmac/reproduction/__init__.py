@@ -1,0 +1,1 @@
+"""Regenerates the published tables and figures: rows, notebooks, results, report."""

@@ -1,0 +1,240 @@
+"""The DeepMAC task: input, model, losses, training and validation step for Model Garden's trainer."""
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+from absl import logging
+from official.core import input_reader, task_factory
+from official.projects.centernet.tasks import centernet
+
+from deepmac import experiments
+from deepmac.categories import ALL_IDS
+from deepmac.data import parser as parsers
+from deepmac.errors import InputError
+from deepmac.evaluation import MaskEvaluator
+from deepmac.modeling import deepmac_model, detection_losses, mask_losses
+
+_DETECTION_LOSSES = ("ct_loss", "scale_loss", "ct_offset_loss")
+_EVALUATION = "evaluation"
+
+
+@task_factory.register_task_cls(experiments.DeepMACTask)
+class DeepMACTask(centernet.CenterNetTask):
+    """CenterNet's task with masks: boxes of all classes, masks of the allowed ones."""
+
+    def build_inputs(self, params, input_context=None):
+        """Reads TFRecords.
+
+        Args:
+            params: `task.train_data` or `task.validation_data`.
+            input_context: splits the batch over replicas.
+
+        Returns:
+            `tf.data.Dataset` of (features, labels), as `DeepMACParser` describes them.
+        """
+        model = self.task_config.model
+        options = params.parser.as_dict()
+        parser = parsers.DeepMACParser(
+            output_height=model.input_size[0],
+            output_width=model.input_size[1],
+            max_num_instances=model.max_num_instances,
+            mask_num_subsamples=self.task_config.mask_num_subsamples,
+            allowed_masked_classes_ids=self.task_config.allowed_masked_classes_ids,
+            supervise_all_classes=mask_losses.uses_boxes_of_all_classes(self.task_config.losses.mask),
+            dtype=params.dtype,
+            **options,
+        )
+        reader = input_reader.InputReader(
+            params,
+            dataset_fn=tf.data.TFRecordDataset,
+            decoder_fn=parsers.MaskExampleDecoder().decode,
+            parser_fn=parser.parse_fn(params.is_training),
+        )
+        return reader.read(input_context=input_context)
+
+    def build_model(self):
+        """Builds the model of `task.model`."""
+        return deepmac_model.build_deepmac(self.task_config.model)
+
+    def initialize(self, model):
+        """Restores `task.init_checkpoint`.
+
+        Modules 'detection' are backbone and prediction heads as a CenterNet detector has them: the
+        mask head starts fresh; 'all' adds the mask head.
+
+        Raises:
+            InputError: no checkpoint there, unknown modules, or variables that do not fit.
+        """
+        path = self.task_config.init_checkpoint
+        if not path:
+            return
+        checkpoint = tf.train.latest_checkpoint(path) if tf.io.gfile.isdir(path) else path
+        if not checkpoint or not tf.io.gfile.exists(f"{checkpoint}.index"):
+            raise InputError(f"task.init_checkpoint: no checkpoint at {path}")
+        modules = {
+            "all": ("backbone", "head", "mask_head"),
+            "backbone": ("backbone",),
+            "detection": ("backbone", "head"),
+        }.get(self.task_config.init_checkpoint_modules)
+        if modules is None:
+            raise InputError(
+                "task.init_checkpoint_modules must be all, backbone or detection, "
+                f"not {self.task_config.init_checkpoint_modules}"
+            )
+        items = {name: item for name, item in model.checkpoint_items.items() if name in modules}
+        status = tf.train.Checkpoint(**items).restore(checkpoint)
+        status.expect_partial().assert_existing_objects_matched()
+        logging.info("Restored %s from %s", ", ".join(items), checkpoint)
+
+    def build_losses(self, outputs, labels, aux_losses=None):
+        """Losses of a batch.
+
+        Args:
+            outputs: the model's `raw_output`.
+            labels: as `DeepMACParser` gives them, with `features` and `step` added.
+            aux_losses: not used by this model; Model Garden passes none.
+
+        Returns:
+            Loss name -> float32 scalar: unweighted CenterNet losses, weighted mask losses (training
+            only), and `total_loss`.
+        """
+        config = self.task_config
+        losses = detection_losses.detection_losses(
+            outputs,
+            boxes=labels["boxes"],
+            classes=labels["classes"],
+            unpadded_size=labels["unpad_image_shapes"],
+            input_size=config.model.input_size[:2],
+            min_iou=config.losses.gaussian_iou,
+            class_offset=config.losses.class_offset,
+        )
+        weights = config.losses.detection
+        total = (
+            weights.object_center_weight * losses["ct_loss"]
+            + weights.scale_weight * losses["scale_loss"]
+            + weights.offset_weight * losses["ct_offset_loss"]
+        )
+        if "masks" in labels and config.losses.mask.task_loss_weight:
+            masks = mask_losses.mask_losses(
+                outputs["mask_logits"],
+                boxes=outputs["mask_boxes"],
+                masks=labels["masks"],
+                classes=labels["mask_classes"],
+                weights=labels["mask_weights"],
+                images=labels["features"]["image"],
+                loss_config=config.losses.mask,
+                mask_head_config=config.model.mask_head,
+                allowed_ids=config.allowed_masked_classes_ids,
+                step=labels["step"],
+            )
+            losses.update(masks)
+            total += tf.add_n(list(masks.values()))
+        losses["total_loss"] = total
+        return losses
+
+    def build_metrics(self, training=True):
+        """A mean for every loss; for validation also the evaluators of masks and boxes."""
+        names = ["total_loss", *_DETECTION_LOSSES]
+        if training:
+            names += mask_losses.loss_names(self.task_config.losses.mask)
+        elif self.task_config.annotation_file:
+            self._evaluators = self._build_evaluators()
+        return [tf_keras.metrics.Mean(name, dtype=tf.float32) for name in names]
+
+    def _build_evaluators(self):
+        seen = self.task_config.allowed_masked_classes_ids or ALL_IDS
+        return {
+            source: MaskEvaluator(self.task_config.annotation_file, seen_ids=seen)
+            for source in ("detections", "gt_boxes")
+        }
+
+    def train_step(self, inputs, model, optimizer, metrics=None):
+        """One step of CenterNet's loop; the losses also see the images and the step."""
+        features, labels = inputs
+        labels = {**labels, "features": features, "step": optimizer.iterations}
+        return super().train_step((features, labels), model, optimizer, metrics)
+
+    def validation_step(self, inputs, model, metrics=None):
+        """Losses, detections and masks in ground-truth boxes of a batch.
+
+        Args:
+            inputs: (features, labels); `features["boxes"]` are the ground-truth boxes.
+            model: the model.
+            metrics: means of the losses, updated.
+
+        Returns:
+            Logs: loss name -> value, and what `aggregate_logs` evaluates.
+        """
+        features, labels = inputs
+        outputs = model(features, training=False)
+        raw = tf.nest.map_structure(lambda x: tf.cast(x, tf.float32), outputs["raw_output"])
+        losses = self.build_losses(raw, labels)
+        logs = {self.loss: losses["total_loss"]}
+        for metric in metrics or ():
+            metric.update_state(losses[metric.name])
+            logs[metric.name] = metric.result()
+        if self.task_config.annotation_file:
+            logs[_EVALUATION] = {
+                "source_id": labels["groundtruths"]["source_id"],
+                "unpadded_size": labels["unpad_image_shapes"][:, :2],
+                "detections": {
+                    "boxes": outputs["boxes"],
+                    "classes": outputs["classes"],
+                    "scores": outputs["confidence"],
+                    "masks": outputs["masks"],
+                },
+                "gt_boxes": {
+                    "boxes": labels["boxes"],
+                    "classes": labels["classes"],
+                    "scores": tf.cast(
+                        (labels["classes"] > 0) & (labels["groundtruths"]["is_crowds"] < 1), tf.float32
+                    ),
+                    "masks": model.probabilities_in_boxes(raw["mask_logits"][-1], features["boxes"]),
+                },
+            }
+        return logs
+
+    def aggregate_logs(self, state=None, step_outputs=None):
+        """Adds the masks of a step to the evaluators, as RLE at the image's own size."""
+        if not self.task_config.annotation_file:
+            return state
+        if state is None:
+            for evaluator in self._evaluators.values():
+                evaluator.reset()
+        for replica in _replicas(step_outputs[_EVALUATION]):
+            for source, evaluator in self._evaluators.items():
+                _add_batch(evaluator, replica["source_id"], replica["unpadded_size"], replica[source])
+        return self._evaluators
+
+    def reduce_aggregated_logs(self, aggregated_logs, global_step=None):
+        """COCO figures, named `detections/…` and `gt_boxes/…`."""
+        return {
+            f"{source}/{name}": value
+            for source, evaluator in (aggregated_logs or {}).items()
+            for name, value in evaluator.result().items()
+        }
+
+
+def _replicas(per_replica):
+    """Splits a dict whose leaves are tuples over replicas into NumPy dicts, one a replica."""
+    num_replicas = len(per_replica["source_id"])
+
+    def pick(tree, replica):
+        if isinstance(tree, dict):
+            return {name: pick(branch, replica) for name, branch in tree.items()}
+        return tree[replica].numpy()
+
+    return [pick(per_replica, replica) for replica in range(num_replicas)]
+
+
+def _add_batch(evaluator, source_ids, unpadded_sizes, results):
+    """Gives an evaluator the results of each image, boxes normalised to the unpadded image."""
+    for i, source_id in enumerate(source_ids):
+        kept = results["scores"][i] > 0
+        evaluator.add(
+            int(source_id),
+            boxes=results["boxes"][i][kept] / np.tile(unpadded_sizes[i], 2),
+            classes=results["classes"][i][kept],
+            scores=results["scores"][i][kept],
+            mask_probs=results["masks"][i][kept],
+        )
