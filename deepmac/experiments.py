@@ -32,7 +32,12 @@ class CenterNetHead(centernet.CenterNetHead):
 
 @dataclasses.dataclass
 class MaskHead(hyperparams.Config):
-    """The mask head and what it sees (published options of the same names)."""
+    """The mask head and what it sees (published options of the same names).
+
+    `resize_by_box_count` repeats a slip of the published code, for imported models with full-resolution
+    masks: before cropping, it resizes a box's logits to (boxes x stride, rows x stride) instead of
+    (rows x stride, columns x stride), so that masks depend on how many boxes there are.
+    """
 
     network_type: str = "hourglass52"
     num_init_channels: int = 64
@@ -43,6 +48,7 @@ class MaskHead(hyperparams.Config):
     use_instance_embedding: bool = True
     predict_full_resolution_masks: bool = False
     postprocess_crop_size: int = 256
+    resize_by_box_count: bool = False
     max_roi_jitter_ratio: float = 0.0
     jitter_mode: str = "default"
 
@@ -70,10 +76,13 @@ class DiceLoss(hyperparams.Config):
 
 @dataclasses.dataclass
 class FocalLoss(hyperparams.Config):
-    """Options of the sigmoid focal mask loss (arXiv 1708.02002)."""
+    """Options of the sigmoid focal mask loss (arXiv 1708.02002).
+
+    `alpha` weighs object pixels, 1 - `alpha` the others; None, as published, weighs neither.
+    """
 
     gamma: float = 2.0
-    alpha: float = 0.25
+    alpha: float | None = None
 
 
 @dataclasses.dataclass

@@ -1,0 +1,282 @@
+"""Regions of interest: crops by boxes, box jitter, box masks.
+
+Boxes are (ymin, xmin, ymax, xmax) normalised to the padded network input. Everything here is
+matrix products and element-wise arithmetic on static shapes, so it compiles under XLA (TPU) and
+converts to TFLite and ONNX; `tf.image.crop_and_resize` does not.
+"""
+
+import tensorflow as tf
+
+from deepmac.errors import InputError
+
+# Samples this close to the map's edge (in cells) count as inside: a box that ends exactly at 1.0 may
+# land a rounding error beyond the last cell.
+_EDGE_TOLERANCE = 1e-3
+
+
+def crop_boxes(feature_map, boxes, size):
+    """Crops every box of every image to a fixed size, bilinearly, edge to edge.
+
+    Coordinate y maps to y * (H - 1); the samples are equally spaced from one edge of the box to the
+    other, both included, and zero outside the map: the values of `tf.image.crop_and_resize`. Written
+    as two products with matrices of interpolation weights (computed in float32, applied in the
+    map's dtype), the direction with the smaller intermediate result first.
+
+    Args:
+        feature_map: float [B, H, W, D].
+        boxes: float32 [B, N, 4], normalised; inverted boxes give mirrored crops.
+        size: samples per side S, or a pair (height, width).
+
+    Returns:
+        Crops [B, N, S, S, D] in the dtype of `feature_map`.
+    """
+    crop_height, crop_width = _pair(size)
+    batch, height, width, depth = _shape(feature_map)
+    num_boxes = _shape(boxes)[1]
+    rows, columns = _crop_weights(boxes, (height, width), (crop_height, crop_width), feature_map.dtype)
+
+    if _rows_first(height, width, crop_height, crop_width):
+        rows = tf.reshape(rows, [batch, num_boxes * crop_height, height])
+        net = tf.matmul(rows, tf.reshape(feature_map, [batch, height, width * depth]))
+        net = tf.reshape(net, [batch, num_boxes, crop_height, width, depth])
+        return tf.matmul(columns[:, :, tf.newaxis], net)  # (B, N, S, S, D)
+
+    columns = tf.reshape(columns, [batch, num_boxes * crop_width, width])
+    transposed = tf.reshape(tf.transpose(feature_map, [0, 2, 1, 3]), [batch, width, height * depth])
+    net = tf.reshape(tf.matmul(columns, transposed), [batch, num_boxes, crop_width, height, depth])
+    net = tf.matmul(rows[:, :, tf.newaxis], net)  # (B, N, crop width, crop height, D)
+    return tf.transpose(net, [0, 1, 3, 2, 4])
+
+
+def crop_masks(masks, boxes, size):
+    """Crops each mask by its own box, like `crop_boxes`; the result stays soft and has no gradient.
+
+    Args:
+        masks: [B, N, H, W], any numeric dtype.
+        boxes: float32 [B, N, 4], normalised.
+        size: samples per side S, or a pair (height, width).
+
+    Returns:
+        float32 [B, N, S, S].
+    """
+    return tf.stop_gradient(crop_maps(tf.cast(masks, tf.float32), boxes, size))
+
+
+def crop_maps(maps, boxes, size):
+    """Crops each map by its own box, like `crop_boxes`, with gradient.
+
+    Args:
+        maps: float [B, N, H, W].
+        boxes: float32 [B, N, 4], normalised.
+        size: samples per side S, or a pair (height, width).
+
+    Returns:
+        [B, N, S, S] in the dtype of `maps`.
+    """
+    height, width = _shape(maps)[2:]
+    rows, columns = _crop_weights(boxes, (height, width), _pair(size), maps.dtype)
+    return tf.matmul(tf.matmul(rows, maps), columns, transpose_b=True)
+
+
+def coordinate_grid(size):
+    """Relative coordinates inside a crop.
+
+    Args:
+        size: samples per side S.
+
+    Returns:
+        float32 [S, S, 2]: (y, x), each from -1 to 1, equally spaced.
+    """
+    steps = tf.linspace(-1.0, 1.0, size)
+    return tf.stack(tf.meshgrid(steps, steps, indexing="ij"), axis=-1)
+
+
+def centered_grids(boxes, height, width):
+    """Coordinates of a whole map relative to each box's centre.
+
+    Args:
+        boxes: float32 [B, N, 4], normalised.
+        height: rows of the map.
+        width: columns of the map.
+
+    Returns:
+        float32 [B, N, height, width, 2]: (y, x), each from 0 to 1 over the map, minus the centre.
+    """
+    boxes = tf.cast(boxes, tf.float32)
+    centers = (boxes[..., :2] + boxes[..., 2:]) / 2.0
+    steps = tf.linspace(0.0, 1.0, height), tf.linspace(0.0, 1.0, width)
+    grid = tf.stack(tf.meshgrid(*steps, indexing="ij"), axis=-1)  # (height, width, 2)
+    return grid - centers[:, :, tf.newaxis, tf.newaxis]
+
+
+def resize_maps(maps, height, width):
+    """Resizes maps bilinearly, pixel centres to pixel centres.
+
+    Args:
+        maps: float32 [B, N, H, W].
+        height: rows wanted.
+        width: columns wanted.
+
+    Returns:
+        float32 [B, N, height, width].
+    """
+    batch, num_maps, old_height, old_width = _shape(maps)
+    flat = tf.reshape(maps, [batch * num_maps, old_height, old_width, 1])
+    return tf.reshape(tf.image.resize(flat, [height, width]), [batch, num_maps, height, width])
+
+
+def map_size(feature_map):
+    """Height and width of a map [B, H, W, ...]: integers where known, scalar tensors elsewhere."""
+    return _shape(feature_map)[1:3]
+
+
+def gather_centers(embedding_map, boxes):
+    """Reads the embedding at each box's centre: the cell floor(centre * (H, W)).
+
+    Args:
+        embedding_map: float [B, H, W, E].
+        boxes: float32 [B, N, 4], normalised. Centres outside the map read its nearest cell.
+
+    Returns:
+        [B, N, E] in the dtype of `embedding_map`.
+    """
+    batch, height, width, depth = _shape(embedding_map)
+    boxes = tf.cast(boxes, tf.float32)
+    cells = (boxes[..., :2] + boxes[..., 2:]) * tf.cast([height, width], tf.float32) / 2.0
+    cells = tf.cast(tf.floor(cells), tf.int32)  # (B, N, 2)
+    rows = tf.clip_by_value(cells[..., 0], 0, height - 1)
+    columns = tf.clip_by_value(cells[..., 1], 0, width - 1)
+    flat_map = tf.reshape(embedding_map, [batch, height * width, depth])
+    return tf.gather(flat_map, rows * width + columns, batch_dims=1)
+
+
+def fill_boxes(boxes, height, width):
+    """Draws every box as a filled rectangle.
+
+    Args:
+        boxes: float32 [B, N, 4], normalised.
+        height: rows of the grid.
+        width: columns of the grid.
+
+    Returns:
+        float32 [B, N, height, width]: 1 where ymin * height <= y <= ymax * height and likewise
+        for x (y, x are the pixel's indices), else 0.
+    """
+    boxes = tf.cast(boxes, tf.float32)
+    inside_rows = _inside(boxes[..., 0], boxes[..., 2], height)  # (B, N, height)
+    inside_columns = _inside(boxes[..., 1], boxes[..., 3], width)  # (B, N, width)
+    return inside_rows[..., tf.newaxis] * inside_columns[..., tf.newaxis, :]
+
+
+_JITTER_RANGES = {"default": (-1.0, 1.0), "expand": (0.0, 1.0), "shrink": (-1.0, 0.0)}
+JITTER_MODES = (
+    "default",
+    "expand",
+    "shrink",
+    "expand_symmetric",
+    "shrink_symmetric",
+    "expand_symmetric_xy",
+    "shrink_symmetric_xy",
+)
+
+
+def jitter_boxes(boxes, max_ratio, mode="default"):
+    """Moves the edges of every box at random, as published; each box has its own draws.
+
+    Args:
+        boxes: float32 [B, N, 4], normalised.
+        max_ratio: largest change r of a box's size, relative to it. Ratios are drawn uniformly from
+            [-r, r] ("default"), [0, r] ("expand*") or [-r, 0] ("shrink*").
+        mode: one of `JITTER_MODES`. "default", "expand", "shrink" place each edge separately, at half
+            the size times 1 + ratio from the centre. "*_symmetric" keep the centre and scale height and
+            width, limited so that both edges stay inside the image; "*_symmetric_xy" scale both
+            by the same ratio.
+
+    Returns:
+        float32 [B, N, 4], clipped to [0, 1].
+
+    Raises:
+        InputError: unknown mode.
+    """
+    if mode not in JITTER_MODES:
+        raise InputError(f"unknown jitter_mode {mode!r}: use one of {', '.join(JITTER_MODES)}")
+    boxes = tf.cast(boxes, tf.float32)
+    centers = (boxes[..., :2] + boxes[..., 2:]) / 2.0  # (B, N, 2)
+    half_sizes = tf.maximum(tf.abs(boxes[..., 2:] - boxes[..., :2]), 1e-6) / 2.0  # (B, N, 2)
+
+    low, high = (max_ratio * limit for limit in _JITTER_RANGES[mode.split("_")[0]])
+    leading = tf.unstack(tf.shape(boxes))[:-1]
+    if mode.endswith("_xy"):
+        factors = 1.0 + tf.random.uniform([*leading, 1], low, high)
+        factors = tf.minimum(factors, tf.reduce_min(_room(centers, half_sizes), axis=-1, keepdims=True))
+        near, far = factors, factors
+    elif mode.endswith("_symmetric"):
+        factors = 1.0 + tf.random.uniform([*leading, 2], low, high)
+        factors = tf.minimum(factors, _room(centers, half_sizes))
+        near, far = factors, factors
+    else:
+        near, far = tf.split(1.0 + tf.random.uniform([*leading, 4], low, high), 2, axis=-1)
+    jittered = tf.concat([centers - half_sizes * near, centers + half_sizes * far], axis=-1)
+    return tf.clip_by_value(jittered, 0.0, 1.0)
+
+
+def _room(centers, half_sizes):
+    """Factor by which a box may grow about its centre before an edge leaves the image: [B, N, 2]."""
+    return tf.abs(tf.minimum(centers, 1.0 - centers)) / half_sizes
+
+
+def _inside(low, high, cells):
+    """1 for the cells of one axis between two normalised edges [B, N]: float32 [B, N, cells]."""
+    positions = tf.range(cells, dtype=tf.float32)
+    scale = tf.cast(cells, tf.float32)
+    low, high = low[..., tf.newaxis] * scale, high[..., tf.newaxis] * scale
+    return tf.cast(tf.logical_and(positions >= low, positions <= high), tf.float32)
+
+
+def _crop_weights(boxes, map_size, crop_size, dtype):
+    """Interpolation weights of both directions: [B, N, crop height, H] and [B, N, crop width, W]."""
+    boxes = tf.cast(boxes, tf.float32)
+    rows = _interpolation_weights(boxes[..., 0], boxes[..., 2], crop_size[0], map_size[0])
+    columns = _interpolation_weights(boxes[..., 1], boxes[..., 3], crop_size[1], map_size[1])
+    return tf.cast(rows, dtype), tf.cast(columns, dtype)
+
+
+def _interpolation_weights(low, high, samples, cells):
+    """Weight of every cell of one axis in every sample between two edges.
+
+    Args:
+        low: float32 [B, N], normalised edge of the first sample.
+        high: float32 [B, N], normalised edge of the last sample.
+        samples: number of samples; a single one lies in the middle.
+        cells: number of cells of the map.
+
+    Returns:
+        float32 [B, N, samples, cells]; a row sums to 1, or to 0 for a sample outside the map.
+    """
+    last_cell = tf.cast(cells - 1, tf.float32)
+    fractions = tf.linspace(0.0, 1.0, samples) if samples > 1 else tf.constant([0.5])
+    low, high = low[..., tf.newaxis] * last_cell, high[..., tf.newaxis] * last_cell
+    positions = low + fractions * (high - low)  # (B, N, samples)
+    inside = tf.logical_and(positions >= -_EDGE_TOLERANCE, positions <= last_cell + _EDGE_TOLERANCE)
+    positions = tf.clip_by_value(positions, 0.0, last_cell)
+    distances = tf.abs(positions[..., tf.newaxis] - tf.range(cells, dtype=tf.float32))
+    return tf.maximum(1.0 - distances, 0.0) * tf.cast(inside, tf.float32)[..., tf.newaxis]
+
+
+def _rows_first(height, width, crop_height, crop_width):
+    """Whether contracting the rows first costs less: multiplications per box and channel."""
+    if any(tf.is_tensor(value) for value in (height, width)):
+        return True
+    rows_first = crop_height * width * (height + crop_width)
+    columns_first = crop_width * height * (width + crop_height)
+    return rows_first <= columns_first
+
+
+def _pair(size):
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def _shape(tensor):
+    """Shape as a list: integers where known, scalar tensors elsewhere."""
+    dynamic = tf.shape(tensor)
+    return [dynamic[axis] if known is None else known for axis, known in enumerate(tensor.shape.as_list())]

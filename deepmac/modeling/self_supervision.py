@@ -1,0 +1,146 @@
+"""Augmented self-supervision: masks of a moved, scaled, mirrored image must agree with the image's own.
+
+The augmentation of an image is a window on it (ymin, xmin, ymax, xmax), normalised to the image, that
+is stretched to the whole input: bigger than the image it shrinks, with xmin > xmax it mirrors.
+"""
+
+import tensorflow as tf
+
+from deepmac import experiments
+from deepmac.errors import InputError
+from deepmac.modeling import roi
+from deepmac.modeling.pixel_losses import dice_loss
+
+_EPSILON = 1e-7
+
+
+def draw_windows(num_images, config: experiments.MaskLoss):
+    """Draws one augmentation for each image.
+
+    With translation t in [-max_translation, max_translation], scale s in [scale_min, scale_max] for
+    each axis, and a mirroring with the flip probability, the window is 0.5 - t s ± s / 2 of the
+    (mirrored) image: what lay at its centre moves by t, and shrinks by 1 / s.
+
+    Args:
+        num_images: B, an integer or scalar tensor.
+        config: the `augmented_self_supervision_*` options.
+
+    Returns:
+        float32 [B, 4].
+    """
+    shift = config.augmented_self_supervision_max_translation
+    translations = tf.random.uniform([num_images, 2], -shift, shift)
+    scales = tf.random.uniform(
+        [num_images, 2],
+        config.augmented_self_supervision_scale_min,
+        config.augmented_self_supervision_scale_max,
+    )
+    flips = tf.random.uniform([num_images]) < config.augmented_self_supervision_flip_probability
+    low = 0.5 - scales * (translations + 0.5)
+    ymin, xmin = tf.unstack(low, axis=1)
+    ymax, xmax = tf.unstack(low + scales, axis=1)
+    xmin, xmax = tf.where(flips, 1.0 - xmin, xmin), tf.where(flips, 1.0 - xmax, xmax)
+    return tf.stack([ymin, xmin, ymax, xmax], axis=1)
+
+
+def augment_images(images, windows):
+    """Images as seen through the windows.
+
+    Args:
+        images: float [B, H, W, 3].
+        windows: float32 [B, 4].
+
+    Returns:
+        [B, H, W, 3] in the dtype of `images`; 0 outside the image.
+    """
+    return roi.crop_boxes(images, windows[:, tf.newaxis], roi.map_size(images))[:, 0]
+
+
+def augment_boxes(boxes, windows):
+    """Boxes as seen through the windows.
+
+    Args:
+        boxes: float32 [B, N, 4] (ymin, xmin, ymax, xmax) normalised.
+        windows: float32 [B, 4].
+
+    Returns:
+        float32 [B, N, 4]; not clipped.
+    """
+    start, end = (part[:, tf.newaxis] for part in tf.split(windows, 2, axis=1))  # (B, 1, 2)
+    corners = [(corner - start) / (end - start) for corner in tf.split(boxes, 2, axis=-1)]
+    return tf.concat([tf.minimum(*corners), tf.maximum(*corners)], axis=-1)
+
+
+def restore_masks(logits, windows):
+    """Moves mask logits of augmented images back to the image's own coordinates.
+
+    Args:
+        logits: float32 [B, N, h, w] over the augmented image (as published, an RoI's grid is read as
+            the image's too: meant for full-resolution masks).
+        windows: float32 [B, 4].
+
+    Returns:
+        float32 [B, N, h, w], 0 where the window did not look; no gradient.
+    """
+    start, end = tf.split(windows, 2, axis=1)
+    inverse = tf.concat([-start, 1.0 - start], axis=1) / tf.tile(end - start, [1, 2])
+    inverse = tf.repeat(inverse[:, tf.newaxis], tf.shape(logits)[1], axis=1)  # (B, N, 4)
+    return tf.stop_gradient(roi.crop_maps(logits, inverse, roi.map_size(logits[:, 0])))
+
+
+def self_supervision_loss(logits, restored_logits, boxes, loss: str):
+    """Compares mask logits with those of the augmented image, inside the box.
+
+    With p and q the mask probabilities of the image and of the augmented image, over the pixels of the
+    box filled on the logits' grid:
+
+    - loss_dice: dice loss of p and the binary mask q > 0.5 (arXiv 1606.04797);
+    - loss_mse: mean of (p - q)^2;
+    - loss_kl_div: mean of KL(q || p) = q log(q / p) + (1 - q) log((1 - q) / (1 - p)), probabilities clipped
+      to [1e-7, 1].
+
+    Args:
+        logits: float32 [B, N, h, w].
+        restored_logits: float32 [B, N, h, w], from `restore_masks`: taken as truth, no gradient.
+        boxes: float32 [B, N, 4] normalised.
+        loss: one of the names above.
+
+    Returns:
+        float32 [B, N].
+
+    Raises:
+        InputError: unknown loss.
+    """
+    if loss not in _COMPARISONS:
+        raise InputError(
+            f"unknown augmented_self_supervision_loss {loss!r}: use one of {', '.join(_COMPARISONS)}"
+        )
+    height, width = roi.map_size(logits[:, 0])
+    inside = roi.fill_boxes(boxes, height, width)
+    flat = [tf.reshape(x, [-1, height * width]) for x in (logits, tf.stop_gradient(restored_logits), inside)]
+    return tf.reshape(_COMPARISONS[loss](*flat), tf.shape(logits)[:2])
+
+
+def _dice(logits, restored_logits, inside):
+    return dice_loss(logits, tf.cast(restored_logits > 0.0, tf.float32), weights=inside)
+
+
+def _mean_squared_error(logits, restored_logits, inside):
+    return _mean_inside(tf.math.squared_difference(tf.sigmoid(restored_logits), tf.sigmoid(logits)), inside)
+
+
+def _kl_divergence(logits, restored_logits, inside):
+    divergence = tf.zeros_like(logits)
+    for sign in (1.0, -1.0):  # object, background
+        truth, prediction = (
+            tf.clip_by_value(tf.sigmoid(sign * x), _EPSILON, 1.0) for x in (restored_logits, logits)
+        )
+        divergence += truth * tf.math.log(truth / prediction)
+    return _mean_inside(divergence, inside)
+
+
+def _mean_inside(values, inside):
+    return tf.reduce_sum(values * inside, axis=1) / tf.maximum(tf.reduce_sum(inside, axis=1), 1.0)
+
+
+_COMPARISONS = {"loss_dice": _dice, "loss_mse": _mean_squared_error, "loss_kl_div": _kl_divergence}

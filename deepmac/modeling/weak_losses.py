@@ -1,0 +1,145 @@
+"""Losses that teach masks without masks: from boxes, colours and points."""
+
+import tensorflow as tf
+
+from deepmac import experiments
+from deepmac.modeling import roi
+from deepmac.modeling.pixel_losses import pixel_loss
+
+# The eight neighbours of a pixel, in multiples of the dilation: (rows down, columns right).
+_NEIGHBORS = tuple((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0))
+_COLOR_SCALE = 2.0
+_MIN_SAME_LABEL_PROBABILITY = 1e-3
+
+
+def box_consistency_loss(
+    logits,
+    boxes,
+    config: experiments.MaskClassificationLoss,
+    crop_boxes=None,
+    crop_size: int = 0,
+    normalization: str = "normalize_auto",
+    tightness: bool = False,
+):
+    """Compares the projections of mask and box on either axis (BoxInst, arXiv 2012.02310).
+
+    With the logits l and the filled box g on the same grid, the projection on x is max_y l(y, x) and
+    max_y g(y, x), that on y likewise. The loss is `pixel_loss` of the two projections, summed over the axes.
+
+    With `tightness`, the positions the box covers (g's projection is 1) use max(l g) in place of max(l): the
+    mask must reach the box's edges by pixels inside the box. As published, that is at least 0 in rows
+    and columns the box does not fill.
+
+    Args:
+        logits: float32 [B, N, h, w].
+        boxes: float32 [B, N, 4] normalised ground truth; filled on the logits' grid, which is read as
+            the image's, as published, also for RoI crops.
+        config: how projections are compared.
+        crop_boxes: float32 [B, N, 4] normalised; both maps are cropped by them first. None at full
+            resolution.
+        crop_size: samples per side of these crops.
+        normalization: see `pixel_loss`.
+        tightness: see above.
+
+    Returns:
+        float32 [B, N].
+    """
+    height, width = roi.map_size(logits[:, 0])
+    filled = roi.fill_boxes(boxes, height, width)
+    if crop_boxes is not None:
+        logits = roi.crop_maps(logits, crop_boxes, crop_size)
+        filled = roi.crop_maps(filled, crop_boxes, crop_size)
+    leading = tf.shape(logits)[:2]
+
+    def axis_loss(axis):
+        predicted = tf.reduce_max(logits, axis=axis)  # (B, N, w or h)
+        target = tf.reduce_max(filled, axis=axis)
+        if tightness:
+            within = tf.reduce_max(logits * filled, axis=axis)
+            predicted = target * within + (1.0 - target) * predicted
+        positions = roi.map_size(target)[1]
+        flat = [tf.reshape(tensor, [-1, positions]) for tensor in (predicted, target)]
+        return tf.reshape(pixel_loss(*flat, config, normalization=normalization), leading)
+
+    return axis_loss(2) + axis_loss(3)
+
+
+def color_consistency_loss(logits, boxes, lab_images, threshold: float, dilation: int):
+    """Neighbouring pixels of similar colour should be both object or both not (BoxInst, arXiv 2012.02310).
+
+    Pixel q is each of the eight neighbours of p at the distance `dilation`, zero outside the image. The
+    similarity of their CIELAB colours is exp(-|c_p - c_q| / 2); pairs above the threshold cost
+    -log(clip(m_p m_q + (1 - m_p)(1 - m_q), 1e-3, 1)) with the mask probabilities m. Summed over the
+    neighbours and the pixels p in the box, divided by max(1, pixels in the box).
+
+    Args:
+        logits: float32 [B, N, h, w], over the image.
+        boxes: float32 [B, N, 4] normalised.
+        lab_images: float32 [B, h, w, 3] CIELAB.
+        threshold: similarity a pair must exceed.
+        dilation: distance of the neighbours in pixels.
+
+    Returns:
+        float32 [B, N]; gradient only through the logits.
+    """
+    height, width = roi.map_size(lab_images)
+    probabilities = tf.sigmoid(logits)
+    lab_images = tf.stop_gradient(lab_images)
+    costs = []
+    for y, x in _NEIGHBORS:
+        difference = lab_images - _shift(lab_images, y * dilation, x * dilation, axis=1)
+        similarity = tf.exp(-tf.norm(difference, axis=-1) / _COLOR_SCALE)  # (B, h, w)
+        similar = tf.cast(similarity > threshold, tf.float32)[:, tf.newaxis]
+        neighbors = _shift(probabilities, y * dilation, x * dilation, axis=2)
+        same_label = probabilities * neighbors + (1.0 - probabilities) * (1.0 - neighbors)
+        same_label = tf.clip_by_value(same_label, _MIN_SAME_LABEL_PROBABILITY, 1.0)
+        costs.append(-similar * tf.math.log(same_label))
+    inside = roi.fill_boxes(boxes, height, width)
+    pixels = tf.maximum(tf.reduce_sum(inside, axis=[2, 3]), 1.0)
+    return tf.reduce_sum(tf.add_n(costs) * inside, axis=[2, 3]) / pixels
+
+
+def point_supervision_loss(logits, keypoints, depths, config: experiments.MaskClassificationLoss):
+    """Compares the logits at annotated points with the points' labels (arXiv 2104.06404).
+
+    Each point reads the pixel it lies in, floor(point * (h, w)). `pixel_loss` over the K points; points
+    with a NaN coordinate have weight 0 (they still count in the mean).
+
+    Args:
+        logits: float32 [B, N, h, w], over the image.
+        keypoints: float32 [B, N, K, 2] (y, x) normalised to the image, clipped to it.
+        depths: float32 [B, N, K]: foreground above 0, else background.
+        config: how logits and labels are compared.
+
+    Returns:
+        float32 [B, N].
+    """
+    height, width = roi.map_size(logits[:, 0])
+    num_points = roi.map_size(keypoints[:, 0])[1]
+    known = tf.logical_not(tf.reduce_any(tf.math.is_nan(keypoints), axis=-1))  # (B, N, K)
+    points = tf.where(known[..., tf.newaxis], keypoints, tf.zeros_like(keypoints))
+    cells = tf.cast(points * tf.cast([height, width], tf.float32), tf.int32)
+    rows = tf.clip_by_value(cells[..., 0], 0, height - 1)
+    columns = tf.clip_by_value(cells[..., 1], 0, width - 1)
+    flat_logits = tf.reshape(logits, [-1, height * width])
+    flat_cells = tf.reshape(rows * width + columns, [-1, num_points])
+    losses = pixel_loss(
+        tf.gather(flat_logits, flat_cells, batch_dims=1),
+        tf.reshape(tf.cast(depths > 0, tf.float32), [-1, num_points]),
+        config,
+        weights=tf.reshape(tf.cast(known, tf.float32), [-1, num_points]),
+    )
+    return tf.reshape(losses, tf.shape(logits)[:2])
+
+
+def _shift(maps, down, right, axis):
+    """The value `down` rows and `right` columns away, zero outside; `axis` is that of the rows."""
+    height, width = maps.shape[axis], maps.shape[axis + 1]
+    margin = max(abs(down), abs(right))
+    paddings = [[0, 0]] * len(maps.shape)
+    paddings[axis] = paddings[axis + 1] = [margin, margin]
+    padded = tf.pad(maps, paddings)
+    begin, size = [0] * len(maps.shape), [-1] * len(maps.shape)
+    begin[axis], begin[axis + 1] = margin + down, margin + right
+    size[axis], size[axis + 1] = height, width
+    return tf.slice(padded, begin, size)
