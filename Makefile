@@ -1,0 +1,76 @@
+# `make` lists the commands. Each sets up .venv by itself, with the versions of constraints.txt.
+#
+#   PROFILE=smoke|quick|mini|subset|paper   what `make reproduce` runs
+#   PYTHON=...                              the Python 3.11 or 3.12 that .venv is made of
+#   UV=                                     use pip although uv is installed
+#   PYTEST_ARGS=...                         more options for pytest, such as tests/test_cli.py
+
+.DEFAULT_GOAL := help
+.PHONY: help test reproduce demo lint constraints clean
+
+PROFILE ?= quick
+PYTHON ?=
+PYTEST_ARGS ?=
+UV ?= $(shell command -v uv)
+
+VENV := .venv
+VENV_PYTHON := $(VENV)/bin/python
+# Written last, so that an installation that was interrupted is started again.
+INSTALLED := $(VENV)/installed-for
+
+# An environment that was moved or copied still points to where it was made.
+ifneq "$(shell cat $(INSTALLED) 2>/dev/null)" "$(CURDIR)"
+$(shell rm -f $(INSTALLED))
+endif
+
+# Says which Python to take, or fails with a line on what is missing.
+ifeq "$(UV)" ""
+find_python = for python in $(or $(PYTHON),python3.12 python3.11 python3); do \
+	"$$python" -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null \
+		&& echo "$$python" && exit; \
+	done; \
+	echo "deepmac needs Python 3.11 or 3.12 with venv: install it, or name it: make PYTHON=path" >&2; exit 1
+make_venv = python=$$($(find_python)) && "$$python" -m venv $(VENV)
+pip_install = $(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check
+else
+make_venv = "$(UV)" venv --quiet --python "$(or $(PYTHON),>=3.11,<3.13)" $(VENV)
+pip_install = "$(UV)" pip install --python $(VENV_PYTHON)
+endif
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+test: lint ## check the code and run the tests
+	TF_CPP_MIN_LOG_LEVEL=3 $(VENV_PYTHON) -m pytest -m "not nightly" --durations=15 $(PYTEST_ARGS)
+
+reproduce: $(INSTALLED) ## regenerate every table and figure (PROFILE=smoke|quick|mini|subset|paper)
+	$(VENV)/bin/deepmac reproduce --profile "$(PROFILE)"
+
+demo: $(INSTALLED) ## open the demo notebook in JupyterLab
+	$(VENV_PYTHON) -m jupyter lab notebooks/deepmac_colab.ipynb
+
+lint: $(INSTALLED) ## check style and formatting
+	$(VENV_PYTHON) -m ruff check .
+	$(VENV_PYTHON) -m ruff format --check .
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@if [ -e $@ ]; then rm $@; else rm -rf $(VENV) && $(make_venv); fi
+	@echo "Installing into $(VENV): this takes some minutes"
+	@$(pip_install) -c constraints.txt -e '.[notebooks,test]'
+	@printf '%s' "$(CURDIR)" > $@
+
+constraints: ## renew constraints.txt with the newest versions (needs Python 3.11 and 3.12)
+	@set -e; scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; touch "$$scratch/pins"; \
+	for version in 3.11 3.12; do \
+		"python$$version" -m venv "$$scratch/$$version"; \
+		"$$scratch/$$version/bin/python" -m pip install --quiet -c "$$scratch/pins" -e '.[notebooks,test,export]'; \
+		"$$scratch/$$version/bin/python" -m pip check; \
+		"$$scratch/$$version/bin/python" -m pip freeze --exclude-editable >> "$$scratch/pins"; \
+	done; \
+	{ sed '/^[^#]/,$$d' constraints.txt; LC_ALL=C sort -fu "$$scratch/pins"; } > "$$scratch/new"; \
+	cp "$$scratch/new" constraints.txt
+
+clean: ## remove .venv and caches; results stay
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .coverage
+	find . -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf deepmac.egg-info
