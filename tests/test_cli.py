@@ -1,0 +1,173 @@
+"""Exit status and messages of the `deepmac` command, whatever the subcommand."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import deepmac
+from deepmac.cli import main
+from deepmac.cli_errors import ErrorReportingGroup
+from deepmac.errors import InputError
+
+
+def _group_that_raises(error: BaseException) -> click.Group:
+    @click.group("deepmac", cls=ErrorReportingGroup)
+    def group():
+        pass
+
+    @group.command()
+    def work():
+        raise error
+
+    return group
+
+
+def _fresh_python(code: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_lists_the_commands(option):
+    result = CliRunner().invoke(main, [option])
+    assert result.exit_code == 0
+    assert result.stdout.startswith("Usage: deepmac")
+    for name in main.commands:
+        assert name in result.stdout
+
+
+def test_help_of_every_command():
+    for name, command in main.commands.items():
+        if command.add_help_option:
+            result = CliRunner().invoke(main, [name, "--help"])
+            assert result.exit_code == 0, name
+            assert result.stdout.startswith(f"Usage: deepmac {name}")
+
+
+def test_version():
+    result = CliRunner().invoke(main, ["--version"])
+    assert result.exit_code == 0
+    assert result.stdout == f"deepmac, version {deepmac.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["segmnet"], ["No such command 'segmnet'", "`deepmac --help`"]),
+        (["--size", "3"], ["--size", "`deepmac --help`"]),
+        (["reproduce", "--no-such-option"], ["--no-such-option", "`deepmac reproduce --help`"]),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(arguments, words):
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("deepmac: ")
+    assert result.stderr.count("\n") == 1
+    for word in words:
+        assert word in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (InputError("box 3 is inverted:\n  give y0 < y1"), "deepmac: box 3 is inverted: give y0 < y1\n"),
+        (
+            FileNotFoundError(2, "No such file or directory", "a.jpg"),
+            "deepmac: a.jpg: No such file or directory\n",
+        ),
+        (FileExistsError("out is not empty"), "deepmac: out is not empty\n"),
+        (NotADirectoryError(20, "Not a directory", "b"), "deepmac: b: Not a directory\n"),
+        (click.ClickException("cannot do that"), "deepmac: cannot do that\n"),
+        (
+            ModuleNotFoundError("No module named 'papermill'", name="papermill"),
+            "deepmac: this command needs the package papermill: run pip install 'deepmac[notebooks]'\n",
+        ),
+    ],
+)
+def test_errors_a_user_can_mend_are_one_line_and_status_2(error, line):
+    result = CliRunner().invoke(_group_that_raises(error), ["work"])
+    assert result.exit_code == 2
+    assert result.stderr == line
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("error", [ValueError("a defect"), ModuleNotFoundError("x", name="deepmac.typo")])
+def test_defects_keep_their_traceback(error):
+    with pytest.raises(type(error)):
+        CliRunner().invoke(_group_that_raises(error), ["work"], catch_exceptions=False)
+
+
+def test_what_a_command_returns_is_no_exit_status():
+    @click.group(cls=ErrorReportingGroup)
+    def group():
+        pass
+
+    group.command("count")(lambda: 3)
+    assert CliRunner().invoke(group, ["count"]).exit_code == 0
+
+
+def test_ctrl_c_ends_quietly_with_130():
+    code = """
+import sys, time, click
+from deepmac.cli_errors import ErrorReportingGroup
+
+@click.group(cls=ErrorReportingGroup)
+def group(): pass
+
+@group.command()
+def work():
+    print("working", flush=True)
+    time.sleep(60)
+
+group(["work"])
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout.readline() == b"working\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors.strip() == b""
+
+
+def test_import_and_help_leave_tensorflow_alone():
+    for code in (
+        "import deepmac",
+        "from deepmac.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass",
+    ):
+        heavy = (
+            "[m for m in ('tensorflow', 'tf_keras', 'numpy', 'matplotlib', 'papermill') if m in sys.modules]"
+        )
+        result = _fresh_python(f"{code}\nimport sys\nprint({heavy})")
+        assert result.stdout.splitlines()[-1:] == ["[]"], result.stderr
+
+
+def test_help_is_instant():
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "deepmac.cli", "--help"], check=True, capture_output=True)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 1.0
+
+
+def test_starting_tensorflow_prints_nothing():
+    code = """
+from deepmac.cli import main
+
+@main.command()
+def work():
+    import tensorflow as tf
+    tf.constant(1) + 1
+
+main(["work"])
+"""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("TF_")}
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout + result.stderr == ""
