@@ -123,10 +123,8 @@ def crop_logits(logits, boxes, config: experiments.MaskHead, stride: int = 4):
     """
     if not config.predict_full_resolution_masks:
         return logits
-    num_boxes, height = roi.map_size(logits)
-    _, width = roi.map_size(logits[:, 0])
-    size = (num_boxes, height) if config.resize_by_box_count else (height, width)
-    resized = roi.resize_maps(logits, size[0] * stride, size[1] * stride)
+    height, width = roi.map_size(logits, axis=1 if config.resize_by_box_count else 2)
+    resized = roi.resize_maps(logits, height * stride, width * stride)
     return roi.crop_maps(resized, boxes, config.postprocess_crop_size)
 
 

@@ -85,71 +85,29 @@ def mask_losses(
     boxes, weights = tf.cast(boxes, tf.float32), tf.cast(weights, tf.float32)
     crop_boxes = boxes if crop_boxes is None else tf.cast(crop_boxes, tf.float32)
     stages = _counted_stages(mask_logits, loss_config)
-    full_resolution = mask_head_config.predict_full_resolution_masks
     factors = loss_weights(loss_config)
     losses = {}
-
     if ESTIMATION in factors:
-        targets = mask_targets(masks, crop_boxes, mask_head_config)
         supervised = weights * is_allowed(classes, allowed_ids)
-        ignored = classes if loss_config.ignore_per_class_box_overlap else None
-        losses[ESTIMATION] = _mean_over_stages(
-            [
-                mask_loss(logits, targets, loss_config.classification_loss, crop_boxes, ignored)
-                for logits in stages
-            ],
-            supervised,
-            tf.math.count_nonzero(supervised > 0, dtype=tf.float32),
+        instance_losses = _estimation_losses(
+            stages, masks, crop_boxes, classes, loss_config, mask_head_config
         )
+        num_supervised = tf.math.count_nonzero(supervised > 0, dtype=tf.float32)
+        losses[ESTIMATION] = _mean_over_stages(instance_losses, supervised, num_supervised)
 
     weak = {}
     if BOX_CONSISTENCY in factors:
-        weak[BOX_CONSISTENCY] = [
-            weak_losses.box_consistency_loss(
-                logits,
-                boxes,
-                loss_config.classification_loss,
-                crop_boxes=None if full_resolution else crop_boxes,
-                crop_size=mask_head_config.mask_size,
-                normalization=loss_config.box_consistency_loss_normalize,
-                tightness=loss_config.box_consistency_tightness,
-            )
-            for logits in stages
-        ]
-    if COLOR_CONSISTENCY in factors and full_resolution:
-        lab_images = color.network_input_to_lab(images, roi.map_size(stages[0][:, 0]))
-        warmup = warmup_factor(
-            step, loss_config.color_consistency_warmup_start, loss_config.color_consistency_warmup_steps
-        )
-        weak[COLOR_CONSISTENCY] = [
-            warmup
-            * weak_losses.color_consistency_loss(
-                logits,
-                boxes,
-                lab_images,
-                threshold=loss_config.color_consistency_threshold,
-                dilation=loss_config.color_consistency_dilation,
-            )
-            for logits in stages
-        ]
+        weak[BOX_CONSISTENCY] = _box_losses(stages, boxes, crop_boxes, loss_config, mask_head_config)
+    if COLOR_CONSISTENCY in factors and mask_head_config.predict_full_resolution_masks:
+        weak[COLOR_CONSISTENCY] = _color_losses(stages, boxes, images, step, loss_config)
     if SELF_SUPERVISION in factors and restored_logits is not None:
-        warmup = warmup_factor(
-            step,
-            loss_config.augmented_self_supervision_warmup_start,
-            loss_config.augmented_self_supervision_warmup_steps,
-        )
-        weak[SELF_SUPERVISION] = [
-            warmup
-            * self_supervision.self_supervision_loss(
-                logits, restored, boxes, loss_config.augmented_self_supervision_loss
-            )
-            for logits, restored in zip(stages, _counted_stages(restored_logits, loss_config), strict=True)
-        ]
+        restored = _counted_stages(restored_logits, loss_config)
+        weak[SELF_SUPERVISION] = _self_supervision_losses(stages, restored, boxes, step, loss_config)
     if POINT_SUPERVISION in factors and keypoints is not None and keypoint_depths is not None:
-        if not full_resolution:
+        if not mask_head_config.predict_full_resolution_masks:
             raise InputError(
-                "pointly_supervised_keypoint_loss_weight needs full-resolution masks: "
-                "set mask_head.predict_full_resolution_masks"
+                "losses.mask.pointly_supervised_keypoint_loss_weight needs full-resolution masks: "
+                "set model.mask_head.predict_full_resolution_masks"
             )
         weak[POINT_SUPERVISION] = [
             weak_losses.point_supervision_loss(
@@ -176,7 +134,7 @@ def mask_loss(logits, targets, config: experiments.MaskClassificationLoss, boxes
     Returns:
         float32 [B, N].
     """
-    size = roi.map_size(targets[:, 0])
+    size = roi.map_size(targets, axis=2)
     if logits.shape[2:] != targets.shape[2:]:
         logits = roi.resize_maps(logits, *size)
     if classes is not None:
@@ -216,9 +174,9 @@ def unambiguous_pixels(boxes, classes, height, width):
         float32 [B, N, height, width]: 0 where two or more boxes of the instance's class meet, else 1.
     """
     same_class = (classes[:, :, tf.newaxis] == classes[:, tf.newaxis]) & (classes[:, tf.newaxis] > 0)
-    filled = tf.reshape(roi.fill_boxes(boxes, height, width), [*_leading(boxes), height * width])
-    counts = tf.matmul(tf.cast(same_class, tf.float32), filled)  # (B, N, height * width)
-    return tf.reshape(tf.cast(counts < 1.5, tf.float32), [*_leading(boxes), height, width])
+    filled = roi.fill_boxes(boxes, height, width)
+    counts = tf.einsum("bij,bjhw->bihw", tf.cast(same_class, tf.float32), filled)
+    return tf.cast(counts < 1.5, tf.float32)
 
 
 def is_allowed(classes, allowed_ids):
@@ -238,6 +196,50 @@ def warmup_factor(step, start: int, steps: int):
     return tf.clip_by_value((tf.cast(step, tf.float32) - start) / steps, 0.0, 1.0)
 
 
+def _estimation_losses(stages, masks, crop_boxes, classes, config, head_config):
+    targets = mask_targets(masks, crop_boxes, head_config)
+    classes = classes if config.ignore_per_class_box_overlap else None
+    return [mask_loss(logits, targets, config.classification_loss, crop_boxes, classes) for logits in stages]
+
+
+def _box_losses(stages, boxes, crop_boxes, config, head_config):
+    return [
+        weak_losses.box_consistency_loss(
+            logits,
+            boxes,
+            config.classification_loss,
+            crop_boxes=None if head_config.predict_full_resolution_masks else crop_boxes,
+            crop_size=head_config.mask_size,
+            normalization=config.box_consistency_loss_normalize,
+            tightness=config.box_consistency_tightness,
+        )
+        for logits in stages
+    ]
+
+
+def _color_losses(stages, boxes, images, step, config):
+    lab_images = color.network_input_to_lab(images, roi.map_size(stages[0], axis=2))
+    threshold, dilation = config.color_consistency_threshold, config.color_consistency_dilation
+    warmup = warmup_factor(step, config.color_consistency_warmup_start, config.color_consistency_warmup_steps)
+    return [
+        warmup * weak_losses.color_consistency_loss(logits, boxes, lab_images, threshold, dilation)
+        for logits in stages
+    ]
+
+
+def _self_supervision_losses(stages, restored, boxes, step, config):
+    warmup = warmup_factor(
+        step,
+        config.augmented_self_supervision_warmup_start,
+        config.augmented_self_supervision_warmup_steps,
+    )
+    loss = config.augmented_self_supervision_loss
+    return [
+        warmup * self_supervision.self_supervision_loss(logits, truth, boxes, loss)
+        for logits, truth in zip(stages, restored, strict=True)
+    ]
+
+
 def _counted_stages(stages, config):
     """Logits of the stages that count, float32."""
     return [tf.cast(logits, tf.float32) for logits in (stages[-1:] if config.use_only_last_stage else stages)]
@@ -247,8 +249,3 @@ def _mean_over_stages(instance_losses, weights, count):
     """Mean over stages of the weighted sum of instance losses [B, N] divided by max(1, count)."""
     total = tf.add_n([tf.reduce_sum(losses * weights) for losses in instance_losses])
     return total / (len(instance_losses) * tf.maximum(count, 1.0))
-
-
-def _leading(tensor):
-    dynamic = tf.shape(tensor)
-    return [dynamic[axis] if tensor.shape[axis] is None else tensor.shape[axis] for axis in range(2)]

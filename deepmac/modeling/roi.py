@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from deepmac.errors import InputError
 
-# Samples this close to the map's edge (in cells) count as inside: a box that ends exactly at 1.0 may
-# land a rounding error beyond the last cell.
-_EDGE_TOLERANCE = 1e-3
+# Samples this close to the map's edge, as a part of its length, count as inside: a box that ends at
+# exactly 1.0 may land a rounding error beyond the last cell.
+_EDGE_TOLERANCE = 1e-6
 
 
 def crop_boxes(feature_map, boxes, size):
@@ -125,9 +125,9 @@ def resize_maps(maps, height, width):
     return tf.reshape(tf.image.resize(flat, [height, width]), [batch, num_maps, height, width])
 
 
-def map_size(feature_map):
-    """Height and width of a map [B, H, W, ...]: integers where known, scalar tensors elsewhere."""
-    return _shape(feature_map)[1:3]
+def map_size(maps, axis=1):
+    """Height and width of maps whose rows are at `axis`: integers where known, else scalar tensors."""
+    return _shape(maps)[axis : axis + 2]
 
 
 def gather_centers(embedding_map, boxes):
@@ -205,7 +205,7 @@ def jitter_boxes(boxes, max_ratio, mode="default"):
     half_sizes = tf.maximum(tf.abs(boxes[..., 2:] - boxes[..., :2]), 1e-6) / 2.0  # (B, N, 2)
 
     low, high = (max_ratio * limit for limit in _JITTER_RANGES[mode.split("_")[0]])
-    leading = tf.unstack(tf.shape(boxes))[:-1]
+    leading = _shape(boxes)[:-1]
     if mode.endswith("_xy"):
         factors = 1.0 + tf.random.uniform([*leading, 1], low, high)
         factors = tf.minimum(factors, tf.reduce_min(_room(centers, half_sizes), axis=-1, keepdims=True))
@@ -227,8 +227,7 @@ def _room(centers, half_sizes):
 
 def _inside(low, high, cells):
     """1 for the cells of one axis between two normalised edges [B, N]: float32 [B, N, cells]."""
-    positions = tf.range(cells, dtype=tf.float32)
-    scale = tf.cast(cells, tf.float32)
+    positions, scale = _indices(cells), tf.cast(cells, tf.float32)
     low, high = low[..., tf.newaxis] * scale, high[..., tf.newaxis] * scale
     return tf.cast(tf.logical_and(positions >= low, positions <= high), tf.float32)
 
@@ -254,13 +253,22 @@ def _interpolation_weights(low, high, samples, cells):
         float32 [B, N, samples, cells]; a row sums to 1, or to 0 for a sample outside the map.
     """
     last_cell = tf.cast(cells - 1, tf.float32)
-    fractions = tf.linspace(0.0, 1.0, samples) if samples > 1 else tf.constant([0.5])
-    low, high = low[..., tf.newaxis] * last_cell, high[..., tf.newaxis] * last_cell
-    positions = low + fractions * (high - low)  # (B, N, samples)
-    inside = tf.logical_and(positions >= -_EDGE_TOLERANCE, positions <= last_cell + _EDGE_TOLERANCE)
+    low, high = low[..., tf.newaxis], high[..., tf.newaxis]
+    if samples > 1:
+        step = (high - low) * last_cell / tf.cast(samples - 1, tf.float32)
+        positions = low * last_cell + step * _indices(samples)  # (B, N, samples)
+    else:
+        positions = 0.5 * (low + high) * last_cell
+    tolerance = _EDGE_TOLERANCE * last_cell
+    inside = tf.logical_and(positions >= -tolerance, positions <= last_cell + tolerance)
     positions = tf.clip_by_value(positions, 0.0, last_cell)
-    distances = tf.abs(positions[..., tf.newaxis] - tf.range(cells, dtype=tf.float32))
+    distances = tf.abs(positions[..., tf.newaxis] - _indices(cells))
     return tf.maximum(1.0 - distances, 0.0) * tf.cast(inside, tf.float32)[..., tf.newaxis]
+
+
+def _indices(count):
+    """0, 1, ..., count - 1 as float32."""
+    return tf.cast(tf.range(count), tf.float32)
 
 
 def _rows_first(height, width, crop_height, crop_width):
@@ -279,4 +287,4 @@ def _pair(size):
 def _shape(tensor):
     """Shape as a list: integers where known, scalar tensors elsewhere."""
     dynamic = tf.shape(tensor)
-    return [dynamic[axis] if known is None else known for axis, known in enumerate(tensor.shape.as_list())]
+    return [dynamic[axis] if known is None else known for axis, known in enumerate(tensor.shape)]

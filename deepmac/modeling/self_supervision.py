@@ -2,6 +2,10 @@
 
 The augmentation of an image is a window on it (ymin, xmin, ymax, xmax), normalised to the image, that
 is stretched to the whole input: bigger than the image it shrinks, with xmin > xmax it mirrors.
+
+    windows = draw_windows(num_images, config)
+    features = {"image": augment_images(images, windows), "boxes": augment_boxes(boxes, windows)}
+    restored = [restore_masks(logits, windows) for logits in model(features)["raw_output"]["mask_logits"]]
 """
 
 import tensorflow as tf
@@ -85,7 +89,7 @@ def restore_masks(logits, windows):
     start, end = tf.split(windows, 2, axis=1)
     inverse = tf.concat([-start, 1.0 - start], axis=1) / tf.tile(end - start, [1, 2])
     inverse = tf.repeat(inverse[:, tf.newaxis], tf.shape(logits)[1], axis=1)  # (B, N, 4)
-    return tf.stop_gradient(roi.crop_maps(logits, inverse, roi.map_size(logits[:, 0])))
+    return tf.stop_gradient(roi.crop_maps(logits, inverse, roi.map_size(logits, axis=2)))
 
 
 def self_supervision_loss(logits, restored_logits, boxes, loss: str):
@@ -115,7 +119,7 @@ def self_supervision_loss(logits, restored_logits, boxes, loss: str):
         raise InputError(
             f"unknown augmented_self_supervision_loss {loss!r}: use one of {', '.join(_COMPARISONS)}"
         )
-    height, width = roi.map_size(logits[:, 0])
+    height, width = roi.map_size(logits, axis=2)
     inside = roi.fill_boxes(boxes, height, width)
     flat = [tf.reshape(x, [-1, height * width]) for x in (logits, tf.stop_gradient(restored_logits), inside)]
     return tf.reshape(_COMPARISONS[loss](*flat), tf.shape(logits)[:2])

@@ -44,7 +44,7 @@ def box_consistency_loss(
     Returns:
         float32 [B, N].
     """
-    height, width = roi.map_size(logits[:, 0])
+    height, width = roi.map_size(logits, axis=2)
     filled = roi.fill_boxes(boxes, height, width)
     if crop_boxes is not None:
         logits = roi.crop_maps(logits, crop_boxes, crop_size)
@@ -57,7 +57,7 @@ def box_consistency_loss(
         if tightness:
             within = tf.reduce_max(logits * filled, axis=axis)
             predicted = target * within + (1.0 - target) * predicted
-        positions = roi.map_size(target)[1]
+        positions = target.shape[2]
         flat = [tf.reshape(tensor, [-1, positions]) for tensor in (predicted, target)]
         return tf.reshape(pixel_loss(*flat, config, normalization=normalization), leading)
 
@@ -85,7 +85,7 @@ def color_consistency_loss(logits, boxes, lab_images, threshold: float, dilation
     height, width = roi.map_size(lab_images)
     probabilities = tf.sigmoid(logits)
     lab_images = tf.stop_gradient(lab_images)
-    costs = []
+    costs = tf.zeros_like(logits)
     for y, x in _NEIGHBORS:
         difference = lab_images - _shift(lab_images, y * dilation, x * dilation, axis=1)
         similarity = tf.exp(-tf.norm(difference, axis=-1) / _COLOR_SCALE)  # (B, h, w)
@@ -93,10 +93,10 @@ def color_consistency_loss(logits, boxes, lab_images, threshold: float, dilation
         neighbors = _shift(probabilities, y * dilation, x * dilation, axis=2)
         same_label = probabilities * neighbors + (1.0 - probabilities) * (1.0 - neighbors)
         same_label = tf.clip_by_value(same_label, _MIN_SAME_LABEL_PROBABILITY, 1.0)
-        costs.append(-similar * tf.math.log(same_label))
+        costs -= similar * tf.math.log(same_label)
     inside = roi.fill_boxes(boxes, height, width)
     pixels = tf.maximum(tf.reduce_sum(inside, axis=[2, 3]), 1.0)
-    return tf.reduce_sum(tf.add_n(costs) * inside, axis=[2, 3]) / pixels
+    return tf.reduce_sum(costs * inside, axis=[2, 3]) / pixels
 
 
 def point_supervision_loss(logits, keypoints, depths, config: experiments.MaskClassificationLoss):
@@ -114,8 +114,8 @@ def point_supervision_loss(logits, keypoints, depths, config: experiments.MaskCl
     Returns:
         float32 [B, N].
     """
-    height, width = roi.map_size(logits[:, 0])
-    num_points = roi.map_size(keypoints[:, 0])[1]
+    height, width = roi.map_size(logits, axis=2)
+    num_points = keypoints.shape[2]
     known = tf.logical_not(tf.reduce_any(tf.math.is_nan(keypoints), axis=-1))  # (B, N, K)
     points = tf.where(known[..., tf.newaxis], keypoints, tf.zeros_like(keypoints))
     cells = tf.cast(points * tf.cast([height, width], tf.float32), tf.int32)

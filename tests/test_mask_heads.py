@@ -1,0 +1,293 @@
+"""Mask heads: published numbers, every architecture, and the options that do not fit together."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+from official.projects.deepmac_maskrcnn.modeling.heads import hourglass_network
+
+from deepmac import experiments
+from deepmac.errors import InputError
+from deepmac.modeling import mask_heads, roi
+
+RNG = np.random.default_rng(0)
+PARAMETER_FREE = {"use_instance_embedding": False}
+REFERENCES = {
+    "hourglass20": {"network_type": "hourglass20"},
+    "resnet4_no_instance": {"network_type": "resnet4", "use_instance_embedding": False},
+    "embedding_projection": {
+        "network_type": "embedding_projection",
+        "dim": 16,
+        "use_xy": False,
+        **PARAMETER_FREE,
+    },
+    "weak_losses": {
+        "network_type": "hourglass10",
+        "predict_full_resolution_masks": True,
+        "resize_by_box_count": True,
+    },
+}
+HEADS = {
+    "hourglass10": {},
+    "hourglass20": {},
+    "hourglass32": {},
+    "hourglass52": {},
+    "hourglass100": {},
+    "hourglass20_uniform_size": {},
+    "hourglass20_no_shortcut": {},
+    "resnet4": {},
+    "resnet8": {},
+    "resnet12": {},
+    "resnet16": {},
+    "resnet20": {},
+    "fully_connected": {},
+    "embedding_projection": {"dim": 3, "use_xy": False, **PARAMETER_FREE},
+    "cond_inst1": {"dim": 6, "num_init_channels": 5, **PARAMETER_FREE},
+    "cond_inst2": {"dim": 29, **PARAMETER_FREE},
+    "cond_inst3": {"dim": 49, **PARAMETER_FREE},
+}
+
+
+def head_config(network_type, **options):
+    options = {"num_init_channels": 4, "dim": 7, "pixel_embedding_dim": 3, "mask_size": 32, **options}
+    return experiments.MaskHead(network_type=network_type, **options)
+
+
+def embeddings(config, num_boxes=2):
+    channels = config.pixel_embedding_dim + (2 if config.use_xy else 0)
+    instances = RNG.normal(size=(num_boxes, config.dim)).astype(np.float32)
+    pixels = RNG.normal(size=(num_boxes, config.mask_size, config.mask_size, channels)).astype(np.float32)
+    return instances, pixels
+
+
+def logits_in_boxes(head, config, reference, boxes):
+    pixels = mask_heads.mask_head_pixels(reference["pred/PIXEL_EMBEDDING/0"], boxes, config)
+    instances = roi.gather_centers(reference["pred/INSTANCE_EMBEDDING/0"], boxes)
+    logits = head(
+        tf.reshape(instances, [-1, config.dim]), tf.reshape(pixels, [-1, *pixels.shape[2:]]), training=False
+    )
+    return tf.reshape(logits, [*boxes.shape[:2], *logits.shape[1:]])
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_published_weights_give_the_published_masks(name, reference_dir):
+    config = experiments.MaskHead(
+        **{"num_init_channels": 16, "dim": 32, "pixel_embedding_dim": 16, **REFERENCES[name]}
+    )
+    head = mask_heads.build_mask_head(config)
+    reference = np.load(reference_dir / name / "reference.npz")
+    boxes = reference["gt/boxes_padded"]
+    logits_in_boxes(head, config, reference, boxes)  # creates the variables
+    if head.variables:
+        published = tf.train.Checkpoint(model=tf.train.Checkpoint(_mask_net=head))
+        status = published.restore(str(reference_dir / name / "checkpoint" / "ckpt-0"))
+        status.expect_partial().assert_existing_objects_matched()
+    logits = logits_in_boxes(head, config, reference, boxes)
+    np.testing.assert_allclose(logits, reference["pred/MASK_LOGITS_GT_BOXES/0"], rtol=1e-4, atol=1e-5)
+
+    boxes = (reference["post/detection_boxes_strided"] / 32).astype(np.float32)
+    in_boxes = mask_heads.crop_logits(logits_in_boxes(head, config, reference, boxes), boxes, config)
+    np.testing.assert_allclose(tf.sigmoid(in_boxes), reference["post/detection_masks"], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_every_head_gives_float32_logits_under_mixed_precision(name):
+    size = 32 if name in ("hourglass52", "hourglass100") else 8
+    config = head_config(name, mask_size=size, **HEADS[name])
+    tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        head = mask_heads.build_mask_head(config)
+    finally:
+        tf_keras.mixed_precision.set_global_policy("float32")
+    logits = head(*embeddings(config), training=False)
+    assert logits.shape == (2, config.mask_size, config.mask_size) and logits.dtype == tf.float32
+    assert np.all(np.isfinite(logits)) and np.std(logits) > 0
+    assert all(weight.dtype == tf.float32 for weight in head.weights)
+    norms = [module for module in head.submodules if hasattr(module, "moving_mean")]
+    assert len(norms) == sum("moving_mean" in weight.name for weight in head.weights)
+
+
+@pytest.mark.parametrize(
+    "name", ["hourglass10", "resnet4", "fully_connected", "embedding_projection", "cond_inst3"]
+)
+def test_heads_compile_under_xla(name):
+    config = head_config(name, mask_size=8, **HEADS[name])
+    head = mask_heads.build_mask_head(config)
+    inputs = embeddings(config)
+    expected = head(*inputs, training=False)
+    np.testing.assert_allclose(
+        tf.function(head, jit_compile=True)(*inputs, training=False), expected, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("depth", [10, 20, 32, 52, 100])
+def test_hourglasses_are_as_deep_as_their_name(depth):
+    head = mask_heads.build_mask_head(head_config(f"hourglass{depth}"))
+    assert hourglass_network.hourglass_depth(head._net) == depth
+
+
+@pytest.mark.parametrize("depth", [4, 8, 12, 16, 20])
+def test_resnets_are_as_deep_as_their_name(depth):
+    config = head_config(f"resnet{depth}", mask_size=4)
+    head = mask_heads.build_mask_head(config)
+    head(*embeddings(config))
+    kernels = [
+        weight.shape for weight in head._net.weights if "kernel" in weight.name and weight.shape[0] == 3
+    ]
+    assert len(kernels) == depth
+    assert kernels[-1][-1] == (12 if depth == 20 else 8)
+
+
+def test_resnet4_has_the_published_number_of_parameters():
+    config = head_config("resnet4", num_init_channels=8, pixel_embedding_dim=14, dim=16, mask_size=4)
+    head = mask_heads.build_mask_head(config)
+    head(*embeddings(config))
+    assert head.count_params() - sum(np.prod(w.shape) for w in head.non_trainable_weights) == 8665
+
+
+def test_training_uses_the_statistics_of_the_batch():
+    config = head_config("hourglass10", mask_size=4)
+    head = mask_heads.build_mask_head(config)
+    inputs = embeddings(config)
+    inference = head(*inputs, training=False)
+    moving = [weight.numpy() for weight in head.non_trainable_weights]
+    training = head(*inputs, training=True)
+    assert np.abs(inference - training).max() > 1e-3
+    assert any(
+        np.any(weight.numpy() != old) for weight, old in zip(head.non_trainable_weights, moving, strict=True)
+    )
+
+
+def test_the_network_sees_pixels_then_the_repeated_instance_embedding():
+    seen = []
+
+    class Recorder(tf_keras.layers.Layer):
+        def call(self, inputs):
+            seen.append(inputs.numpy())
+            return [tf.zeros_like(inputs[..., :1]), inputs[..., :1]]
+
+    instances, pixels = embeddings(head_config("hourglass10"))
+    logits = mask_heads.MaskHead(Recorder(), use_instance_embedding=True, project=False)(instances, pixels)
+    np.testing.assert_array_equal(seen[0][..., :5], pixels)
+    np.testing.assert_array_equal(seen[0][1, 4, 9, 5:], instances[1])
+    np.testing.assert_array_equal(logits, pixels[..., 0])  # the last of several outputs
+    mask_heads.MaskHead(Recorder(), use_instance_embedding=False, project=False)(instances, pixels)
+    np.testing.assert_array_equal(seen[1], pixels)
+
+
+def test_fully_connected_is_two_dense_layers_over_all_positions():
+    config = head_config("fully_connected", mask_size=6)
+    head = mask_heads.build_mask_head(config)
+    instances, pixels = embeddings(config)
+    logits = head(instances, pixels).numpy()
+    assert len(head.weights) == 6
+    conv, fc1, fc2 = head._net.input_layer, head._net.fc1, head._net.fc2
+    repeated = np.broadcast_to(instances[:, None, None], (2, 6, 6, 7))
+    net = np.concatenate([pixels, repeated], axis=-1) @ conv.kernel.numpy()[0, 0] + conv.bias.numpy()
+    net = np.maximum(net.reshape(2, -1) @ fc1.kernel.numpy() + fc1.bias.numpy(), 0)
+    assert net.shape == (2, 1024)
+    expected = (net @ fc2.kernel.numpy() + fc2.bias.numpy()).reshape(2, 6, 6)
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+def test_embedding_projection_is_a_dot_product():
+    config = head_config("embedding_projection", **HEADS["embedding_projection"])
+    instances, pixels = embeddings(config)
+    expected = np.einsum("me,mije->mij", instances, pixels)
+    np.testing.assert_allclose(mask_heads.build_mask_head(config)(instances, pixels), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("depth", "channels", "dim"), [(1, 5, 6), (2, 4, 29), (3, 4, 49), (4, 2, 27)])
+def test_conditional_layers_take_weights_then_biases_from_the_embedding(depth, channels, dim):
+    config = head_config(
+        f"cond_inst{depth}", num_init_channels=channels, dim=dim, mask_size=4, **PARAMETER_FREE
+    )
+    instances, pixels = embeddings(config)
+    logits = mask_heads.build_mask_head(config)(instances, pixels).numpy()
+    for instance, y, x in np.ndindex(2, 4, 4):
+        values, rest = pixels[instance, y, x], list(instances[instance])
+        for layer in range(depth):
+            outputs = 1 if layer == depth - 1 else channels
+            weights = [[rest.pop(0) for _ in range(outputs)] for _ in range(len(values))]
+            biases = [rest.pop(0) for _ in range(outputs)]
+            values = values @ np.array(weights) + biases
+            if layer < depth - 1:
+                values = np.maximum(values, 0)
+        assert not rest
+        np.testing.assert_allclose(logits[instance, y, x], values[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("use_xy", [True, False])
+def test_crops_carry_their_coordinates_first(use_xy):
+    config = head_config("hourglass10", mask_size=8, use_xy=use_xy)
+    features = RNG.normal(size=(2, 16, 16, 3)).astype(np.float32)
+    boxes = np.array([[[0.1, 0.2, 0.5, 0.9]], [[0.0, 0.0, 1.0, 1.0]]], np.float32)
+    pixels = mask_heads.mask_head_pixels(features, boxes, config).numpy()
+    native = tf.image.crop_and_resize(features, boxes[:, 0], [0, 1], [8, 8]).numpy()
+    np.testing.assert_allclose(pixels[:, 0, ..., -3:], native, atol=1e-5)
+    assert pixels.shape == (2, 1, 8, 8, 5 if use_xy else 3)
+    if use_xy:
+        steps = np.linspace(-1, 1, 8)
+        np.testing.assert_allclose(pixels[1, 0, :, 3, 0], steps, atol=1e-6)
+        np.testing.assert_allclose(pixels[1, 0, 3, :, 1], steps, atol=1e-6)
+
+
+def test_at_full_resolution_every_box_sees_the_whole_map_from_its_centre():
+    config = head_config("hourglass10", predict_full_resolution_masks=True)
+    features = RNG.normal(size=(1, 6, 8, 3)).astype(np.float32)
+    boxes = np.array([[[0.1, 0.2, 0.5, 0.8], [0.0, 0.0, 1.0, 0.5]]], np.float32)
+    spec = [tf.TensorSpec([1, 6, 8, 3]), tf.TensorSpec([1, None, 4])]
+    pixels = tf.function(
+        lambda features, boxes: mask_heads.mask_head_pixels(features, boxes, config), input_signature=spec
+    )(features, boxes).numpy()
+    assert pixels.shape == (1, 2, 6, 8, 5)
+    for box, (y, x) in enumerate([(0.3, 0.5), (0.5, 0.25)]):
+        np.testing.assert_array_equal(pixels[0, box, ..., 2:], features[0])
+        np.testing.assert_allclose(pixels[0, box, :, 5, 0], np.linspace(0, 1, 6) - y, atol=1e-6)
+        np.testing.assert_allclose(pixels[0, box, 2, :, 1], np.linspace(0, 1, 8) - x, atol=1e-6)
+
+
+def test_roi_logits_are_inside_their_boxes_already():
+    logits = tf.constant(RNG.normal(size=(1, 2, 8, 8)), tf.float32)
+    assert mask_heads.crop_logits(logits, tf.zeros([1, 2, 4]), head_config("hourglass10")) is logits
+
+
+def test_full_resolution_logits_do_not_depend_on_the_number_of_boxes():
+    config = head_config("hourglass10", predict_full_resolution_masks=True, postprocess_crop_size=20)
+    logits = RNG.normal(size=(1, 3, 8, 12)).astype(np.float32)
+    boxes = np.array([[[0.1, 0.2, 0.5, 0.9], [0.0, 0.0, 1.0, 1.0], [0.3, 0.3, 0.6, 0.7]]], np.float32)
+    crops = mask_heads.crop_logits(logits, boxes, config).numpy()
+    assert crops.shape == (1, 3, 20, 20)
+    large = tf.image.resize(logits[0][..., np.newaxis], [32, 48])
+    expected = tf.image.crop_and_resize(large, boxes[0], [0, 1, 2], [20, 20])[..., 0]
+    np.testing.assert_allclose(crops[0], expected, atol=1e-5)
+    one = mask_heads.crop_logits(logits[:, 1:2], boxes[:, 1:2], config).numpy()
+    np.testing.assert_allclose(one[0, 0], crops[0, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("network_type", "options", "message"),
+    [
+        (
+            "hourglass42",
+            {},
+            "hourglass20_no_shortcut.*resnet20.*fully_connected.*embedding_projection.*cond_inst1",
+        ),
+        ("cond_inst0", PARAMETER_FREE, "unknown"),
+        ("cond_inst", PARAMETER_FREE, "unknown"),
+        ("hourglass52", {"mask_size": 48}, "multiple of 32"),
+        ("hourglass20", {"predict_full_resolution_masks": True, "max_roi_jitter_ratio": 0.1}, "jitter"),
+        ("fully_connected", {"predict_full_resolution_masks": True}, "mask_size"),
+        ("embedding_projection", {"dim": 3, "use_xy": False}, "use_instance_embedding"),
+        ("embedding_projection", {"dim": 3, **PARAMETER_FREE}, "use_xy"),
+        ("embedding_projection", {"dim": 4, "use_xy": False, **PARAMETER_FREE}, "4 and 3"),
+        ("cond_inst3", {"dim": 49}, "use_instance_embedding"),
+        ("cond_inst3", {"dim": 48, **PARAMETER_FREE}, "dim must be 49.* not 48"),
+        ("cond_inst3", {"dim": 49, "use_xy": False, **PARAMETER_FREE}, "dim must be 41.* not 49"),
+        ("cond_inst2", {"dim": 28, **PARAMETER_FREE}, "dim must be 29"),
+        ("cond_inst1", {"dim": 6, **PARAMETER_FREE}, "num_init_channels equal to its input channels 5"),
+    ],
+)
+def test_options_that_do_not_fit_say_what_to_do(network_type, options, message):
+    with pytest.raises(InputError, match=message):
+        mask_heads.build_mask_head(head_config(network_type, **options))

@@ -1,0 +1,257 @@
+"""The batch's mask losses: published numbers, weighting, normalisation, stages."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from deepmac import experiments
+from deepmac.categories import VOC_IDS
+from deepmac.errors import InputError
+from deepmac.modeling import mask_losses, weak_losses
+
+RNG = np.random.default_rng(0)
+ALL_LOSSES = {
+    "box_consistency_loss_weight": 1.5,
+    "color_consistency_loss_weight": 0.8,
+    "augmented_self_supervision_loss_weight": 0.5,
+    "pointly_supervised_keypoint_loss_weight": 0.25,
+}
+FULL_RESOLUTION = experiments.MaskHead(predict_full_resolution_masks=True)
+CLASSES = np.array([[1, 5, 51, 0], [22, 22, 0, 0]], np.int32)
+
+
+def batch(size=16, stages=2):
+    """Boxes, masks, classes, weights and images of two pictures, and mask logits of every stage."""
+    corners = RNG.uniform(0, 1, (2, 4, 2, 2)).astype(np.float32)
+    boxes = np.concatenate([corners.min(axis=2), corners.max(axis=2)], axis=-1)
+    boxes[CLASSES == 0] = 0
+    return [RNG.normal(size=(2, 4, 8, 8)).astype(np.float32) for _ in range(stages)], {
+        "boxes": boxes,
+        "masks": RNG.integers(0, 2, (2, 4, size, size)).astype(np.uint8),
+        "classes": CLASSES,
+        "weights": (CLASSES > 0).astype(np.float32),
+        "images": 0.02 * RNG.normal(size=(2, size, size, 3)).astype(np.float32),  # similar colours
+    }
+
+
+def compute(logits, inputs, mask_head=FULL_RESOLUTION, tensors=(), **options):
+    losses = mask_losses.mask_losses(
+        logits,
+        **inputs,
+        **dict(tensors),
+        loss_config=experiments.MaskLoss(**options),
+        mask_head_config=mask_head,
+    )
+    return {name: float(loss) for name, loss in losses.items()}
+
+
+def cross_entropy(logits, targets):
+    """Mean over the pixels of every instance, [B, N]."""
+    return np.mean(np.logaddexp(0, logits) - logits * targets, axis=(2, 3))
+
+
+def resized(logits, size):
+    return tf.image.resize(np.moveaxis(logits, 1, -1), [size, size]).numpy().transpose(0, 3, 1, 2)
+
+
+REFERENCES = {
+    "hourglass20": ({}, {}),
+    "resnet4_no_instance": ({}, {}),
+    "embedding_projection": ({}, {}),
+    "weak_losses": (
+        {"predict_full_resolution_masks": True},
+        {
+            "box_consistency_loss_weight": 1.5,
+            "color_consistency_threshold": 0.3,
+            "color_consistency_loss_weight": 0.8,
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("name", REFERENCES)
+def test_losses_are_the_published_ones(name, jit_compile, reference_dir):
+    reference = np.load(reference_dir / name / "reference.npz")
+    head_options, loss_options = REFERENCES[name]
+    losses = tf.function(
+        lambda logits, **labels: mask_losses.mask_losses(
+            [logits],
+            **labels,
+            loss_config=experiments.MaskLoss(task_loss_weight=5.0, **loss_options),
+            mask_head_config=experiments.MaskHead(mask_size=32, **head_options),
+            allowed_ids=sorted(VOC_IDS),
+        ),
+        jit_compile=jit_compile,
+    )(
+        tf.constant(reference["pred/MASK_LOGITS_GT_BOXES/0"]),
+        boxes=tf.constant(reference["gt/boxes_padded"]),
+        masks=tf.constant(reference["gt/masks"]),
+        classes=tf.constant(reference["gt/class_ids"]),
+        weights=tf.constant(reference["gt/weights"]),
+        images=tf.constant(reference["preprocessed"]),
+    )
+    published = {
+        key.removeprefix("loss/Loss/"): reference[key]
+        for key in reference
+        if key.startswith("loss/Loss/deep_mask")
+    }
+    assert losses.keys() == published.keys()
+    for key, value in published.items():
+        np.testing.assert_allclose(losses[key], value, rtol=1e-5)
+
+
+def test_masks_of_allowed_classes_count_and_the_sum_is_over_their_number():
+    logits, inputs = batch(stages=1)
+    values = cross_entropy(resized(logits[0], 16), inputs["masks"])
+    weights = inputs["weights"]
+    losses = compute(logits, inputs)
+    np.testing.assert_allclose(losses[mask_losses.ESTIMATION], (values * weights).sum() / 5, rtol=1e-5)
+    allowed = np.isin(CLASSES, [5, 22])
+    losses = compute(logits, inputs, tensors={"allowed_ids": [5, 22]}, task_loss_weight=3.0)
+    np.testing.assert_allclose(losses[mask_losses.ESTIMATION], 3 * values[allowed].sum() / 3, rtol=1e-5)
+    assert compute(logits, inputs, tensors={"allowed_ids": [90]}) == {mask_losses.ESTIMATION: 0.0}
+
+
+def test_fractional_weights_count_as_whole_instances_for_masks_only():
+    logits, inputs = batch(stages=1)
+    inputs["weights"] = inputs["weights"] * 0.5
+    values = cross_entropy(resized(logits[0], 16), inputs["masks"]) * inputs["weights"]
+    losses = compute(logits, inputs, box_consistency_loss_weight=1.0)
+    np.testing.assert_allclose(losses[mask_losses.ESTIMATION], values.sum() / 5, rtol=1e-5)
+    boxes = weak_losses.box_consistency_loss(
+        logits[0], inputs["boxes"], experiments.MaskClassificationLoss()
+    ).numpy()
+    expected = (boxes * inputs["weights"]).sum() / 2.5
+    np.testing.assert_allclose(losses[mask_losses.BOX_CONSISTENCY], expected, rtol=1e-5)
+
+
+def test_roi_logits_are_compared_with_soft_crops():
+    logits, inputs = batch(stages=1)
+    crop_boxes = np.clip(inputs["boxes"] + RNG.uniform(-0.1, 0.1, (2, 4, 4)), 0, 1).astype(np.float32)
+    masks = inputs["masks"].astype(np.float32).reshape(8, 16, 16, 1)
+    for tensors, boxes in (({}, inputs["boxes"]), ({"crop_boxes": crop_boxes}, crop_boxes)):
+        targets = tf.image.crop_and_resize(masks, boxes.reshape(8, 4), np.arange(8), [8, 8])
+        values = cross_entropy(logits[0], targets.numpy().reshape(2, 4, 8, 8)) * inputs["weights"]
+        losses = compute(logits, inputs, experiments.MaskHead(mask_size=8), tensors)
+        np.testing.assert_allclose(losses[mask_losses.ESTIMATION], values.sum() / 5, rtol=1e-4)
+
+
+def test_losses_are_averaged_over_the_stages_or_taken_from_the_last():
+    logits, inputs = batch(stages=3)
+    each = [compute([stage], inputs, **ALL_LOSSES) for stage in logits]
+    together = compute(logits, inputs, **ALL_LOSSES)
+    last = compute(logits, inputs, **ALL_LOSSES, use_only_last_stage=True)
+    for name in mask_losses.loss_names(experiments.MaskLoss(**ALL_LOSSES)):
+        np.testing.assert_allclose(together[name], np.mean([losses[name] for losses in each]), rtol=1e-5)
+        np.testing.assert_allclose(last[name], each[-1][name], rtol=1e-6)
+    assert len({losses[mask_losses.COLOR_CONSISTENCY] for losses in each}) == 3
+
+
+def test_every_loss_is_named_weighted_and_zero_without_its_tensors():
+    logits, inputs = batch(stages=1)
+    assert list(compute(logits, inputs, task_loss_weight=0.0)) == []
+    losses = compute(logits, inputs, **ALL_LOSSES)
+    assert list(losses) == mask_losses.loss_names(experiments.MaskLoss(**ALL_LOSSES))
+    assert len(losses) == 5
+    assert losses[mask_losses.SELF_SUPERVISION] == losses[mask_losses.POINT_SUPERVISION] == 0
+    tensors = {
+        "restored_logits": [RNG.normal(size=(2, 4, 8, 8)).astype(np.float32)],
+        "keypoints": RNG.uniform(size=(2, 4, 3, 2)).astype(np.float32),
+        "keypoint_depths": RNG.choice([-1, 1], (2, 4, 3)).astype(np.float32),
+    }
+    losses = compute(logits, inputs, tensors=tensors, **ALL_LOSSES)
+    doubled = compute(
+        logits, inputs, tensors=tensors, **{name: 2 * weight for name, weight in ALL_LOSSES.items()}
+    )
+    for name in losses.keys() - {mask_losses.ESTIMATION}:
+        assert losses[name] > 0
+        np.testing.assert_allclose(doubled[name], 2 * losses[name], rtol=1e-6)
+
+
+def test_boxes_of_all_classes_teach_the_weak_losses_only():
+    assert not mask_losses.uses_boxes_of_all_classes(experiments.MaskLoss())
+    assert mask_losses.uses_boxes_of_all_classes(experiments.MaskLoss(box_consistency_loss_weight=0.1))
+    logits, inputs = batch(stages=1)
+    some = compute(logits, inputs, tensors={"allowed_ids": [1]}, box_consistency_loss_weight=1.0)
+    all_classes = compute(logits, inputs, box_consistency_loss_weight=1.0)
+    assert some[mask_losses.BOX_CONSISTENCY] == all_classes[mask_losses.BOX_CONSISTENCY]
+
+
+def test_color_consistency_needs_full_resolution_and_point_supervision_insists():
+    logits, inputs = batch(stages=1)
+    roi_head = experiments.MaskHead(mask_size=8)
+    losses = compute(logits, inputs, roi_head, color_consistency_loss_weight=1.0)
+    assert losses[mask_losses.COLOR_CONSISTENCY] == 0
+    points = {
+        "keypoints": np.zeros((2, 4, 3, 2), np.float32),
+        "keypoint_depths": np.ones((2, 4, 3), np.float32),
+    }
+    with pytest.raises(InputError, match="predict_full_resolution_masks"):
+        compute(logits, inputs, roi_head, points, pointly_supervised_keypoint_loss_weight=1.0)
+
+
+def test_warm_ups_follow_the_step_in_training_only():
+    logits, inputs = batch(stages=1)
+    restored = [RNG.normal(size=(2, 4, 8, 8)).astype(np.float32)]
+    options = {
+        **ALL_LOSSES,
+        "color_consistency_warmup_start": 10,
+        "color_consistency_warmup_steps": 20,
+        "augmented_self_supervision_warmup_start": 4,
+        "augmented_self_supervision_warmup_steps": 8,
+    }
+
+    def at(step):
+        return compute(logits, inputs, tensors={"restored_logits": restored, "step": step}, **options)
+
+    full = at(None)
+    for step, color_factor, self_factor in ((0, 0, 0), (10, 0, 0.75), (15, 0.25, 1), (100, 1, 1)):
+        losses = at(tf.constant(step, tf.int64))
+        np.testing.assert_allclose(
+            losses[mask_losses.COLOR_CONSISTENCY],
+            color_factor * full[mask_losses.COLOR_CONSISTENCY],
+            rtol=1e-5,
+        )
+        np.testing.assert_allclose(
+            losses[mask_losses.SELF_SUPERVISION], self_factor * full[mask_losses.SELF_SUPERVISION], rtol=1e-5
+        )
+        assert losses[mask_losses.ESTIMATION] == full[mask_losses.ESTIMATION]
+    assert mask_losses.warmup_factor(0, 5, 0) == 1
+
+
+def test_pixels_where_boxes_of_one_class_meet_are_ambiguous():
+    classes = np.array([[7, 7, 7, 9, 0, 0]])
+    boxes = np.array(
+        [[[0, 0, 0.5, 1], [0.4, 0, 1, 0.5], [0, 0.75, 0.2, 1], [0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 1, 1]]],
+        np.float32,
+    )
+    pixels = mask_losses.unambiguous_pixels(boxes, tf.constant(classes), 8, 12).numpy()
+    ys, xs = np.mgrid[:8, :12]
+    counts = np.zeros((8, 12))
+    for ymin, xmin, ymax, xmax in boxes[0, :3] * [8, 12, 8, 12]:
+        counts += (ys >= ymin) & (ys <= ymax) & (xs >= xmin) & (xs <= xmax)
+    assert counts.max() == 2
+    for instance in range(3):
+        np.testing.assert_array_equal(pixels[0, instance], counts < 2)
+    np.testing.assert_array_equal(pixels[0, 3:], 1)
+
+
+def test_ambiguous_logits_become_zero():
+    logits, inputs = batch(stages=1)
+    inputs["boxes"][1, :2] = [[0.0, 0.0, 0.6, 1.0], [0.4, 0.0, 1.0, 1.0]]  # two of class 22
+    allowed = {"allowed_ids": [22]}
+    losses = compute(logits, inputs, tensors=allowed, ignore_per_class_box_overlap=True)
+    changed = resized(logits[0], 16)
+    changed[1, :2, 7:10] = 0  # rows from 0.4 * 16 to 0.6 * 16
+    expected = cross_entropy(changed, inputs["masks"])[1, :2].mean()
+    np.testing.assert_allclose(losses[mask_losses.ESTIMATION], expected, rtol=1e-5)
+    assert losses != compute(logits, inputs, tensors=allowed)
+
+
+def test_bfloat16_logits_are_compared_in_float32():
+    logits, inputs = batch(stages=1)
+    coarse = tf.cast(logits[0], tf.bfloat16)
+    losses = compute([coarse], inputs, **ALL_LOSSES)
+    expected = compute([tf.cast(coarse, tf.float32)], inputs, **ALL_LOSSES)
+    assert losses == expected
