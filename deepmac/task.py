@@ -9,7 +9,8 @@ from official.projects.centernet.tasks import centernet
 
 from deepmac import experiments
 from deepmac.categories import ALL_IDS
-from deepmac.data import parser as parsers
+from deepmac.data import decoder
+from deepmac.data.parser import DeepMACParser
 from deepmac.errors import InputError
 from deepmac.evaluation import MaskEvaluator
 from deepmac.modeling import deepmac_model, detection_losses, mask_losses
@@ -20,7 +21,16 @@ _EVALUATION = "evaluation"
 
 @task_factory.register_task_cls(experiments.DeepMACTask)
 class DeepMACTask(centernet.CenterNetTask):
-    """CenterNet's task with masks: boxes of all classes, masks of the allowed ones."""
+    """CenterNet's task with masks: boxes of all classes, masks of the allowed ones.
+
+    Attributes:
+        evaluators: source of the boxes ("detections", "gt_boxes") -> `MaskEvaluator` of the last
+            evaluation; empty without `task.annotation_file`.
+    """
+
+    def __init__(self, params, logging_dir=None, name=None):
+        super().__init__(params, logging_dir, name)
+        self.evaluators = {}
 
     def build_inputs(self, params, input_context=None):
         """Reads TFRecords.
@@ -34,7 +44,7 @@ class DeepMACTask(centernet.CenterNetTask):
         """
         model = self.task_config.model
         options = params.parser.as_dict()
-        parser = parsers.DeepMACParser(
+        parser = DeepMACParser(
             output_height=model.input_size[0],
             output_width=model.input_size[1],
             max_num_instances=model.max_num_instances,
@@ -47,7 +57,7 @@ class DeepMACTask(centernet.CenterNetTask):
         reader = input_reader.InputReader(
             params,
             dataset_fn=tf.data.TFRecordDataset,
-            decoder_fn=parsers.MaskExampleDecoder().decode,
+            decoder_fn=decoder.MaskExampleDecoder().decode,
             parser_fn=parser.parse_fn(params.is_training),
         )
         return reader.read(input_context=input_context)
@@ -133,20 +143,11 @@ class DeepMACTask(centernet.CenterNetTask):
         return losses
 
     def build_metrics(self, training=True):
-        """A mean for every loss; for validation also the evaluators of masks and boxes."""
+        """A mean for every loss; mask losses in training only."""
         names = ["total_loss", *_DETECTION_LOSSES]
         if training:
             names += mask_losses.loss_names(self.task_config.losses.mask)
-        elif self.task_config.annotation_file:
-            self._evaluators = self._build_evaluators()
         return [tf_keras.metrics.Mean(name, dtype=tf.float32) for name in names]
-
-    def _build_evaluators(self):
-        seen = self.task_config.allowed_masked_classes_ids or ALL_IDS
-        return {
-            source: MaskEvaluator(self.task_config.annotation_file, seen_ids=seen)
-            for source in ("detections", "gt_boxes")
-        }
 
     def train_step(self, inputs, model, optimizer, metrics=None):
         """One step of CenterNet's loop; the losses also see the images and the step."""
@@ -184,57 +185,82 @@ class DeepMACTask(centernet.CenterNetTask):
                     "masks": outputs["masks"],
                 },
                 "gt_boxes": {
-                    "boxes": labels["boxes"],
                     "classes": labels["classes"],
-                    "scores": tf.cast(
-                        (labels["classes"] > 0) & (labels["groundtruths"]["is_crowds"] < 1), tf.float32
-                    ),
                     "masks": model.probabilities_in_boxes(raw["mask_logits"][-1], features["boxes"]),
                 },
             }
         return logs
 
     def aggregate_logs(self, state=None, step_outputs=None):
-        """Adds the masks of a step to the evaluators, as RLE at the image's own size."""
+        """Adds the masks of a step to the evaluators, as RLE at the picture's own size."""
         if not self.task_config.annotation_file:
             return state
         if state is None:
-            for evaluator in self._evaluators.values():
-                evaluator.reset()
-        for replica in _replicas(step_outputs[_EVALUATION]):
-            for source, evaluator in self._evaluators.items():
-                _add_batch(evaluator, replica["source_id"], replica["unpadded_size"], replica[source])
-        return self._evaluators
+            self.evaluators = state = self._build_evaluators()
+        for batch in _replicas(step_outputs[_EVALUATION]):
+            for i, source_id in enumerate(batch["source_id"]):
+                image_id = int(source_id)
+                part = {name: values[i] for name, values in batch["detections"].items()}
+                state["detections"].add(image_id, **_detections(part, batch["unpadded_size"][i]))
+                part = {name: values[i] for name, values in batch["gt_boxes"].items()}
+                state["gt_boxes"].add(image_id, **_ground_truth_masks(part, state["gt_boxes"], image_id))
+        return state
 
     def reduce_aggregated_logs(self, aggregated_logs, global_step=None):
-        """COCO figures, named `detections/…` and `gt_boxes/…`."""
+        """COCO figures in percent, named `detections/...` and `gt_boxes/...`.
+
+        Those of single classes only with `task.per_category_metrics`; `evaluators` has them all.
+        """
         return {
             f"{source}/{name}": value
             for source, evaluator in (aggregated_logs or {}).items()
             for name, value in evaluator.result().items()
+            if self.task_config.per_category_metrics or "/class/" not in name
+        }
+
+    def _build_evaluators(self):
+        seen = self.task_config.allowed_masked_classes_ids or ALL_IDS
+        return {
+            source: MaskEvaluator(self.task_config.annotation_file, seen_ids=seen)
+            for source in ("detections", "gt_boxes")
         }
 
 
 def _replicas(per_replica):
     """Splits a dict whose leaves are tuples over replicas into NumPy dicts, one a replica."""
-    num_replicas = len(per_replica["source_id"])
 
     def pick(tree, replica):
         if isinstance(tree, dict):
             return {name: pick(branch, replica) for name, branch in tree.items()}
         return tree[replica].numpy()
 
-    return [pick(per_replica, replica) for replica in range(num_replicas)]
+    return [pick(per_replica, replica) for replica in range(len(per_replica["source_id"]))]
 
 
-def _add_batch(evaluator, source_ids, unpadded_sizes, results):
-    """Gives an evaluator the results of each image, boxes normalised to the unpadded image."""
-    for i, source_id in enumerate(source_ids):
-        kept = results["scores"][i] > 0
-        evaluator.add(
-            int(source_id),
-            boxes=results["boxes"][i][kept] / np.tile(unpadded_sizes[i], 2),
-            classes=results["classes"][i][kept],
-            scores=results["scores"][i][kept],
-            mask_probs=results["masks"][i][kept],
+def _detections(outputs, unpadded_size):
+    """Arguments of `MaskEvaluator.add`: detections of an image in its own normalised coordinates."""
+    kept = outputs["scores"] > 0
+    return {
+        "boxes": outputs["boxes"][kept] / np.tile(unpadded_size, 2),
+        "classes": outputs["classes"][kept],
+        "scores": outputs["scores"][kept],
+        "mask_probs": outputs["masks"][kept],
+    }
+
+
+def _ground_truth_masks(outputs, evaluator, image_id):
+    """Arguments of `MaskEvaluator.add`: masks predicted in the annotated boxes of an image."""
+    count = int(np.sum(outputs["classes"] > 0))
+    truth = evaluator.ground_truth(image_id)
+    if not np.array_equal(outputs["classes"][:count], truth.classes[:count]):
+        raise InputError(
+            f"task.annotation_file and the records of image {image_id} disagree: write both with "
+            "`deepmac tfrecord`"
         )
+    return {
+        "boxes": truth.boxes[:count],
+        "classes": truth.classes[:count],
+        "scores": np.ones(count),
+        "mask_probs": outputs["masks"][:count],
+        "annotation_ids": truth.annotation_ids[:count],
+    }

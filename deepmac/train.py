@@ -16,7 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tf_keras
 import yaml
-from absl import app, flags, logging
+from absl import app, flags
 from official.common import distribute_utils
 from official.common import flags as model_garden_flags
 from official.core import task_factory, train_lib, train_utils
@@ -24,6 +24,7 @@ from official.modeling import performance
 
 from deepmac import experiments, task  # noqa: F401  # registers the experiments
 from deepmac.errors import InputError
+from deepmac.evaluation.files import write_evaluation
 
 
 def train(params, mode: str, model_dir: str):
@@ -52,7 +53,12 @@ def train(params, mode: str, model_dir: str):
     with strategy.scope():
         deepmac_task = task_factory.get_task(params.task, logging_dir=model_dir)
     return train_lib.run_experiment(
-        distribution_strategy=strategy, task=deepmac_task, mode=mode, params=params, model_dir=model_dir
+        distribution_strategy=strategy,
+        task=deepmac_task,
+        mode=mode,
+        params=params,
+        model_dir=model_dir,
+        eval_actions=[lambda _: write_evaluation(deepmac_task.evaluators, Path(model_dir))],
     )
 
 
@@ -71,7 +77,6 @@ def _parse_configuration():
 
 def main(_):
     """Entry point of `python -m deepmac.train`; exit status 2 and one line for wrong input."""
-    logging.set_verbosity(logging.INFO)
     try:
         train(_parse_configuration(), flags.FLAGS.mode, flags.FLAGS.model_dir)
     except InputError as error:

@@ -26,7 +26,7 @@ class Dataset:
         return _sha256({self.source: self.arguments})
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Row:
     """One training run.
 
@@ -49,12 +49,17 @@ class Row:
     init: "Row | None" = None
 
     @property
+    def config(self) -> dict[str, Any]:
+        """The configuration file's content."""
+        return yaml.safe_load(self.config_file.read_text())
+
+    @property
     def sha256(self) -> str:
         """Hash of everything that decides the result, wherever it is computed."""
         return _sha256(
             {
                 "experiment": self.experiment,
-                "config": yaml.safe_load(self.config_file.read_text()),
+                "config": self.config,
                 "overrides": self.overrides,
                 "dataset": self.dataset.sha256,
                 "seed": self.seed,
@@ -72,6 +77,7 @@ class Row:
 class TableRow:
     """A line of a table: a published value and the training runs that reproduce it, one a seed."""
 
+    key: str
     name: str
     metric: str
     published: float | None
@@ -137,9 +143,8 @@ class Suite:
         for spec in self.notebooks[notebook]["rows"]:
             if spec["row"] in self.settings["rows"]:
                 runs = tuple(self.row(spec["row"], seed) for seed in self.settings["seeds"])
-                lines.append(
-                    TableRow(spec["name"], spec["metric"], spec.get("published"), spec.get("source"), runs)
-                )
+                published, source = spec.get("published"), spec.get("source")
+                lines.append(TableRow(spec["row"], spec["name"], spec["metric"], published, source, runs))
         return lines
 
 

@@ -1,0 +1,84 @@
+"""Figures of the notebooks."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from PIL import Image
+from pycocotools.coco import COCO
+
+import deepmac
+from deepmac import plotting
+from deepmac.reproduction.study import Study
+
+# Smaller objects show nothing at the size of a figure's cell.
+_MIN_AREA = 24**2
+
+
+class Example(NamedTuple):
+    """An annotated object: its picture, COCO box (x, y, width, height) in pixels, mask bool [H, W]."""
+
+    picture: Path
+    box: tuple[float, float, float, float]
+    mask: np.ndarray
+    category: str
+
+
+def training_curves(curves: Mapping[str, pd.Series]) -> plt.Figure:
+    """Plots losses against steps.
+
+    Args:
+        curves: name of a line -> step -> loss.
+    """
+    figure, axes = plt.subplots(figsize=(8, 3.5), layout="constrained")
+    for name, curve in curves.items():
+        axes.plot(curve.index, curve.to_numpy(), label=name, marker="." if len(curve) < 20 else "")
+    axes.set(xlabel="step", ylabel="training loss", yscale="log")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    return figure
+
+
+def unseen_class_masks(study: Study, key: str, count: int) -> plt.Figure:
+    """Shows annotated and predicted masks of classes a row has seen no masks of.
+
+    Args:
+        study: a trained study.
+        key: the row.
+        count: objects to show.
+    """
+    predictor = deepmac.load(str(study.model_folder(key)))
+    examples = unseen_examples(study.data.coco_dir, study.seen_classes(key), count)
+    panels = []
+    for example in examples:
+        image = np.asarray(Image.open(example.picture).convert("RGB"))
+        predictor.set_image(image)
+        prediction = predictor.predict([example.box], box_format="xywh")
+        panels.append((image, example, prediction.masks[0]))
+    return plotting.mask_grid(panels)
+
+
+def unseen_examples(coco_dir: Path, seen_ids, count: int) -> list[Example]:
+    """The largest unseen object of each evaluated picture, in the order of picture ids.
+
+    Args:
+        coco_dir: folder in COCO layout.
+        seen_ids: categories that do not count.
+        count: objects at most.
+    """
+    coco = COCO(str(coco_dir / "annotations" / "instances_val2017.json"))
+    unseen = sorted(set(coco.getCatIds()) - set(seen_ids))
+    examples = []
+    for image_id in sorted(coco.getImgIds()):
+        ids = coco.getAnnIds(imgIds=image_id, catIds=unseen, areaRng=(_MIN_AREA, np.inf), iscrowd=False)
+        if ids and len(examples) < count:
+            annotation = max(coco.loadAnns(ids), key=lambda annotation: annotation["area"])
+            [image] = coco.loadImgs(image_id)
+            [category] = coco.loadCats(annotation["category_id"])
+            picture = coco_dir / "val2017" / image["file_name"]
+            mask = coco.annToMask(annotation).astype(bool)
+            examples.append(Example(picture, tuple(annotation["bbox"]), mask, category["name"]))
+    return examples

@@ -1,0 +1,164 @@
+"""Results of a notebook: measured values beside published ones, claims with their evidence, JSON."""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from deepmac.atomic import atomic_file
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """A metric over seeds.
+
+    Attributes:
+        value: mean over the seeds, percent; None where there is no ground truth.
+        samples: float [resamples], bootstrap over images and seeds; empty if there is none.
+        seeds: number of training runs.
+    """
+
+    value: float | None
+    samples: np.ndarray
+    seeds: int
+
+    @classmethod
+    def from_evaluations(cls, evaluations: Sequence[dict], metric: str) -> "Measurement":
+        """Takes a metric from the evaluations of the seeds (see `deepmac.evaluation.files`).
+
+        Each sample draws images, the same for all seeds, and then seeds, both with replacement.
+        """
+        values = [evaluation["metrics"].get(metric) for evaluation in evaluations]
+        value = None if None in values else float(np.mean(values))
+        samples = [evaluation["bootstrap"].get(metric, []) for evaluation in evaluations]
+        by_seed = np.array(samples, np.float64)  # (seeds, resamples)
+        draws = np.random.default_rng(0).integers(len(by_seed), size=by_seed.shape)
+        resampled = np.take_along_axis(by_seed, draws, axis=0).mean(axis=0)
+        return cls(value, resampled[np.isfinite(resampled)], len(evaluations))
+
+    @property
+    def ci95(self) -> tuple[float, float] | None:
+        """95 % percentile interval."""
+        if not self.samples.size:
+            return None
+        low, high = np.percentile(self.samples, [2.5, 97.5])
+        return float(low), float(high)
+
+
+@dataclasses.dataclass(frozen=True)
+class ResultRow:
+    """A line of the results: a metric of a configuration beside its published value."""
+
+    name: str
+    metric: str
+    measurement: Measurement
+    published: float | None = None
+    source: str | None = None
+
+    def as_dict(self) -> dict:
+        """The line as it stands in the results JSON."""
+        ci95 = self.measurement.ci95
+        return {
+            "name": self.name,
+            "metric": self.metric,
+            "published": self.published,
+            "measured": _rounded(self.measurement.value),
+            "ci95": None if ci95 is None else [_rounded(value) for value in ci95],
+            "seeds": self.measurement.seeds,
+            "source": self.source,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A statement checked by code; `holds` is None when the evidence does not decide it."""
+
+    text: str
+    holds: bool | None
+    evidence: str
+
+
+def higher(text: str, better: Measurement, worse: Measurement) -> Claim:
+    """Claims that one measurement is higher than another.
+
+    Decided by the 95 % interval of the difference, whose samples draw the same images for both.
+
+    Args:
+        text: the claim.
+        better: what should be higher.
+        worse: what should be lower; one without samples counts as exact.
+
+    Returns:
+        Holds when the interval lies above zero, does not when it lies below, undecided otherwise.
+    """
+    count = min([m.samples.size for m in (better, worse) if m.samples.size], default=0)
+    if better.value is None or worse.value is None or not count:
+        return Claim(text, None, "no value for one of the two")
+    difference = _samples(better, count) - _samples(worse, count)
+    low, high = np.percentile(difference, [2.5, 97.5])
+    holds = True if low > 0 else False if high < 0 else None
+    evidence = (
+        f"{better.value:.1f} against {worse.value:.1f}: difference {better.value - worse.value:+.1f}, "
+        f"95 % interval {low:+.1f} to {high:+.1f}"
+    )
+    return Claim(text, holds, evidence)
+
+
+def write_results(
+    path: str | Path,
+    notebook: str,
+    parameters: dict,
+    config_sha256: str,
+    rows: Sequence[ResultRow],
+    claims: Sequence[Claim],
+    seconds: float,
+):
+    """Writes a notebook's results as JSON.
+
+    Args:
+        path: the file; replaced in one step.
+        notebook: its name.
+        parameters: what papermill gave it.
+        config_sha256: hash of everything that decides the numbers.
+        rows: the lines.
+        claims: the checked statements.
+        seconds: wall-clock time of the training and evaluation behind the numbers, reused runs
+            counted with the time they took.
+    """
+    document = {
+        "notebook": notebook,
+        "parameters": parameters,
+        "config_sha256": config_sha256,
+        "code_version": importlib.metadata.version("deepmac"),
+        "seconds": round(seconds, 1),
+        "hardware": hardware(),
+        "rows": [row.as_dict() for row in rows],
+        "claims": [dataclasses.asdict(claim) for claim in claims],
+    }
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def hardware() -> str:
+    """One line on the machine: processor, cores, memory."""
+    cpu = Path("/proc/cpuinfo")
+    names = [line.split(":", 1)[1].strip() for line in _lines(cpu) if line.startswith("model name")]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GB"
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.is_file() else []
+
+
+def _samples(measurement: Measurement, count: int):
+    return measurement.samples[:count] if measurement.samples.size else measurement.value
+
+
+def _rounded(value):
+    return None if value is None else round(value, 2)

@@ -1,0 +1,75 @@
+import json
+
+import numpy as np
+import pytest
+
+from deepmac.reproduction.results import Measurement, ResultRow, higher, write_results
+
+METRIC = "gt_boxes/mask/unseen/AP"
+
+
+def _evaluation(value, samples):
+    return {"metrics": {METRIC: value}, "bootstrap": {METRIC: list(samples)}}
+
+
+def test_measurement_averages_seeds_and_resamples_both_images_and_seeds():
+    rng = np.random.default_rng(0)
+    images = rng.normal(0, 1, 4000)  # what the draw of images adds, the same for every seed
+    evaluations = [_evaluation(value, value + images) for value in (30.0, 34.0)]
+
+    measurement = Measurement.from_evaluations(evaluations, METRIC)
+
+    assert measurement.value == 32.0
+    assert measurement.seeds == 2
+    # Mean of two seeds drawn with replacement: 30, 32 or 34 with odds 1:2:1, so variance 2; images add 1.
+    assert np.var(measurement.samples) == pytest.approx(3.0, rel=0.1)
+    low, high = measurement.ci95
+    assert low < 30 < 34 < high
+
+
+def test_measurement_without_ground_truth_has_no_value():
+    measurement = Measurement.from_evaluations([_evaluation(None, [None] * 5)], METRIC)
+    assert measurement.value is None
+    assert measurement.ci95 is None
+
+
+@pytest.mark.parametrize(
+    ("difference", "holds"), [(5.0, True), (-5.0, False), (0.2, None)], ids=["holds", "fails", "undecided"]
+)
+def test_claims_are_decided_by_the_interval_of_the_difference(difference, holds):
+    noise = np.random.default_rng(1).normal(0, 1, (2, 1000))
+    better = Measurement(30 + difference, 30 + difference + noise[0], 1)
+    worse = Measurement(30.0, 30 + noise[1], 1)
+    claim = higher("one is higher", better, worse)
+    assert claim.holds is holds
+    assert f"{difference:+.1f}" in claim.evidence
+
+
+def test_claims_use_that_both_saw_the_same_images():
+    images = np.random.default_rng(2).normal(0, 10, 1000)
+    better, worse = Measurement(31.0, 31 + images, 1), Measurement(30.0, 30 + images, 1)
+    assert higher("one is higher", better, worse).holds is True
+
+
+def test_claims_without_samples_are_undecided():
+    nothing = Measurement(None, np.zeros(0), 1)
+    assert higher("one is higher", nothing, Measurement(1.0, np.ones(5), 1)).holds is None
+
+
+def test_results_file_has_the_documented_fields(tmp_path):
+    measurement = Measurement(31.234, np.array([30.0, 32.0]), 3)
+    rows = [ResultRow("row", METRIC, measurement, published=35.5, source="a page")]
+    claim = higher("a claim", measurement, Measurement(1.0, np.zeros(0), 0))
+    path = tmp_path / "results.json"
+    write_results(path, "table", {"profile": "smoke"}, "abc", rows, [claim], seconds=1.26)
+
+    document = json.loads(path.read_text())
+    assert set(document) == {
+        *("notebook", "parameters", "config_sha256", "code_version", "seconds", "hardware", "rows", "claims")
+    }
+    [row] = document["rows"]
+    assert row["measured"] == 31.23
+    assert row["published"] == 35.5
+    assert row["seeds"] == 3
+    assert row["ci95"] == pytest.approx([30.05, 31.95])
+    assert document["claims"] == [{"text": "a claim", "holds": True, "evidence": claim.evidence}]

@@ -1,0 +1,67 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from deepmac.errors import InputError
+from deepmac.reproduction.suite import Suite
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    return tmp_path
+
+
+def test_every_profile_finds_its_configurations():
+    for profile in ("smoke", "quick"):
+        suite = Suite.load(profile, ROOT)
+        for notebook in suite.notebooks:
+            for line in suite.table_rows(notebook):
+                assert all(run.config_file.is_file() for run in line.runs)
+
+
+def test_every_published_value_names_its_source():
+    suite = Suite.load("quick", ROOT)
+    for notebook in suite.notebooks.values():
+        for line in notebook["rows"]:
+            assert ("published" in line) == ("source" in line), line["name"]
+
+
+def test_hash_follows_what_decides_the_result_and_nothing_else(checkout):
+    row = Suite.load("quick", checkout).row("voc_only", seed=0)
+    assert row.sha256 == Suite.load("quick", ROOT).row("voc_only", seed=0).sha256
+    assert row.sha256 != Suite.load("quick", checkout).row("voc_only", seed=1).sha256
+    assert row.sha256 != Suite.load("quick", checkout).row("non_voc_only", seed=0).sha256
+    assert row.sha256 != Suite.load("smoke", checkout).row("voc_only", seed=0).sha256
+
+    detector = checkout / "configs" / "mini" / "detector.yaml"
+    detector.write_text(detector.read_text() + "trainer:\n  max_to_keep: 3\n")
+    assert row.sha256 != Suite.load("quick", ROOT).row("voc_only", seed=0).sha256, "its detector changed"
+
+
+def test_rows_share_their_detector():
+    suite = Suite.load("quick", ROOT)
+    inits = {suite.row(key, 0).init.sha256 for key in ("voc_only", "voc_only_shallow", "non_voc_only")}
+    assert len(inits) == 1
+
+
+@pytest.mark.parametrize("steps", [1, 4, 30, 999, 1000, 2500])
+def test_schedule_intervals_fit_together(steps, checkout):
+    path = checkout / "configs" / "reproduction.yaml"
+    path.write_text(path.read_text().replace("steps: 1000", f"steps: {steps}"))
+    trainer = Suite.load("quick", checkout).row("detector", 0).overrides["trainer"]
+    assert trainer["train_steps"] == steps
+    for interval in ("summary_interval", "checkpoint_interval", "validation_interval"):
+        assert trainer[interval] % trainer["steps_per_loop"] == 0, interval
+    decay = trainer["optimizer_config"]["learning_rate"]["cosine"]
+    assert decay["offset"] + decay["decay_steps"] == steps
+
+
+def test_unknown_profile_and_missing_checkout_are_input_errors(tmp_path):
+    with pytest.raises(InputError, match="unknown profile 'huge': choose from smoke, quick"):
+        Suite.load("huge", ROOT)
+    with pytest.raises(InputError, match="checkout of deepmac"):
+        Suite.load("quick", tmp_path)
