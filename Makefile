@@ -33,7 +33,8 @@ find_python = for python in $(or $(PYTHON),python3.12 python3.11 python3); do \
 make_venv = python=$$($(find_python)) && "$$python" -m venv $(VENV)
 pip_install = $(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check
 else
-make_venv = "$(UV)" venv --quiet --python "$(or $(PYTHON),>=3.11,<3.13)" $(VENV)
+supported := >=3.11,<3.13
+make_venv = "$(UV)" venv --quiet --python "$(or $(PYTHON),$(supported))" $(VENV)
 pip_install = "$(UV)" pip install --python $(VENV_PYTHON)
 endif
 

@@ -111,7 +111,7 @@ def test_no_registry_and_no_place_of_one_machine_in_any_file():
 def test_wheel_holds_the_package_and_nothing_else(tmp_path):
     source = tmp_path / "source"
     ignore = shutil.ignore_patterns("__pycache__")
-    for name in ("deepmac", "tests", "configs", "notebooks"):
+    for name in ("deepmac", "tests", "configs"):
         shutil.copytree(ROOT / name, source / name, ignore=ignore)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
