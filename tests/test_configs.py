@@ -1,0 +1,69 @@
+"""The published configurations: complete, accepted, and equal to the pipeline configs."""
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deepmac.categories import NON_VOC_IDS, VOC_IDS
+from deepmac.pipeline_config import EXPERIMENT, read_pipeline
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+# Stem -> (published mask AP, network input, mask head, classes with masks, where training starts).
+PUBLISHED = {
+    "center_net_deepmac_512x512_voc_only": ("32.5", 512, "hourglass52", VOC_IDS, "detection"),
+    "center_net_deepmac_1024x1024_voc_only": ("35.5", 1024, "hourglass100", VOC_IDS, "detection"),
+    "center_net_deepmac_1024x1024_non_voc_only": ("39.1", 1024, "hourglass100", NON_VOC_IDS, "detection"),
+    "center_net_deepmac_1024x1024_coco": ("39.4", 1024, "hourglass100", (), "all"),
+}
+
+
+def test_all_published_configs_are_there():
+    assert {path.stem for path in CONFIGS.glob("center_net_deepmac_*.yaml")} == set(PUBLISHED)
+
+
+@pytest.mark.parametrize("stem", PUBLISHED)
+def test_equals_the_published_pipeline_config(stem, reference_dir):
+    text = (CONFIGS / f"{stem}.yaml").read_text()
+    without_header = re.sub(r"\A(#[^\n]*\n)+", "", text)
+    assert without_header == read_pipeline(reference_dir / "configs" / f"{stem}.config").to_yaml()
+
+
+@pytest.mark.parametrize("stem", PUBLISHED)
+def test_is_accepted_by_the_experiment(stem):
+    from official.core import exp_factory
+    from official.modeling import optimization
+
+    from deepmac import experiments  # noqa: F401  # registers the experiment
+
+    published_ap, size, network_type, allowed_ids, modules = PUBLISHED[stem]
+    text = (CONFIGS / f"{stem}.yaml").read_text()
+    header = text[: text.index("\nruntime:")]
+    assert published_ap in header
+    assert f"--config_file=configs/{stem}.yaml" in header
+
+    config = exp_factory.get_exp_config(EXPERIMENT)
+    config.override(yaml.safe_load(text), is_strict=True)
+    config.validate()
+    model = config.task.model
+    assert model.input_size == [size, size, 3]
+    assert model.mask_head.network_type == network_type
+    assert model.backbone.hourglass.as_dict().items() >= {"model_id": 52, "num_hourglasses": 2}.items()
+    assert model.head.input_levels == ["2_0", "2"]
+    assert config.task.losses.mask.use_only_last_stage == (size == 512)
+    assert tuple(config.task.allowed_masked_classes_ids) == allowed_ids
+    assert config.task.init_checkpoint_modules == modules
+    assert config.task.train_data.global_batch_size == 128
+    parser = config.task.train_data.parser
+    assert (parser.odapi_augmentation, parser.aug_scale_min, parser.aug_scale_max) == (True, 0.6, 1.3)
+
+    factory = optimization.OptimizerFactory(config.trainer.optimizer_config)
+    rate = factory.build_learning_rate()
+    for step in (0, 2500, 5000, 27_500, 50_000):
+        warming = 2.5e-4 + (1e-3 - 2.5e-4) * step / 5000
+        decaying = 0.5e-3 * (1 + math.cos(math.pi * (step - 5000) / 45_000))
+        assert float(rate(step)) == pytest.approx(warming if step < 5000 else decaying, rel=1e-6, abs=1e-12)
+    optimizer = factory.build_optimizer(rate)
+    assert optimizer.get_config().items() >= {"name": "Adam", "epsilon": 1e-7}.items()
