@@ -1,0 +1,11 @@
+"""Mask quality on seen and unseen classes: COCO AP, boundary AP, mean IoU, baselines, intervals.
+
+`MaskEvaluator` is the entry: `add` the predictions of each image (or let `add_from_boxes` ask a model
+for the masks of the ground-truth boxes), then read `result`. Every value is in percent, 0 to 100.
+"""
+
+from deepmac.evaluation.baselines import baseline_results
+from deepmac.evaluation.bootstrap import confidence_intervals
+from deepmac.evaluation.evaluator import MaskEvaluator
+
+__all__ = ["MaskEvaluator", "baseline_results", "confidence_intervals"]

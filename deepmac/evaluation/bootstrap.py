@@ -1,0 +1,169 @@
+"""Bootstrap over images: how much would AP vary with another draw of as many images?
+
+Detections are matched once; a resample only weights the images. An image drawn n times counts n times
+in every sum, so the precision of a resample is a weighted cumulative sum, without another COCOeval run.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from deepmac.evaluation.annotations import Annotations
+from deepmac.evaluation.coco_ap import coco_eval, silence
+
+_RECALLS = np.linspace(0, 1, 101)  # COCO's recall thresholds
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassMatches:
+    """The detections of one class over all images, best score first, matched at T IoU thresholds.
+
+    Attributes:
+        image: int64 [D], position of the detection's image.
+        true_positive: bool [T, D].
+        false_positive: bool [T, D]; detections matched with a crowd region are neither.
+        positives: int64 [I], instances to find in each image.
+    """
+
+    image: np.ndarray
+    true_positive: np.ndarray
+    false_positive: np.ndarray
+    positives: np.ndarray
+
+
+def match_detections(annotations: Annotations, detections: list[dict], iou_type: str) -> list[ClassMatches]:
+    """Matches detections with ground truth as COCOeval does, for instances of any size.
+
+    Args:
+        annotations: the ground truth.
+        detections: COCO results as for `coco_ap.coco_eval`.
+        iou_type: "mask" or "box".
+
+    Returns:
+        The matches of each class, in the order of the categories.
+    """
+    evaluation = coco_eval(annotations, detections, iou_type, "pycocotools")
+    evaluation.params.areaRng = evaluation.params.areaRng[:1]
+    evaluation.params.areaRngLbl = ["all"]
+    with silence():
+        evaluation.evaluate()
+    images = len(annotations.images)
+    return [
+        _class_matches(evaluation.evalImgs[k * images : (k + 1) * images], len(evaluation.params.iouThrs))
+        for k in range(len(annotations.categories))
+    ]
+
+
+def class_average_precision(matches: ClassMatches, weights: np.ndarray) -> float:
+    """AP of one class when every image counts as often as its weight says.
+
+    Args:
+        matches: of the class.
+        weights: int [I], how often each image was drawn; all ones give COCOeval's AP.
+
+    Returns:
+        Mean over IoU thresholds and 101 recall thresholds, 0 to 1; NaN without ground truth.
+    """
+    positives = int(weights @ matches.positives)
+    if positives == 0:
+        return float("nan")
+    count = weights[matches.image]  # (D,)
+    found = np.cumsum(count * matches.true_positive, axis=1)  # (T, D)
+    wrong = np.cumsum(count * matches.false_positive, axis=1)
+    precision = found / (found + wrong + np.spacing(1))
+    # Interpolated precision: the best at this recall or beyond; zero where the recall is not reached.
+    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    precision = np.pad(precision, ((0, 0), (0, 1)))
+    recall = found / positives
+    total = sum(
+        at_threshold[np.searchsorted(reached, _RECALLS)].sum()
+        for at_threshold, reached in zip(precision, recall, strict=True)
+    )
+    return float(total) / (len(precision) * len(_RECALLS))
+
+
+def bootstrap_weights(images: int, resamples: int, seed: int) -> np.ndarray:
+    """Draws images with replacement.
+
+    Args:
+        images: number I of images, and of draws in each resample.
+        resamples: number of resamples.
+        seed: equal seeds draw equal images.
+
+    Returns:
+        int64 [1 + resamples, I], how often each image was drawn; the first row is all ones, the data
+        themselves.
+    """
+    drawn = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=resamples)
+    return np.concatenate([np.ones((1, images), np.int64), drawn])
+
+
+def subset_means(class_values: np.ndarray, subsets: Mapping[str, np.ndarray], metric: str) -> dict:
+    """Means over the classes of each subset that have a value.
+
+    Args:
+        class_values: float [1 + resamples, K], NaN for classes without ground truth.
+        subsets: name, ending in "/" unless empty -> int [C], positions of its classes.
+        metric: name of the values.
+
+    Returns:
+        "<subset><metric>" -> float64 [1 + resamples]; NaN where no class has a value.
+    """
+    known = np.isfinite(class_values)
+    values = np.where(known, class_values, 0)
+    with np.errstate(invalid="ignore"):
+        return {
+            subset + metric: values[:, classes].sum(1) / known[:, classes].sum(1)
+            for subset, classes in subsets.items()
+        }
+
+
+def confidence_intervals(
+    samples: Mapping[str, np.ndarray], confidence: float = 0.95
+) -> dict[str, tuple[float, float]]:
+    """Intervals for the value that another draw of as many images would give.
+
+    AP grows when a class has fewer distinct instances, and a resample has fewer than the data: its mean
+    lies above the value, often by more than the width of the interval. So the percentiles are taken
+    around the resamples' mean and laid around the value.
+
+    The difference of two models has an interval of its own: subtract the samples of two evaluators with
+    the same images, resamples and seed, and pass the differences.
+
+    Args:
+        samples: name -> float [1 + resamples], the value and its resamples (`MaskEvaluator.bootstrap`).
+        confidence: share of the resamples inside the interval.
+
+    Returns:
+        name -> (low, high); NaN when the value or all resamples are NaN.
+    """
+    tail = 100 * (1 - confidence) / 2
+    intervals = {}
+    for name, values in samples.items():
+        resampled = values[1:][np.isfinite(values[1:])]
+        low = high = float("nan")
+        if resampled.size:
+            low, high = values[0] - resampled.mean() + np.percentile(resampled, [tail, 100 - tail])
+        intervals[name] = (float(low), float(high))
+    return intervals
+
+
+def _class_matches(image_results: Sequence[dict | None], thresholds: int) -> ClassMatches:
+    """Joins COCOeval's results of one class; None stands for an image without the class."""
+    positives = np.array(
+        [0 if row is None else np.count_nonzero(row["gtIgnore"] == 0) for row in image_results], np.int64
+    )
+    found = [(index, row) for index, row in enumerate(image_results) if row is not None]
+    scores = np.concatenate([np.zeros(0)] + [row["dtScores"] for _, row in found])
+    order = np.argsort(-scores, kind="stable")
+    image = np.repeat([index for index, _ in found], [len(row["dtScores"]) for _, row in found])
+    empty = np.zeros((thresholds, 0), bool)
+    matched = np.concatenate([empty] + [row["dtMatches"] > 0 for _, row in found], axis=1)[:, order]
+    ignored = np.concatenate([empty] + [row["dtIgnore"] > 0 for _, row in found], axis=1)[:, order]
+    return ClassMatches(
+        image=image.astype(np.int64)[order],
+        true_positive=matched & ~ignored,
+        false_positive=~matched & ~ignored,
+        positives=positives,
+    )

@@ -1,0 +1,106 @@
+import copy
+
+import numpy as np
+import pytest
+from evaluation_data import SEEN_IDS, Predictions, add_all, blobs, imperfect, scenes
+
+from deepmac.errors import InputError
+from deepmac.evaluation import MaskEvaluator, confidence_intervals
+from deepmac.evaluation.bootstrap import bootstrap_weights
+
+
+@pytest.fixture(scope="module")
+def data():
+    content, perfect = scenes(images=30, seed=2)
+    return content, imperfect(perfect, seed=3)
+
+
+@pytest.mark.parametrize("iou_type", ["mask", "box"])
+def test_the_first_value_is_that_of_cocoeval(data, iou_type):
+    content, detections = data
+    evaluator = add_all(MaskEvaluator(content, SEEN_IDS, iou_types=[iou_type]), detections)
+    samples, result = evaluator.bootstrap(iou_type, resamples=3), evaluator.result()
+    assert samples.keys() == {key for key in result if key.endswith("/AP")}
+    for key, values in samples.items():
+        assert values.shape == (4,)
+        np.testing.assert_allclose(values[0], result[key], rtol=0, atol=1e-9)
+
+
+def test_a_resample_equals_cocoeval_on_the_images_repeated(data):
+    content, detections = data
+    rng = np.random.default_rng(0)
+    distinct = {
+        image_id: Predictions(p.boxes, p.classes, rng.random(len(p.scores)), p.mask_probs)
+        for image_id, p in detections.items()
+    }
+    evaluator = add_all(MaskEvaluator(content, SEEN_IDS), distinct)
+    samples = evaluator.bootstrap(resamples=2, seed=5)
+    repeated, again = {"images": [], "annotations": [], "categories": content["categories"]}, {}
+    for image, count in zip(content["images"], bootstrap_weights(30, 2, seed=5)[2], strict=True):
+        for _ in range(count):
+            new = len(repeated["images"]) + 1
+            repeated["images"].append(image | {"id": new})
+            for row in content["annotations"]:
+                if row["image_id"] == image["id"]:
+                    number = len(repeated["annotations"]) + 1
+                    repeated["annotations"].append(copy.deepcopy(row) | {"id": number, "image_id": new})
+            again[new] = distinct[image["id"]]
+    result = add_all(MaskEvaluator(repeated, SEEN_IDS, backend="pycocotools"), again).result()
+    for key, values in samples.items():
+        np.testing.assert_allclose(values[2], result[key], rtol=0, atol=1e-9)
+
+
+def test_weights_are_draws_with_replacement():
+    weights = bootstrap_weights(40, 500, seed=0)
+    assert weights.shape == (501, 40)
+    assert (weights[0] == 1).all()
+    assert (weights.sum(1) == 40).all()
+    assert np.mean(weights[1:] == 0) == pytest.approx((1 - 1 / 40) ** 40, abs=0.01)
+    np.testing.assert_array_equal(weights, bootstrap_weights(40, 500, seed=0))
+    assert (weights[1:] != bootstrap_weights(40, 500, seed=1)[1:]).any()
+
+
+def test_intervals_lie_around_the_value_and_narrow_with_more_images():
+    width = {}
+    for images in (15, 120):
+        content, perfect = scenes(images, seed=4)
+        evaluator = add_all(MaskEvaluator(content, SEEN_IDS), imperfect(perfect, seed=4))
+        samples = evaluator.bootstrap(resamples=100)
+        low, high = confidence_intervals(samples)["mask/AP"]
+        assert low < samples["mask/AP"][0] < high
+        width[images] = high - low
+        assert np.isnan(confidence_intervals(samples)["mask/class/toothbrush/AP"]).all()
+    assert width[120] < width[15] / 1.5
+
+
+def test_intervals_of_known_samples():
+    resamples = np.arange(1001) / 10 + 7  # uniform from 7 to 107, mean 57
+    low, high = confidence_intervals({"a": np.concatenate([[50], resamples])})["a"]
+    assert (low, high) == (pytest.approx(2.5), pytest.approx(97.5))
+    low, high = confidence_intervals({"a": np.concatenate([[50], resamples])}, confidence=0.5)["a"]
+    assert (low, high) == (pytest.approx(25), pytest.approx(75))
+
+
+def test_mean_iou_is_resampled_with_the_same_images():
+    content, _ = scenes(images=12, seed=9)
+    rng = np.random.default_rng(0)
+    evaluator = MaskEvaluator(content, SEEN_IDS, iou_types=["mask"])
+    evaluator.add_from_boxes(lambda image_id, boxes: blobs(rng, len(boxes)))
+    samples = evaluator.bootstrap(resamples=50, seed=1)
+    assert samples["mask/unseen/mIoU"][0] == pytest.approx(evaluator.result()["mask/unseen/mIoU"])
+    # An evaluator on one image at a time gives the parts of the mean.
+    rng = np.random.default_rng(0)
+    sums, counts = np.zeros(12), np.zeros(12)
+    for index, image_id in enumerate(evaluator.image_ids):
+        counts[index] = len(evaluator.ground_truth(image_id).boxes)
+        if counts[index]:
+            single = MaskEvaluator(content, image_ids=[image_id])
+            single.add_from_boxes(lambda image_id, boxes: blobs(rng, len(boxes)))
+            sums[index] = single.mean_iou()["mask/mIoU"] * counts[index]
+    weights = bootstrap_weights(12, 50, seed=1)
+    np.testing.assert_allclose(samples["mask/mIoU"], weights @ sums / (weights @ counts))
+
+
+def test_boundary_has_no_bootstrap(data):
+    with pytest.raises(InputError, match="no bootstrap"):
+        MaskEvaluator(data[0], iou_types=["boundary"]).bootstrap("boundary")

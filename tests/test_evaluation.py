@@ -1,0 +1,352 @@
+import copy
+import json
+import tracemalloc
+
+import numpy as np
+import pytest
+from evaluation_data import (
+    CATEGORIES,
+    HEIGHT,
+    IDS,
+    METRICS,
+    SEEN_IDS,
+    WIDTH,
+    Predictions,
+    add_all,
+    blobs,
+    coco_metrics,
+    imperfect,
+    random_boxes,
+    scenes,
+)
+from pycocotools import mask as coco_mask
+from pycocotools.cocoeval import COCOeval
+from scipy import ndimage
+
+from deepmac.categories import VOC_IDS
+from deepmac.errors import InputError
+from deepmac.evaluation import MaskEvaluator, baseline_results
+from deepmac.evaluation.baselines import ellipse_mask
+from deepmac.pasting import encode_masks, paste_masks
+
+# pycocotools' `decode` has yet to learn NumPy 2's copy keyword.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+ALL_TYPES = ("mask", "box", "boundary")
+
+
+@pytest.fixture(scope="module")
+def data():
+    content, perfect = scenes()
+    return content, perfect, imperfect(perfect)
+
+
+def same_values(left, right, tolerance):
+    assert left.keys() == right.keys()
+    np.testing.assert_allclose(list(left.values()), list(right.values()), rtol=0, atol=tolerance)
+
+
+def one_class(boxes, mask, crowd=()):
+    """A data set of one image and the class `car`, every instance with the same mask in its box."""
+    content = {"images": [{"id": 7, "height": HEIGHT, "width": WIDTH}], "categories": CATEGORIES[1:2]}
+    rles = encode_masks(np.stack([mask] * len(boxes)), boxes, HEIGHT, WIDTH)
+    ymin, xmin, ymax, xmax = (boxes * [HEIGHT, WIDTH, HEIGHT, WIDTH]).T
+    corners = np.stack([xmin, ymin, xmax - xmin, ymax - ymin], 1).tolist()
+    content["annotations"] = [
+        {
+            "id": k,
+            "image_id": 7,
+            "category_id": 3,
+            "bbox": corners[k],
+            "area": int(coco_mask.area(rles[k])),
+            "iscrowd": int(k in crowd),
+            "segmentation": rles[k],
+        }
+        for k in range(len(boxes))
+    ]
+    return content
+
+
+def test_perfect_predictions_reach_100_percent(data):
+    content, perfect, _ = data
+    result = add_all(MaskEvaluator(content, SEEN_IDS, iou_types=ALL_TYPES), perfect).result()
+    for iou_type in ALL_TYPES:
+        for subset in ("", "seen/", "unseen/", "supercategory/animal/", "class/zebra/"):
+            assert result[f"{iou_type}/{subset}AP"] == pytest.approx(100)
+            assert result[f"{iou_type}/{subset}AR100"] == pytest.approx(100)
+        assert np.isnan(result[f"{iou_type}/class/toothbrush/AP"])
+        assert np.isnan(result[f"{iou_type}/supercategory/indoor/AR100"])
+    assert "mask/mIoU" not in result
+
+
+@pytest.mark.parametrize("backend", ["pycocotools", "faster_coco_eval"])
+@pytest.mark.parametrize(("iou_type", "coco_type"), [("mask", "segm"), ("box", "bbox")])
+def test_subsets_equal_cocoeval_restricted_to_their_classes(data, iou_type, coco_type, backend):
+    content, _, detections = data
+    evaluator = MaskEvaluator(content, SEEN_IDS, iou_types=[iou_type], backend=backend)
+    result = add_all(evaluator, detections).result()
+    subsets = {
+        "": IDS,
+        "seen/": SEEN_IDS,
+        "unseen/": (5, 24, 90),
+        "supercategory/vehicle/": (3, 5),
+        "class/cat/": (17,),
+    }
+    for subset, category_ids in subsets.items():
+        expected = coco_metrics(content, detections, coco_type, category_ids)
+        values = [result[f"{iou_type}/{subset}{metric}"] for metric in METRICS]
+        np.testing.assert_allclose(np.nan_to_num(values, nan=-100), list(expected.values()), atol=1e-9)
+    assert 5 < result[f"{iou_type}/AP"] < 95
+    names = {key.rsplit("/", 1)[0].split("/", 1)[-1] for key in result}
+    assert {"class/person", "supercategory/person", "seen", "unseen"} <= names
+
+
+def test_ap_of_a_ranking_computed_by_hand():
+    boxes = np.array([[0.05, 0.05, 0.4, 0.4], [0.5, 0.5, 0.9, 0.9]])
+    mask = blobs(np.random.default_rng(0), 1)[0]
+    evaluator = MaskEvaluator(one_class(boxes, mask), seen_ids=(3,))
+    wrong = [[0.05, 0.6, 0.2, 0.9]]
+    scores = [0.7, 0.8, 0.9]  # the best score is the wrong one
+    evaluator.add(7, np.concatenate([boxes, wrong]), [3, 3, 3], scores, np.stack([mask] * 3))
+    result = evaluator.result()
+    # Precision is 1/2 at the first hit and 2/3 at the second; interpolated, 2/3 everywhere.
+    for key in ("mask/AP", "mask/AP75", "box/AP", "mask/seen/AP", "mask/class/car/AP"):
+        assert result[key] == pytest.approx(100 * 2 / 3)
+    assert result["mask/AR100"] == pytest.approx(100)
+    assert np.isnan(result["mask/unseen/AP"])
+
+
+def test_detections_in_crowds_count_neither_way():
+    boxes = np.array([[0.05, 0.05, 0.4, 0.4], [0.5, 0.1, 0.95, 0.9]])
+    mask = np.ones((4, 4), np.float32)
+    evaluator = MaskEvaluator(one_class(boxes, mask, crowd=(1,)), iou_types=ALL_TYPES)
+    inside_crowd = np.array([[0.55, 0.2, 0.7, 0.4], [0.6, 0.5, 0.8, 0.8]])
+    outside = np.array([[0.05, 0.6, 0.2, 0.9]])
+    everything = np.concatenate([boxes[:1], inside_crowd])
+    evaluator.add(7, everything, [3] * 3, [0.5, 0.9, 0.8], np.ones((3, 4, 4)))
+    assert evaluator.result()["mask/AP"] == pytest.approx(100)
+    punished = MaskEvaluator(one_class(boxes, mask, crowd=(1,)))
+    punished.add(7, np.concatenate([everything, outside]), [3] * 4, [0.5, 0.9, 0.8, 0.7], np.ones((4, 4, 4)))
+    assert punished.result()["mask/AP"] == pytest.approx(50)
+    assert evaluator.ground_truth(7).annotation_ids.tolist() == [0]
+
+
+def test_no_detections_give_zero_not_nan(data):
+    content, perfect, _ = data
+    for backend in ("pycocotools", "faster_coco_eval"):
+        evaluator = MaskEvaluator(content, SEEN_IDS, backend=backend)
+        assert evaluator.result()["mask/AP"] == 0
+        for image_id in perfect:
+            evaluator.add(image_id, np.zeros((0, 4)), np.zeros(0), np.zeros(0), np.zeros((0, 8, 8)))
+        result = evaluator.result()
+        assert result["mask/AP"] == result["box/unseen/AR100"] == 0
+        assert np.isnan(result["mask/class/toothbrush/AP"])
+
+
+def test_classes_the_file_does_not_list_are_dropped(data):
+    content, _, detections = data
+    stranger = {
+        image_id: Predictions(*(np.concatenate([part, part]) for part in predictions))
+        for image_id, predictions in detections.items()
+    }
+    for predictions in stranger.values():
+        predictions.classes[len(predictions.classes) // 2 :] = 44
+    expected = add_all(MaskEvaluator(content), detections).result()
+    same_values(add_all(MaskEvaluator(content), stranger).result(), expected, 0)
+
+
+def test_mean_iou_from_ground_truth_boxes():
+    boxes = np.array([[0, 0, 1, 0.5], [0.2, 0.5, 0.4, 0.6]])  # 200 x 130 and 40 x 26 pixels
+    content = one_class(boxes, np.ones((2, 2), np.float32))
+    content["categories"] = CATEGORIES
+    content["annotations"][1]["category_id"] = 5
+
+    def left_half_of_big_boxes(image_id, boxes):
+        assert image_id == 7
+        masks = np.ones((len(boxes), 2, 101), np.float32)
+        masks[boxes[:, 3] - boxes[:, 1] > 0.3, :, 51:] = 0  # up to half of the box's width
+        return masks
+
+    evaluator = MaskEvaluator(content, SEEN_IDS, iou_types=["mask"])
+    evaluator.add_from_boxes(left_half_of_big_boxes)
+    result = evaluator.result()
+    assert result["mask/seen/mIoU"] == pytest.approx(50, abs=1)
+    assert result["mask/unseen/mIoU"] == result["mask/class/airplane/mIoU"] == pytest.approx(100)
+    assert result["mask/mIoU"] == result["mask/class_mIoU"] == pytest.approx(75, abs=0.5)
+    assert evaluator.mean_iou(min_area=40**2)["mask/mIoU"] == result["mask/seen/mIoU"]
+    assert np.isnan(evaluator.mean_iou(min_area=40**2)["mask/unseen/mIoU"])
+    assert result["mask/AP50"] == pytest.approx(100 if result["mask/seen/mIoU"] >= 50 else 50)
+
+
+def test_class_mean_iou_weighs_classes_equally(data):
+    content, perfect, _ = data
+    rng = np.random.default_rng(3)
+    evaluator = MaskEvaluator(content, SEEN_IDS)
+    evaluator.add_from_boxes(lambda image_id, boxes: blobs(rng, len(boxes)))
+    # The same masks, compared as bitmaps.
+    rng = np.random.default_rng(3)
+    ious, classes = [], []
+    for image_id, truth in perfect.items():
+        if len(truth.boxes):
+            guess = paste_masks(blobs(rng, len(truth.boxes)), truth.boxes, HEIGHT, WIDTH)
+            masks = paste_masks(truth.mask_probs, truth.boxes, HEIGHT, WIDTH)
+            ious += ((guess & masks).sum((1, 2)) / (guess | masks).sum((1, 2))).tolist()
+            classes += truth.classes.tolist()
+            assert np.array_equal(evaluator.ground_truth(image_id).classes, truth.classes)
+    ious, classes, result = 100 * np.array(ious), np.array(classes), evaluator.mean_iou()
+    seen = np.isin(classes, SEEN_IDS)
+    by_class = [ious[classes == category_id].mean() for category_id in IDS[:-1]]
+    assert result["mask/mIoU"] == pytest.approx(ious.mean(), abs=0.2)
+    assert result["mask/seen/mIoU"] == pytest.approx(ious[seen].mean(), abs=0.2)
+    assert result["mask/unseen/mIoU"] == pytest.approx(ious[~seen].mean(), abs=0.2)
+    assert result["mask/class_mIoU"] == pytest.approx(np.mean(by_class), abs=0.2)
+
+
+class BoundaryEvaluation(COCOeval):
+    """Boundary AP from the definition: erosion of whole bitmaps, min(mask IoU, boundary IoU)."""
+
+    def computeIoU(self, imgId, catId):  # noqa: N802, N803
+        ious = super().computeIoU(imgId, catId)
+        truth, found = self._gts[imgId, catId], self._dts[imgId, catId]
+        if len(ious):
+            found = sorted(found, key=lambda row: -row["score"])[: len(ious)]
+            for i, detection in enumerate(found):
+                for j, annotation in enumerate(truth):
+                    if not annotation["iscrowd"]:
+                        a, b = self.boundary(detection), self.boundary(annotation)
+                        ious[i, j] = min(ious[i, j], (a & b).sum() / max((a | b).sum(), 1))
+        return ious
+
+    def boundary(self, row):
+        mask = coco_mask.decode(row["segmentation"]).astype(bool)
+        distance = max(1, round(0.02 * np.hypot(*mask.shape)))
+        square = np.ones((3, 3), bool)
+        return mask & ~ndimage.binary_erosion(mask, square, iterations=distance, border_value=0)
+
+
+def test_boundary_ap_equals_its_definition():
+    content, perfect = scenes(images=8, seed=5)
+    detections = imperfect(perfect, seed=6, per_image=6)
+    result = add_all(MaskEvaluator(content, SEEN_IDS, iou_types=["mask", "boundary"]), detections).result()
+    expected = coco_metrics(content, detections, "segm", SEEN_IDS, BoundaryEvaluation)
+    for metric, value in expected.items():
+        assert np.nan_to_num(result[f"boundary/seen/{metric}"], nan=-100) == pytest.approx(value, abs=1e-6)
+    assert result["boundary/AP"] < result["mask/AP"] - 1
+
+
+def perturbed(evaluator, seed):
+    """Predictions around the ground truth of real images, in mask probabilities of 28 x 28."""
+    rng = np.random.default_rng(seed)
+    for image_id in evaluator.image_ids:
+        truth = evaluator.ground_truth(image_id)
+        count = 3 * len(truth.boxes)
+        boxes = np.repeat(truth.boxes, 3, axis=0) + rng.normal(0, 0.015, (count, 4))
+        classes = np.where(rng.random(count) < 0.85, np.repeat(truth.classes, 3), rng.choice(VOC_IDS, count))
+        yield image_id, Predictions(boxes, classes, np.round(rng.random(count), 2), blobs(rng, count, 28))
+
+
+def test_backends_agree_on_real_annotations(coco_dir):
+    path = coco_dir / "annotations" / "instances_val2017.json"
+    results = {}
+    for backend in ("pycocotools", "faster_coco_eval"):
+        evaluator = MaskEvaluator(path, VOC_IDS, backend=backend)
+        add_all(evaluator, dict(perturbed(evaluator, seed=0)))
+        results[backend] = evaluator.result()
+    same_values(results["pycocotools"], results["faster_coco_eval"], 1e-6)
+    assert 1 < results["pycocotools"]["mask/unseen/AP"] < 99
+
+
+def test_full_box_baseline_on_real_annotations(coco_dir):
+    path = coco_dir / "annotations" / "instances_val2017.json"
+    full, ellipse = (baseline_results(path, kind, VOC_IDS) for kind in ("full_box", "ellipse"))
+    content = json.loads(path.read_text())
+    sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
+    ious = {True: [], False: []}
+    for annotation in content["annotations"]:
+        if not annotation["iscrowd"]:
+            height, width = sizes[annotation["image_id"]]
+            rle = coco_mask.merge(coco_mask.frPyObjects(annotation["segmentation"], height, width))
+            x, y, w, h = annotation["bbox"]
+            rows, columns = np.arange(height) / (height - 1), np.arange(width) / (width - 1)
+            rows = (rows >= y / height) & (rows <= (y + h) / height)
+            columns = (columns >= x / width) & (columns <= (x + w) / width)
+            inside = rows[:, None] & columns
+            mask = coco_mask.decode(rle).astype(bool)
+            iou = (mask & inside).sum() / (mask | inside).sum()
+            ious[annotation["category_id"] in VOC_IDS].append(100 * iou)
+    assert full["mask/seen/mIoU"] == pytest.approx(np.mean(ious[True]), abs=0.05)
+    assert full["mask/unseen/mIoU"] == pytest.approx(np.mean(ious[False]), abs=0.05)
+    assert full["mask/mIoU"] < ellipse["mask/mIoU"] < 75
+    assert 15 < full["mask/unseen/AP"] < ellipse["mask/unseen/AP"] < 45
+
+
+def test_ellipse_baseline_is_the_inscribed_ellipse():
+    mask = paste_masks(ellipse_mask(65)[None], np.array([[0, 0, 1, 1]]), 101, 141)[0]
+    rows, columns = np.mgrid[-1:1:101j, -1:1:141j]
+    assert (mask ^ (rows**2 + columns**2 < 1)).mean() < 0.003
+
+
+def test_memory_grows_with_the_rle_only():
+    side, images, per_image = 1500, 30, 20
+    rng = np.random.default_rng(0)
+    content, _ = scenes(images)
+    for image in content["images"]:
+        image["height"] = image["width"] = side
+    for annotation in content["annotations"]:
+        annotation["segmentation"] = [[0, 0, 9, 0, 9, 9]]
+    evaluator = MaskEvaluator(content)
+    tracemalloc.start()
+    for image_id in evaluator.image_ids:
+        boxes = random_boxes(rng, per_image) * 0.5
+        scores = rng.random(per_image)
+        evaluator.add(image_id, boxes, rng.choice(IDS, per_image), scores, blobs(rng, per_image, 28))
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept / (images * per_image) < 2000  # bytes a detection; its bitmap is 2.25 MB
+    assert peak < 20e6
+
+
+def test_nothing_is_printed_and_the_input_is_left_alone(data, capsys):
+    content, _, detections = data
+    before = copy.deepcopy(content)
+    for backend in ("pycocotools", "faster_coco_eval"):
+        evaluator = MaskEvaluator(content, SEEN_IDS, iou_types=["mask", "box"], backend=backend)
+        add_all(evaluator, detections)
+        first = evaluator.result()
+        evaluator.bootstrap(resamples=2)
+        same_values(evaluator.result(), first, 0)
+    assert capsys.readouterr().out == ""
+    assert content == before
+
+
+def test_evaluating_some_images_equals_a_file_with_only_those(data):
+    content, _, detections = data
+    chosen = [3, 5, 8, 11]
+    part = copy.deepcopy(content)
+    part["images"] = [image for image in part["images"] if image["id"] in chosen]
+    part["annotations"] = [row for row in part["annotations"] if row["image_id"] in chosen]
+    some = {image_id: detections[image_id] for image_id in chosen}
+    result = add_all(MaskEvaluator(content, SEEN_IDS, image_ids=chosen[::-1]), some).result()
+    same_values(result, add_all(MaskEvaluator(part, SEEN_IDS), some).result(), 1e-9)
+
+
+def test_bad_predictions_are_named(data):
+    content, perfect, _ = data
+    evaluator = MaskEvaluator(content)
+    boxes, classes, scores, masks = next(p for p in perfect.values() if len(p.boxes) > 1)
+    with pytest.raises(InputError, match="image id 99 is not among"):
+        evaluator.add(99, boxes, classes, scores, masks)
+    with pytest.raises(InputError, match="must be"):
+        evaluator.add(1, boxes[1:], classes, scores, masks)
+    with pytest.raises(InputError, match="not a finite number"):
+        evaluator.add(1, boxes * np.nan, classes, scores, masks)
+    with pytest.raises(InputError, match="annotation id 5 is not in"):
+        evaluator.add(1, boxes[:1], classes[:1], scores[:1], masks[:1], annotation_ids=[5])
+    with pytest.raises(InputError, match="1 masks, but 0 annotation ids"):
+        evaluator.add(1, boxes[:1], classes[:1], scores[:1], masks[:1], annotation_ids=[])
+    other = evaluator.ground_truth(2).annotation_ids[:1]
+    with pytest.raises(InputError, match="another image"):
+        evaluator.add(1, boxes[:1], classes[:1], scores[:1], masks[:1], annotation_ids=other)
+    evaluator.add(1, boxes, classes, scores, masks)
+    with pytest.raises(InputError, match="added before"):
+        evaluator.add(1, boxes, classes, scores, masks)
