@@ -39,3 +39,19 @@ def import_config(pipeline_config, out):
     with atomic_file(out) as path:
         path.write_text(pipeline.to_yaml(), encoding="utf-8")
     click.echo(f"Wrote {out}")
+
+
+@main.command()
+@click.option("--out", required=True, type=click.Path(), help="Folder to write; new or empty.")
+@click.option("--images", required=True, type=int, help="Number of training images.")
+@click.option("--val-images", type=int, help="Number of validation images.  [default: a fifth of --images]")
+@click.option("--size", default=128, show_default=True, help="Side of the square images in pixels.")
+@click.option("--seed", default=0, show_default=True, help="Same seed, same images.")
+@click.option("--jobs", type=int, help="Processes.  [default: one for each core]")
+@click.option("--sprites", type=click.Path(), help="Own RGBA cut-outs to add: CLASS NAME/PICTURE.png")
+def scenes(out, images, val_images, size, seed, jobs, sprites):
+    """Compose images with instance masks from emoji artwork, as a COCO folder."""
+    from deepmac.data.scenes import compose_scenes
+
+    folder = compose_scenes(out, images, val_images, size=size, seed=seed, jobs=jobs, sprites=sprites)
+    click.echo(f"Wrote {folder}; look at {folder / 'contact_sheet.png'}")

@@ -1,0 +1,238 @@
+"""Composed scenes as a COCO folder: annotations, determinism, atomicity, errors."""
+
+import filecmp
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+from pycocotools.coco import COCO
+
+from deepmac.categories import ALL_IDS, ID_BY_NAME
+from deepmac.cli import main
+from deepmac.data.contact_sheet import contact_sheet
+from deepmac.data.scenes import compose_scenes
+from deepmac.errors import InputError
+
+ARGUMENTS = {"images": 40, "val_images": 12, "size": 64, "seed": 5, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return compose_scenes(tmp_path_factory.mktemp("scenes") / "coco", jobs=1, **ARGUMENTS)
+
+
+@pytest.fixture(params=["train", "val"])
+def coco(folder, request):
+    split = f"{request.param}2017"
+    return COCO(folder / "annotations" / f"instances_{split}.json"), folder / split
+
+
+def _files(folder):
+    return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+
+
+def test_bytes_do_not_depend_on_the_number_of_processes(folder, tmp_path):
+    other = compose_scenes(tmp_path / "other", jobs=2, **ARGUMENTS)
+    assert _files(folder) == _files(other)
+    assert filecmp.cmpfiles(folder, other, _files(folder), shallow=False)[0] == _files(folder)
+
+
+def test_another_seed_gives_other_scenes_and_more_images_the_same_ones(folder, tmp_path):
+    more = compose_scenes(tmp_path / "more", **{**ARGUMENTS, "images": 43})
+    seed = compose_scenes(tmp_path / "seed", **{**ARGUMENTS, "images": 3, "val_images": 1, "seed": 6})
+    name = "train2017/000000000002.jpg"
+    assert (more / name).read_bytes() == (folder / name).read_bytes()
+    assert (seed / name).read_bytes() != (folder / name).read_bytes()
+    assert len(list((more / "train2017").iterdir())) == 43
+
+
+def test_layout_and_images(coco):
+    api, images = coco
+    names = [one["file_name"] for one in api.dataset["images"]]
+    assert sorted(path.name for path in images.iterdir()) == names
+    assert len(api.imgs) == {"train2017": 40, "val2017": 12}[images.name]
+    for entry in api.dataset["images"]:
+        with Image.open(images / entry["file_name"]) as image:
+            assert image.format == "JPEG" and image.mode == "RGB"
+            assert image.size == (entry["width"], entry["height"]) == (64, 64)
+    assert tuple(api.cats) == ALL_IDS
+    assert all(ID_BY_NAME[category["name"]] == category["id"] for category in api.cats.values())
+
+
+def test_boxes_and_areas_are_those_of_the_masks_and_masks_are_disjoint(coco):
+    api, _ = coco
+    assert len(api.anns) > 3 * len(api.imgs)
+    for image_id in api.imgs:
+        annotations = api.loadAnns(api.getAnnIds(image_id))
+        masks = [api.annToMask(annotation) for annotation in annotations]
+        assert not masks or np.sum(masks, axis=0).max() == 1
+        for annotation, mask in zip(annotations, masks, strict=True):
+            ys, xs = np.nonzero(mask)
+            left, top, width, height = annotation["bbox"]
+            assert (left, top) == (xs.min(), ys.min())
+            assert (left + width, top + height) == (xs.max() + 1, ys.max() + 1)
+            assert annotation["area"] == mask.sum() >= 24
+            assert annotation["iscrowd"] == 0
+
+
+def test_image_ids_of_the_splits_differ_and_annotation_ids_are_unique(folder):
+    train, val = (
+        json.loads((folder / "annotations" / f"instances_{split}2017.json").read_text())
+        for split in ("train", "val")
+    )
+    assert not {one["id"] for one in train["images"]} & {one["id"] for one in val["images"]}
+    for part in (train, val):
+        ids = [one["id"] for one in part["annotations"]]
+        assert len(set(ids)) == len(ids)
+        assert "OpenMoji" in part["info"]["contributor"] and "Twemoji" in part["info"]["contributor"]
+        assert {one["license"] for one in part["images"]} == {one["id"] for one in part["licenses"]}
+
+
+def test_objects_stand_out_from_what_is_around_them(coco):
+    """Images and masks belong together: colours change more at the outline of a mask than elsewhere."""
+    api, images = coco
+    at_outlines, elsewhere = [], []
+    for image_id, entry in api.imgs.items():
+        pixels = np.asarray(Image.open(images / entry["file_name"])).astype(float)
+        owner = np.zeros((64, 64), int)
+        for number, annotation in enumerate(api.loadAnns(api.getAnnIds(image_id)), start=1):
+            owner[api.annToMask(annotation) > 0] = number
+        change = np.abs(np.diff(pixels, axis=1)).max(axis=-1)
+        outline = np.diff(owner, axis=1) != 0
+        at_outlines.extend(change[outline])
+        elsewhere.extend(change[~outline])
+    assert np.mean(at_outlines) > 2 * np.mean(elsewhere)
+
+
+def test_model_garden_reads_the_masks(coco):
+    import io
+
+    from official.vision.data.create_coco_tf_record import coco_annotations_to_lists
+
+    api, _ = coco
+    image_id = max(api.imgs, key=lambda one: len(api.getAnnIds(one)))
+    annotations = api.loadAnns(api.getAnnIds(image_id))
+    names = {category["id"]: category["name"] for category in api.cats.values()}
+    data, skipped = coco_annotations_to_lists(annotations, names, 64, 64, include_masks=True)
+    assert skipped == 0
+    for png, annotation in zip(data["encoded_mask_png"], annotations, strict=True):
+        mask = np.asarray(Image.open(io.BytesIO(png))) > 0
+        assert (mask == (api.annToMask(annotation) > 0)).all()
+
+
+def test_readme_credits_the_artists(folder):
+    text = (folder / "README.txt").read_text()
+    assert "Twemoji" in text and "CC BY 4.0" in text and "OpenMoji" in text and "CC BY-SA 4.0" in text
+    assert "train: 40 images" in text and "val: 12 images" in text
+
+
+def test_contact_sheet_shows_the_images_with_outlines(folder):
+    sheet = np.asarray(Image.open(folder / "contact_sheet.png")).astype(int)
+    with Image.open(folder / "train2017" / "000000000001.jpg") as image:
+        enlarged = np.asarray(image.resize((256, 256), Image.Resampling.BICUBIC)).astype(int)
+    same = (np.abs(sheet[44 : 44 + 256, 8 : 8 + 256] - enlarged).max(axis=-1) == 0).mean()
+    assert 0.3 < same < 0.99
+    few = folder.parent / "few"
+    compose_scenes(few, images=1, val_images=1, size=32, progress=False)
+    assert contact_sheet(few).height == 2 * (44 + 264)
+
+
+def test_own_sprites_appear_in_the_scenes(tmp_path):
+    for number in range(4):
+        pixels = np.zeros((30, 50, 4), np.uint8)
+        pixels[3:-3, 3:-3] = (250, 0, 250, 255)
+        (tmp_path / "own" / "fire hydrant").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "own" / "fire hydrant" / f"{number}.png")
+    out = compose_scenes(
+        tmp_path / "out", images=60, val_images=1, size=64, sprites=tmp_path / "own", progress=False
+    )
+    train = json.loads((out / "annotations" / "instances_train2017.json").read_text())
+    assert ID_BY_NAME["fire hydrant"] in {one["category_id"] for one in train["annotations"]}
+    assert "--sprites" in (out / "README.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"images": 0}, "--images is 0"),
+        ({"val_images": 0}, "--val-images is 0"),
+        ({"size": 31}, "--size is 31"),
+        ({"seed": -1}, "--seed is -1"),
+        ({"jobs": 0}, "--jobs is 0"),
+        ({"sprites": "nowhere"}, "nowhere is not a folder"),
+    ],
+)
+def test_bad_arguments(tmp_path, arguments, message):
+    with pytest.raises(InputError, match=message):
+        compose_scenes(tmp_path / "out", **{**ARGUMENTS, **arguments})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_files_is_left_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="not an empty folder"):
+        compose_scenes(tmp_path, **ARGUMENTS)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_command(tmp_path):
+    flags = ["--images", "3", "--val-images", "1", "--size", "32", "--seed", "1", "--jobs", "1"]
+    result = CliRunner().invoke(main, ["scenes", "--out", str(tmp_path / "out"), *flags])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "out" / "contact_sheet.png").is_file()
+    result = CliRunner().invoke(main, ["scenes", "--out", str(tmp_path / "out"), *flags])
+    assert result.exit_code == 2
+    assert "not an empty folder" in result.output and "Traceback" not in result.output
+
+
+def _start_composing(out):
+    """Starts a long run in a process group of its own and waits until it has written images."""
+    flags = ["scenes", "--images", "100000", "--size", "32", "--jobs", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from deepmac.cli import main; main()", *flags, "--out", str(out)],
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list(out.parent.glob(f".{out.name}-*/train2017/*.jpg")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    return process
+
+
+def _wait_for_the_group_to_end(group):
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    os.killpg(group, signal.SIGKILL)
+    pytest.fail("processes are left over")
+
+
+def test_a_killed_run_leaves_no_folder_and_no_processes(tmp_path):
+    process = _start_composing(tmp_path / "out")
+    process.kill()
+    process.communicate()
+    assert not (tmp_path / "out").exists()
+    _wait_for_the_group_to_end(process.pid)
+
+
+def test_ctrl_c_cleans_up(tmp_path):
+    process = _start_composing(tmp_path / "out")
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode > 0
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []
+    _wait_for_the_group_to_end(process.pid)
