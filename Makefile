@@ -4,6 +4,7 @@
 #   PYTHON=...                              the Python 3.11 or 3.12 that .venv is made of
 #   UV=                                     use pip although uv is installed
 #   PYTEST_ARGS=...                         more options for pytest, such as tests/test_cli.py
+#   JUPYTER_ARGS=...                        more options for `make demo`, such as --no-browser --port=8890
 
 .DEFAULT_GOAL := help
 .PHONY: help test reproduce demo lint constraints clean
@@ -11,6 +12,7 @@
 PROFILE ?= quick
 PYTHON ?=
 PYTEST_ARGS ?=
+JUPYTER_ARGS ?=
 UV ?= $(shell command -v uv)
 
 VENV := .venv
@@ -48,7 +50,7 @@ reproduce: $(INSTALLED) ## regenerate every table and figure (PROFILE=smoke|quic
 	$(VENV)/bin/deepmac reproduce --profile "$(PROFILE)"
 
 demo: $(INSTALLED) ## open the demo notebook in JupyterLab
-	$(VENV_PYTHON) -m jupyter lab notebooks/deepmac_colab.ipynb
+	$(VENV_PYTHON) -m jupyter lab notebooks/deepmac_colab.ipynb $(JUPYTER_ARGS)
 
 lint: $(INSTALLED) ## check style and formatting
 	$(VENV_PYTHON) -m ruff check .
