@@ -11,8 +11,9 @@ from deepmac.evaluation.bootstrap import bootstrap_weights
 
 @pytest.fixture(scope="module")
 def data():
-    content, perfect = scenes(images=30, seed=2)
-    return content, imperfect(perfect, seed=3)
+    content, _ = scenes(images=30, seed=2)
+    _, with_crowds = scenes(images=30, seed=2, crowds=False)
+    return content, imperfect(with_crowds, seed=3)
 
 
 @pytest.mark.parametrize("iou_type", ["mask", "box"])

@@ -4,7 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
@@ -142,8 +142,10 @@ def test_no_boxes_and_single_pixels():
     samples=st.integers(1, 9),
     seed=st.integers(0, 99),
 )
+@example(
+    boxes=[(0, 0.25, 1, 0.75), (-1, -1, 2, 2)], height=7, width=9, samples=3, seed=0
+)  # runs cross columns
 def test_streamed_rle_is_the_rle_of_the_bitmap(boxes, height, width, samples, seed):
-    # Boxes over the full height, whose runs cross columns, come from the coordinates beyond 0 and 1.
     probs, boxes = random_masks(seed, len(boxes), samples) ** (seed % 3), np.array(boxes, np.float32)
     bitmaps = paste_masks(probs, boxes, height, width)
     for rle, bitmap in zip(encode_masks(probs, boxes, height, width), bitmaps, strict=True):
