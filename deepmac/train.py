@@ -14,6 +14,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import tensorflow as tf
 import tf_keras
 import yaml
 from absl import app, flags
@@ -39,6 +40,7 @@ def train(params, mode: str, model_dir: str):
     Returns:
         (model, logs of the last evaluation; empty unless one ran).
     """
+    _check_files(params.task, mode)
     if "train" in mode:
         train_utils.serialize_config(params, model_dir)
     if params.task.seed is not None:
@@ -60,6 +62,20 @@ def train(params, mode: str, model_dir: str):
         model_dir=model_dir,
         eval_actions=[lambda _: write_evaluation(deepmac_task.evaluators, Path(model_dir))],
     )
+
+
+def _check_files(task_config, mode: str):
+    """Finds missing files before anything is written."""
+    patterns = {"validation_data": task_config.validation_data} if "eval" in mode else {}
+    if "train" in mode:
+        patterns["train_data"] = task_config.train_data
+    for name, data in patterns.items():
+        for pattern in data.input_path if isinstance(data.input_path, list) else data.input_path.split(","):
+            if not tf.io.gfile.glob(pattern.strip()):
+                raise InputError(f"task.{name}.input_path: no file matches {pattern}")
+    annotations = task_config.annotation_file
+    if "eval" in mode and annotations and not tf.io.gfile.exists(annotations):
+        raise InputError(f"task.annotation_file: no such file: {annotations}")
 
 
 def _parse_configuration():

@@ -9,7 +9,7 @@ METRIC = "gt_boxes/mask/unseen/AP"
 
 
 def _evaluation(value, samples):
-    return {"metrics": {METRIC: value}, "bootstrap": {METRIC: list(samples)}}
+    return {"metrics": {METRIC: value}, "bootstrap": {METRIC: [value, *samples]}}
 
 
 def test_measurement_averages_seeds_and_resamples_both_images_and_seeds():
@@ -25,6 +25,13 @@ def test_measurement_averages_seeds_and_resamples_both_images_and_seeds():
     assert np.var(measurement.samples) == pytest.approx(3.0, rel=0.1)
     low, high = measurement.ci95
     assert low < 30 < 34 < high
+
+
+def test_interval_is_centred_on_the_value():
+    samples = np.random.default_rng(3).normal(31.5, 1, 4000)  # resamples are biased by 1.5
+    low, high = Measurement.from_evaluations([_evaluation(30.0, samples)], METRIC).ci95
+    assert low == pytest.approx(30 - 1.96, abs=0.15)
+    assert high == pytest.approx(30 + 1.96, abs=0.15)
 
 
 def test_measurement_without_ground_truth_has_no_value():
@@ -71,5 +78,5 @@ def test_results_file_has_the_documented_fields(tmp_path):
     assert row["measured"] == 31.23
     assert row["published"] == 35.5
     assert row["seeds"] == 3
-    assert row["ci95"] == pytest.approx([30.05, 31.95])
+    assert row["ci95"] == pytest.approx([30.28, 32.18])
     assert document["claims"] == [{"text": "a claim", "holds": True, "evidence": claim.evidence}]

@@ -1,0 +1,172 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import synthetic
+import tensorflow as tf
+import tf_keras
+
+from deepmac import experiments
+from deepmac.data.coco import write_tfrecords
+from deepmac.errors import InputError
+from deepmac.task import DeepMACTask
+
+SIZE = 64
+PERSON, APPLE = 1, 53  # one class with masks, one without
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("coco")
+    for split, first in (("train2017", 0), ("val2017", 50)):
+        scenes = [synthetic.draw_scene(SIZE, SIZE, 2, seed, "ellipse") for seed in range(first, first + 4)]
+        synthetic.write_coco(folder, split, scenes, [PERSON, APPLE])
+    write_tfrecords(folder, folder / "records")
+    return folder / "records"
+
+
+@pytest.fixture
+def config(records):
+    config = experiments.deepmac_mini().task
+    config.override(
+        {
+            "model": {
+                "input_size": [SIZE, SIZE, 3],
+                "max_num_instances": 4,
+                "backbone": {"hourglass": {"input_channel_dims": 8}},
+                "head": {"num_filters": 8},
+                "mask_head": {"network_type": "hourglass10", "num_init_channels": 4, "mask_size": 16},
+                "norm_activation": {"norm_momentum": 0.9},
+            },
+            "mask_num_subsamples": 2,
+            "allowed_masked_classes_ids": [PERSON],
+            "seed": 0,
+            "annotation_file": str(records / "instances_val2017.json"),
+            "train_data": {"input_path": f"{records}/train2017-*", "global_batch_size": 4, "seed": 0},
+            "validation_data": {"input_path": f"{records}/val2017-*", "global_batch_size": 3},
+        }
+    )
+    tf_keras.utils.set_random_seed(0)
+    return config
+
+
+def _trained(config, steps):
+    task = DeepMACTask(config)
+    model = task.build_model()
+    optimizer = tf_keras.optimizers.Adam(3e-3)
+    batch = next(iter(task.build_inputs(config.train_data)))
+    metrics = task.build_metrics(training=True)
+    step = tf.function(lambda: task.train_step(batch, model, optimizer, metrics))
+    logs = []
+    for _ in range(steps):
+        for metric in metrics:
+            metric.reset_state()
+        logs.append({name: float(value) for name, value in step().items()})
+    return task, model, logs
+
+
+def test_every_loss_falls_and_the_total_is_their_weighted_sum(config):
+    _, _, logs = _trained(config, 40)
+    for name in ("total_loss", "ct_loss", "scale_loss", "deep_mask_estimation"):
+        assert np.mean([log[name] for log in logs[-5:]]) < 0.8 * logs[0][name], name
+    first = logs[0]
+    total = first["ct_loss"] + 0.1 * first["scale_loss"] + first["ct_offset_loss"]
+    assert first["total_loss"] == pytest.approx(total + first["deep_mask_estimation"], rel=1e-4)
+
+
+def _losses(config):
+    task = DeepMACTask(config)
+    features, labels = next(iter(task.build_inputs(config.train_data)))
+    outputs = tf.function(task.build_model())(features, training=True)["raw_output"]
+    return task.build_losses(outputs, {**labels, "features": features, "step": tf.constant(0)})
+
+
+def test_masks_of_classes_not_allowed_do_not_count(config):
+    assert _losses(config)["deep_mask_estimation"] > 0
+    config.allowed_masked_classes_ids = [90]
+    assert _losses(config)["deep_mask_estimation"] == 0
+
+
+def test_a_detector_trains_without_masks(config):
+    config.losses.mask.task_loss_weight = 0.0
+    losses = _losses(config)
+    assert "deep_mask_estimation" not in losses
+    assert losses["total_loss"] > 0
+
+
+def _evaluate(task, model, config):
+    metrics = task.build_metrics(training=False)
+    state = None
+    for batch in task.build_inputs(config.validation_data):
+        logs = task.validation_step(batch, model, metrics)
+        state = task.aggregate_logs(state, tf.nest.map_structure(lambda value: (value,), logs))
+    return task.reduce_aggregated_logs(state)
+
+
+def test_validation_measures_every_picture_from_detections_and_from_boxes(config):
+    task = DeepMACTask(config)
+    results = _evaluate(task, task.build_model(), config)
+    for source in ("detections", "gt_boxes"):
+        for subset in ("", "seen/", "unseen/"):
+            assert 0 <= results[f"{source}/mask/{subset}AP"] <= 100
+    # Four pictures, the last batch incomplete; boxes are given, so box AP is perfect.
+    assert results["gt_boxes/box/AP"] == pytest.approx(100)
+    assert 0 < results["gt_boxes/mask/mIoU"] <= 100
+    assert not [name for name in results if "/class/" in name]
+
+
+def test_validation_refuses_annotations_of_other_records(config, tmp_path):
+    annotations = Path(config.annotation_file).read_text()
+    other = tmp_path / "other.json"
+    other.write_text(annotations.replace(f'"category_id": {PERSON}', '"category_id": 2'))
+    config.annotation_file = str(other)
+    task = DeepMACTask(config)
+    with pytest.raises(InputError, match=r"records of image \d+ disagree"):
+        _evaluate(task, task.build_model(), config)
+
+
+def _save(model, folder):
+    items = model.checkpoint_items
+    return tf.train.Checkpoint(model=model, **items).save(f"{folder}/ckpt")
+
+
+@pytest.mark.parametrize(
+    ("modules", "restored"),
+    [
+        ("all", {"backbone", "head", "mask_head"}),
+        ("detection", {"backbone", "head"}),
+        ("backbone", {"backbone"}),
+    ],
+)
+def test_initial_checkpoint_restores_the_modules_asked_for(config, tmp_path, modules, restored):
+    task = DeepMACTask(config)
+    model = task.build_model()
+    prefix = _save(model, tmp_path)
+    config.init_checkpoint, config.init_checkpoint_modules = str(tmp_path), modules
+    fresh = task.build_model()
+    task.initialize(fresh)
+    for name, item in fresh.checkpoint_items.items():
+        kernels = [
+            np.array_equal(ours, theirs)
+            for ours, theirs in zip(item.weights, model.checkpoint_items[name].weights, strict=True)
+            if ours.shape.rank == 4
+        ]
+        assert all(kernels) if name in restored else not any(kernels), name
+    assert prefix
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "modules", "message"),
+    [
+        ("nowhere", "detection", "no checkpoint at nowhere"),
+        (None, "mask", "must be all, backbone or detection"),
+    ],
+)
+def test_wrong_initial_checkpoints_are_input_errors(config, tmp_path, checkpoint, modules, message):
+    task = DeepMACTask(config)
+    model = task.build_model()
+    _save(model, tmp_path)
+    config.init_checkpoint = checkpoint or str(tmp_path)
+    config.init_checkpoint_modules = modules
+    with pytest.raises(InputError, match=message):
+        task.initialize(model)
