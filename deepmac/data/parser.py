@@ -1,0 +1,199 @@
+"""Turns decoded COCO examples into the inputs and targets of DeepMAC."""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+from official.projects.centernet.dataloaders.centernet_input import CenterNetParser
+from official.vision.ops import preprocess_ops
+
+from deepmac.data import augmentation
+from deepmac.data.preprocessing import network_input, normalize
+from deepmac.errors import InputError
+
+_ANNOTATION_FIELDS = ("groundtruth_boxes", "groundtruth_classes", "groundtruth_area", "groundtruth_is_crowd")
+_MASK_FIELD = "groundtruth_instance_masks_png"
+
+
+class DeepMACParser(CenterNetParser):
+    """CenterNet's parser with instance masks.
+
+    In training, flips, crops and colour jitters transform image, boxes and masks together; crowd regions
+    are left out; masks are decoded for the instances drawn. In evaluation, the whole picture is resized
+    with its aspect ratio and padded to the square; nothing is left out.
+
+    N is `max_num_instances`, S the side of the network's input. `parse_fn` gives `(features, labels)`:
+
+    features:
+        image: [S, S, 3], normalised.
+        boxes: float32 [K, 4], (ymin, xmin, ymax, xmax) normalised to the padded square, zero rows after
+            the last one. Training: the instances masks are predicted for, K = `mask_num_subsamples`, or
+            N if that is not positive. Evaluation: K = N, every box that is no crowd region.
+    labels:
+        boxes: float32 [N, 4] in pixels of the network's input, padded with -1; no crowd regions.
+        classes: int64 [N], COCO ids, padded with -1.
+        image_info: float32 [4, 2], (height, width) of: picture, network's input, scale, offset.
+        unpad_image_shapes: float32 [3], height, width, channels of the part that is no padding.
+        groundtruths: the annotation, boxes in pixels of the picture; row i is box i of the above. In
+            training without the boxes that the crop left outside. In evaluation crowd regions follow,
+            marked in `is_crowds`; with `source_id`, `height` and `width` of the picture for pasting.
+        masks: (training) uint8 {0, 1} [K, S, S], zero for classes that are not allowed.
+        mask_boxes: (training) `features.boxes`.
+        mask_classes: (training) int32 [K], COCO ids, 0 after the last one.
+        mask_weights: (training) float32 [K], 1 for instances, 0 after the last one.
+    """
+
+    def __init__(
+        self,
+        output_width: int = 512,
+        output_height: int = 512,
+        mask_num_subsamples: int = -1,
+        allowed_masked_classes_ids: Sequence[int] = (),
+        supervise_all_classes: bool = False,
+        **centernet_options,
+    ):
+        """Sets the options.
+
+        Args:
+            output_width: side of the square network input in pixels.
+            output_height: the same.
+            mask_num_subsamples: instances per image whose masks are predicted in training; not positive:
+                all.
+            allowed_masked_classes_ids: COCO ids of the classes whose masks may be used; empty: all.
+            supervise_all_classes: draw from the instances of all classes alike (losses that need boxes
+                only); otherwise those of allowed classes come first.
+            **centernet_options: as `CenterNetParser`. `odapi_augmentation` crops random squares as
+                published instead of scaling. The colour jitters are the published ones in both cases.
+
+        Raises:
+            InputError: the network's input is not square.
+        """
+        if output_height != output_width:
+            raise InputError(f"input_size must be square, not {output_height}x{output_width}")
+        super().__init__(output_width=output_width, output_height=output_height, **centernet_options)
+        self._size = output_height
+        self._num_masks = mask_num_subsamples if mask_num_subsamples > 0 else self._max_num_instances
+        self._allowed_ids = sorted(allowed_masked_classes_ids)
+        self._supervise_all_classes = supervise_all_classes
+        self._jitters = [
+            name
+            for name in ("hue", "contrast", "saturation", "brightness")
+            if getattr(self, f"_aug_rand_{name}")
+        ]
+        self._crop = (
+            augmentation.random_square_crop if self._odapi_augmentation else augmentation.random_scale_crop
+        )
+        self._normalization = {
+            "bgr_ordering": self._bgr_ordering,
+            "channel_means": self._channel_means,
+            "channel_stds": self._channel_stds,
+        }
+
+    def _parse_train_data(self, data):
+        data = _select_instances(_check_masks(data), tf.where(~data["groundtruth_is_crowd"])[:, 0])
+        view, picture_columns = self._augment(data["image"], data["groundtruth_boxes"])
+        kept = view.kept[: self._max_num_instances]
+        boxes = view.boxes[: self._max_num_instances]
+        data = _select_instances(data, kept)
+        labels = self._build_label(
+            boxes, data["groundtruth_classes"], view.image_info, view.unpadded_shape, data
+        )
+        columns = tf.where(view.columns >= 0, tf.gather(picture_columns, tf.maximum(view.columns, 0)), -1)
+        labels |= self._mask_labels(data, boxes, view.rows, columns)
+        image = tf.cast(normalize(view.image, **self._normalization), self._dtype)
+        return {"image": image, "boxes": labels["mask_boxes"]}, labels
+
+    def _parse_eval_data(self, data):
+        # Crowd regions last, so that the rows of boxes and annotation correspond.
+        data = {field: value for field, value in data.items() if field != _MASK_FIELD}
+        crowd = tf.cast(data["groundtruth_is_crowd"], tf.int32)
+        data = _select_instances(data, tf.argsort(crowd, stable=True)[: self._max_num_instances])
+        shape = tf.cast(tf.shape(data["image"])[:2], tf.float32)
+        image, part = network_input(data["image"], self._size, **self._normalization)
+        unpadded = part * self._size
+        image_info = tf.stack([shape, [self._size, self._size], unpadded / shape, [0.0, 0.0]])
+        objects = _select_instances(data, tf.where(~data["groundtruth_is_crowd"])[:, 0])
+        boxes = objects["groundtruth_boxes"] * tf.tile(part, [2])  # normalised to the padded square
+        labels = self._build_label(
+            boxes * self._size,
+            objects["groundtruth_classes"],
+            image_info,
+            tf.concat([unpadded, [3.0]], axis=0),
+            data,
+        )
+        boxes = preprocess_ops.clip_or_pad_to_fixed_size(boxes, self._max_num_instances)
+        return {"image": tf.cast(image[0], self._dtype), "boxes": boxes}, labels
+
+    def _augment(self, image, boxes):
+        """Returns the view, and the column of the picture for each column the crop was cut from."""
+        image = tf.cast(image, tf.float32)
+        columns = tf.range(tf.shape(image)[1])
+        if self._aug_rand_hflip:
+            image, boxes, columns = augmentation.random_flip(image, boxes)
+        image = augmentation.jitter_colors(image, self._jitters)
+        view = self._crop(image, boxes, self._size, self._aug_scale_min, self._aug_scale_max)
+        return view, columns
+
+    def _mask_labels(self, data, boxes, rows, columns):
+        """Draws the instances and samples their masks at the view's rows and columns of the picture."""
+        classes = tf.cast(data["groundtruth_classes"], tf.int32)
+        allowed = self._is_allowed(classes)
+        drawn = self._draw_instances(allowed)
+        masks = self._sample_masks(
+            tf.gather(data[_MASK_FIELD], drawn), tf.gather(allowed, drawn), rows, columns
+        )
+
+        def padded(values):
+            return preprocess_ops.clip_or_pad_to_fixed_size(values, self._num_masks)
+
+        return {
+            "masks": padded(masks),
+            "mask_boxes": padded(tf.gather(boxes, drawn) / self._size),
+            "mask_classes": padded(tf.gather(classes, drawn)),
+            "mask_weights": padded(tf.ones_like(drawn, tf.float32)),
+        }
+
+    def _is_allowed(self, classes):
+        if not self._allowed_ids:
+            return tf.ones_like(classes, tf.bool)
+        return tf.reduce_any(classes[:, tf.newaxis] == tf.constant(self._allowed_ids), axis=1)
+
+    def _draw_instances(self, allowed):
+        """Returns at most K distinct rows in random order, those with masks before the others."""
+        keys = tf.random.uniform(tf.shape(allowed))
+        if not self._supervise_all_classes:
+            keys += tf.cast(~allowed, tf.float32)
+        return tf.argsort(keys)[: self._num_masks]
+
+    def _sample_masks(self, pngs, allowed, rows, columns):
+        """Decodes the allowed masks and samples them: uint8 (n, S, S), zero for the others."""
+        empty = tf.zeros([self._size, self._size], tf.uint8)
+
+        def sampled(png):
+            mask = tf.io.decode_png(png, channels=1, dtype=tf.uint8)[:, :, 0]
+            mask = augmentation.sample_mask(mask, rows, columns)
+            return tf.ensure_shape(tf.minimum(mask, 1), empty.shape)
+
+        return tf.map_fn(
+            lambda item: tf.cond(item[1], lambda: sampled(item[0]), lambda: empty),
+            (pngs, allowed),
+            fn_output_signature=tf.TensorSpec(empty.shape, tf.uint8),
+        )
+
+
+def _check_masks(data):
+    with tf.control_dependencies(
+        [
+            tf.debugging.assert_equal(
+                tf.size(data[_MASK_FIELD]),
+                tf.shape(data["groundtruth_classes"])[0],
+                message="Training records need a mask for every instance: write them with `deepmac tfrecord`",
+            )
+        ]
+    ):
+        return data | {_MASK_FIELD: tf.identity(data[_MASK_FIELD])}
+
+
+def _select_instances(data, rows):
+    """Returns `data` with the instances of `rows` only."""
+    fields = [field for field in (*_ANNOTATION_FIELDS, _MASK_FIELD) if field in data]
+    return data | {field: tf.gather(data[field], rows) for field in fields}
