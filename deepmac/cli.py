@@ -18,6 +18,31 @@ def main():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1" if Path("/dev/nvidia0").exists() else "3")
 
 
+@main.command()
+@click.option("--coco-dir", required=True, type=click.Path(), help="Folder in COCO layout.")
+@click.option("--out", required=True, type=click.Path(), help="Folder to write; new or empty.")
+@click.option(
+    "--split",
+    "splits",
+    multiple=True,
+    default=("train2017", "val2017"),
+    show_default=True,
+    help="Split to write; may be repeated.",
+)
+@click.option(
+    "--shards", type=click.IntRange(min=1), help="Files per split (default: by its size; 8 to 256)."
+)
+@click.option("--ids", type=click.Path(), help="Image ids to use: text, JSON list, or JSON {split: list}.")
+def tfrecord(coco_dir, out, splits, shards, ids):
+    """Check a COCO folder and write it as TFRecords with instance masks."""
+    from deepmac.data.coco import read_image_ids, write_tfrecords
+
+    reports = write_tfrecords(coco_dir, out, splits, shards, read_image_ids(ids) if ids else None)
+    for report in reports.values():
+        click.echo(report)
+    click.echo(f"Wrote {', '.join(reports)} to {out}")
+
+
 @main.command("import-config")
 @click.argument("pipeline_config", type=click.Path())
 @click.option("--out", type=click.Path(), help="YAML file to write.  [default: standard output]")
