@@ -61,6 +61,12 @@ def test_dice_loss_of_nothing_is_one_and_of_equal_masks_zero():
     np.testing.assert_allclose(dice_loss(np.full_like(large, -50), np.zeros_like(large)), 1)
 
 
+def test_dice_loss_counts_areas_below_one_as_one():
+    zero, target = np.zeros((1, 1), np.float32), np.full((1, 1), 0.2, np.float32)
+    np.testing.assert_allclose(dice_loss(zero, target), 1 - 2 * 0.1 / 1)
+    np.testing.assert_allclose(dice_loss(np.tile(zero, 3), np.tile(target, 3)), 1 - 2 * 0.3 / 2.1, rtol=1e-6)
+
+
 def test_normalization_by_the_object_s_positions():
     losses, counts = cross_entropy(LOGITS, TARGETS).sum(axis=1), TARGETS.sum(axis=1)
     by_count = pixel_loss(LOGITS, TARGETS, loss_config(), normalization="normalize_groundtruth_count")
