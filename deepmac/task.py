@@ -13,7 +13,7 @@ from deepmac.data import decoder
 from deepmac.data.parser import DeepMACParser
 from deepmac.errors import InputError
 from deepmac.evaluation import MaskEvaluator
-from deepmac.modeling import deepmac_model, detection_losses, mask_losses
+from deepmac.modeling import deepmac_model, detection_losses, mask_losses, roi
 
 _DETECTION_LOSSES = ("ct_loss", "scale_loss", "ct_offset_loss")
 _EVALUATION = "evaluation"
@@ -124,16 +124,19 @@ class DeepMACTask(centernet.CenterNetTask):
             + weights.scale_weight * losses["scale_loss"]
             + weights.offset_weight * losses["ct_offset_loss"]
         )
-        if "masks" in labels and config.losses.mask.task_loss_weight:
+        if "masks" in labels and mask_losses.loss_names(config.losses.mask):
+            mask_head = config.model.mask_head
+            boxes = labels["mask_boxes"]
             masks = mask_losses.mask_losses(
                 outputs["mask_logits"],
-                boxes=outputs["mask_boxes"],
+                boxes=boxes,
+                crop_boxes=roi.jitter_boxes(boxes, mask_head.max_roi_jitter_ratio, mask_head.jitter_mode),
                 masks=labels["masks"],
                 classes=labels["mask_classes"],
                 weights=labels["mask_weights"],
                 images=labels["features"]["image"],
                 loss_config=config.losses.mask,
-                mask_head_config=config.model.mask_head,
+                mask_head_config=mask_head,
                 allowed_ids=config.allowed_masked_classes_ids,
                 step=labels["step"],
             )

@@ -2,6 +2,9 @@
 
 import tf_keras
 
+# No subclass of each other: backbone and mask heads use the first and the second.
+_LAYER_TYPES = (tf_keras.layers.BatchNormalization, tf_keras.layers.experimental.SyncBatchNormalization)
+
 
 def configure_batch_norm(model, momentum: float, synchronized: bool):
     """Gives every batch-norm layer of a built model the same momentum and kind of statistics.
@@ -16,7 +19,7 @@ def configure_batch_norm(model, momentum: float, synchronized: bool):
         synchronized: whether statistics are taken over all replicas.
     """
     for layer in model.submodules:
-        if isinstance(layer, tf_keras.layers.BatchNormalization):
+        if isinstance(layer, _LAYER_TYPES):
             layer.momentum = momentum
             layer.synchronized = synchronized
             layer.fused = not synchronized

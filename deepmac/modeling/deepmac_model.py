@@ -35,14 +35,13 @@ class DeepMACModel(centernet_model.CenterNetModel):
             inputs: float [B, H, W, 3] normalised images, or a dict with `image` and `boxes`, float32
                 [B, N, 4] (ymin, xmin, ymax, xmax) normalised to the padded image: boxes to predict
                 masks for.
-            training: whether batch norm uses the statistics of the batch and boxes are jittered.
+            training: whether batch norm uses the statistics of the batch.
 
         Returns:
             `raw_output`: head name -> list over stages of [B, h, w, channels]; where boxes are given
-            also `mask_logits`, a list over stages of float32 [B, N, S, S], and `mask_boxes`, the
-            boxes they were predicted in. In inference, for D detections in pixels of the network
-            input: `boxes` [B, D, 4], `classes` [B, D], `confidence` [B, D], `num_detections` [B],
-            `masks` float32 [B, D, S, S] mask probabilities.
+            also `mask_logits`, a list over stages of float32 [B, N, S, S]. In inference, for D
+            detections in pixels of the network input: `boxes` [B, D, 4], `classes` [B, D],
+            `confidence` [B, D], `num_detections` [B], `masks` float32 [B, D, S, S] mask probabilities.
         """
         image, boxes = (
             (inputs["image"], inputs.get("boxes")) if isinstance(inputs, Mapping) else (inputs, None)
@@ -50,11 +49,6 @@ class DeepMACModel(centernet_model.CenterNetModel):
         outputs = self._head(self._backbone(image, training=training))
         predictions = {"raw_output": outputs}
         if boxes is not None:
-            if training:
-                boxes = roi.jitter_boxes(
-                    boxes, self._mask_config.max_roi_jitter_ratio, self._mask_config.jitter_mode
-                )
-            outputs["mask_boxes"] = boxes
             outputs["mask_logits"] = [
                 self.mask_logits(instance_embedding, pixel_embedding, boxes, training)
                 for instance_embedding, pixel_embedding in zip(
@@ -171,12 +165,21 @@ def build_deepmac(config: experiments.DeepMACModel) -> DeepMACModel:
         mask_head=mask_heads.build_mask_head(config.mask_head),
         config=config.mask_head,
     )
-    # Zero-filled inputs create every variable; graph mode, because eager execution would compute them.
-    tf.function(model).get_concrete_function(
-        {"image": tf.TensorSpec([1, height, width, 3]), "boxes": tf.TensorSpec([1, 1, 4])}, training=False
-    )
+    _create_head_variables(model, config)
     configure_batch_norm(model, config.norm_activation.norm_momentum, config.norm_activation.use_sync_bn)
     return model
+
+
+def _create_head_variables(model, config):
+    """Creates the variables of both heads from symbolic inputs; a functional backbone has its own already."""
+    shapes = {level: model.backbone.output_specs[level][1:] for level in config.head.input_levels}
+    model.head({level: tf_keras.Input(shape) for level, shape in shapes.items()})
+    mask_head = config.mask_head
+    size = [mask_head.mask_size] * 2
+    if mask_head.predict_full_resolution_masks:
+        size = shapes[config.head.input_levels[-1]][:2]
+    channels = mask_head.pixel_embedding_dim + (2 if mask_head.use_xy else 0)
+    model.mask_head(tf_keras.Input([mask_head.dim]), tf_keras.Input([*size, channels]))
 
 
 def _checked_input_size(config):
