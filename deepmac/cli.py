@@ -19,6 +19,22 @@ def main():
 
 
 @main.command()
+@click.option("--out", required=True, type=click.Path(), help="Folder to write; new or empty.")
+@click.option("--images", required=True, type=int, help="Number of training images.")
+@click.option("--val-images", type=int, help="Number of validation images.  [default: a fifth of --images]")
+@click.option("--size", default=128, show_default=True, help="Side of the square images in pixels.")
+@click.option("--seed", default=0, show_default=True, help="Same seed, same images.")
+@click.option("--jobs", type=int, help="Processes.  [default: one for each core]")
+@click.option("--sprites", type=click.Path(), help="Own RGBA cut-outs to add: CLASS NAME/PICTURE.png")
+def scenes(out, images, val_images, size, seed, jobs, sprites):
+    """Compose images with instance masks from emoji artwork, as a COCO folder."""
+    from deepmac.data.scenes import compose_scenes
+
+    folder = compose_scenes(out, images, val_images, size=size, seed=seed, jobs=jobs, sprites=sprites)
+    click.echo(f"Wrote {folder}; look at {folder / 'contact_sheet.png'}")
+
+
+@main.command()
 @click.option("--coco-dir", required=True, type=click.Path(), help="Folder in COCO layout.")
 @click.option("--out", required=True, type=click.Path(), help="Folder to write; new or empty.")
 @click.option(
@@ -41,6 +57,25 @@ def tfrecord(coco_dir, out, splits, shards, ids):
     for report in reports.values():
         click.echo(report)
     click.echo(f"Wrote {', '.join(reports)} to {out}")
+
+
+@main.command()
+@click.option("--profile", default="quick", show_default=True, help="smoke, quick, mini, subset or paper.")
+@click.option("--only", multiple=True, metavar="NOTEBOOK", help="Run this notebook only (repeatable).")
+@click.option(
+    "--work-dir", default="runs", show_default=True, help="Data sets and training runs; reused when there."
+)
+@click.option("--out", help="Executed notebooks, results and report.  [default: papermill_runs/PROFILE]")
+def reproduce(profile, only, work_dir, out):
+    """Regenerate the published tables and figures with papermill."""
+    from deepmac.reproduction import driver
+
+    runs = driver.reproduce(profile, only=only, work_dir=work_dir, output_dir=out)
+    for run in runs:
+        click.echo(f"{run.notebook}: {run.error or 'done'} ({run.seconds:.0f} s) -> {run.output}")
+    click.echo(f"report: {runs[0].output.with_name('report.html')}")
+    if any(run.error for run in runs):
+        sys.exit(1)
 
 
 @main.command("import-config")
@@ -66,17 +101,10 @@ def import_config(pipeline_config, out):
     click.echo(f"Wrote {out}")
 
 
-@main.command()
-@click.option("--out", required=True, type=click.Path(), help="Folder to write; new or empty.")
-@click.option("--images", required=True, type=int, help="Number of training images.")
-@click.option("--val-images", type=int, help="Number of validation images.  [default: a fifth of --images]")
-@click.option("--size", default=128, show_default=True, help="Side of the square images in pixels.")
-@click.option("--seed", default=0, show_default=True, help="Same seed, same images.")
-@click.option("--jobs", type=int, help="Processes.  [default: one for each core]")
-@click.option("--sprites", type=click.Path(), help="Own RGBA cut-outs to add: CLASS NAME/PICTURE.png")
-def scenes(out, images, val_images, size, seed, jobs, sprites):
-    """Compose images with instance masks from emoji artwork, as a COCO folder."""
-    from deepmac.data.scenes import compose_scenes
+@main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("flags", nargs=-1, type=click.UNPROCESSED)
+def train(flags):
+    """Train or evaluate with Model Garden's flags, as `python -m deepmac.train`."""
+    import subprocess
 
-    folder = compose_scenes(out, images, val_images, size=size, seed=seed, jobs=jobs, sprites=sprites)
-    click.echo(f"Wrote {folder}; look at {folder / 'contact_sheet.png'}")
+    sys.exit(subprocess.run([sys.executable, "-m", "deepmac.train", *flags], check=False).returncode)
