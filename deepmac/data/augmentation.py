@@ -55,7 +55,7 @@ def random_flip(image: tf.Tensor, boxes: tf.Tensor) -> tuple[tf.Tensor, tf.Tenso
         Image, boxes, and int32 [W], the column of the given image that each column now shows.
     """
     columns = tf.range(tf.shape(image)[1])[tf.newaxis, tf.newaxis]  # (1, 1, W), flipped like a mask
-    # Without its default seed, which makes all its draws equal to those of other seeded operations.
+    # With its default seed, every run would see the same flips.
     image, boxes, columns = preprocess_ops.random_horizontal_flip(image, boxes, columns, seed=None)
     return image, boxes, columns[0, 0]
 
