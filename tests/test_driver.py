@@ -1,0 +1,77 @@
+import json
+
+import nbformat
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from deepmac import cli
+from deepmac.errors import InputError
+from deepmac.reproduction import driver
+
+GOOD = """
+import json, pathlib
+row = {"name": "a row", "metric": "m", "published": 35.5, "measured": 31.2, "ci95": [30.0, 32.0],
+       "seeds": 1, "source": "a page"}
+pathlib.Path(results_path).write_text(json.dumps({
+    "notebook": "good", "parameters": {"profile": profile}, "config_sha256": "0" * 64,
+    "code_version": "1", "seconds": 90, "hardware": "a machine", "rows": [row],
+    "claims": [{"text": "a claim", "holds": None, "evidence": "too few"}]}))
+"""
+FIGURE = """
+from IPython.display import Image, display
+from PIL import Image as Pictures
+Pictures.new("RGB", (3, 2)).save("dot.png")
+display(Image("dot.png"))
+"""
+BAD = "print('before'); raise RuntimeError('the data has gone')"
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    (tmp_path / "configs").mkdir()
+    suite = {"profiles": {"smoke": {"rows": {}}}, "notebooks": {"bad": {"rows": []}, "good": {"rows": []}}}
+    (tmp_path / "configs" / "reproduction.yaml").write_text(yaml.safe_dump(suite))
+    (tmp_path / "notebooks").mkdir()
+    for name, sources in (("bad", [BAD]), ("good", [GOOD, FIGURE])):
+        parameters = nbformat.v4.new_code_cell("profile = work_dir = results_path = None")
+        parameters.metadata["tags"] = ["parameters"]
+        cells = [parameters, *map(nbformat.v4.new_code_cell, sources)]
+        notebook = nbformat.v4.new_notebook(cells=cells, metadata={"language_info": {"name": "python"}})
+        nbformat.write(notebook, tmp_path / "notebooks" / f"{name}.ipynb")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_failing_notebook_is_reported_and_does_not_stop_the_others(checkout):
+    result = CliRunner().invoke(cli.main, ["reproduce", "--profile", "smoke"])
+
+    assert result.exit_code == 1
+    assert "bad: cell 2: RuntimeError: the data has gone" in result.output
+    assert "good: done" in result.output
+    folder = checkout / "papermill_runs" / "smoke"
+    outputs = [cell.get("outputs", []) for cell in nbformat.read(folder / "bad.ipynb", 4).cells]
+    assert any("before" in output.get("text", "") for cell in outputs for output in cell)
+    assert json.loads((folder / "good.json").read_text())["parameters"] == {"profile": "smoke"}
+    for report in ("report.md", "report.html"):
+        text = (folder / report).read_text()
+        for expected in ("the data has gone", "a row", "35.5", "31.2", "30.0 to 32.0", "a page", "a claim"):
+            assert expected in text, (report, expected)
+        assert "not enough evidence" in text
+        assert "another data set" in text
+    assert "data:image/png;base64," in (folder / "report.html").read_text()
+
+
+def test_only_runs_what_is_asked_for(checkout):
+    runs = driver.reproduce("smoke", only=["good"], root=checkout, output_dir=checkout / "out")
+    assert [(run.notebook, run.error) for run in runs] == [("good", "")]
+    assert not (checkout / "out" / "bad.ipynb").exists()
+    assert "bad failed" not in (checkout / "out" / "report.md").read_text()
+
+
+def test_unknown_notebook_and_profile_are_input_errors(checkout):
+    with pytest.raises(InputError, match="unknown notebook worse: choose from bad, good"):
+        driver.reproduce("smoke", only=["worse"], root=checkout)
+    with pytest.raises(InputError, match="unknown profile 'slow'"):
+        driver.reproduce("slow", root=checkout)
+    assert not (checkout / "papermill_runs").exists()
