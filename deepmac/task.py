@@ -13,7 +13,7 @@ from deepmac.data import decoder
 from deepmac.data.parser import DeepMACParser
 from deepmac.errors import InputError
 from deepmac.evaluation import MaskEvaluator
-from deepmac.modeling import deepmac_model, detection_losses, mask_losses, roi
+from deepmac.modeling import deepmac_model, detection_losses, mask_losses, roi, self_supervision
 
 _DETECTION_LOSSES = ("ct_loss", "scale_loss", "ct_offset_loss")
 _EVALUATION = "evaluation"
@@ -101,7 +101,7 @@ class DeepMACTask(centernet.CenterNetTask):
 
         Args:
             outputs: the model's `raw_output`.
-            labels: as `DeepMACParser` gives them, with `features` and `step` added.
+            labels: as `DeepMACParser` gives them; in training with `features`, `step` and `model` added.
             aux_losses: not used by this model; Model Garden passes none.
 
         Returns:
@@ -139,11 +139,26 @@ class DeepMACTask(centernet.CenterNetTask):
                 mask_head_config=mask_head,
                 allowed_ids=config.allowed_masked_classes_ids,
                 step=labels["step"],
+                restored_logits=self._restored_logits(labels["model"], labels["features"]),
             )
             losses.update(masks)
             total += tf.add_n(list(masks.values()))
         losses["total_loss"] = total
         return losses
+
+    def _restored_logits(self, model, features):
+        """Mask logits of a second pass over augmented images, moved back; None without self-supervision."""
+        config = self.task_config.losses.mask
+        if not config.augmented_self_supervision_loss_weight:
+            return None
+        image, boxes = features["image"], features["boxes"]
+        windows = self_supervision.draw_windows(tf.shape(image)[0], config)
+        augmented = {
+            "image": self_supervision.augment_images(image, windows),
+            "boxes": self_supervision.augment_boxes(boxes, windows),
+        }
+        stages = model(augmented, training=True)["raw_output"]["mask_logits"]
+        return [self_supervision.restore_masks(logits, windows) for logits in stages]
 
     def build_metrics(self, training=True):
         """A mean for every loss; mask losses in training only."""
@@ -153,9 +168,9 @@ class DeepMACTask(centernet.CenterNetTask):
         return [tf_keras.metrics.Mean(name, dtype=tf.float32) for name in names]
 
     def train_step(self, inputs, model, optimizer, metrics=None):
-        """One step of CenterNet's loop; the losses also see the images and the step."""
+        """One step of CenterNet's loop; the losses also see the images, the step and the model."""
         features, labels = inputs
-        labels = {**labels, "features": features, "step": optimizer.iterations}
+        labels = {**labels, "features": features, "step": optimizer.iterations, "model": model}
         return super().train_step((features, labels), model, optimizer, metrics)
 
     def validation_step(self, inputs, model, metrics=None):

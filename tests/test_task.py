@@ -77,14 +77,30 @@ def test_every_loss_falls_and_the_total_is_their_weighted_sum(config):
 def _losses(config):
     task = DeepMACTask(config)
     features, labels = next(iter(task.build_inputs(config.train_data)))
-    outputs = tf.function(task.build_model())(features, training=True)["raw_output"]
-    return task.build_losses(outputs, {**labels, "features": features, "step": tf.constant(0)})
+    model = task.build_model()
+    outputs = tf.function(model)(features, training=True)["raw_output"]
+    labels = {**labels, "features": features, "step": tf.constant(0), "model": model}
+    return task.build_losses(outputs, labels)
 
 
 def test_masks_of_classes_not_allowed_do_not_count(config):
     assert _losses(config)["deep_mask_estimation"] > 0
     config.allowed_masked_classes_ids = [90]
     assert _losses(config)["deep_mask_estimation"] == 0
+
+
+def test_self_supervision_compares_with_a_second_pass_over_moved_images(config):
+    config.losses.mask.override(
+        {
+            "augmented_self_supervision_loss_weight": 1.0,
+            "augmented_self_supervision_loss": "loss_mse",
+            "augmented_self_supervision_max_translation": 0.0,
+        }
+    )
+    name = "deep_mask_augmented_self_supervision"
+    assert float(_losses(config)[name]) == pytest.approx(0, abs=1e-6), "nothing has moved"
+    config.losses.mask.augmented_self_supervision_max_translation = 0.3
+    assert _losses(config)[name] > 1e-4
 
 
 def test_a_detector_trains_without_masks(config):
