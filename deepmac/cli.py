@@ -108,3 +108,35 @@ def train(flags):
     import subprocess
 
     sys.exit(subprocess.run([sys.executable, "-m", "deepmac.train", *flags], check=False).returncode)
+
+
+@main.command("import-checkpoint")
+@click.argument("source")
+@click.option("--out", "model_dir", required=True, type=click.Path(), help="Model directory; new or empty.")
+@click.option(
+    "--config-file",
+    "config_files",
+    multiple=True,
+    type=click.Path(),
+    help="YAML of the model to fill instead of the folder's pipeline.config (repeatable).",
+)
+@click.option("--params-override", help="Further overrides, as task.model.num_classes=5,...")
+@click.option(
+    "--experiment", default="deepmac_hourglass_coco", show_default=True, help="Base of --config-file."
+)
+def import_checkpoint(source, model_dir, config_files, params_override, experiment):
+    """Write a published checkpoint as a model directory, to load, to evaluate, or to train on.
+
+    SOURCE is a folder with pipeline.config and checkpoint/, or the name of a published model, such as
+    deepmac_1024x1024_coco17, which is downloaded. All of it must fit the model. With --config-file or
+    --params-override the model may differ, in its number of classes or its mask head: what fits is restored.
+    """
+    from deepmac import checkpoints
+    from deepmac.downloads import PUBLISHED_MODELS, published_model
+
+    folder = published_model(source) if source in PUBLISHED_MODELS and not Path(source).exists() else source
+    config = checkpoints.target_config(folder, experiment, config_files, params_override)
+    partial = bool(config_files or params_override)
+    report = checkpoints.import_checkpoint(folder, config, model_dir, partial)
+    click.echo(report.summary())
+    click.echo(f"Wrote {model_dir}; {checkpoints.REPORT_NAME} there lists every tensor")

@@ -200,7 +200,10 @@ def _check_prediction_head(message: Message, name: str) -> None:
 
 def _mask_head(mask: Message) -> dict:
     jitter_mode = mask.choice("jitter_mode", _JITTER_MODES, "DEFAULT")
-    return mask.options(_MASK_HEAD) | {"jitter_mode": jitter_mode.lower()}
+    options = mask.options(_MASK_HEAD) | {"jitter_mode": jitter_mode.lower()}
+    if options["predict_full_resolution_masks"]:
+        options["resize_by_box_count"] = True  # as the published code does
+    return options
 
 
 def _objective(center_net: Message) -> dict:

@@ -54,9 +54,6 @@ class Message:
         self._fields: dict[str, list[Scalar | Message]] = {}
         self._asked: set[str] = set()
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._fields
-
     def add(self, name: str, value: "Scalar | Message") -> None:
         """Appends a value to a field."""
         self._fields.setdefault(name, []).append(value)
@@ -213,8 +210,10 @@ def read_prototext(path: str | os.PathLike) -> Message:
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as text: {error}") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no text: {error}") from error
     return parse_prototext(text, str(path))
 
 

@@ -123,6 +123,13 @@ def test_mask_losses(convert, loss, expected):
     assert overrides["task"]["losses"]["mask"]["classification_loss"] == expected
 
 
+def test_full_resolution_masks_repeat_the_published_resizing(convert):
+    assert "resize_by_box_count" not in convert(MINIMAL)["task"]["model"]["mask_head"]
+    full = "deepmac_mask_estimation { predict_full_resolution_masks: true"
+    overrides = convert(MINIMAL.replace("deepmac_mask_estimation {", full))
+    assert overrides["task"]["model"]["mask_head"]["resize_by_box_count"] is True
+
+
 def test_detection_weights_are_multiplied_by_the_task_weight(convert):
     weights = "object_detection_task { task_loss_weight: 2.0 offset_loss_weight: 3.0"
     overrides = convert(MINIMAL.replace("object_detection_task {", weights))
@@ -240,6 +247,7 @@ def test_momentum_without_averaging(tmp_path):
         ('"hourglass_20"', '"resnet_v2_101"', ":2: model.center_net.feature_extractor.type: unsupported"),
         ("max_dimension: 64", "max_dimension: 65", "only square network inputs"),
         ("pad_to_max_dimension: true", "", "only square network inputs"),
+        ("max_dimension: 64", "max_dimension: 64 per_channel_pad_value: [1, 2, 3]", "only zeros"),
         ("keep_aspect_ratio_resizer", "fixed_shape_resizer", "fixed_shape_resizer: unknown or unsupported"),
         ("l1_localization_loss", "weighted_giou", "weighted_giou: unknown or unsupported"),
         ("alpha: 2.0", "", "only alpha: 2.0 beta: 4.0"),

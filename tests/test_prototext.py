@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepmac.errors import InputError
-from deepmac.prototext import parse_prototext
+from deepmac.prototext import parse_prototext, read_prototext
 
 
 def test_reads_every_notation():
@@ -109,3 +109,11 @@ def test_the_first_unread_field_is_named():
     message.message("b")
     with pytest.raises(InputError, match=r"text:2: b\.c: unknown"):
         message.finish()
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(InputError, match="missing: No such file"):
+        read_prototext(tmp_path / "missing")
+    (tmp_path / "binary").write_bytes(b"\xff\x00")
+    with pytest.raises(InputError, match="binary is no text"):
+        read_prototext(tmp_path / "binary")
