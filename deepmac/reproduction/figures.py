@@ -50,15 +50,18 @@ def unseen_class_masks(study: Study, key: str, count: int) -> plt.Figure:
         key: the row.
         count: objects to show.
     """
-    predictor = deepmac.load(str(study.model_folder(key)))
+    predictor = deepmac.load(study.model_folder(key))
     examples = unseen_examples(study.data.coco_dir, study.seen_classes(key), count)
-    panels = []
+    images, masks, boxes = [], [], []
     for example in examples:
         image = np.asarray(Image.open(example.picture).convert("RGB"))
         predictor.set_image(image)
         prediction = predictor.predict([example.box], box_format="xywh")
-        panels.append((image, example, prediction.masks[0]))
-    return plotting.mask_grid(panels)
+        images.append(image)
+        masks.append([np.zeros_like(example.mask), example.mask, prediction.masks[0]])
+        boxes.append(prediction.boxes[0])
+    titles = ["picture", "annotated", "predicted"]
+    return plotting.mask_grid(images, masks, boxes, titles, [example.category for example in examples])
 
 
 def unseen_examples(coco_dir: Path, seen_ids, count: int) -> list[Example]:
