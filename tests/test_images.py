@@ -1,0 +1,154 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deepmac.errors import InputError
+from deepmac.images import read_image
+
+RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
+
+
+def _saved(picture, path, **options):
+    picture.save(path, **options)
+    return path
+
+
+def test_rgb_comes_as_it_is_from_path_picture_and_array(tmp_path):
+    path = _saved(Image.fromarray(RGB), tmp_path / "a.png")
+    for source in (path, str(path), Image.open(path), RGB):
+        image = read_image(source)
+        assert image.dtype == np.uint8
+        assert image.flags.c_contiguous
+        np.testing.assert_array_equal(image, RGB)
+
+
+def test_the_image_is_a_copy():
+    array = RGB.copy()
+    image = read_image(array)
+    array[:] = 0
+    np.testing.assert_array_equal(image, RGB)
+
+
+@pytest.mark.parametrize("mode", ["L", "1"])
+def test_grey_is_repeated(tmp_path, mode):
+    picture = Image.fromarray(RGB[..., 0]).convert(mode)
+    expected = np.repeat(np.asarray(picture.convert("L"))[..., None], 3, axis=2)
+    np.testing.assert_array_equal(read_image(_saved(picture, tmp_path / "a.png")), expected)
+
+
+def test_grey_arrays_of_both_shapes():
+    expected = np.repeat(RGB[..., :1], 3, axis=2)
+    np.testing.assert_array_equal(read_image(RGB[..., 0]), expected)
+    np.testing.assert_array_equal(read_image(RGB[..., :1]), expected)
+
+
+def test_transparency_is_laid_over_white(tmp_path):
+    rgba = np.dstack([RGB, np.full(RGB.shape[:2], 255, np.uint8)])
+    rgba[0, 0] = 10, 20, 30, 0
+    rgba[0, 1] = 0, 100, 200, 51  # a fifth
+    for source in (_saved(Image.fromarray(rgba), tmp_path / "a.png"), rgba):
+        image = read_image(source)
+        assert image[0, 0].tolist() == [255, 255, 255]
+        assert image[0, 1].tolist() == [204, 224, 244]
+        np.testing.assert_array_equal(image[1:], RGB[1:])
+
+
+def test_palette_pictures_show_their_colours_and_transparent_entry(tmp_path):
+    picture = Image.fromarray(np.array([[0, 1], [2, 1]], np.uint8), mode="P")
+    picture.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    image = read_image(_saved(picture, tmp_path / "opaque.png"))
+    np.testing.assert_array_equal(image, [[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [0, 255, 0]]])
+    image = read_image(_saved(picture, tmp_path / "transparent.png", transparency=2))
+    np.testing.assert_array_equal(image, [[[255, 0, 0], [0, 255, 0]], [[255, 255, 255], [0, 255, 0]]])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".pgm"])
+def test_sixteen_bits_are_scaled_to_eight(tmp_path, suffix):
+    samples = np.array([[0, 257, 65535], [128, 129, 32896]], np.uint16)
+    path = _saved(Image.fromarray(samples), tmp_path / f"a{suffix}")
+    expected = np.array([[0, 1, 255], [0, 1, 128]])
+    np.testing.assert_array_equal(read_image(path)[..., 1], expected)
+    np.testing.assert_array_equal(read_image(samples)[..., 2], expected)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_rotation_is_undone(tmp_path, orientation):
+    upright = np.zeros((20, 30, 3), np.uint8)
+    upright[:10, :10] = 255  # at the top left
+    stored = {  # how a camera held that way stores it
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: upright.transpose(1, 0, 2)[::-1],
+        7: upright.transpose(1, 0, 2)[::-1, ::-1],
+        8: upright.transpose(1, 0, 2)[:, ::-1],
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = _saved(Image.fromarray(np.ascontiguousarray(stored)), tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(read_image(path), upright)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "LA", "HSV"])
+def test_other_modes_are_converted(mode):
+    picture = Image.fromarray(RGB).convert(mode)
+    np.testing.assert_array_equal(read_image(picture), np.asarray(picture.convert("RGB")))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (200, 12000)])
+def test_extreme_sizes(size, tmp_path):
+    array = np.full((*size, 3), 7, np.uint8)
+    assert read_image(_saved(Image.fromarray(array), tmp_path / "a.png")).shape == (*size, 3)
+
+
+@pytest.mark.filterwarnings("ignore:(Corrupt EXIF|Truncated File)")
+@pytest.mark.parametrize("image_format", ["png", "jpeg", "gif", "tiff", "bmp", "webp"])
+def test_a_truncated_file_is_an_input_error_at_every_length(tmp_path, image_format):
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(buffer, image_format)
+    data = buffer.getvalue()
+    path = tmp_path / f"cut.{image_format}"
+    for length in (0, 1, 10, 60, len(data) // 4, len(data) // 2):
+        path.write_bytes(data[:length])
+        with pytest.raises(InputError, match=f"cannot read .*cut.{image_format}"):
+            read_image(path)
+
+
+def test_files_that_are_no_pictures(tmp_path):
+    (tmp_path / "a.jpg").write_text("no picture")
+    with pytest.raises(InputError, match=r"a\.jpg: not a picture"):
+        read_image(tmp_path / "a.jpg")
+    with pytest.raises(InputError, match="no such picture"):
+        read_image(tmp_path / "b.jpg")
+    with pytest.raises(InputError, match="cannot read"):
+        read_image(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (RGB / 255, "float64.*0..255"),
+        (RGB > 100, "bool"),
+        (RGB.astype(np.int64), "int64"),
+        (np.zeros((4, 4, 2), np.uint8), r"\[4, 4, 2\]"),
+        (np.zeros((1, 4, 4, 3), np.uint8), r"\[1, 4, 4, 3\]"),
+        (np.zeros((0, 4, 3), np.uint8), "empty"),
+        (None, "uint8"),
+        ([["a"]], "uint8"),
+    ],
+)
+def test_arrays_of_other_kinds_are_refused(array, words):
+    with pytest.raises(InputError, match=words):
+        read_image(array)
+
+
+def test_floating_point_and_wide_integer_pictures_are_refused():
+    with pytest.raises(InputError, match="floating-point"):
+        read_image(Image.fromarray(np.zeros((2, 2), np.float32)))
+    with pytest.raises(InputError, match="beyond 16 bits"):
+        read_image(Image.fromarray(np.full((2, 2), 70000, np.int32)))

@@ -1,0 +1,140 @@
+import dataclasses
+import itertools
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools import mask as rle
+from pycocotools.coco import COCO
+
+from deepmac.errors import InputError
+from deepmac.prediction import Prediction
+
+
+def _prediction(boxes, mask_probs, size=(40, 60), **options):
+    image = np.zeros((*size, 3), np.uint8)
+    return Prediction(image, np.array(boxes, np.float32), np.array(mask_probs, np.float32), **options)
+
+
+def _random_prediction(count, seed, size=(40, 60)):
+    rng = np.random.default_rng(seed)
+    corners = rng.uniform(0, 0.6, (count, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(0.05, 0.4, (count, 2))], axis=1)
+    return _prediction(boxes, rng.uniform(0, 1, (count, 8, 8)), size)
+
+
+def test_masks_are_the_probabilities_interpolated_between_the_box_edges():
+    prediction = _prediction([[0.1, 0.25, 0.6, 0.75]], [[[0.9, 0.1], [0.9, 0.1]]], size=(101, 201))
+    rows, columns = np.arange(101) / 100, np.arange(201) / 200
+    left_half = (columns >= 0.25) & (columns < 0.5)  # the probability falls below 0.5 in the middle
+    expected = ((rows >= 0.1 - 1e-6) & (rows <= 0.6 + 1e-6))[:, None] & left_half
+    assert prediction.masks.dtype == bool
+    np.testing.assert_array_equal(prediction.masks, expected[None])
+
+
+def test_another_threshold_gives_other_masks():
+    prediction = _random_prediction(3, seed=0)
+    areas = [
+        dataclasses.replace(prediction, threshold=threshold).masks.sum() for threshold in (0.2, 0.5, 0.8)
+    ]
+    assert areas[0] > areas[1] > areas[2]
+    assert dataclasses.replace(prediction).masks.sum() == areas[1]
+
+
+@pytest.mark.parametrize("threshold", [0, 1, -3, np.nan])
+def test_a_threshold_that_is_no_probability_is_refused(threshold):
+    with pytest.raises(InputError, match="threshold"):
+        dataclasses.replace(_random_prediction(1, seed=0), threshold=threshold)
+
+
+def test_stability_is_the_overlap_of_masks_at_two_thresholds():
+    certain = np.where(np.arange(100).reshape(10, 10) < 30, 0.99, 0.01)
+    doubtful = certain.copy()
+    doubtful[-2:] = 0.5  # 20 of 50: above the lower threshold, not above the higher
+    nothing = np.full((10, 10), 0.1)
+    everywhere_doubtful = np.full((10, 10), 0.6)
+    prediction = _prediction([[0, 0, 1, 1]] * 4, [certain, doubtful, nothing, everywhere_doubtful])
+    np.testing.assert_allclose(prediction.stability, [1, 30 / 50, 0, 0])
+    assert prediction.stability.dtype == np.float32
+
+
+def test_stability_moves_with_the_threshold():
+    prediction = _prediction([[0, 0, 1, 1]], [np.full((4, 4), 0.6)], threshold=0.2)
+    np.testing.assert_allclose(prediction.stability, [1])  # 0.6 is above both 0.08 and 0.40
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    count=st.integers(1, 6), seed=st.integers(0, 10**6), height=st.integers(1, 50), width=st.integers(1, 50)
+)
+def test_coco_results_hold_the_masks(count, seed, height, width):
+    prediction = _random_prediction(count, seed, (height, width))
+    results = prediction.to_coco(image_id=7)
+    masks = rle.decode([result["segmentation"] for result in results]).transpose(2, 0, 1)
+    np.testing.assert_array_equal(masks.astype(bool), prediction.masks)
+
+
+def test_coco_results_can_be_loaded_and_name_what_they_are_about():
+    prediction = _random_prediction(2, seed=1)
+    results = prediction.to_coco("cat.jpg", category_ids=[3, 5], scores=[0.25, 0.75])
+    truth = COCO()
+    truth.dataset = {
+        "info": {},
+        "images": [{"id": "cat.jpg", "height": 40, "width": 60}],
+        "categories": [{"id": 3}, {"id": 5}],
+        "annotations": [],
+    }
+    truth.createIndex()
+    loaded = truth.loadRes(results).loadAnns([1, 2])
+    assert [a["category_id"] for a in loaded] == [3, 5]
+    assert [a["score"] for a in loaded] == [0.25, 0.75]
+    for annotation, mask in zip(loaded, prediction.masks, strict=True):
+        np.testing.assert_array_equal(truth.annToMask(annotation), mask)
+
+
+def test_coco_results_carry_the_box_in_pixels_and_the_stability():
+    prediction = _prediction([[0.25, 0.5, 0.75, 1]], [np.full((4, 4), 0.99)], size=(40, 60))
+    (result,) = prediction.to_coco(1)
+    assert result["bbox"] == [30, 10, 30, 20]
+    assert result["score"] == 1
+    assert result["category_id"] == 1
+    with pytest.raises(ValueError, match="zip"):
+        prediction.to_coco(1, category_ids=[1, 2])
+
+
+@settings(max_examples=30, deadline=None)
+@given(count=st.integers(1, 8), seed=st.integers(0, 10**6))
+def test_the_label_image_shows_the_smallest_mask_of_each_pixel(count, seed):
+    prediction = _random_prediction(count, seed)
+    areas = prediction.masks.sum(axis=(1, 2))
+    # Of equally small masks the later one: argmin over the reversed order finds it first.
+    candidates = np.where(prediction.masks, areas[:, None, None], np.inf)[::-1]
+    expected = np.where(prediction.masks.any(axis=0), count - candidates.argmin(axis=0), 0)
+    labels = prediction.to_label_image()
+    assert labels.dtype == np.uint8
+    np.testing.assert_array_equal(labels, expected)
+
+
+def test_more_than_255_labels_take_16_bits():
+    edges = np.linspace(0, 1, 301)
+    boxes = [[0, left, 1, right] for left, right in itertools.pairwise(edges)]
+    for count, dtype in ((255, np.uint8), (256, np.uint16), (300, np.uint16)):
+        labels = _prediction(boxes[:count], np.ones((count, 2, 2)), size=(3, 601)).to_label_image()
+        assert labels.dtype == dtype
+        assert set(np.unique(labels)) - {0} == set(range(1, count + 1))
+
+
+def test_a_label_image_is_refused_where_numbers_run_out():
+    prediction = _prediction(np.zeros((65536, 4)), np.zeros((65536, 1, 1)))
+    with pytest.raises(InputError, match="65535"):
+        prediction.to_label_image()
+
+
+def test_importing_predictions_leaves_tensorflow_alone():
+    code = "import deepmac; deepmac.Prediction, deepmac.Predictor, deepmac.load"
+    code += "; import sys; print('tensorflow' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "False\n"
