@@ -1,0 +1,45 @@
+"""Executes the suite as `make reproduce PROFILE=smoke` does."""
+
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from deepmac.reproduction import driver, rows
+from deepmac.reproduction.suite import Suite
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.slow
+def test_smoke_profile_runs_every_notebook_and_row(tmp_path):
+    runs = driver.reproduce("smoke", root=ROOT, work_dir=tmp_path / "runs", output_dir=tmp_path / "out")
+
+    assert [run.error for run in runs] == [""] * len(runs)
+    suite = Suite.load("smoke", ROOT)
+    assert [run.notebook for run in runs] == list(suite.notebooks)
+    for run in runs:
+        results = json.loads(run.output.with_suffix(".json").read_text())
+        names = {row["name"] for row in results["rows"]}
+        assert {line.name for line in suite.table_rows(run.notebook)} <= names
+        assert all(row["measured"] is not None for row in results["rows"])
+        assert all((row["published"] is None) == (row["source"] is None) for row in results["rows"])
+        assert results["claims"]
+        pictures = [
+            output
+            for cell in nbformat.read(run.output, as_version=4).cells
+            for output in cell.get("outputs", [])
+            if "image/png" in output.get("data", {})
+        ]
+        assert len(pictures) >= 2, "a curve and a grid of masks"
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert report.count("data:image/png;base64,") >= 2
+
+    finished = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/rows/*/evaluation.json")}
+    assert finished
+    for notebook in suite.notebooks:
+        for line in suite.table_rows(notebook):
+            for row in line.runs:
+                rows.train_row(row, (tmp_path / "runs").absolute())
+    assert finished == {path: path.stat().st_mtime_ns for path in finished}, "nothing is trained again"
