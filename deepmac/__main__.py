@@ -1,0 +1,5 @@
+"""`python -m deepmac`: the `deepmac` command."""
+
+from deepmac.cli import main
+
+main()
