@@ -36,7 +36,7 @@ def training_curves(curves: Mapping[str, pd.Series]) -> plt.Figure:
     figure, axes = plt.subplots(figsize=(8, 3.5), layout="constrained")
     for name, curve in curves.items():
         axes.plot(curve.index, curve.to_numpy(), label=name, marker="." if len(curve) < 20 else "")
-    axes.set(xlabel="step", ylabel="training loss", yscale="log")
+    axes.set(xlabel="step", ylabel="training loss")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     return figure

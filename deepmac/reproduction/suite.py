@@ -75,10 +75,21 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class TableRow:
-    """A line of a table: a published value and the training runs that reproduce it, one a seed."""
+    """A line of a table: a published value and the training runs that reproduce it, one a seed.
+
+    Attributes:
+        key: of the row in `reproduction.yaml`.
+        name: of the line.
+        model: what the profile trains in place of the published model.
+        metric: the published one.
+        published: its value in percent.
+        source: where it was published, and for which model.
+        runs: one for each seed.
+    """
 
     key: str
     name: str
+    model: str
     metric: str
     published: float | None
     source: str | None
@@ -144,7 +155,10 @@ class Suite:
             if spec["row"] in self.settings["rows"]:
                 runs = tuple(self.row(spec["row"], seed) for seed in self.settings["seeds"])
                 published, source = spec.get("published"), spec.get("source")
-                lines.append(TableRow(spec["row"], spec["name"], spec["metric"], published, source, runs))
+                model = self.settings["rows"][spec["row"]]["model"]
+                lines.append(
+                    TableRow(spec["row"], spec["name"], model, spec["metric"], published, source, runs)
+                )
         return lines
 
 
