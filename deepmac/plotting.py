@@ -1,0 +1,203 @@
+"""Pictures of masks: overlays, plots of predictions, grids for comparison."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.colors import hsv_to_rgb
+from PIL import Image, ImageDraw, ImageFont
+
+_GOLDEN_RATIO = (5**0.5 - 1) / 2
+
+
+def instance_colors(count: int) -> np.ndarray:
+    """Colours that are easy to tell apart; the first ones stay the same however many there are.
+
+    Args:
+        count: number of colours.
+
+    Returns:
+        uint8 RGB [count, 3].
+    """
+    index = np.arange(count)
+    hue = (0.92 + index * _GOLDEN_RATIO) % 1  # neighbours in the sequence are far apart on the colour wheel
+    saturation, value = 0.9 - 0.3 * (index // 3 % 2), 1 - 0.2 * (index // 6 % 2)
+    return (hsv_to_rgb(np.stack([hue, saturation, value], axis=1)) * 255).round().astype(np.uint8)
+
+
+def overlay(
+    image: np.ndarray,
+    masks: np.ndarray,
+    boxes: np.ndarray | None = None,
+    labels: Sequence[str] | None = None,
+    opacity: float = 0.5,
+    outline: bool = True,
+) -> np.ndarray:
+    """Lays masks over an image, each in a colour of its own; where they overlap the smaller is seen.
+
+    Args:
+        image: uint8 RGB [H, W, 3].
+        masks: bool [N, H, W], or a label image, integer [H, W], as `Prediction.to_label_image` gives.
+        boxes: float [N, 4], (ymin, xmin, ymax, xmax) normalised, drawn if given.
+        labels: N texts, written at the boxes.
+        opacity: of the masks, 0 to 1.
+        outline: whether masks get a border of full opacity.
+
+    Returns:
+        uint8 RGB [H, W, 3].
+    """
+    height, width = image.shape[:2]
+    label_image = masks if masks.ndim == 2 else _label_image(masks, (height, width))
+    count = max(int(label_image.max()), 0 if boxes is None else len(boxes))
+    colors = np.concatenate([np.zeros((1, 3), np.uint8), instance_colors(count)])
+    line = max(1, round(min(height, width) / 300))
+    inside = label_image > 0
+    result = image.copy()
+    blended = (1 - opacity) * image[inside] + opacity * colors[label_image[inside]]
+    result[inside] = blended.round().astype(np.uint8)
+    if outline:
+        border = _border(label_image, line)
+        result[border] = colors[label_image[border]]
+    if boxes is not None:
+        result = _draw_boxes(result, boxes, colors[1:], labels, line)
+    return result
+
+
+def plot_prediction(
+    prediction,
+    ax=None,
+    opacity: float = 0.5,
+    outline: bool = True,
+    boxes: bool = True,
+    labels: Sequence[str] | None = None,
+):
+    """Draws a prediction over its image with matplotlib.
+
+    Args:
+        prediction: `deepmac.Prediction`.
+        ax: matplotlib axes; a new figure's unless given.
+        opacity: of the masks, 0 to 1.
+        outline: whether masks get a border.
+        boxes: whether boxes are drawn.
+        labels: N texts, written at the boxes.
+
+    Returns:
+        The axes.
+    """
+    from matplotlib import pyplot as plt  # only here: chooses a backend
+
+    if ax is None:
+        _, ax = plt.subplots()
+    height, width = prediction.image.shape[:2]
+    ax.imshow(overlay(prediction.image, prediction.to_label_image(), opacity=opacity, outline=outline))
+    colors = instance_colors(len(prediction)) / 255
+    for index, (ymin, xmin, ymax, xmax) in enumerate(prediction.boxes * [height, width, height, width]):
+        if boxes:
+            rectangle = plt.Rectangle(
+                (xmin - 0.5, ymin - 0.5),
+                xmax - xmin,
+                ymax - ymin,
+                fill=False,
+                color=colors[index],
+                linewidth=1.5,
+            )
+            ax.add_patch(rectangle)
+        if labels is not None:
+            ax.text(
+                xmin, ymin, labels[index], color="white", va="bottom", backgroundcolor=(*colors[index], 0.8)
+            )
+    ax.set_axis_off()
+    return ax
+
+
+def mask_grid(
+    images: Sequence[np.ndarray],
+    masks: Sequence[Sequence[np.ndarray]],
+    boxes: Sequence[np.ndarray],
+    titles: Sequence[str],
+    row_titles: Sequence[str] | None = None,
+    margin: float = 0.2,
+    cell: float = 2.0,
+):
+    """A figure with a row for each object and a column for each source of masks.
+
+    Args:
+        images: R images, uint8 RGB [H, W, 3].
+        masks: R rows of C masks, bool [H, W], for example ground truth and the predictions of two models.
+        boxes: R boxes, (ymin, xmin, ymax, xmax) normalised: each row shows its box's surroundings.
+        titles: C column titles.
+        row_titles: R texts at the left.
+        margin: how much of the box's size is shown on each side of it.
+        cell: side of a cell in inches.
+
+    Returns:
+        `matplotlib.figure.Figure`.
+    """
+    from matplotlib.figure import Figure
+
+    windows = [_window(box, image.shape[:2], margin) for image, box in zip(images, boxes, strict=True)]
+    heights = [(y.stop - y.start) / (x.stop - x.start) for y, x in windows]  # relative to the width
+    heights = [min(max(height, 0.3), 1.5) for height in heights]
+    figure = Figure(figsize=(cell * len(titles), cell * sum(heights)), layout="constrained")
+    axes = figure.subplots(len(images), len(titles), squeeze=False, height_ratios=heights)
+    for row, (image, row_masks, window) in enumerate(zip(images, masks, windows, strict=True)):
+        for ax, mask in zip(axes[row], row_masks, strict=True):
+            ax.imshow(overlay(image[window], mask[window].astype(np.uint8)))
+            ax.set(xticks=[], yticks=[], frame_on=False)
+        if row_titles is not None:
+            axes[row, 0].set_ylabel(row_titles[row])
+    for ax, title in zip(axes[0], titles, strict=True):
+        ax.set_title(title, fontsize="medium")
+    return figure
+
+
+def _label_image(masks, size):
+    """Label image [H, W] of masks [N, H, W], the smaller ones on top."""
+    labels = np.zeros(size, np.int32)
+    areas = masks.sum(axis=(1, 2))
+    for index in np.argsort(-areas, kind="stable"):
+        labels[masks[index]] = index + 1
+    return labels
+
+
+def _border(labels, thickness):
+    """Pixels of a label that lie within `thickness` of another label or the background: bool [H, W]."""
+    border = np.zeros(labels.shape, bool)
+    for shift in range(1, thickness + 1):
+        rows, columns = labels[shift:] != labels[:-shift], labels[:, shift:] != labels[:, :-shift]
+        border[shift:] |= rows
+        border[:-shift] |= rows
+        border[:, shift:] |= columns
+        border[:, :-shift] |= columns
+    return border & (labels > 0)
+
+
+def _draw_boxes(image, boxes, colors, labels, line):
+    height, width = image.shape[:2]
+    picture = Image.fromarray(image)
+    draw = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(size=max(10, round(min(height, width) / 30)))
+    for index, (ymin, xmin, ymax, xmax) in enumerate(np.asarray(boxes) * [height, width, height, width]):
+        color = tuple(colors[index].tolist())
+        # Rectangles include their last row and column; a box ends before it.
+        draw.rectangle((xmin, ymin, max(xmin, xmax - 1), max(ymin, ymax - 1)), outline=color, width=line)
+        if labels is not None:
+            _draw_label(draw, labels[index], (xmin, ymin), color, font)
+    return np.array(picture)
+
+
+def _draw_label(draw, text, corner, color, font):
+    """Writes a text above its box's upper edge, or below it where there is no room."""
+    width, height = draw.textlength(text, font=font) + 4, sum(font.getmetrics())
+    left, top = max(0, min(corner[0], draw.im.size[0] - width)), max(0, corner[1] - height)
+    draw.rectangle((left, top, left + width, top + height), fill=color)
+    bright = np.dot(color, [0.299, 0.587, 0.114]) > 140
+    draw.text((left + 2, top), text, fill="black" if bright else "white", font=font)
+
+
+def _window(box, size, margin):
+    """Slices of the box's surroundings, cut off at the image's edges."""
+    low, high = np.asarray(box[:2], np.float64) * size, np.asarray(box[2:], np.float64) * size
+    border = margin * (high - low)
+    starts = np.floor(np.maximum(low - border, 0)).astype(int)
+    ends = np.ceil(np.minimum(high + border, size)).astype(int)
+    return tuple(slice(start, max(end, start + 1)) for start, end in zip(starts, ends, strict=True))

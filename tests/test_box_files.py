@@ -1,0 +1,190 @@
+import json
+from pathlib import Path, PurePath
+
+import pytest
+
+from deepmac.box_files import boxes_from_texts, read_boxes
+from deepmac.errors import InputError
+
+COCO_ANNOTATIONS = {
+    "images": [{"id": 5, "file_name": "a.jpg"}, {"id": 6, "file_name": "sub/b.jpg"}],
+    "annotations": [
+        {"image_id": 5, "bbox": [1, 2, 3, 4], "category_id": 18},
+        {"image_id": 5, "bbox": [5, 6, 7, 8], "category_id": 1, "iscrowd": 1},
+        {"image_id": 6, "bbox": [9, 10, 11, 12], "category_id": 2, "iscrowd": 0},
+    ],
+    "categories": [],
+}
+MEGADETECTOR = {
+    "images": [
+        {
+            "file": "station1\\IMG_1.JPG",
+            "detections": [
+                {"category": "1", "conf": 0.9, "bbox": [0.1, 0.2, 0.3, 0.4]},
+                {"category": "2", "conf": 0.05, "bbox": [0, 0, 1, 1]},
+            ],
+        },
+        {"file": "station2/IMG_1.JPG", "detections": []},
+        {"file": "broken.jpg", "failure": "image access failure", "detections": None},
+    ],
+    "detection_categories": {"1": "animal", "2": "person"},
+    "info": {"format_version": "1.3"},
+}
+
+
+def _write(tmp_path, content, name="boxes.json"):
+    path = tmp_path / name
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def _of(file, path, name=None):
+    return file.of(Path(path), PurePath(name or Path(path).name))
+
+
+def test_coco_annotations_without_crowds(tmp_path):
+    file = read_boxes(_write(tmp_path, COCO_ANNOTATIONS))
+    boxes = _of(file, "/data/a.jpg")
+    assert boxes.boxes == [[1, 2, 3, 4]]
+    assert (boxes.box_format, boxes.image_id, boxes.category_ids, boxes.scores) == ("xywh", 5, [18], [None])
+    assert _of(file, "/data/sub/b.jpg").boxes == [[9, 10, 11, 12]]
+    assert _of(file, "/data/c.jpg") is None
+
+
+def test_coco_results_by_id(tmp_path):
+    entries = [
+        {"image_id": 42, "bbox": [1, 2, 3, 4], "category_id": 3, "score": 0.5},
+        {"image_id": 42, "bbox": [5, 6, 7, 8], "category_id": 4, "score": 0.25},
+        {"image_id": "8f3a-11", "bbox": [0, 0, 9, 9]},
+    ]
+    file = read_boxes(_write(tmp_path, entries), min_score=0.3)
+    boxes = _of(file, "/val2017/000000000042.jpg")
+    assert (boxes.boxes, boxes.scores, boxes.image_id) == ([[1, 2, 3, 4]], [0.5], 42)
+    assert _of(file, "42.png") is boxes
+    assert _of(file, "8f3a-11.jpg").boxes == [[0, 0, 9, 9]]
+    assert _of(file, "421.jpg") is None
+
+
+def test_coco_results_by_name(tmp_path):
+    file = read_boxes(_write(tmp_path, [{"file_name": "x/a.jpg", "image_id": 7, "bbox": [1, 2, 3, 4]}]))
+    assert _of(file, "/data/x/a.jpg").image_id == 7
+
+
+def test_megadetector_boxes_become_yxyx(tmp_path):
+    file = read_boxes(_write(tmp_path, MEGADETECTOR), min_score=0.1)
+    boxes = _of(file, "/data/station1/IMG_1.JPG")
+    assert boxes.box_format == "yxyx_norm"
+    assert boxes.boxes == [pytest.approx([0.2, 0.1, 0.6, 0.4])]
+    assert (boxes.category_ids, boxes.scores, boxes.image_id) == ([1], [0.9], None)
+    assert _of(file, "/data/station2/IMG_1.JPG").boxes == []
+    assert _of(file, "/data/broken.jpg").boxes == []
+    assert _of(file, "/data/IMG_1.JPG") is None
+
+
+@pytest.mark.parametrize(
+    ("box_format", "header", "values"),
+    [
+        ("yxyx_norm", "image, ymin, xmin, ymax, xmax", [1.0, 2.0, 3.0, 4.0]),
+        ("xyxy", "ymax,IMAGE,xmin,ymin,xmax", [3.0, 4.0, 5.0, 1.0]),
+        ("xywh", "file_name,xmin,ymin,width,height", [1.0, 2.0, 3.0, 4.0]),
+    ],
+)
+def test_csv_columns_are_found_by_name(tmp_path, box_format, header, values):
+    row = "1,a.jpg,3,4,5" if header.startswith("ymax") else "a.jpg,1,2,3,4"
+    file = read_boxes(_write(tmp_path, f"\ufeff{header}\n{row}\n{row}\n", "boxes.csv"), box_format)
+    boxes = _of(file, "a.jpg")
+    assert boxes.boxes == [values, values]
+    assert boxes.box_format == box_format
+
+
+def test_csv_with_categories_and_scores(tmp_path):
+    text = 'image,ymin,xmin,ymax,xmax,category_id,score\n"a,b.jpg",0,0,1,1,7,0.9\n"a,b.jpg",0,0,1,1,8,0.1\n'
+    boxes = _of(read_boxes(_write(tmp_path, text, "boxes.csv"), min_score=0.5), "a,b.jpg")
+    assert (boxes.category_ids, boxes.scores) == ([7], [0.9])
+
+
+def test_a_picture_is_found_by_the_longest_part_of_its_path_that_fits(tmp_path):
+    rows = "".join(f"{name},{index},0,1,1\n" for index, name in enumerate(["p.jpg", "a/p.jpg", "b/p.jpg"]))
+    file = read_boxes(_write(tmp_path, "image,ymin,xmin,ymax,xmax\n" + rows, "boxes.csv"))
+    assert _of(file, "/data/a/p.jpg").boxes[0][0] == 1
+    assert _of(file, "/data/b/p.jpg").boxes[0][0] == 2
+    assert _of(file, "/data/c/p.jpg").boxes[0][0] == 0
+
+
+def test_paths_of_another_machine_fit_by_their_end(tmp_path):
+    entries = [
+        {"file_name": "/mnt/cameras/a/p.jpg", "bbox": [1, 1, 1, 1]},
+        {"file_name": "/mnt/cameras/b/p.jpg", "bbox": [2, 2, 2, 2]},
+    ]
+    file = read_boxes(_write(tmp_path, entries))
+    assert _of(file, "/home/me/a/p.jpg", "a/p.jpg").boxes == [[1, 1, 1, 1]]
+    assert _of(file, "/home/me/c/p.jpg", "c/p.jpg") is None
+    with pytest.raises(InputError, match=r"a/p\.jpg and .*b/p\.jpg"):
+        _of(file, "/home/me/p.jpg", "p.jpg")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "not JSON"),
+        ("3", "no known format"),
+        ({"images": []}, "no known format"),
+        ([{"bbox": [1, 2, 3, 4]}], "entry 0 is malformed: 'image_id' is missing"),
+        ([{"image_id": 1, "bbox": [1, 2, 3, 4]}, {"image_id": 1, "bbox": [1, 2, 3]}], "entry 1 .*3 numbers"),
+        ([{"image_id": 1, "bbox": None}], "entry 0"),
+        ([7], "entry 0"),
+        (COCO_ANNOTATIONS | {"annotations": [{"image_id": 9, "bbox": [1, 2, 3, 4]}]}, "annotation 0"),
+        (MEGADETECTOR | {"images": [{"file": "a", "detections": [{"bbox": [1, 2]}]}]}, "image 0"),
+    ],
+)
+def test_malformed_json_is_an_input_error(tmp_path, content, words):
+    with pytest.raises(InputError, match=words):
+        read_boxes(_write(tmp_path, content))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "needs a header"),
+        ("a.jpg,0,0,1,1\n", "needs a header"),
+        ("image,xmin,ymin,width,height\n", "ymin, xmin, ymax, xmax for yxyx_norm"),
+        ("image,ymin,xmin,ymax,xmax\na.jpg,0,0,1,1\na.jpg,0,zero,1,1\n", "line 3"),
+        ("image,ymin,xmin,ymax,xmax\na.jpg,0,0\n", "line 2"),
+    ],
+)
+def test_malformed_tables_are_an_input_error(tmp_path, text, words):
+    with pytest.raises(InputError, match=words):
+        read_boxes(_write(tmp_path, text, "boxes.csv"))
+
+
+def test_missing_and_binary_files(tmp_path):
+    with pytest.raises(InputError, match="cannot read boxes"):
+        read_boxes(tmp_path / "none.json")
+    (tmp_path / "a.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="UTF-8"):
+        read_boxes(tmp_path / "a.json")
+    with pytest.raises(InputError, match="unknown box format"):
+        read_boxes(tmp_path / "none.csv", "yxyx")
+
+
+def test_a_file_can_say_what_it_holds(tmp_path):
+    assert "'station1/IMG_1.JPG' first" in read_boxes(_write(tmp_path, MEGADETECTOR)).describe()
+    assert "'42' first" in read_boxes(_write(tmp_path, [{"image_id": 42, "bbox": [1, 2, 3, 4]}])).describe()
+    assert "no picture" in read_boxes(_write(tmp_path, [])).describe()
+
+
+def test_boxes_on_the_command_line_are_the_same_for_all():
+    boxes = boxes_from_texts(["0.1,0.2,0.3,0.4", " 0, 0, 1, 1 "], "yxyx_norm")
+    assert boxes.of(Path("a.jpg"), PurePath("a.jpg")).boxes == [[0.1, 0.2, 0.3, 0.4], [0, 0, 1, 1]]
+    assert boxes_from_texts(["10,20,30,40"], "xywh").of(Path("b"), PurePath("b")).box_format == "xywh"
+
+
+@pytest.mark.parametrize("text", ["0,0,1", "0,0,1,1,1", "a,b,c,d", "", "0 0 1 1"])
+def test_a_text_that_is_no_box_is_named(text):
+    with pytest.raises(InputError, match="box 1 is not four numbers"):
+        boxes_from_texts(["0,0,1,1", text], "yxyx_norm")
+
+
+def test_a_box_no_picture_can_have_is_refused_at_once():
+    with pytest.raises(InputError, match=r"box 1 .* inverted"):
+        boxes_from_texts(["0,0,1,1", "1,0,0,1"], "yxyx_norm")

@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import pytest
+
+from deepmac.errors import InputError
+from deepmac.pictures import find_pictures
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("b.jpg", "a.PNG", "notes.txt", "sub/a.png", "sub/deep/c.tif"):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return tmp_path / "photos"
+
+
+def _names(pictures):
+    return [picture.name.as_posix() for picture in pictures]
+
+
+def test_a_folder_gives_the_pictures_of_all_its_subfolders_in_order(folder, tmp_path):
+    pictures = find_pictures([str(folder)], tmp_path / "out")
+    assert _names(pictures) == ["a.PNG", "b.jpg", "sub/a.png", "sub/deep/c.tif"]
+    assert all(picture.path == folder / picture.name for picture in pictures)
+
+
+def test_a_file_is_taken_whatever_it_is_called(folder, tmp_path):
+    pictures = find_pictures([str(folder / "notes.txt"), str(folder / "sub/a.png")], tmp_path)
+    assert _names(pictures) == ["notes.txt", "a.png"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("*", ["a.PNG", "b.jpg"]),
+        ("*.jpg", ["b.jpg"]),
+        ("**/*.png", ["sub/a.png"]),
+        ("s?b/*", ["sub/a.png"]),
+        ("**/[ab].*", ["a.PNG", "b.jpg", "sub/a.png"]),
+    ],
+)
+def test_patterns(folder, tmp_path, pattern, names):
+    assert _names(find_pictures([f"{folder}/{pattern}"], tmp_path / "out")) == names
+
+
+def test_patterns_relative_to_the_current_folder(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert _names(find_pictures(["*.jpg"], tmp_path)) == ["b.jpg"]
+    assert _names(find_pictures(["sub/*.png"], tmp_path)) == ["a.png"]
+
+
+def test_a_name_with_brackets_is_first_of_all_a_name(tmp_path):
+    (tmp_path / "a[1].jpg").touch()
+    assert _names(find_pictures([str(tmp_path / "a[1].jpg")], tmp_path / "out")) == ["a[1].jpg"]
+
+
+def test_each_picture_is_found_once(folder, tmp_path):
+    sources = [str(folder / "sub/a.png"), str(folder), f"{folder}/sub/../*.jpg"]
+    assert _names(find_pictures(sources, tmp_path)) == ["a.png", "a.PNG", "b.jpg", "sub/deep/c.tif"]
+
+
+def test_results_in_the_output_folder_are_no_pictures(folder):
+    for name in ("b_labels.png", "b_overlay.png"):
+        (folder / name).touch()
+    assert _names(find_pictures([str(folder)], folder))[:2] == ["a.PNG", "b.jpg"]
+    assert "b_labels.png" in _names(find_pictures([str(folder)], folder / "elsewhere"))
+
+
+@pytest.mark.parametrize("source", ["missing.jpg", "missing/*.jpg", "photos/*.gif", "empty"])
+def test_a_source_without_pictures_is_an_input_error(folder, tmp_path, monkeypatch, source):
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    with pytest.raises(InputError, match="no pictures at"):
+        find_pictures(["photos", source], Path("out"))
