@@ -1,0 +1,278 @@
+"""The two halves of a trained model, compiled: image to embeddings, boxes to masks."""
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+import yaml
+from official.projects.centernet.modeling.backbones.hourglass import HOURGLASS_SPECS
+
+from deepmac import experiments
+from deepmac.data.preprocessing import network_input
+from deepmac.errors import InputError
+from deepmac.modeling.deepmac_model import DeepMACModel, build_deepmac
+from deepmac.modeling.folding import fold
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+# Boxes of a call: powers of two up to this, so that kernels are prepared for few shapes.
+_MOST_BOXES = 64
+# Bounds the memory of a call: boxes times positions a mask is predicted at.
+_MOST_POSITIONS = 64 * 64 * 64
+_CPUINFO = Path("/proc/cpuinfo")  # Linux only
+_policy_lock = threading.Lock()
+
+
+class InferenceNetwork:
+    """A trained model, compiled for one input size and precision; safe to use from several threads.
+
+    Attributes:
+        input_size: side of the square network input in pixels.
+        precision: 'float32' or 'bfloat16'.
+    """
+
+    def __init__(self, model: DeepMACModel, config: experiments.DeepMACTask, precision: str):
+        """Compiles a model, which is not needed afterwards.
+
+        Args:
+            model: with its weights.
+            config: of the task it was trained for.
+            precision: it was built with.
+        """
+        parser = config.validation_data.parser
+        self._normalization = {
+            "bgr_ordering": parser.bgr_ordering,
+            "channel_means": parser.channel_means,
+            "channel_stds": parser.channel_stds,
+        }
+        self.input_size = config.model.input_size[0]
+        self.precision = precision
+        self._encode = fold(model.encode, [tf.TensorSpec([None, *config.model.input_size])])
+        maps = [
+            tf.TensorSpec([1, *output.shape[1:]], output.dtype)
+            for output in self._encode.get_concrete_function().outputs
+        ]
+        self._masks = fold(_mask_probabilities(model), [*maps, tf.TensorSpec([1, None, 4])])
+        mask_head = config.model.mask_head
+        positions = (
+            np.prod(maps[1].shape[1:3]) if mask_head.predict_full_resolution_masks else mask_head.mask_size**2
+        )
+        # The published slip makes masks depend on how many boxes are predicted together.
+        self._together = mask_head.predict_full_resolution_masks and mask_head.resize_by_box_count
+        self._most_boxes = _power_of_two(min(_MOST_BOXES, max(1, _MOST_POSITIONS // int(positions))))
+
+    def prepare(self, image: np.ndarray) -> tuple[tf.Tensor, np.ndarray]:
+        """Brings a picture to the network's size.
+
+        Args:
+            image: uint8 RGB [H, W, 3].
+
+        Returns:
+            The network input, float32 [1, S, S, 3], and float32 [2], the part of it, in height and width,
+            that the picture fills.
+        """
+        pixels, part = network_input(image, self.input_size, **self._normalization)
+        return pixels, part.numpy()
+
+    def encode(self, pixels: list[tf.Tensor]) -> list[tuple[tf.Tensor, tf.Tensor]]:
+        """Encodes network inputs, each float32 [1, S, S, 3], in one call.
+
+        Returns:
+            For each the instance embedding [1, h, w, E] and the pixel embedding [1, h, w, D].
+        """
+        maps = self._encode(tf.concat(pixels, axis=0))
+        return list(zip(*(tf.split(output, len(pixels)) for output in maps), strict=True))
+
+    def mask_probs(self, embeddings: tuple[tf.Tensor, tf.Tensor], boxes: np.ndarray) -> np.ndarray:
+        """Predicts masks.
+
+        Args:
+            embeddings: of one image, from `encode`.
+            boxes: float32 [N, 4], (ymin, xmin, ymax, xmax) normalised to the network input.
+
+        Returns:
+            float32 [N, S, S], probabilities inside each box.
+        """
+        parts = []
+        for size in [len(boxes)] if self._together else call_sizes(len(boxes), self._most_boxes):
+            part, boxes = boxes[:size], boxes[size:]
+            padded = np.zeros([1, size, 4], np.float32)
+            padded[0, : len(part)] = part
+            parts.append(self._masks(*embeddings, padded)[0][0, : len(part)].numpy())
+        return np.concatenate(parts)
+
+    @property
+    def num_traces(self) -> int:
+        """How often the two functions were traced."""
+        return sum(f.experimental_get_tracing_count() for f in (self._encode, self._masks))
+
+
+def build_network(
+    config: experiments.DeepMACTask,
+    restore: Callable[[DeepMACModel], None],
+    precision: str = "auto",
+    input_size: int | None = None,
+) -> InferenceNetwork:
+    """Builds a model, restores its weights and compiles it.
+
+    Args:
+        config: of the task it was trained for.
+        restore: puts the trained weights into the model it is called with.
+        precision: 'float32', 'bfloat16', or 'auto': bfloat16 where the hardware computes with it.
+        input_size: side of the network input in pixels; the configuration's unless given.
+
+    Raises:
+        InputError: unknown precision, an input size that does not fit the network.
+    """
+    precision = resolve_precision(precision)
+    model_config = config.model
+    # Statistics are not updated in inference, let alone over replicas; the fused kernel is quicker.
+    model_config.norm_activation.use_sync_bn = False
+    if input_size is not None:
+        model_config.input_size = [input_size, input_size, 3]
+    _check_input_size(model_config)
+    policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
+    with _keras_policy(policy), _without_warnings():
+        model = build_deepmac(model_config)
+    restore(model)
+    return InferenceNetwork(model, config, precision)
+
+
+def network_of_model_dir(
+    folder: Path, precision: str = "auto", input_size: int | None = None
+) -> InferenceNetwork:
+    """Loads what training wrote: `params.yaml` and the last checkpoint.
+
+    Raises:
+        InputError: one of them is missing, damaged, or does not fit the other; and as `build_network`.
+    """
+    checkpoint = tf.train.latest_checkpoint(folder)
+    if checkpoint is None:
+        raise InputError(f"no checkpoint in {folder}: training writes ckpt-* there")
+
+    def restore(model):
+        try:
+            status = tf.train.Checkpoint(**model.checkpoint_items).restore(checkpoint)
+            status.expect_partial().assert_existing_objects_matched()
+        except (ValueError, AssertionError, IndexError, tf.errors.OpError) as error:
+            reason = str(error).split("\n")[0]
+            raise InputError(f"{checkpoint} does not fit {folder / 'params.yaml'}: {reason}") from error
+
+    return build_network(read_task_config(folder / "params.yaml"), restore, precision, input_size)
+
+
+def read_task_config(path: Path) -> experiments.DeepMACTask:
+    """Reads the task's configuration from the `params.yaml` of a model directory.
+
+    Raises:
+        InputError: not YAML, or not the configuration of a DeepMAC task.
+    """
+    try:
+        params = yaml.load(path.read_text(encoding="utf-8"), Loader=_ParamsLoader)
+        config = experiments.DeepMACTask()
+        config.override(params["task"])
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} does not describe a DeepMAC experiment: {reason}") from error
+    return config
+
+
+class _ParamsLoader(yaml.SafeLoader):
+    """Safe YAML in which Model Garden's tuples are lists."""
+
+
+_ParamsLoader.add_constructor("tag:yaml.org,2002:python/tuple", yaml.SafeLoader.construct_yaml_seq)
+
+
+def resolve_precision(precision: str) -> str:
+    """Returns 'float32' or 'bfloat16'; 'auto' is bfloat16 where the hardware computes with it.
+
+    Raises:
+        InputError: unknown precision.
+    """
+    if precision not in PRECISIONS:
+        raise InputError(f"unknown precision {precision!r}: use one of {', '.join(PRECISIONS)}")
+    if precision != "auto":
+        return precision
+    return "bfloat16" if _computes_bfloat16() else "float32"
+
+
+def _computes_bfloat16():
+    if tf.config.list_physical_devices("TPU"):
+        return True
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability")
+        return capability is not None and capability >= (8, 0)
+    # TensorFlow's own kernels, used without oneDNN, convert every number.
+    if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0" or not _CPUINFO.is_file():
+        return False
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(_CPUINFO.read_text().split())
+
+
+@contextlib.contextmanager
+def _keras_policy(name):
+    """Sets Keras' policy for the layers that are made in the block."""
+    with _policy_lock:
+        previous = tf_keras.mixed_precision.global_policy()
+        tf_keras.mixed_precision.set_global_policy(name)
+        try:
+            yield
+        finally:
+            tf_keras.mixed_precision.set_global_policy(previous)
+
+
+@contextlib.contextmanager
+def _without_warnings():
+    """Silences TensorFlow about names in Model Garden that are deprecated."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _check_input_size(config):
+    height, width = config.input_size[:2]
+    if height != width:
+        raise InputError(f"the predictor needs a square network input, not {height} x {width}")
+    if config.backbone.type == "hourglass":
+        levels = len(HOURGLASS_SPECS[config.backbone.hourglass.model_id]["blocks_per_stage"])
+        stride = 4 * 2 ** (levels - 1)
+        if height < stride or height % stride:
+            raise InputError(f"input_size must be a multiple of {stride} for this network, not {height}")
+
+
+def _mask_probabilities(model):
+    def mask_probabilities(instance_embedding, pixel_embedding, boxes):
+        logits = model.mask_logits(instance_embedding, pixel_embedding, boxes)
+        return model.probabilities_in_boxes(logits, boxes)
+
+    return mask_probabilities
+
+
+def call_sizes(num_boxes: int, most: int) -> list[int]:
+    """Splits boxes into calls of powers of two up to `most`.
+
+    The last call is padded where that wastes a quarter of it at most, instead of being split further.
+    """
+    sizes = []
+    while num_boxes > 0:
+        size = min(most, _power_of_two(num_boxes))
+        if size < most and num_boxes >= 1.5 * size:
+            size *= 2
+        sizes.append(size)
+        num_boxes -= size
+    return sizes
+
+
+def _power_of_two(number):
+    """The largest power of two up to a number."""
+    return 1 << (number.bit_length() - 1)

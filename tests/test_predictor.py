@@ -1,0 +1,206 @@
+import shutil
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import tiny_model
+from PIL import Image
+
+import deepmac
+from deepmac.errors import InputError
+from deepmac.predictor import Predictor
+
+
+@pytest.fixture
+def predictor():
+    """A predictor without an image, which shares the compiled network of the others."""
+    return Predictor(tiny_model.predictor()._network)
+
+
+def test_load_takes_a_model_dir_and_says_what_it_computes_with():
+    predictor = deepmac.load(str(tiny_model.model_dir()), precision="auto")
+    assert predictor.precision in ("float32", "bfloat16")
+    assert predictor.input_size == tiny_model.SIZE
+    predictor.set_image(tiny_model.picture())
+    assert predictor.predict([[0, 0, 1, 1]]).masks.shape == (1, 48, 80)
+
+
+@pytest.mark.parametrize("name", ["nothing", "deepmac_9000", "/nowhere/at/all", "", "."])
+def test_an_unknown_model_lists_what_is_accepted(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"'mini' or a model_dir .*params\.yaml"):
+        deepmac.load(name)
+
+
+def test_a_shipped_model_that_is_missing_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr("deepmac.predictor._SHIPPED", {"mini": tmp_path / "mini"})
+    with pytest.raises(InputError, match="no weights for 'mini'"):
+        deepmac.load()
+    shutil.copytree(tiny_model.model_dir(), tmp_path / "mini")
+    assert deepmac.load("mini").input_size == tiny_model.SIZE
+
+
+def test_predict_before_set_image(predictor):
+    with pytest.raises(InputError, match="call set_image before predict"):
+        predictor.predict([[0, 0, 1, 1]])
+
+
+def test_an_image_is_taken_as_array_picture_and_path(predictor, tmp_path):
+    image = tiny_model.picture()
+    Image.fromarray(image).save(tmp_path / "a.png")
+    masks = []
+    for source in (image, Image.fromarray(image), tmp_path / "a.png", str(tmp_path / "a.png")):
+        predictor.set_image(source)
+        masks.append(predictor.predict([[0.1, 0.2, 0.8, 0.7]]).mask_probs)
+    for other in masks[1:]:
+        np.testing.assert_array_equal(masks[0], other)
+
+
+def test_a_damaged_image_leaves_the_one_before(predictor, tmp_path):
+    predictor.set_image(tiny_model.picture())
+    before = predictor.predict([[0, 0, 1, 1]]).mask_probs
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(InputError, match=r"a\.jpg"):
+        predictor.set_image(tmp_path / "a.jpg")
+    np.testing.assert_array_equal(predictor.predict([[0, 0, 1, 1]]).mask_probs, before)
+
+
+def test_all_box_formats_give_the_same_masks(predictor):
+    predictor.set_image(tiny_model.picture(height=48, width=80))
+    expected = predictor.predict([[0.25, 0.1, 0.75, 0.6]])
+    for box_format, box in {"xyxy": [8, 12, 48, 36], "xywh": [8, 12, 40, 24]}.items():
+        prediction = predictor.predict([box], box_format)
+        np.testing.assert_allclose(prediction.boxes, expected.boxes, atol=1e-6)
+        np.testing.assert_allclose(prediction.mask_probs, expected.mask_probs, atol=1e-4)
+    with pytest.raises(InputError, match=r"box 1 .* outside"):
+        predictor.predict([[8, 12, 48, 36], [90, 12, 99, 36]], "xyxy")
+
+
+def test_a_box_that_reaches_beyond_the_image_is_clipped(predictor):
+    predictor.set_image(tiny_model.picture())
+    with pytest.warns(UserWarning, match="clipped") as caught:
+        prediction = predictor.predict([[0.5, 0.5, 1.5, 1.5]])
+    assert caught[0].filename == __file__
+    np.testing.assert_array_equal(prediction.boxes, [[0.5, 0.5, 1, 1]])
+    inside = predictor.predict([[0.5, 0.5, 1, 1]])
+    np.testing.assert_array_equal(prediction.mask_probs, inside.mask_probs)
+
+
+def test_the_threshold_is_the_predictions(predictor):
+    predictor.set_image(tiny_model.picture())
+    low, high = (predictor.predict([[0, 0, 1, 1]], threshold=threshold) for threshold in (0.4, 0.55))
+    assert low.threshold == 0.4
+    assert low.masks.sum() > high.masks.sum()
+
+
+def test_masks_do_not_depend_on_the_other_boxes_and_nothing_is_traced_again(predictor):
+    predictor.set_image(tiny_model.picture())
+    boxes = tiny_model.random_boxes(70)
+    together = predictor.predict(boxes).mask_probs
+    assert together.shape == (70, 32, 32)
+    assert np.abs(together[0] - together[1]).max() > 0.01
+    traces = predictor._network.num_traces
+    for count in (1, 2, 3, 5, 6, 7, 13, 33, 64, 65, 70):
+        masks = predictor.predict(boxes[:count]).mask_probs
+        np.testing.assert_allclose(masks, together[:count], atol=2e-6)
+    predictor.set_image(tiny_model.picture(seed=1, height=300, width=17))
+    predictor.predict(boxes[:9])
+    assert predictor._network.num_traces == traces == 2
+
+
+def test_padding_does_not_influence_the_masks(predictor):
+    encoded = predictor.encode(tiny_model.picture())
+    boxes = tiny_model.random_boxes(3)
+    expected = predictor.predict(boxes, encoded=encoded).mask_probs  # padded to 4 with zeros
+    fourth = tiny_model.random_boxes(4)[3:]
+    others = predictor.predict(np.concatenate([boxes, fourth]), encoded=encoded).mask_probs
+    np.testing.assert_array_equal(others[:3], expected)
+    assert predictor._network.num_traces == 2
+
+
+def test_a_thousand_boxes(predictor):
+    predictor.set_image(tiny_model.picture())
+    prediction = predictor.predict(tiny_model.random_boxes(1000))
+    assert prediction.mask_probs.shape == (1000, 32, 32)
+    assert np.isfinite(prediction.mask_probs).all()
+    assert prediction.to_label_image().dtype == np.uint16
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (200, 12000), (3000, 7)])
+def test_pictures_of_extreme_sizes(predictor, size):
+    predictor.set_image(np.full((*size, 3), 90, np.uint8))
+    prediction = predictor.predict([[0, 0, 1, 1], [0.25, 0.25, 0.75, 0.75]])
+    assert prediction.masks.shape == (2, *size)
+    assert np.isfinite(prediction.mask_probs).all()
+
+
+def test_a_batch_gives_what_single_images_give(predictor):
+    images = [tiny_model.picture(seed, 30 + 9 * seed, 70 - 5 * seed) for seed in range(5)]
+    boxes = [tiny_model.random_boxes(1 + seed, seed) for seed in range(5)]
+    predictor.set_image(images[0])
+    predictions = predictor.predict_batch(images, boxes, batch_size=2)
+    assert len(predictions) == 5
+    for image, image_boxes, prediction in zip(images, boxes, predictions, strict=True):
+        single = predictor.predict(image_boxes, encoded=predictor.encode(image))
+        np.testing.assert_array_equal(prediction.image, image)
+        np.testing.assert_array_equal(prediction.boxes, single.boxes)
+        np.testing.assert_allclose(prediction.mask_probs, single.mask_probs, atol=2e-6)
+    current = predictor.predict(boxes[0]).mask_probs  # of the image that was set
+    np.testing.assert_allclose(current, predictions[0].mask_probs, atol=2e-6)
+
+
+def test_errors_in_a_batch_name_the_image(predictor):
+    image, box = tiny_model.picture(), [[0, 0, 1, 1]]
+    with pytest.raises(InputError, match=r"image 2: box 1 .* inverted"):
+        predictor.predict_batch([image] * 3, [box, box, [*box, [1, 0, 0, 1]]], batch_size=2)
+    with pytest.raises(InputError, match=r"image 1: .*uint8"):
+        predictor.predict_batch([image, image / 255], [box, box])
+    with pytest.raises(InputError, match="2 images, but boxes for 1"):
+        predictor.predict_batch([image, image], [box])
+    assert predictor.predict_batch([], []) == []
+
+
+def test_threads_with_images_of_their_own(predictor):
+    images = [tiny_model.picture(seed) for seed in range(6)]
+    boxes = tiny_model.random_boxes(3)
+    expected = [predictor.predict(boxes, encoded=predictor.encode(image)).mask_probs for image in images]
+    assert np.abs(expected[0] - expected[1]).max() > 1e-3
+    start = threading.Barrier(3)
+
+    def work(offset):
+        start.wait()
+        for index in (offset, offset + 3, offset):
+            masks = predictor.predict(boxes, encoded=predictor.encode(images[index])).mask_probs
+            np.testing.assert_allclose(masks, expected[index], atol=2e-6)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(work, range(3)))
+
+
+def test_threads_that_share_the_image_see_one_whole_image(predictor):
+    images = [tiny_model.picture(seed, 40 + 10 * seed, 60) for seed in range(2)]
+    boxes = tiny_model.random_boxes(2)
+    expected = [predictor.predict(boxes, encoded=predictor.encode(image)).mask_probs for image in images]
+    predictor.set_image(images[0])
+    done = threading.Event()
+
+    def switch():
+        while not done.is_set():
+            for image in images:
+                predictor.set_image(image)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(switch)
+        for _ in range(20):
+            prediction = predictor.predict(boxes)
+            which = [image.shape == prediction.image.shape for image in images].index(True)
+            np.testing.assert_allclose(prediction.mask_probs, expected[which], atol=2e-6)
+        done.set()
+
+
+def test_nothing_is_warned_about_in_normal_use(predictor):
+    with warnings.catch_warnings(action="error"):
+        predictor.set_image(tiny_model.picture())
+        predictor.predict([[0, 0, 1, 1]])
