@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import subprocess
 import types
@@ -7,6 +8,7 @@ import pytest
 import synthetic
 import yaml
 
+from deepmac.errors import InputError
 from deepmac.reproduction import rows
 from deepmac.reproduction.suite import Dataset, Row
 
@@ -18,7 +20,7 @@ def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("coco")
     for split in ("train2017", "val2017"):
         synthetic.write_coco(folder, split, [synthetic.draw_scene(48, 48, 2, 0)], [1, 53])
-    return Dataset("coco_dir", {"coco_dir": str(folder)})
+    return Dataset("coco", {"coco_dir": str(folder)})
 
 
 @pytest.fixture
@@ -87,6 +89,16 @@ def test_a_failed_row_names_its_log_and_is_tried_again(make_row, trainer, tmp_pa
     lines = (rows.row_folder(row, tmp_path) / "seconds.txt").read_text().split()
     assert len(lines) == 2, "the time of both attempts counts"
     assert rows.training_seconds(row, tmp_path) == sum(map(float, lines))
+
+
+def test_a_missing_environment_variable_is_named(make_row, trainer, tmp_path, monkeypatch):
+    monkeypatch.delenv("COCO_DIR", raising=False)
+    with pytest.raises(InputError, match=r"environment variable \$COCO_DIR"):
+        rows.prepare_dataset(Dataset("coco", {"coco_dir": "$COCO_DIR"}), tmp_path)
+    row = dataclasses.replace(make_row("voc_only", "voc_only.yaml"), init_checkpoint="$CENTERNET")
+    with pytest.raises(InputError, match=r"environment variable \$CENTERNET"):
+        rows.train_row(row, tmp_path)
+    assert not trainer.runs
 
 
 def test_data_are_prepared_once(dataset, tmp_path):

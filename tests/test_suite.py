@@ -6,6 +6,7 @@ import pytest
 from deepmac.errors import InputError
 from deepmac.reproduction.suite import Suite
 
+PROFILES = ("smoke", "quick", "mini", "subset", "paper")
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -16,11 +17,12 @@ def checkout(tmp_path):
 
 
 def test_every_profile_finds_its_configurations():
-    for profile in ("smoke", "quick"):
+    for profile in PROFILES:
         suite = Suite.load(profile, ROOT)
         for notebook in suite.notebooks:
             for line in suite.table_rows(notebook):
                 assert all(run.config_file.is_file() for run in line.runs)
+                assert len({run.sha256 for run in line.runs}) == len(line.runs)
 
 
 def test_every_published_value_names_its_source():

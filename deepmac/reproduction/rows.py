@@ -14,6 +14,7 @@ from tensorboard.util import tensor_util
 
 from deepmac.atomic import atomic_file
 from deepmac.data import coco, scenes
+from deepmac.errors import InputError
 from deepmac.evaluation.files import EVALUATION_FILE, read_evaluation
 from deepmac.reproduction.suite import Dataset, Row
 
@@ -53,11 +54,26 @@ def prepare_dataset(dataset: Dataset, work_dir: Path) -> PreparedData:
         if not coco_dir.exists():
             scenes.compose_scenes(coco_dir, **dataset.arguments)
     else:
-        coco_dir = Path(os.path.expandvars(dataset.arguments["coco_dir"]))
+        coco_dir = Path(_expanded(dataset.arguments["coco_dir"]))
     records = work_dir / f"tfrecord-{dataset.sha256[:12]}"
     if not records.exists():
-        coco.write_tfrecords(coco_dir, records)
+        coco.write_tfrecords(coco_dir, records, ids=_image_ids(dataset))
     return PreparedData(coco_dir, records)
+
+
+def _image_ids(dataset: Dataset):
+    if "ids" not in dataset.arguments:
+        return None
+    folder = Path(dataset.arguments["ids"])
+    return {split: coco.read_image_ids(folder / f"{split}.txt") for split in coco.SPLITS}
+
+
+def _expanded(text: str) -> str:
+    """Replaces environment variables; a missing one is the user's to set."""
+    expanded = os.path.expandvars(text)
+    if "$" in expanded:
+        raise InputError(f"this profile needs the environment variable {expanded}: see the README")
+    return expanded
 
 
 def train_row(row: Row, work_dir: Path) -> dict:
@@ -102,6 +118,8 @@ def _overrides(row: Row, data: PreparedData, work_dir: Path) -> dict:
     }
     if row.init:
         task["init_checkpoint"] = str(row_folder(row.init, work_dir))
+    elif row.init_checkpoint:
+        task["init_checkpoint"] = _expanded(row.init_checkpoint)
     return {**row.overrides, "task": task}
 
 

@@ -15,7 +15,13 @@ SUITE_FILE = Path("configs/reproduction.yaml")
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Where pictures come from: `{"scenes": arguments of compose_scenes}` or `{"coco_dir": folder}`."""
+    """Where pictures come from.
+
+    Attributes:
+        source: "scenes", composed, or "coco", a folder in COCO layout.
+        arguments: of `compose_scenes`; or `coco_dir` and, for a part of it, `ids`, a folder with a list
+            of image ids for each split.
+    """
 
     source: str
     arguments: dict[str, Any]
@@ -38,6 +44,7 @@ class Row:
         dataset: what it is trained and evaluated on.
         seed: of initial weights and input order.
         init: the row whose checkpoint it starts from.
+        init_checkpoint: a checkpoint it starts from that is no row's.
     """
 
     key: str
@@ -47,6 +54,7 @@ class Row:
     dataset: Dataset
     seed: int
     init: "Row | None" = None
+    init_checkpoint: str | None = None
 
     @property
     def config(self) -> dict[str, Any]:
@@ -63,7 +71,7 @@ class Row:
                 "overrides": self.overrides,
                 "dataset": self.dataset.sha256,
                 "seed": self.seed,
-                "init": self.init.sha256 if self.init else None,
+                "init": self.init.sha256 if self.init else self.init_checkpoint,
             }
         )
 
@@ -128,8 +136,7 @@ class Suite:
     @property
     def dataset(self) -> Dataset:
         """The profile's pictures."""
-        [(source, arguments)] = self.settings["dataset"].items()
-        return Dataset(source, arguments)
+        return _dataset(self.settings["dataset"])
 
     def row(self, key: str, seed: int) -> Row:
         """The training run a key stands for in this profile."""
@@ -143,9 +150,10 @@ class Suite:
             config_file=self.root / "configs" / spec["config"],
             experiment=self.settings["experiment"],
             overrides=_schedule(spec["steps"]) if "steps" in spec else {},
-            dataset=self.dataset,
+            dataset=_dataset(spec["dataset"]) if "dataset" in spec else self.dataset,
             seed=seed,
             init=init,
+            init_checkpoint=spec.get("init_checkpoint"),
         )
 
     def table_rows(self, notebook: str) -> list[TableRow]:
@@ -160,6 +168,11 @@ class Suite:
                     TableRow(spec["row"], spec["name"], model, spec["metric"], published, source, runs)
                 )
         return lines
+
+
+def _dataset(spec: dict[str, Any]) -> Dataset:
+    [(source, arguments)] = spec.items()
+    return Dataset(source, arguments)
 
 
 def _schedule(steps: int) -> dict[str, Any]:
