@@ -19,6 +19,59 @@ def main():
 
 
 @main.command()
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option("--box", "box_texts", multiple=True, metavar="Y0,X0,Y1,X1", help="A box (repeatable).")
+@click.option("--boxes", "box_file", type=click.Path(), metavar="FILE", help="Boxes: JSON or CSV.")
+@click.option(
+    "--box-format",
+    default="yxyx_norm",
+    show_default=True,
+    type=click.Choice(["yxyx_norm", "xyxy", "xywh"]),
+    help="Of --box and CSV: Y0,X0,Y1,X1 from 0 to 1; in pixels X0,Y0,X1,Y1 or X,Y,WIDTH,HEIGHT.",
+)
+@click.option("--min-score", default=0.0, show_default=True, help="Leave out boxes of lower score.")
+@click.option("--model", default="mini", show_default=True, help="mini, or a folder that training wrote.")
+@click.option(
+    "--precision",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    help="What to compute with; auto chooses by the hardware.",
+)
+@click.option("--out", required=True, type=click.Path(), help="Folder for the results.")
+@click.option("--overwrite", is_flag=True, help="Make results again that exist.")
+def segment(images, box_texts, box_file, box_format, min_score, model, precision, out, overwrite):
+    """Predict the mask of the object in each box of pictures.
+
+    IMAGE is a file, a folder (with its subfolders) or a pattern such as 'photos/**/*.jpg'. For each picture
+    NAME this writes NAME_masks.json (COCO results with run-length encoded masks), NAME_labels.png (0 is
+    background, i + 1 the mask of box i) and NAME_overlay.png; for pictures of subfolders, into subfolders.
+    Run again, it goes on where it stopped: results of the same picture, boxes and model are kept.
+
+    FILE is COCO results (a list with image_id or file_name, and bbox), COCO annotations, MegaDetector's batch
+    output, or a .csv with a header: image, then ymin,xmin,ymax,xmax (for xywh: xmin,ymin,width,height), and
+    as you like category_id and score.
+
+    Exit status: 0, also if some pictures were skipped because they are unreadable or their boxes unusable
+    (they are listed at the end); 2 if all were, or if the input is wrong.
+    """
+    from deepmac.box_files import boxes_from_texts, read_boxes
+    from deepmac.pictures import find_pictures
+    from deepmac.segment import segment
+
+    if bool(box_texts) == bool(box_file):
+        raise click.UsageError("Give either --box or --boxes FILE.")
+    if box_texts:
+        boxes = boxes_from_texts(box_texts, box_format)
+    else:
+        boxes = read_boxes(box_file, box_format, min_score)
+    summary = segment(find_pictures(images, Path(out)), boxes, Path(out), model, precision, overwrite)
+    for line in summary.problems():
+        click.echo(line, err=True)
+    click.echo(summary)
+
+
+@main.command()
 @click.option("--out", required=True, type=click.Path(), help="Folder to write; new or empty.")
 @click.option("--images", required=True, type=int, help="Number of training images.")
 @click.option("--val-images", type=int, help="Number of validation images.  [default: a fifth of --images]")

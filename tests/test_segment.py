@@ -1,0 +1,291 @@
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tiny_model
+from click.testing import CliRunner
+from PIL import Image
+from pycocotools import mask as rle
+
+from deepmac import segment
+from deepmac.cli import main
+
+BOX = "0.1,0.2,0.7,0.8"
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """Models that the command loads, recorded; the small one takes their place."""
+    loaded = []
+
+    def load(model, precision):
+        loaded.append((model, precision))
+        return tiny_model.predictor()
+
+    monkeypatch.setattr(segment, "load", load)
+    return loaded
+
+
+@pytest.fixture
+def photos(tmp_path, loads):
+    """A folder of three pictures, two with the same name."""
+    for seed, name in enumerate(["a.png", "b.jpg", "night/a.png"]):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(tiny_model.picture(seed)).save(path)
+    return tmp_path / "photos"
+
+
+def _segment(*arguments):
+    result = CliRunner().invoke(main, ["segment", *map(str, arguments)])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def _files(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def _times(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*.png")}
+
+
+def _three(name):
+    return [f"{name}_labels.png", f"{name}_masks.json", f"{name}_overlay.png"]
+
+
+def test_each_picture_gets_masks_labels_and_overlay(photos, tmp_path):
+    out = tmp_path / "out"
+    result = _segment(photos, "--box", BOX, "--box", "0,0,0.5,0.5", "--out", out)
+    assert result.exit_code == 0
+    assert result.stdout == "Pictures: 3 segmented\n"
+    assert result.stderr == ""
+    assert _files(out) == _three("a") + _three("b") + _three("night/a")
+
+    predictor = tiny_model.predictor()
+    boxes = [[0.1, 0.2, 0.7, 0.8], [0, 0, 0.5, 0.5]]
+    expected = predictor.predict(boxes, encoded=predictor.encode(photos / "night/a.png"))
+    results = json.loads((out / "night/a_masks.json").read_text())
+    masks = rle.decode([entry["segmentation"] for entry in results]).transpose(2, 0, 1)
+    np.testing.assert_array_equal(masks.astype(bool), expected.masks)
+    assert [entry["image_id"] for entry in results] == ["night/a.png"] * 2
+    assert results[0]["bbox"] == pytest.approx([16, 4.8, 48, 28.8])
+    assert [entry["score"] for entry in results] == pytest.approx(expected.stability, abs=1e-4)
+    labels = np.asarray(Image.open(out / "night/a_labels.png"))
+    np.testing.assert_array_equal(labels, expected.to_label_image())
+    overlay = np.asarray(Image.open(out / "night/a_overlay.png"))
+    assert overlay.shape == expected.image.shape
+    assert (overlay != expected.image).any()
+
+
+def test_it_goes_on_where_it_stopped(photos, tmp_path, loads):
+    out = tmp_path / "out"
+    _segment(photos / "a.png", "--box", BOX, "--out", out)
+    before = _times(out)
+    result = _segment(photos, "--box", BOX, "--out", out)
+    assert result.stdout == "Pictures: 2 segmented, 1 there already\n"
+    assert {path: time for path, time in _times(out).items() if path in before} == before
+    loads.clear()
+    assert _segment(photos, "--box", BOX, "--out", out).stdout == "Pictures: 3 there already\n"
+    assert loads == []
+    result = _segment(photos, "--box", BOX, "--out", out, "--overwrite")
+    assert result.stdout == "Pictures: 3 segmented\n"
+    assert all(time > before.get(path, 0) for path, time in _times(out).items())
+    assert len(_files(out)) == 9
+
+
+@pytest.mark.parametrize("ending", ["_masks.json", "_labels.png", "_overlay.png"])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "garbage"])
+def test_damaged_results_are_made_again(photos, tmp_path, ending, damage):
+    out = tmp_path / "out"
+    _segment(photos / "b.jpg", "--box", BOX, "--out", out)
+    path = out / f"b{ending}"
+    good = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(good[: len(good) // 2] if damage == "truncated" else b"garbage")
+    assert _segment(photos / "b.jpg", "--box", BOX, "--out", out).stdout == "Pictures: 1 segmented\n"
+    assert _files(out) == _three("b")
+    assert path.read_bytes() == good
+
+
+def test_other_boxes_pictures_and_models_are_not_what_is_there(photos, tmp_path):
+    out, picture = tmp_path / "out", photos / "a.png"
+    model = tiny_model.model_dir()
+    for arguments in (
+        ["--box", BOX],
+        ["--box", "0.1,0.2,0.7,0.9"],
+        ["--box", "8,5,60,40", "--box-format", "xyxy"],
+        ["--box", "8,5,60,40", "--box-format", "xywh"],
+        ["--box", BOX, "--model", model],
+        ["--box", BOX, "--precision", "float32"],
+    ):
+        for outcome in ("segmented", "there already"):
+            result = _segment(picture, *arguments, "--out", out)
+            assert result.stdout == f"Pictures: 1 {outcome}\n"
+    Image.fromarray(tiny_model.picture(9)).save(picture)
+    result = _segment(picture, "--box", BOX, "--precision", "float32", "--out", out)
+    assert result.stdout == "Pictures: 1 segmented\n"
+    assert _files(out) == _three("a")
+
+
+def test_pictures_of_the_same_name_do_not_collide(photos, tmp_path):
+    out = tmp_path / "out"
+    both = [photos / "a.png", photos / "night/a.png"]
+    result = _segment(*both, "--box", BOX, "--out", out)
+    assert result.stdout == "Pictures: 2 segmented\n"
+    files = _files(out)
+    assert len(files) == 6
+    before = _times(out)
+    # In whatever order they come, or alone, each is recognised.
+    for again in (both[::-1], both[:1], both[1:]):
+        assert f"{len(again)} there already" in _segment(*again, "--box", BOX, "--out", out).stdout
+    assert _times(out) == before
+    # One after the other into the same folder.
+    one_by_one = tmp_path / "one by one"
+    for picture in both:
+        _segment(picture, "--box", BOX, "--out", one_by_one)
+    assert _files(one_by_one) == files
+    # Also names that differ in their ending only.
+    Image.fromarray(tiny_model.picture(7)).save(photos / "a.bmp")
+    _segment(f"{photos}/a.*", "--box", BOX, "--out", tmp_path / "endings")
+    assert len(_files(tmp_path / "endings")) == 6
+
+
+def test_somebody_elses_file_is_not_overwritten(photos, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    Image.new("L", (3, 3)).save(out / "b_labels.png")
+    foreign = (out / "b_labels.png").read_bytes()
+    _segment(photos / "b.jpg", "--box", BOX, "--out", out)
+    assert (out / "b_labels.png").read_bytes() == foreign
+    assert len(_files(out)) == 4
+
+
+def test_results_among_the_pictures_are_no_pictures(photos):
+    for _ in range(2):
+        result = _segment(photos, "--box", BOX, "--out", photos)
+        assert result.exit_code == 0
+    assert result.stdout == "Pictures: 3 there already\n"
+
+
+def test_unreadable_pictures_are_skipped_and_reported_at_the_end(photos, tmp_path):
+    (photos / "broken.jpg").write_bytes((photos / "b.jpg").read_bytes()[:300])
+    out = tmp_path / "out"
+    result = _segment(photos, "--box", BOX, "--out", out)
+    assert result.exit_code == 0
+    assert result.stdout == "Pictures: 3 segmented, 1 skipped\n"
+    assert result.stderr.count("\n") == 1
+    assert "skipped: cannot read" in result.stderr
+    assert "broken.jpg" in result.stderr
+    assert len(_files(out)) == 9
+
+    alone = _segment(photos / "broken.jpg", "--box", BOX, "--out", tmp_path / "other")
+    assert alone.exit_code == 2
+    assert alone.stderr.startswith("deepmac: cannot read")
+    assert alone.stderr.count("\n") == 1
+    assert not (tmp_path / "other").exists()
+
+    (photos / "worse.jpg").write_text("no picture")
+    pattern = f"{photos}/[bw][ro]*.jpg"
+    both = _segment(pattern, "--box", BOX, "--out", tmp_path / "other")
+    assert both.exit_code == 2
+    assert "all 2 pictures were skipped" in both.stderr
+
+
+def test_boxes_from_a_file(photos, tmp_path):
+    boxes = {
+        "images": [
+            {"id": 31, "file_name": "a.png"},
+            {"id": 32, "file_name": "night/a.png"},
+            {"id": 33, "file_name": "b.jpg"},
+        ],
+        "annotations": [
+            {"image_id": 31, "bbox": [10, 10, 20, 20], "category_id": 5},
+            {"image_id": 32, "bbox": [30, 5, 40, 30], "category_id": 6, "score": 0.5},
+            {"image_id": 32, "bbox": [0, 0, 40, 30], "category_id": 7, "score": 0.1},
+        ],
+    }
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    out = tmp_path / "out"
+    result = _segment(photos, "--boxes", tmp_path / "boxes.json", "--min-score", 0.3, "--out", out)
+    assert result.exit_code == 0
+    assert result.stdout == "Pictures: 2 segmented, 1 without boxes\n"
+    (day,) = json.loads((out / "a_masks.json").read_text())
+    (night,) = json.loads((out / "night/a_masks.json").read_text())
+    assert (day["image_id"], day["category_id"], day["bbox"]) == (31, 5, [10, 10, 20, 20])
+    assert (night["image_id"], night["category_id"], night["score"]) == (32, 6, 0.5)
+
+
+def test_unusable_boxes_of_one_picture_do_not_stop_the_others(photos, tmp_path):
+    table = "image,xmin,ymin,xmax,ymax\na.png,1,1,30,30\nb.jpg,5,5,20,20\nb.jpg,30,1,10,20\n"
+    (tmp_path / "boxes.csv").write_text(table)
+    arguments = ["--boxes", tmp_path / "boxes.csv", "--box-format", "xyxy", "--out", tmp_path / "out"]
+    result = _segment(photos / "a.png", photos / "b.jpg", *arguments)
+    assert result.exit_code == 0
+    assert result.stdout == "Pictures: 1 segmented, 1 skipped\n"
+    assert "b.jpg: box 1 [30, 1, 10, 20] is inverted" in result.stderr
+
+
+def test_clipped_boxes_are_mentioned(photos, tmp_path):
+    result = _segment(photos / "a.png", "--box", "0.5,0.5,1.5,1.5", "--out", tmp_path / "out")
+    assert result.exit_code == 0
+    assert result.stderr.startswith(f"{photos / 'a.png'}: boxes that reach beyond the image were clipped: 0")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "either --box or --boxes"),
+        (["--box", BOX, "--boxes", "x.json"], "either --box or --boxes"),
+        (["--box", "0,0,1"], "box 0 is not four numbers"),
+        (["--box", BOX, "--box", "0.5,0,0.5,1"], "box 1 [0.5, 0, 0.5, 1] has no area"),
+        (["--box", "0,0,nan,1"], "not a finite number"),
+        (["--box", "10,10,50,50"], "use box_format xyxy or xywh"),
+        (["--boxes", "missing.json"], "missing.json"),
+        (["--box", BOX, "--box-format", "polar"], "--box-format"),
+        (["--box", "90,1,99,2", "--box-format", "xyxy"], "outside the image"),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_2(photos, tmp_path, arguments, words):
+    result = _segment(photos / "a.png", *arguments, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("deepmac: ")
+    assert result.stderr.count("\n") == 1
+    assert words in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_boxes_of_other_pictures_say_what_the_file_holds(photos, tmp_path):
+    (tmp_path / "boxes.csv").write_text("image,ymin,xmin,ymax,xmax\nelsewhere/z.jpg,0,0,1,1\n")
+    result = _segment(photos, "--boxes", tmp_path / "boxes.csv", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "no boxes for a.png" in result.stderr
+    assert "elsewhere/z.jpg" in result.stderr
+
+
+def test_the_command_itself(tmp_path):
+    Image.fromarray(tiny_model.picture()).save(tmp_path / "a.png")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
+
+    def run(*arguments):
+        start = "from deepmac.cli import main; main()"
+        command = [sys.executable, "-c", start, "segment", *map(str, arguments)]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+
+    done = run("a.png", "--box", BOX, "--model", tiny_model.model_dir(), "--out", "out")
+    assert (done.returncode, done.stdout) == (0, "Pictures: 1 segmented\n"), done.stderr
+    assert done.stderr == ""
+    assert _files(tmp_path / "out") == _three("a")
+    wrong = run("a.png", "--box", BOX, "--model", "no such model", "--out", "other")
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("deepmac: no model 'no such model'")
+    assert wrong.stderr.count("\n") == 1
