@@ -66,6 +66,8 @@ def test_a_row_is_trained_once_after_the_row_it_starts_from(make_row, trainer, t
     assert rows.train_row(row, tmp_path)["metrics"] == {"m": 2.0}
     assert rows.train_row(row, tmp_path)["metrics"] == {"m": 2.0}
     assert rows.train_row(detector, tmp_path)["metrics"] == {"m": 1.0}
+    both, one = (rows.training_seconds(trained, tmp_path) for trained in ([row, detector], [row]))
+    assert both == one, "the detector's time counts once"
 
     assert [name for name, _, _ in trainer.runs] == [detector.folder_name, row.folder_name]
     _, config, first_file = trainer.runs[1]
@@ -88,7 +90,7 @@ def test_a_failed_row_names_its_log_and_is_tried_again(make_row, trainer, tmp_pa
     assert len(trainer.runs) == 2
     lines = (rows.row_folder(row, tmp_path) / "seconds.txt").read_text().split()
     assert len(lines) == 2, "the time of both attempts counts"
-    assert rows.training_seconds(row, tmp_path) == sum(map(float, lines))
+    assert rows.training_seconds([row], tmp_path) == sum(map(float, lines))
 
 
 def test_a_missing_environment_variable_is_named(make_row, trainer, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -145,10 +146,15 @@ def _run_training(row: Row, folder: Path):
         raise RowError(f"training {row.folder_name} failed with status {status}; see {log}")
 
 
-def training_seconds(row: Row, work_dir: Path) -> float:
-    """Wall-clock time a row took, in all attempts, with the rows it starts from."""
-    lines = (row_folder(row, work_dir) / _SECONDS_FILE).read_text().split()
-    return sum(map(float, lines)) + (training_seconds(row.init, work_dir) if row.init else 0.0)
+def training_seconds(trained: Iterable[Row], work_dir: Path) -> float:
+    """Wall-clock time that rows and those they start from took, in all attempts, each row once."""
+    folders = set()
+    for row in trained:
+        while row:
+            folders.add(row_folder(row, work_dir))
+            row = row.init
+    lines = [line for folder in folders for line in (folder / _SECONDS_FILE).read_text().split()]
+    return sum(map(float, lines))
 
 
 def training_curve(folder: Path, loss: str) -> pd.Series:

@@ -115,7 +115,7 @@ class Study:
             config_sha256=hashlib.sha256(yaml.safe_dump(hashes).encode()).hexdigest(),
             rows=result_rows,
             claims=claims,
-            seconds=sum(rows.training_seconds(run, self._work_dir) for run in self._evaluations),
+            seconds=rows.training_seconds(self._evaluations, self._work_dir),
         )
 
 
