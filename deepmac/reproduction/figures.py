@@ -1,5 +1,7 @@
 """Figures of the notebooks."""
 
+import contextlib
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -72,7 +74,8 @@ def unseen_examples(coco_dir: Path, seen_ids, count: int) -> list[Example]:
         seen_ids: categories that do not count.
         count: objects at most.
     """
-    coco = COCO(str(coco_dir / "annotations" / "instances_val2017.json"))
+    with contextlib.redirect_stdout(io.StringIO()):  # COCO tells what it does
+        coco = COCO(str(coco_dir / "annotations" / "instances_val2017.json"))
     unseen = sorted(set(coco.getCatIds()) - set(seen_ids))
     examples = []
     for image_id in sorted(coco.getImgIds()):
