@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -13,10 +14,13 @@ import yaml
 from official.projects.centernet.modeling.backbones.hourglass import HOURGLASS_SPECS
 
 from deepmac import experiments
+from deepmac.checkpoints import find_checkpoint, restore_published
 from deepmac.data.preprocessing import network_input
 from deepmac.errors import InputError
+from deepmac.model_folders import PARAMS_FILE, PIPELINE_FILE
 from deepmac.modeling.deepmac_model import DeepMACModel, build_deepmac
 from deepmac.modeling.folding import fold
+from deepmac.pipeline_config import pipeline_experiment
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
@@ -44,12 +48,7 @@ class InferenceNetwork:
             config: of the task it was trained for.
             precision: it was built with.
         """
-        parser = config.validation_data.parser
-        self._normalization = {
-            "bgr_ordering": parser.bgr_ordering,
-            "channel_means": parser.channel_means,
-            "channel_stds": parser.channel_stds,
-        }
+        self._normalization = normalization(config)
         self.input_size = config.model.input_size[0]
         self.precision = precision
         self._encode = fold(model.encode, [tf.TensorSpec([None, *config.model.input_size])])
@@ -130,6 +129,26 @@ def build_network(
         InputError: unknown precision, an input size that does not fit the network.
     """
     precision = resolve_precision(precision)
+    return InferenceNetwork(build_model(config, restore, precision, input_size), config, precision)
+
+
+def build_model(
+    config: experiments.DeepMACTask,
+    restore: Callable[[DeepMACModel], None],
+    precision: str,
+    input_size: int | None = None,
+) -> DeepMACModel:
+    """Builds a model for inference and restores its weights; `config` becomes the one it was built from.
+
+    Args:
+        config: of the task it was trained for.
+        restore: puts the trained weights into the model it is called with.
+        precision: 'float32' or 'bfloat16'.
+        input_size: side of the network input in pixels; the configuration's unless given.
+
+    Raises:
+        InputError: an input size that does not fit the network.
+    """
     model_config = config.model
     # Statistics are not updated in inference, let alone over replicas; the fused kernel is quicker.
     model_config.norm_activation.use_sync_bn = False
@@ -140,17 +159,43 @@ def build_network(
     with _keras_policy(policy), _without_warnings():
         model = build_deepmac(model_config)
     restore(model)
-    return InferenceNetwork(model, config, precision)
+    return model
 
 
-def network_of_model_dir(
+def normalization(config: experiments.DeepMACTask) -> dict[str, Any]:
+    """Arguments of `preprocessing.normalize`, as the model was trained with."""
+    parser = config.validation_data.parser
+    return {
+        "bgr_ordering": parser.bgr_ordering,
+        "channel_means": parser.channel_means,
+        "channel_stds": parser.channel_stds,
+    }
+
+
+def network_of_folder(
     folder: Path, precision: str = "auto", input_size: int | None = None
 ) -> InferenceNetwork:
-    """Loads what training wrote: `params.yaml` and the last checkpoint.
+    """Loads a trained model; see `trained_model` and `build_network` for arguments and errors."""
+    return build_network(*trained_model(folder), precision, input_size)
+
+
+def trained_model(folder: Path) -> tuple[experiments.DeepMACTask, Callable[[DeepMACModel], None]]:
+    """Reads what describes a trained model, and finds its weights.
+
+    Args:
+        folder: written by training (`params.yaml`, the last checkpoint counts), or in the published layout
+            (`pipeline.config` and `checkpoint/`).
+
+    Returns:
+        The configuration, and what puts the weights into a model built from it. It raises `InputError`
+        if the weights are damaged or do not fit.
 
     Raises:
-        InputError: one of them is missing, damaged, or does not fit the other; and as `build_network`.
+        InputError: the configuration or the checkpoint is missing, or the former is damaged.
     """
+    if not (folder / PARAMS_FILE).is_file():
+        config, published = pipeline_experiment(folder / PIPELINE_FILE).task, find_checkpoint(folder)
+        return config, lambda model: restore_published(model, published)
     checkpoint = tf.train.latest_checkpoint(folder)
     if checkpoint is None:
         raise InputError(f"no checkpoint in {folder}: training writes ckpt-* there")
@@ -163,7 +208,7 @@ def network_of_model_dir(
             reason = str(error).split("\n")[0]
             raise InputError(f"{checkpoint} does not fit {folder / 'params.yaml'}: {reason}") from error
 
-    return build_network(read_task_config(folder / "params.yaml"), restore, precision, input_size)
+    return read_task_config(folder / PARAMS_FILE), restore
 
 
 def read_task_config(path: Path) -> experiments.DeepMACTask:

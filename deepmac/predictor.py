@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,8 @@ import numpy as np
 from deepmac.boxes import normalized_boxes
 from deepmac.errors import InputError
 from deepmac.images import read_image
+from deepmac.model_folders import find_model
 from deepmac.prediction import Prediction
-
-# Models that come with the package: name -> folder in the layout of a model directory.
-_SHIPPED = {"mini": Path(__file__).parent / "weights" / "mini"}
 
 
 def load(
@@ -24,12 +21,15 @@ def load(
     """Loads a trained model.
 
     Args:
-        name_or_path: "mini", the small model shipped with the package, or a `model_dir` written by training
-            (`params.yaml` and a checkpoint).
+        name_or_path: "mini", the small model shipped with the package; "deepmac_1024x1024_coco17", the
+            published one, downloaded at first use; or a folder: a `model_dir` written by training
+            (`params.yaml` and a checkpoint), one in the published layout (`pipeline.config` and
+            `checkpoint/`), or an exported graph (`saved_model/`, or the SavedModel itself).
         precision: "float32", "bfloat16" (masks agree, about twice as fast where the hardware has it), or
-            "auto", which chooses by the hardware.
+            "auto", which chooses by the hardware. An exported graph keeps its own.
         input_size: side of the square network input in pixels, a multiple of the network's stride; the
-            one it was trained with unless given. A larger one shows smaller objects and takes longer.
+            one it was trained with unless given. A larger one shows smaller objects and takes longer. An
+            exported graph keeps its own.
 
     Returns:
         The predictor.
@@ -37,29 +37,14 @@ def load(
     Raises:
         InputError: no such model, a damaged one, an unknown precision or an unsuitable input size.
     """
-    folder = _model_folder(name_or_path)
-    from deepmac.inference import network_of_model_dir  # imports TensorFlow
+    model = find_model(name_or_path)
+    if model.is_graph:
+        from deepmac.exported_graph import open_graph  # imports TensorFlow
 
-    return Predictor(network_of_model_dir(folder, precision, input_size))
+        return Predictor(open_graph(model.folder, precision, input_size))
+    from deepmac.inference import network_of_folder
 
-
-def _model_folder(name_or_path):
-    if name_or_path in _SHIPPED:
-        folder = _SHIPPED[name_or_path]
-        if not (folder / "params.yaml").is_file():
-            raise InputError(
-                f"this installation has no weights for {name_or_path!r} ({folder} is missing): "
-                "give the folder of a model you trained"
-            )
-        return folder
-    folder = Path(name_or_path)
-    if not (folder / "params.yaml").is_file():
-        names = ", ".join(repr(name) for name in _SHIPPED)
-        raise InputError(
-            f"no model {str(name_or_path)!r}: give {names} or a model_dir written by training "
-            "(a folder with params.yaml and a checkpoint)"
-        )
-    return folder
+    return Predictor(network_of_folder(model.folder, precision, input_size))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,7 +53,8 @@ class EncodedImage:
 
     Attributes:
         image: uint8 RGB [H, W, 3].
-        embeddings: the last stage's instance embedding [1, h, w, E] and pixel embedding [1, h, w, D].
+        embeddings: the last stage's instance embedding [1, h, w, E] and pixel embedding [1, h, w, D]; for
+            exported graphs the image itself.
         part: float32 [2], the part (height, width) of the square network input that the image fills.
     """
 
@@ -96,8 +82,8 @@ class Predictor:
         self._encoded = None
 
     @property
-    def input_size(self) -> int:
-        """Side of the square network input in pixels, to which images are scaled."""
+    def input_size(self) -> int | None:
+        """Side of the square network input in pixels, to which images are scaled; None if a graph does it."""
         return self._network.input_size
 
     @property

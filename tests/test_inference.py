@@ -8,19 +8,18 @@ import tiny_model
 from hypothesis import given
 from hypothesis import strategies as st
 
+import deepmac
 from deepmac import experiments, inference
-from deepmac.checkpoints import restore_published
 from deepmac.data.preprocessing import network_input
 from deepmac.errors import InputError
 from deepmac.inference import (
     build_network,
     call_sizes,
-    network_of_model_dir,
+    network_of_folder,
     read_task_config,
     resolve_precision,
 )
 from deepmac.modeling.deepmac_model import build_deepmac
-from deepmac.pipeline_config import pipeline_experiment
 from deepmac.predictor import Predictor
 
 
@@ -51,8 +50,7 @@ def test_masks_are_those_of_the_whole_model(model, count):
 )
 def test_published_masks(reference_dir, folder):
     folder = reference_dir / folder
-    config = pipeline_experiment(folder / "pipeline.config").task
-    predictor = Predictor(build_network(config, lambda model: restore_published(model, folder), "float32"))
+    predictor = deepmac.load(folder, precision="float32")
     reference = np.load(folder / "predict_io.npz")
     for name in ("exact", "padded", "resized"):
         predictor.set_image(reference[f"{name}/image"])
@@ -79,7 +77,7 @@ def test_precision_and_keras_policy_leave_each_other_alone():
     before = tf_keras.mixed_precision.global_policy()
     tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
-        predictor = Predictor(network_of_model_dir(tiny_model.model_dir(), "float32"))
+        predictor = Predictor(network_of_folder(tiny_model.model_dir(), "float32"))
         assert tf_keras.mixed_precision.global_policy().name == "mixed_bfloat16"
     finally:
         tf_keras.mixed_precision.set_global_policy(before)
@@ -94,7 +92,7 @@ def test_the_keras_policy_is_restored_when_building_fails(monkeypatch):
     before = tf_keras.mixed_precision.global_policy().name
     monkeypatch.setattr(inference, "build_deepmac", fail)
     with pytest.raises(InputError):
-        network_of_model_dir(tiny_model.model_dir(), "bfloat16")
+        network_of_folder(tiny_model.model_dir(), "bfloat16")
     assert tf_keras.mixed_precision.global_policy().name == before
 
 
@@ -116,7 +114,7 @@ def test_the_memory_of_a_call_is_bounded_for_full_resolution_masks():
 
 
 def test_a_larger_input_size_uses_the_same_weights():
-    network = network_of_model_dir(tiny_model.model_dir(), "float32", input_size=2 * tiny_model.SIZE)
+    network = network_of_folder(tiny_model.model_dir(), "float32", input_size=2 * tiny_model.SIZE)
     assert network.input_size == 2 * tiny_model.SIZE
     boxes = tiny_model.random_boxes(2)
     predictions = []
@@ -130,7 +128,7 @@ def test_a_larger_input_size_uses_the_same_weights():
 @pytest.mark.parametrize("size", [0, 4, 63, 100])
 def test_an_input_size_that_does_not_fit_is_refused(size):
     with pytest.raises(InputError, match=f"multiple of 8 .* not {size}"):
-        network_of_model_dir(tiny_model.model_dir(), "float32", input_size=size)
+        network_of_folder(tiny_model.model_dir(), "float32", input_size=size)
 
 
 def test_a_rectangular_network_is_refused():
@@ -219,15 +217,15 @@ def test_a_model_dir_without_or_with_another_checkpoint_is_an_input_error(tmp_pa
     folder = tmp_path / "run"
     shutil.copytree(tiny_model.model_dir(), folder, ignore=shutil.ignore_patterns("ckpt-*", "checkpoint"))
     with pytest.raises(InputError, match="no checkpoint in"):
-        network_of_model_dir(folder)
+        network_of_folder(folder)
     shutil.copytree(tiny_model.model_dir(), folder, dirs_exist_ok=True)
     params = (folder / "params.yaml").read_text()
     (folder / "params.yaml").write_text(params.replace("num_init_channels: 16", "num_init_channels: 8"))
     with pytest.raises(InputError, match=r"ckpt-12 does not fit .*params\.yaml"):
-        network_of_model_dir(folder)
+        network_of_folder(folder)
     (folder / "params.yaml").write_text(params.replace("hourglass20", "hourglass32"))
     with pytest.raises(InputError, match=r"ckpt-12 does not fit .*params\.yaml"):
-        network_of_model_dir(folder)
+        network_of_folder(folder)
 
 
 def test_a_truncated_checkpoint_is_an_input_error(tmp_path):
@@ -236,4 +234,4 @@ def test_a_truncated_checkpoint_is_an_input_error(tmp_path):
     data = next(folder.glob("*.data-*"))
     data.write_bytes(data.read_bytes()[:10000])
     with pytest.raises(InputError, match="ckpt-12"):
-        network_of_model_dir(folder)
+        network_of_folder(folder)

@@ -10,6 +10,7 @@ from PIL import Image
 
 import deepmac
 from deepmac.errors import InputError
+from deepmac.model_folders import SHIPPED
 from deepmac.predictor import Predictor
 
 
@@ -30,12 +31,12 @@ def test_load_takes_a_model_dir_and_says_what_it_computes_with():
 @pytest.mark.parametrize("name", ["nothing", "deepmac_9000", "/nowhere/at/all", "", "."])
 def test_an_unknown_model_lists_what_is_accepted(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"'mini' or a model_dir .*params\.yaml"):
+    with pytest.raises(InputError, match=r"'mini', .*_coco17', a model_dir .*saved_model/"):
         deepmac.load(name)
 
 
 def test_a_shipped_model_that_is_missing_says_so(monkeypatch, tmp_path):
-    monkeypatch.setattr("deepmac.predictor._SHIPPED", {"mini": tmp_path / "mini"})
+    monkeypatch.setitem(SHIPPED, "mini", tmp_path / "mini")
     with pytest.raises(InputError, match="no weights for 'mini'"):
         deepmac.load()
     shutil.copytree(tiny_model.model_dir(), tmp_path / "mini")
