@@ -30,7 +30,7 @@ def main():
     help="Of --box and CSV: Y0,X0,Y1,X1 from 0 to 1; in pixels X0,Y0,X1,Y1 or X,Y,WIDTH,HEIGHT.",
 )
 @click.option("--min-score", default=0.0, show_default=True, help="Leave out boxes of lower score.")
-@click.option("--model", default="mini", show_default=True, help="mini, or a folder that training wrote.")
+@click.option("--model", default="mini", show_default=True, help="As for deepmac.load: a name or a folder.")
 @click.option(
     "--precision",
     default="auto",
@@ -193,3 +193,25 @@ def import_checkpoint(source, model_dir, config_files, params_override, experime
     report = checkpoints.import_checkpoint(folder, config, model_dir, partial)
     click.echo(report.summary())
     click.echo(f"Wrote {model_dir}; {checkpoints.REPORT_NAME} there lists every tensor")
+
+
+@main.command()
+@click.option(
+    "--model",
+    default="mini",
+    show_default=True,
+    help="mini, deepmac_1024x1024_coco17, or a folder with a checkpoint.",
+)
+@click.option("--out", required=True, type=click.Path(), help="Folder to write; new or empty.")
+@click.option("--input-size", type=int, help="Side of the network input in pixels.  [default: as trained]")
+def export(model, out, input_size):
+    """Write a model as a SavedModel that takes images and boxes.
+
+    The graph has the inputs and outputs of the published one: pictures of any size (uint8), boxes from 0 to
+    1, a dynamic number of both. It is compared with the model before it is kept.
+    """
+    from deepmac.export import export_saved_model
+
+    difference = export_saved_model(model, out, input_size)
+    click.echo(f"Largest difference from the model: {difference:.1e}")
+    click.echo(f"Wrote {Path(out) / 'saved_model'}")
