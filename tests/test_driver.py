@@ -13,9 +13,10 @@ GOOD = """
 import json, pathlib
 row = {"name": "a row", "metric": "m", "published": 35.5, "measured": 31.2, "ci95": [30.0, 32.0],
        "seeds": 1, "source": "a page"}
+small = {**row, "name": "a difference", "measured": 1.2e-6}
 pathlib.Path(results_path).write_text(json.dumps({
     "notebook": "good", "parameters": {"profile": profile}, "config_sha256": "0" * 64,
-    "code_version": "1", "seconds": 90, "hardware": "a machine", "rows": [row],
+    "code_version": "1", "seconds": 90, "hardware": "a machine", "rows": [row, small],
     "claims": [{"text": "a claim", "holds": None, "evidence": "too few"}]}))
 """
 FIGURE = """
@@ -55,7 +56,16 @@ def test_a_failing_notebook_is_reported_and_does_not_stop_the_others(checkout):
     assert json.loads((folder / "good.json").read_text())["parameters"] == {"profile": "smoke"}
     for report in ("report.md", "report.html"):
         text = (folder / report).read_text()
-        for expected in ("the data has gone", "a row", "35.5", "31.2", "30.0 to 32.0", "a page", "a claim"):
+        for expected in (
+            "the data has gone",
+            "a row",
+            "35.5",
+            "31.2",
+            "30.0 to 32.0",
+            "a page",
+            "1.2e-06",
+            "a claim",
+        ):
             assert expected in text, (report, expected)
         assert "not enough evidence" in text
         assert "another data set" in text

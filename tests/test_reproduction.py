@@ -32,7 +32,8 @@ def test_smoke_profile_runs_every_notebook_and_row(tmp_path):
             for output in cell.get("outputs", [])
             if "image/png" in output.get("data", {})
         ]
-        assert len(pictures) >= 2, "a curve and a grid of masks"
+        if suite.table_rows(run.notebook):  # others train nothing
+            assert len(pictures) >= 2, "a curve and a grid of masks"
     report = (tmp_path / "out" / "report.html").read_text()
     assert report.count("data:image/png;base64,") >= 2
 

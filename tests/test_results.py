@@ -80,3 +80,12 @@ def test_results_file_has_the_documented_fields(tmp_path):
     assert row["seeds"] == 3
     assert row["ci95"] == pytest.approx([30.28, 32.18])
     assert document["claims"] == [{"text": "a claim", "holds": True, "evidence": claim.evidence}]
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(32.4567, 32.46), (0.0, 0.0), (0.012, 0.01), (1.2345e-6, 1.2e-6), (-3.21e-4, -3.2e-4)],
+)
+def test_small_values_keep_two_digits(value, written):
+    row = ResultRow("a row", METRIC, Measurement(value, np.empty(0), seeds=0)).as_dict()
+    assert row["measured"] == written

@@ -77,7 +77,9 @@ _HEADER = [
 
 
 def _number(value) -> str:
-    return "-" if value is None else f"{value:.1f}"
+    if value is None:
+        return "-"
+    return f"{value:.1e}" if 0 < abs(value) < 0.001 else f"{value:.1f}"
 
 
 def _claim_cells(claim: dict) -> list[str]:

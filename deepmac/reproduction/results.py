@@ -18,9 +18,9 @@ class Measurement:
     """A metric over seeds.
 
     Attributes:
-        value: mean over the seeds, percent; None where there is no ground truth.
+        value: mean over the seeds, AP and IoU in percent; None where there is no ground truth.
         samples: float [resamples], bootstrap over images and seeds; empty if there is none.
-        seeds: number of training runs.
+        seeds: number of training runs; 0 if nothing was trained for it.
     """
 
     value: float | None
@@ -166,4 +166,7 @@ def _samples(measurement: Measurement, count: int):
 
 
 def _rounded(value):
-    return None if value is None else round(value, 2)
+    """Two decimals; of what is smaller, two significant digits."""
+    if value is None:
+        return None
+    return round(value, 2) if abs(value) >= 0.01 else float(f"{value:.1e}")
