@@ -154,15 +154,6 @@ def import_config(pipeline_config, out):
     click.echo(f"Wrote {out}")
 
 
-@main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
-@click.argument("flags", nargs=-1, type=click.UNPROCESSED)
-def train(flags):
-    """Train or evaluate with Model Garden's flags, as `python -m deepmac.train`."""
-    import subprocess
-
-    sys.exit(subprocess.run([sys.executable, "-m", "deepmac.train", *flags], check=False).returncode)
-
-
 @main.command("import-checkpoint")
 @click.argument("source")
 @click.option("--out", "model_dir", required=True, type=click.Path(), help="Model directory; new or empty.")
@@ -215,3 +206,41 @@ def export(model, out, input_size):
     difference = export_saved_model(model, out, input_size)
     click.echo(f"Largest difference from the model: {difference:.1e}")
     click.echo(f"Wrote {Path(out) / 'saved_model'}")
+
+
+@main.command()
+@click.option("--model", "model_dir", required=True, type=click.Path(), help="Folder that training wrote.")
+@click.option("--coco-dir", required=True, type=click.Path(), help="Folder in COCO layout.")
+@click.option("--split", default="val2017", show_default=True, help="Pictures to evaluate.")
+@click.option(
+    "--seen",
+    type=click.Choice(["all", "voc", "non_voc"]),
+    help="Classes counted as seen.  [default: those the model was trained with masks of]",
+)
+@click.option("--ids", type=click.Path(), help="Image ids to use: text or JSON list.")
+@click.option("--out", type=click.Path(), help="Folder for evaluation.json with every figure.")
+def evaluate(model_dir, coco_dir, split, seen, ids, out):
+    """Measure COCO mask and box AP on seen and unseen classes.
+
+    From detections, and from ground-truth boxes, which leaves only the masks to be wrong.
+    """
+    from deepmac.categories import CLASS_SETS
+    from deepmac.data.coco import read_image_ids
+    from deepmac.evaluate import evaluate_model, summary
+    from deepmac.evaluation.files import write_evaluation
+
+    image_ids = read_image_ids(ids) if ids else None
+    image_ids = image_ids.get(split) if isinstance(image_ids, dict) else image_ids
+    evaluators = evaluate_model(model_dir, coco_dir, split, CLASS_SETS.get(seen), image_ids)
+    if out:
+        write_evaluation(evaluators, Path(out))
+    click.echo(summary(evaluators))
+
+
+@main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("flags", nargs=-1, type=click.UNPROCESSED)
+def train(flags):
+    """Train or evaluate with Model Garden's flags, as `python -m deepmac.train`."""
+    import subprocess
+
+    sys.exit(subprocess.run([sys.executable, "-m", "deepmac.train", *flags], check=False).returncode)
