@@ -7,11 +7,12 @@
 #   JUPYTER_ARGS=...                        more options for `make demo`, such as --no-browser --port=8890
 
 .DEFAULT_GOAL := help
-.PHONY: help test reproduce demo lint constraints clean
+.PHONY: help test reproduce weights demo lint constraints clean
 
 PROFILE ?= quick
 PYTHON ?=
 PYTEST_ARGS ?=
+COCO_DIR ?=
 JUPYTER_ARGS ?=
 UV ?= $(shell command -v uv)
 
@@ -40,6 +41,12 @@ make_venv = "$(UV)" venv --quiet --python "$(or $(PYTHON),$(supported))" $(VENV)
 pip_install = "$(UV)" pip install --python $(VENV_PYTHON)
 endif
 
+comma := ,
+# A step of `make weights`; one that was interrupted resumes.
+train_weights = $(VENV_PYTHON) -m deepmac.train --experiment=deepmac_mini --mode=train \
+	--config_file=configs/weights/$(1).yaml --model_dir=runs/weights/$(1)-model \
+	--params_override='$(2)task.annotation_file=,task.train_data.input_path=runs/weights/$(1)-records/train2017-*'
+
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
@@ -48,6 +55,18 @@ test: lint ## check the code and run the tests
 
 reproduce: $(INSTALLED) ## regenerate every table and figure (PROFILE=smoke|quick|mini|subset|paper)
 	$(VENV)/bin/deepmac reproduce --profile "$(PROFILE)"
+
+weights: $(INSTALLED) ## train the weights that ship with the package, into runs/weights/mini (COCO_DIR=folder)
+	@test -d "$(COCO_DIR)" || { echo "make weights needs COCO: make weights COCO_DIR=folder" >&2; exit 1; }
+	@test -d runs/weights/scenes || $(VENV)/bin/deepmac scenes --out runs/weights/scenes --images 2000 --val-images 200
+	@test -d runs/weights/scenes-records || \
+		$(VENV)/bin/deepmac tfrecord --coco-dir runs/weights/scenes --out runs/weights/scenes-records
+	@test -d runs/weights/photos-records || $(VENV)/bin/deepmac tfrecord --coco-dir "$(COCO_DIR)" \
+		--split train2017 --ids configs/subset/train2017.txt --out runs/weights/photos-records
+	$(call train_weights,scenes,)
+	$(call train_weights,photos,task.init_checkpoint=runs/weights/scenes-model$(comma))
+	rm -rf runs/weights/mini
+	$(VENV_PYTHON) -m deepmac.shipped_weights runs/weights/photos-model runs/weights/mini 384
 
 demo: $(INSTALLED) ## open the demo notebook in JupyterLab
 	$(VENV_PYTHON) -m jupyter lab notebooks/deepmac_colab.ipynb $(JUPYTER_ARGS)

@@ -1,0 +1,52 @@
+"""Writes the weights that ship with the package: `python -m deepmac.shipped_weights MODEL_DIR OUT`.
+
+What only training needs, optimizer state and paths of the machine, is left out. `make weights` trains
+the model and calls this.
+"""
+
+import sys
+from pathlib import Path
+
+import tensorflow as tf
+from official.core import train_utils
+
+from deepmac.atomic import atomic_folder
+from deepmac.evaluate import read_params
+from deepmac.modeling.deepmac_model import build_deepmac
+
+
+def write_shipped_weights(model_dir: str | Path, out: str | Path, input_size: int):
+    """Copies a trained model in the layout `deepmac.load` reads.
+
+    Args:
+        model_dir: written by training; its last checkpoint counts.
+        out: new or empty folder.
+        input_size: side of the network input in pixels to load the model with.
+
+    Raises:
+        InputError: no trained model there.
+    """
+    params = read_params(model_dir)
+    params.override(
+        {
+            "task": {
+                "model": {"input_size": [input_size, input_size, 3]},
+                "train_data": {"input_path": ""},
+                "validation_data": {"input_path": ""},
+                "annotation_file": "",
+                "init_checkpoint": None,
+            }
+        }
+    )
+    model = build_deepmac(params.task.model)
+    checkpoint = tf.train.latest_checkpoint(str(model_dir))
+    status = tf.train.Checkpoint(**model.checkpoint_items).restore(checkpoint)
+    status.expect_partial().assert_existing_objects_matched()
+    with atomic_folder(out) as folder:
+        train_utils.serialize_config(params, str(folder))
+        saved = tf.train.Checkpoint(**model.checkpoint_items)
+        tf.train.CheckpointManager(saved, str(folder), max_to_keep=1).save(checkpoint_number=0)
+
+
+if __name__ == "__main__":
+    write_shipped_weights(sys.argv[1], sys.argv[2], int(sys.argv[3]))
