@@ -5,6 +5,7 @@ Every variable of the model gets the key it has in a published object-based chec
 became of it. CenterNet detectors of the TF2 Object Detection API have the same keys without the mask head.
 """
 
+import contextlib
 import dataclasses
 import os
 from collections import Counter
@@ -130,11 +131,12 @@ def restore_published(
         What became of every tensor.
 
     Raises:
-        InputError: no checkpoint there; tensors of either side are left over (not with `partial`), or
-            none fits.
+        InputError: no checkpoint there, or a damaged one; tensors of either side are left over (not with
+            `partial`), or none fits.
     """
     prefix = find_checkpoint(checkpoint)
-    reader = tf.train.load_checkpoint(prefix)
+    with _naming_damage(prefix):
+        reader = tf.train.load_checkpoint(prefix)
     variables = published_variables(model)
     report = RestoreReport(prefix, tuple(_compare(reader.get_variable_to_shape_map(), variables, model)))
     restored = report.of_status("restored")
@@ -145,10 +147,22 @@ def restore_published(
             f"{prefix} does not fit the model: {len(misfits)} tensors are left over, such as: {examples}. "
             "Compare the model's configuration with the checkpoint's pipeline.config"
         )
+    with _naming_damage(prefix):
+        values = {tensor.key: reader.get_tensor(tensor.key + _VALUE) for tensor in restored}
     for tensor in restored:
-        value = _fit(reader.get_tensor(tensor.key + _VALUE), tensor.model_shape)
+        value = _fit(values.pop(tensor.key), tensor.model_shape)
         variables[tensor.key].assign(tf.cast(value, variables[tensor.key].dtype))
     return report
+
+
+@contextlib.contextmanager
+def _naming_damage(prefix: str):
+    """Says which checkpoint cannot be read; TensorFlow's errors do not, and are of several kinds."""
+    try:
+        yield
+    except (tf.errors.OpError, IndexError, RuntimeError) as error:
+        reason = str(error).split("\n")[0]
+        raise InputError(f"{prefix} is damaged: {reason}. Copy or download the checkpoint again") from error
 
 
 def find_checkpoint(path: str | os.PathLike) -> str:

@@ -1,5 +1,6 @@
 """Published checkpoints: parity with the reference tensors, full accounts, warm starts, model directories."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -335,6 +336,19 @@ def test_mixed_precision_keeps_float32_weights(load, reference_dir):
         tf_keras.mixed_precision.set_global_policy("float32")
     assert model.backbone.layers[-1].compute_dtype == "bfloat16"
     for variable, value in zip(model.variables, expected.variables, strict=True):
+        np.testing.assert_array_equal(variable, value)
+
+
+@pytest.mark.parametrize("part", ["index", "data-00000-of-00001"])
+def test_a_damaged_checkpoint_is_named_and_nothing_is_assigned(part, load, reference_dir, tmp_path):
+    _, model = load("embedding_projection")
+    before = [variable.numpy() for variable in model.variables]
+    shutil.copytree(reference_dir / "embedding_projection" / "checkpoint", tmp_path / "checkpoint")
+    path = tmp_path / "checkpoint" / f"ckpt-0.{part}"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError, match=r"ckpt-0 is damaged: .* again"):
+        checkpoints.restore_published(model, tmp_path)
+    for variable, value in zip(model.variables, before, strict=True):
         np.testing.assert_array_equal(variable, value)
 
 
