@@ -209,7 +209,7 @@ def export(model, out, input_size):
 
 
 @main.command()
-@click.option("--model", "model_dir", required=True, type=click.Path(), help="Folder that training wrote.")
+@click.option("--model", default="mini", show_default=True, help="mini, or a folder that training wrote.")
 @click.option("--coco-dir", required=True, type=click.Path(), help="Folder in COCO layout.")
 @click.option("--split", default="val2017", show_default=True, help="Pictures to evaluate.")
 @click.option(
@@ -219,7 +219,7 @@ def export(model, out, input_size):
 )
 @click.option("--ids", type=click.Path(), help="Image ids to use: text or JSON list.")
 @click.option("--out", type=click.Path(), help="Folder for evaluation.json with every figure.")
-def evaluate(model_dir, coco_dir, split, seen, ids, out):
+def evaluate(model, coco_dir, split, seen, ids, out):
     """Measure COCO mask and box AP on seen and unseen classes.
 
     From detections, and from ground-truth boxes, which leaves only the masks to be wrong.
@@ -231,7 +231,7 @@ def evaluate(model_dir, coco_dir, split, seen, ids, out):
 
     image_ids = read_image_ids(ids) if ids else None
     image_ids = image_ids.get(split) if isinstance(image_ids, dict) else image_ids
-    evaluators = evaluate_model(model_dir, coco_dir, split, CLASS_SETS.get(seen), image_ids)
+    evaluators = evaluate_model(model, coco_dir, split, CLASS_SETS.get(seen), image_ids)
     if out:
         write_evaluation(evaluators, Path(out))
     click.echo(summary(evaluators))

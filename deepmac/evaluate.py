@@ -8,38 +8,37 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import tensorflow as tf
-import tf_keras
-from official.core import exp_factory
-from official.modeling import hyperparams
 from tqdm.auto import tqdm
 
 from deepmac.data.coco import write_tfrecords
 from deepmac.errors import InputError
 from deepmac.evaluation import MaskEvaluator
+from deepmac.inference import build_model, resolve_precision, trained_model
+from deepmac.model_folders import find_model
 from deepmac.task import DeepMACTask
-
-PARAMS_FILE = "params.yaml"
 
 # What a summary shows of the hundreds of figures.
 HEADLINES = ("mask/AP", "mask/seen/AP", "mask/unseen/AP", "mask/mIoU", "mask/unseen/mIoU", "box/AP")
 
 
 def evaluate_model(
-    model_dir: str | Path,
+    model: str | Path,
     coco_dir: str | Path,
     split: str = "val2017",
     seen_ids: Iterable[int] | None = None,
     image_ids: Collection[int] | None = None,
+    precision: str = "auto",
     progress: bool = True,
 ) -> dict[str, MaskEvaluator]:
     """Measures masks and boxes, from detections and from ground-truth boxes.
 
     Args:
-        model_dir: written by training: `params.yaml` and checkpoints; the newest is evaluated.
+        model: name or folder, as `deepmac.load` takes it, except exported graphs.
         coco_dir: folder in COCO layout.
         split: the pictures, e.g. val2017.
         seen_ids: category ids counted as seen; None means those whose masks the model was trained on.
         image_ids: pictures to evaluate; None means all of the split.
+        precision: 'float32', 'bfloat16', or 'auto': bfloat16 where the hardware computes with it.
         progress: whether to show a progress bar.
 
     Returns:
@@ -48,22 +47,20 @@ def evaluate_model(
     Raises:
         InputError: no model or no pictures there.
     """
-    params = read_params(model_dir)
-    config = params.task
-    config.init_checkpoint, config.init_checkpoint_modules = str(model_dir), "all"
+    found = find_model(model)
+    if found.is_graph:
+        raise InputError(f"{model} is an exported graph: evaluate the model it was exported from")
+    config, restore = trained_model(found.folder)
     if seen_ids is not None:
         config.allowed_masked_classes_ids = sorted(seen_ids)
-    tf_keras.mixed_precision.set_global_policy(_policy(params.runtime.mixed_precision_dtype))
     with tempfile.TemporaryDirectory() as scratch:
         records = Path(scratch) / "records"
         write_tfrecords(Path(coco_dir), records, splits=[split], ids=set(image_ids) if image_ids else None)
         config.validation_data.input_path = f"{records}/{split}-*"
         config.annotation_file = str(records / f"instances_{split}.json")
         config.model.max_num_instances = _most_instances(config.annotation_file)
-        task = DeepMACTask(config)
-        model = task.build_model()
-        task.initialize(model)
-        return _run(task, model, progress)
+        network = build_model(config, restore, resolve_precision(precision))
+        return _run(DeepMACTask(config), network, progress)
 
 
 def summary(evaluators: dict[str, MaskEvaluator]) -> str:
@@ -77,23 +74,6 @@ def summary(evaluators: dict[str, MaskEvaluator]) -> str:
 
 def _cell(value: float | None) -> str:
     return "-" if value is None or math.isnan(value) else f"{value:.1f}"
-
-
-def read_params(model_dir: str | Path):
-    """Reads the experiment configuration that training wrote into its folder.
-
-    Raises:
-        InputError: not a model's folder.
-    """
-    path = Path(model_dir) / PARAMS_FILE
-    if not path.is_file():
-        raise InputError(f"{model_dir} is not a trained model's folder: it has no {PARAMS_FILE}")
-    params = exp_factory.get_exp_config("deepmac_hourglass_coco")
-    return hyperparams.override_params_dict(params, str(path), is_strict=True)
-
-
-def _policy(dtype: str | None) -> str:
-    return "float32" if dtype in (None, "float32") else f"mixed_{dtype}"
 
 
 def _most_instances(annotation_file: str) -> int:

@@ -8,11 +8,10 @@ import sys
 from pathlib import Path
 
 import tensorflow as tf
-from official.core import train_utils
+from official.core import exp_factory, train_utils
 
 from deepmac.atomic import atomic_folder
-from deepmac.evaluate import read_params
-from deepmac.modeling.deepmac_model import build_deepmac
+from deepmac.inference import build_model, trained_model
 
 
 def write_shipped_weights(model_dir: str | Path, out: str | Path, input_size: int):
@@ -26,22 +25,18 @@ def write_shipped_weights(model_dir: str | Path, out: str | Path, input_size: in
     Raises:
         InputError: no trained model there.
     """
-    params = read_params(model_dir)
-    params.override(
+    config, restore = trained_model(Path(model_dir))
+    config.override(
         {
-            "task": {
-                "model": {"input_size": [input_size, input_size, 3]},
-                "train_data": {"input_path": ""},
-                "validation_data": {"input_path": ""},
-                "annotation_file": "",
-                "init_checkpoint": None,
-            }
+            "train_data": {"input_path": ""},
+            "validation_data": {"input_path": ""},
+            "annotation_file": "",
+            "init_checkpoint": None,
         }
     )
-    model = build_deepmac(params.task.model)
-    checkpoint = tf.train.latest_checkpoint(str(model_dir))
-    status = tf.train.Checkpoint(**model.checkpoint_items).restore(checkpoint)
-    status.expect_partial().assert_existing_objects_matched()
+    model = build_model(config, restore, "float32", input_size)
+    params = exp_factory.get_exp_config("deepmac_mini")
+    params.override({"task": config.as_dict()})
     with atomic_folder(out) as folder:
         train_utils.serialize_config(params, str(folder))
         saved = tf.train.Checkpoint(**model.checkpoint_items)

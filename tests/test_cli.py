@@ -151,7 +151,7 @@ def test_help_is_instant():
     seconds = []
     for _ in range(3):
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "deepmac.cli", "--help"], check=True, capture_output=True)
+        subprocess.run([sys.executable, "-m", "deepmac", "--help"], check=True, capture_output=True)
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < 1.0
 
