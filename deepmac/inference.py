@@ -218,7 +218,7 @@ def read_task_config(path: Path) -> experiments.DeepMACTask:
         InputError: not YAML, or not the configuration of a DeepMAC task.
     """
     try:
-        params = yaml.load(path.read_text(encoding="utf-8"), Loader=_ParamsLoader)
+        params = _ParamsLoader(path.read_text(encoding="utf-8")).get_single_data()
         config = experiments.DeepMACTask()
         config.override(params["task"])
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
