@@ -123,10 +123,10 @@ def test_wheel_holds_the_package_and_nothing_else(tmp_path):
     [wheel] = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
-    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "deepmac").rglob("*.py")}
-    data = {path.relative_to(ROOT).as_posix() for path in (ROOT / "deepmac").rglob("*.yaml")}
-    weights = {path.relative_to(ROOT).as_posix() for path in (ROOT / "deepmac/weights").rglob("*.*")}
-    assert packed == modules | data | weights
+    modules, weights = (ROOT / "deepmac").rglob("*.py"), (ROOT / "deepmac/weights").rglob("*")
+    expected = {path.relative_to(ROOT).as_posix() for path in (*modules, *weights) if path.is_file()}
+    assert "deepmac/weights/mini/params.yaml" in expected
+    assert packed == expected
 
 
 # A stand-in for Python: makes the environment, and installs or fails as PIP_STATUS says.
