@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from PIL import Image
 from pycocotools.coco import COCO
 
@@ -29,13 +29,14 @@ class Example(NamedTuple):
     category: str
 
 
-def training_curves(curves: Mapping[str, pd.Series]) -> plt.Figure:
+def training_curves(curves: Mapping[str, pd.Series]) -> Figure:
     """Plots losses against steps.
 
     Args:
         curves: name of a line -> step -> loss.
     """
-    figure, axes = plt.subplots(figsize=(8, 3.5), layout="constrained")
+    figure = Figure(figsize=(8, 3.5), layout="constrained")
+    axes = figure.subplots()
     for name, curve in curves.items():
         axes.plot(curve.index, curve.to_numpy(), label=name, marker="." if len(curve) < 20 else "")
     axes.set(xlabel="step", ylabel="training loss")
@@ -44,7 +45,7 @@ def training_curves(curves: Mapping[str, pd.Series]) -> plt.Figure:
     return figure
 
 
-def unseen_class_masks(study: Study, key: str, count: int) -> plt.Figure:
+def unseen_class_masks(study: Study, key: str, count: int) -> Figure:
     """Shows annotated and predicted masks of classes a row has seen no masks of.
 
     Args:
