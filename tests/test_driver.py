@@ -69,6 +69,8 @@ def test_a_failing_notebook_is_reported_and_does_not_stop_the_others(checkout):
             assert expected in text, (report, expected)
         assert "not enough evidence" in text
         assert "another data set" in text
+        assert str(checkout) not in text, "no path of this machine is published"
+    assert str(checkout) not in (folder / "good.ipynb").read_text().replace("dot.png", "")
     assert "data:image/png;base64," in (folder / "report.html").read_text()
 
 

@@ -1,6 +1,7 @@
 """Executes the suite's notebooks through papermill and collects their results."""
 
 import dataclasses
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,8 +79,9 @@ def _execute(name: str, profile: str, root: Path, work_dir: Path, output_dir: Pa
             output,
             parameters={
                 "profile": profile,
-                "work_dir": str(work_dir.absolute()),
-                "results_path": str(output.with_suffix(".json").absolute()),
+                # Relative to the checkout, where the kernel runs: executed notebooks are published.
+                "work_dir": os.path.relpath(work_dir, root),
+                "results_path": os.path.relpath(output.with_suffix(".json"), root),
             },
             cwd=str(root.absolute()),
             kernel_name="python3",
