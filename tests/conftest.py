@@ -1,5 +1,6 @@
 """Fixtures shared by the tests: outside data that may be missing."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -25,3 +26,36 @@ def coco_dir() -> Path:
 def reference_dir() -> Path:
     """Reference tensors of the published model, a folder for each configuration."""
     return _folder("DEEPMAC_REFERENCE_DIR", _SHARED / "golden", "reference tensors of the published model")
+
+
+@pytest.fixture  # of a test alone: its event loop would be in the way of tests that start their own
+def chromium():
+    """A headless browser; see `browser.py`."""
+    browser = pytest.importorskip("browser", reason="playwright is not installed", exc_type=ImportError)
+    executable = browser.find_chromium()
+    if executable is None:
+        pytest.skip("no Chromium found: install one, or set CHROMIUM to its path")
+    with browser.chromium(executable) as running:
+        yield running
+
+
+@pytest.fixture
+def notebook_page(chromium, tmp_path):
+    """Opens notebooks in a JupyterLab: `notebook_page("deepmac_colab", picture="rocket")`.
+
+    Returns a function of a notebook's path, or its name in `notebooks/`, and of its parameters, that gives
+    a `browser.NotebookPage`. The notebook is a copy in the folder `lab` of `tmp_path`.
+    """
+    from browser import NotebookPage, copy_notebook, jupyter_lab
+
+    folder = tmp_path / "lab"
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(jupyter_lab(folder))
+
+        def open_notebook(notebook: str | Path, **parameters) -> NotebookPage:
+            copy = copy_notebook(notebook, folder, parameters)
+            page = chromium.new_page(viewport={"width": 1400, "height": 1000})
+            stack.callback(page.close)
+            return NotebookPage(page, url, copy.name)
+
+        yield open_notebook
