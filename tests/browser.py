@@ -45,7 +45,7 @@ _QUIET = {"fetchNews": "false", "checkForUpdates": False}  # no questions at the
 
 
 def find_chromium() -> str | None:
-    """The browser: what the environment variable CHROMIUM names, else one on the path; None if there is none."""
+    """What the environment variable CHROMIUM names, else a browser on the path; None if there is none."""
     return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, _BROWSERS)), None)
 
 
