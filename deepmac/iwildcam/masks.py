@@ -1,0 +1,126 @@
+"""Label images of instance masks: which detection a pixel belongs to, as PNG.
+
+One channel, 0 is background, k the k-th detection of the picture (from 1, in the order of MegaDetector's
+results). Where masks overlap, the detection of higher confidence keeps the pixel.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+from deepmac import pasting
+from deepmac.atomic import atomic_file
+from deepmac.errors import InputError
+
+MOST_DETECTIONS = {8: 255, 16: 65535}  # bits of a sample -> detections it can tell apart
+# Pillow's modes of one integer channel.
+_SINGLE_CHANNEL = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
+
+
+def sample_bits(num_detections: int, sixteen_bit: bool = False) -> int:
+    """Returns the bits of a label image's samples: 8, as released, or 16.
+
+    Args:
+        num_detections: of the picture, whether or not they have a mask.
+        sixteen_bit: whether pictures with more than 255 may get 16 bits.
+
+    Raises:
+        InputError: too many detections.
+    """
+    if num_detections <= MOST_DETECTIONS[8]:
+        return 8
+    if not sixteen_bit:
+        raise InputError(
+            f"{num_detections} detections, and 8-bit masks tell {MOST_DETECTIONS[8]} apart: leave weak ones "
+            "out of the detections file, or allow 16-bit masks"
+        )
+    if num_detections > MOST_DETECTIONS[16]:
+        raise InputError(f"{num_detections} detections: a PNG tells {MOST_DETECTIONS[16]} apart at most")
+    return 16
+
+
+def label_image(
+    mask_probs: np.ndarray,
+    boxes: np.ndarray,
+    numbers: Sequence[int],
+    confidences: Sequence[float],
+    height: int,
+    width: int,
+    bits: int = 8,
+    threshold: float = 0.5,
+) -> np.ndarray:
+    """Pastes masks into one label image.
+
+    Args:
+        mask_probs: float [N, S, S], probabilities inside the boxes.
+        boxes: float [N, 4], (ymin, xmin, ymax, xmax) normalised to the picture.
+        numbers: N numbers of detections, from 1.
+        confidences: N confidences; of equal ones the detection with the lower number is seen.
+        height: of the picture in pixels.
+        width: of the picture in pixels.
+        bits: of a sample, 8 or 16.
+        threshold: a pixel belongs to a mask when its probability is greater.
+
+    Returns:
+        uint8 or uint16 [height, width].
+    """
+    labels = np.zeros((height, width), np.uint8 if bits == 8 else np.uint16)
+    weakest_first = sorted(range(len(numbers)), key=lambda i: (confidences[i], -numbers[i]))
+    for i in weakest_first:
+        mask, y0, x0 = pasting.paste_mask(mask_probs[i], boxes[i], height, width, threshold)
+        labels[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]][mask] = numbers[i]
+    return labels
+
+
+def write_label_image(
+    path: str | os.PathLike, labels: np.ndarray, texts: Mapping[str, str] | None = None
+) -> None:
+    """Writes a label image as a grey PNG, complete or not at all.
+
+    Args:
+        path: of the file; its folder is created.
+        labels: uint8 or uint16 [H, W].
+        texts: keywords and texts to keep in the file.
+    """
+    info = PngImagePlugin.PngInfo()
+    for keyword, text in (texts or {}).items():
+        info.add_text(keyword, text)
+    with atomic_file(path) as temporary:
+        Image.fromarray(labels).save(temporary, pnginfo=info)
+
+
+def read_label_image(path: str | os.PathLike) -> np.ndarray:
+    """Reads a label image.
+
+    Returns:
+        uint8 or uint16 [H, W].
+
+    Raises:
+        InputError: no such file, a damaged one, or one with several channels.
+    """
+    try:
+        with Image.open(path) as picture:
+            if picture.mode not in _SINGLE_CHANNEL:
+                raise InputError(f"{path} has the channels {picture.mode}: an instance mask has one")
+            labels = np.asarray(picture)
+    except FileNotFoundError as error:
+        raise InputError(f"no such mask: {path}") from error
+    except InputError:
+        raise
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"cannot read {path}: damaged ({error})") from error
+    return labels.astype(np.uint8 if picture.mode in ("1", "L", "P") else np.uint16)
+
+
+def read_texts(path: Path) -> dict[str, str] | None:
+    """Returns the texts kept in a PNG; None for a file that is missing or, by its checksums, damaged."""
+    try:
+        with Image.open(path) as picture:
+            texts = dict(picture.info)
+            picture.verify()
+    except (OSError, SyntaxError, ValueError):
+        return None
+    return texts

@@ -1,0 +1,73 @@
+import camera_traps
+import numpy as np
+import pytest
+from PIL import Image
+
+from deepmac.iwildcam.checks import check_collection, picture_size
+from deepmac.iwildcam.collection import open_collection
+from deepmac.iwildcam.masks import write_label_image
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A collection without faults."""
+    root = camera_traps.write_release(tmp_path)
+    for name, count in camera_traps.DETECTIONS.items():
+        if count:
+            _write(root, name, np.full(camera_traps.SIZE, count, np.uint8))
+    return root
+
+
+def _write(root, name, labels):
+    write_label_image(root / "instance_masks" / f"{name}.png", labels)
+
+
+def _problems(root, **options):
+    found = check_collection(open_collection(root), **options)
+    return {problem.name: (problem.kind, problem.text) for problem in found}
+
+
+def test_nothing_is_wrong_with_a_good_collection(root):
+    assert _problems(root) == {}
+
+
+def test_all_that_is_wrong_is_listed(root):
+    (root / "train" / "a-1.jpg").unlink()
+    _write(root, "b-2", np.full(camera_traps.SIZE, 4, np.uint8))
+    (root / "train" / "c-3.jpg").write_bytes(b"not a picture")
+    _write(root, "d-4", np.zeros((40, 80), np.uint8))
+    _write(root, "other", np.zeros((4, 4), np.uint8))
+    found = _problems(root)
+    assert {name: kind for name, (kind, _) in found.items()} == {
+        "train/a-1.jpg": "missing picture",
+        "train/b-2.jpg": "unknown detection",
+        "train/c-3.jpg": "unreadable picture",
+        "test/d-4.jpg": "size mismatch",
+        "other.png": "masks of no picture",
+    }
+    assert found["train/b-2.jpg"][1] == "masks of detection 4, but 3 detections"
+    assert found["test/d-4.jpg"][1] == "picture 80 x 48, masks 80 x 40 pixels"
+
+
+def test_missing_and_damaged_masks(root):
+    (root / "instance_masks" / "a-1.png").unlink()
+    (root / "instance_masks" / "d-4.png").write_bytes(b"damaged")
+    kinds = {name: kind for name, (kind, _) in _problems(root).items()}
+    assert kinds == {"train/a-1.jpg": "missing masks", "test/d-4.jpg": "unreadable masks"}
+    assert "train/a-1.jpg" not in _problems(root, min_conf=0.95), "no detection is that confident"
+
+
+def test_unusable_boxes(root):
+    path = root / "metadata" / "iwildcam2022_mdv4_detections.json"
+    path.write_text(path.read_text().replace("[0.3, 0.1, 0.6, 0.5]", "[0.3, 0.1, 0.0, 0.5]"))
+    kind, text = _problems(root)["train/b-2.jpg"]
+    assert (kind, text) == ("unusable box", "detection 2 has no area in the picture")
+
+
+def test_pictures_are_measured_as_they_are_seen(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    Image.new("RGB", (80, 48)).save(tmp_path / "a.jpg", exif=exif)
+    assert picture_size(tmp_path / "a.jpg") == (80, 48)
+    Image.new("RGB", (80, 48)).save(tmp_path / "b.jpg")
+    assert picture_size(tmp_path / "b.jpg") == (48, 80)

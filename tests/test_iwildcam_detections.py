@@ -1,0 +1,128 @@
+import json
+
+import camera_traps
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deepmac.errors import InputError
+from deepmac.iwildcam.detections import Detections, read_detections, write_detections
+
+FRACTIONS = st.floats(0, 1, allow_subnormal=False)
+BOXES = st.tuples(FRACTIONS, FRACTIONS, FRACTIONS, FRACTIONS)
+PICTURES = st.dictionaries(
+    st.text("abc/._- é", min_size=1),
+    st.lists(st.tuples(BOXES, st.sampled_from(["1", "2", "3"]), FRACTIONS), max_size=4),
+    max_size=5,
+)
+
+
+@pytest.mark.parametrize("year", [2021, 2022])
+def test_both_releases_are_read_in_the_order_of_the_file(tmp_path, year):
+    camera_traps.write_release(tmp_path, year)
+    names = ["iwildcam2021_megadetector_results.json", "iwildcam2022_mdv4_detections.json"]
+    detections = read_detections(tmp_path / "metadata" / names[year - 2021])
+    expected = ["a-1", "b-2", "c-3", "d-4"]
+    if year == 2022:
+        expected = ["train/a-1.jpg", "train/b-2.jpg", "train/c-3.jpg", "test/d-4.jpg"]
+    assert detections.names == expected
+    assert detections.named_by == ("id" if year == 2021 else "file")
+    assert [len(picture) for picture in detections] == [2, 3, 0, 1]
+    np.testing.assert_array_equal(detections[1].boxes, camera_traps.BOXES)
+    assert detections[1].confidences.tolist() == [0.61, 0.93, 0.22], "as in the file, not by confidence"
+    np.testing.assert_allclose(detections[3].corners, [[0.2, 0.1, 0.8, 0.6]])
+    assert detections.categories == {"1": "animal", "2": "person"}
+
+
+def test_todays_batch_output_is_read(tmp_path):
+    path = tmp_path / "detections.json"
+    document = {
+        "info": {"format_version": "1.5", "detector_metadata": {"id": "x", "classes": ["animal"]}},
+        "detection_categories": {"1": "animal", "3": "vehicle"},
+        "classification_categories": {"0": "fox"},
+        "images": [
+            {
+                "file": "cam1\\a.jpg",
+                "detections": [
+                    {
+                        "category": "3",
+                        "conf": 0.926,
+                        "bbox": [0, 0.25, 0.5, 0.5],
+                        "classifications": [["0", 0.9]],
+                    }
+                ],
+            },
+            {"file": "cam1/broken.jpg", "failure": "Failure image access", "detections": None},
+            {"file": "cam1/failed.jpg", "failure": "Failure image access"},
+            {"file": "cam1/empty.jpg", "detections": [], "failure": None},
+        ],
+    }
+    path.write_text(json.dumps(document))
+    detections = read_detections(path)
+    assert detections.names == ["cam1/a.jpg", "cam1/broken.jpg", "cam1/failed.jpg", "cam1/empty.jpg"]
+    assert [len(picture) for picture in detections] == [1, 0, 0, 0]
+    assert detections[0].categories == ["3"]
+
+
+@given(PICTURES, st.sampled_from(["file", "id"]))
+def test_what_was_written_is_read_again(tmp_path_factory, pictures, named_by):
+    written = Detections(named_by, {"1": "animal", "2": "person", "3": "vehicle"})
+    for name, rows in pictures.items():
+        written.add(name, rows)
+    path = tmp_path_factory.mktemp("detections") / "a.json"
+    write_detections(path, written)
+    read = read_detections(path)
+    assert read.names == list(pictures)
+    assert not pictures or read.named_by == named_by
+    assert read.categories == written.categories
+    for picture, rows in zip(read, pictures.values(), strict=True):
+        assert picture.boxes.tolist() == [list(box) for box, _, _ in rows]
+        assert picture.categories == [category for _, category, _ in rows]
+        assert picture.confidences.tolist() == [confidence for _, _, confidence in rows]
+    largest = [max((row[2] for row in rows), default=0) for rows in pictures.values()]
+    assert [image["max_detection_conf"] for image in json.loads(path.read_text())["images"]] == largest
+
+
+def test_boxes_that_show_nothing_are_not_usable():
+    detections = Detections()
+    boxes = [[0.1, 0.1, 0.2, 0.2], [0.5, 0.5, 0, 0.1], [1.2, 0, 0.1, 0.1], [0.9, 0.9, 0.5, 0.5]]
+    boxes += [[float("nan"), 0, 1, 1], [0.5, 0.5, -0.1, 0.1]]
+    detections.add("a.jpg", [(box, "1", 0.5) for box in boxes])
+    assert detections[0].usable.tolist() == [True, False, False, True, False, False]
+    assert detections[0].corners[3].tolist() == [0.9, 0.9, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "not JSON"),
+        ("[]", "not MegaDetector's output"),
+        ('{"images": [{"file_name": "a.jpg"}], "detection_categories": {}}', "image 0 is malformed"),
+        ('{"images": [{"file": "a.jpg", "detections": []}]}', "images and detection_categories"),
+        (
+            '{"images": [{"file": "a.jpg", "detections": []}, {"file": "b.jpg", "detections": '
+            '[{"bbox": [0, 1, 0], "conf": 1}]}], "detection_categories": {}}',
+            "image 1 is malformed: bbox of detection 1 has 3 numbers",
+        ),
+        (
+            '{"images": [{"file": "a.jpg", "detections": [{"bbox": [0, 1, 0, 1]}]}]}',
+            "image 0 is malformed: 'conf' is missing",
+        ),
+        (
+            '{"images": [{"file": "a.jpg", "detections": [{"bbox": [10, 20, 30, 40], "conf": 1}]}], '
+            '"detection_categories": {}}',
+            "boxes in pixels",
+        ),
+    ],
+)
+def test_other_files_are_refused(tmp_path, text, words):
+    path = tmp_path / "detections.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=words):
+        read_detections(path)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(InputError, match="cannot read detections"):
+        read_detections(tmp_path / "detections.json")

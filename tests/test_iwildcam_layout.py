@@ -1,0 +1,79 @@
+from pathlib import Path
+
+import camera_traps
+import pytest
+
+from deepmac.errors import InputError
+from deepmac.iwildcam.layout import find_layout, mask_path, picture_id, picture_path, relative_names
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("year", [2021, 2022])
+def test_releases_are_found_as_they_were_unpacked(tmp_path, year, nested):
+    root = camera_traps.write_release(tmp_path, year, nested)
+    layout = find_layout(root)
+    names = {path.name for path in layout.metadata}
+    assert names == {f"iwildcam{year}_train_annotations.json", f"iwildcam{year}_test_information.json"}
+    assert (layout.counts is None) == (year == 2021)
+    name = "train/b-2.jpg" if year == 2022 else "b-2"
+    assert picture_path(layout.images, name).name == "b-2.jpg"
+    assert picture_path(layout.images, "nothing") is None
+    assert layout.masks == root / "instance_masks"
+    (root / "instance_masks" / "instance_masks").mkdir(parents=True)
+    assert find_layout(root).masks == root / "instance_masks" / "instance_masks"
+
+
+def test_the_folder_of_a_split_holds_its_pictures(tmp_path):
+    root = camera_traps.write_release(tmp_path)
+    assert picture_path(root / "train", "train/a-1.jpg") == root / "train" / "a-1.jpg"
+    assert picture_path(root / "train", "a-1") == root / "train" / "a-1.jpg"
+    assert picture_path(root / "train", "elsewhere/a-1.jpg") is None, "may be another picture of that name"
+
+
+@pytest.mark.parametrize(
+    ("name", "identity"),
+    [
+        ("train/8f3e.jpg", "8f3e"),
+        ("test/8f3e.JPG", "8f3e"),
+        ("8f3e", "8f3e"),
+        ("8f3e.v2", "8f3e.v2"),
+        ("camera1/8f3e.jpg", "camera1/8f3e"),
+        ("train/camera1/8f3e.jpg", "train/camera1/8f3e"),
+        ("camera.1/8f3e.png", "camera.1/8f3e"),
+    ],
+)
+def test_ids_name_the_masks(name, identity):
+    assert picture_id(name) == identity
+    assert mask_path(Path("masks"), name) == Path("masks") / f"{identity}.png"
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a.jpg", "b/c.jpg"], ["a.jpg", "b/c.jpg"]),
+        (["{images}/a.jpg", "{images}/b/c.jpg"], ["a.jpg", "b/c.jpg"]),
+        (["/data/traps/1/a.jpg", "/data/traps/2/a.jpg"], ["1/a.jpg", "2/a.jpg"]),
+        (["C:/traps/1/a.jpg", "C:/traps/12/a.jpg"], ["1/a.jpg", "12/a.jpg"]),
+        ([], []),
+    ],
+)
+def test_absolute_names_become_relative(tmp_path, names, expected):
+    names = [name.replace("{images}", tmp_path.as_posix()) for name in names]
+    assert relative_names(names, tmp_path) == expected
+
+
+@pytest.mark.parametrize("names", [["../a.jpg"], ["a/../../b.jpg"], [""], ["a.jpg", "/b/c.jpg"]])
+def test_names_that_lead_elsewhere_are_refused(tmp_path, names):
+    with pytest.raises(InputError):
+        relative_names(names, tmp_path)
+
+
+def test_a_folder_without_detections_or_with_two_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        find_layout(tmp_path / "missing")
+    with pytest.raises(InputError, match="found none"):
+        find_layout(tmp_path)
+    for name in ("detections_1.json", "detections_2.json"):
+        camera_traps.write_detections(tmp_path / name, {})
+    with pytest.raises(InputError, match=r"detections_1.json and .*detections_2.json"):
+        find_layout(tmp_path)

@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from deepmac.errors import InputError
+from deepmac.iwildcam.masks import label_image, read_label_image, read_texts, sample_bits, write_label_image
+
+HEIGHT, WIDTH = 11, 13
+INTERVALS = st.tuples(st.integers(0, 9), st.integers(1, 9))
+
+
+def _rectangles(intervals):
+    """Boxes (ymin, xmin, ymax, xmax) from pixel to pixel, and the pixels each covers."""
+    boxes, covered = [], []
+    for (top, height), (left, width) in intervals:
+        bottom, right = min(top + height, HEIGHT - 1), min(left + width, WIDTH - 1)
+        boxes.append([top / (HEIGHT - 1), left / (WIDTH - 1), bottom / (HEIGHT - 1), right / (WIDTH - 1)])
+        mask = np.zeros((HEIGHT, WIDTH), bool)
+        mask[top : bottom + 1, left : right + 1] = True
+        covered.append(mask)
+    return np.array(boxes).reshape(-1, 4), covered
+
+
+@given(st.lists(st.tuples(INTERVALS, INTERVALS, st.sampled_from([0.2, 0.5, 0.9])), max_size=6), st.randoms())
+def test_every_pixel_belongs_to_its_most_confident_detection(detections, random):
+    boxes, covered = _rectangles([(y, x) for y, x, _ in detections])
+    confidences = [confidence for _, _, confidence in detections]
+    numbers = sorted(random.sample(range(1, 256), len(detections)))
+    labels = label_image(np.ones((len(boxes), 2, 2)), boxes, numbers, confidences, HEIGHT, WIDTH)
+    assert (labels.dtype, labels.shape) == (np.uint8, (HEIGHT, WIDTH))
+    for y, x in np.ndindex(HEIGHT, WIDTH):
+        there = [i for i in range(len(numbers)) if covered[i][y, x]]
+        best = max(there, key=lambda i: (confidences[i], -numbers[i]), default=None)
+        assert labels[y, x] == (0 if best is None else numbers[best])
+
+
+@given(st.integers(0, 65535), st.integers(1, 20), st.integers(1, 20))
+def test_what_was_written_is_read_again(tmp_path_factory, largest, height, width):
+    dtype = np.uint8 if largest <= 255 else np.uint16
+    labels = np.random.default_rng(largest).integers(0, largest + 1, (height, width)).astype(dtype)
+    path = tmp_path_factory.mktemp("masks") / "a.png"
+    write_label_image(path, labels, {"Fingerprint": "abc"})
+    read = read_label_image(path)
+    np.testing.assert_array_equal(read, labels)
+    assert read.dtype == dtype
+    assert read_texts(path)["Fingerprint"] == "abc"
+    with Image.open(path) as picture:
+        assert picture.mode == ("L" if dtype == np.uint8 else "I;16"), "one channel"
+        np.testing.assert_array_equal(np.asarray(picture), labels)
+
+
+def test_other_pictures_are_no_masks(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "rgb.png")
+    with pytest.raises(InputError, match="channels RGB"):
+        read_label_image(tmp_path / "rgb.png")
+    with pytest.raises(InputError, match="no such mask"):
+        read_label_image(tmp_path / "missing.png")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    with pytest.raises(InputError, match="damaged"):
+        read_label_image(tmp_path / "broken.png")
+    assert read_texts(tmp_path / "broken.png") is None
+    assert read_texts(tmp_path / "missing.png") is None
+    assert read_texts(tmp_path / "rgb.png") == {}
+
+
+def test_palettes_and_bitmaps_are_label_images_too(tmp_path):
+    labels = np.array([[0, 1], [2, 1]], np.uint8)
+    picture = Image.fromarray(labels).convert("P")
+    picture.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
+    picture.save(tmp_path / "palette.png")
+    np.testing.assert_array_equal(read_label_image(tmp_path / "palette.png"), labels)
+    Image.fromarray(labels > 0).save(tmp_path / "bitmap.png")
+    np.testing.assert_array_equal(read_label_image(tmp_path / "bitmap.png"), labels > 0)
+
+
+def test_more_than_255_detections_need_16_bits():
+    assert sample_bits(255) == 8
+    assert sample_bits(256, sixteen_bit=True) == 16
+    assert sample_bits(255, sixteen_bit=True) == 8, "as released wherever that is possible"
+    with pytest.raises(InputError, match="256 detections, and 8-bit masks tell 255 apart"):
+        sample_bits(256)
+    with pytest.raises(InputError, match="65536 detections"):
+        sample_bits(65536, sixteen_bit=True)
+    boxes, _ = _rectangles([((0, 9), (0, 9))])
+    labels = label_image(np.ones((1, 2, 2)), boxes, [300], [0.5], HEIGHT, WIDTH, bits=16)
+    assert labels.max() == 300

@@ -1,0 +1,41 @@
+import threading
+
+import pytest
+
+from deepmac.iwildcam.threads import ahead, threads
+
+
+def test_results_come_in_order():
+    with threads(3) as pool:
+        assert list(ahead(pool, lambda x: x * x, range(50), most=7)) == [x * x for x in range(50)]
+
+
+def test_no_more_is_taken_than_allowed():
+    taken = []
+
+    def items():
+        for number in range(100):
+            taken.append(number)
+            yield number
+
+    with threads(2) as pool:
+        for number in ahead(pool, lambda x: x, items(), most=5):
+            assert len(taken) <= number + 5
+
+
+def test_what_has_not_begun_is_dropped():
+    begun, release = [], threading.Event()
+
+    def work(number):
+        begun.append(number)
+        release.wait(5)
+        return number
+
+    with pytest.raises(RuntimeError), threads(1) as pool:
+        results = ahead(pool, work, range(10), most=10)
+        release.set()
+        assert next(results) == 0
+        release.clear()
+        threading.Timer(0.1, release.set).start()
+        raise RuntimeError
+    assert len(begun) < 10
