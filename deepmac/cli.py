@@ -237,6 +237,48 @@ def evaluate(model, coco_dir, split, seen, ids, out):
     click.echo(summary(evaluators))
 
 
+@main.command("iwildcam-masks")
+@click.option("--images", required=True, type=click.Path(), help="Folder of the pictures.")
+@click.option("--detections", required=True, type=click.Path(), help="MegaDetector's results, JSON.")
+@click.option("--out", required=True, type=click.Path(), help="Folder for the masks and a report.")
+@click.option("--min-conf", default=0.0, show_default=True, help="No masks of less confident detections.")
+@click.option("--shard", default="1/1", metavar="I/N", help="Part I of N; I counts from 0 or from 1.")
+@click.option("--model", default="mini", show_default=True, help="As for deepmac.load: a name or a folder.")
+@click.option(
+    "--precision",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    help="What to compute with; auto chooses by the hardware.",
+)
+@click.option("--input-size", type=int, help="Side of the network input in pixels.  [default: as trained]")
+@click.option("--sixteen-bit", is_flag=True, help="16-bit masks of pictures with over 255 detections.")
+@click.option("--overwrite", is_flag=True, help="Make masks again that exist.")
+def iwildcam_masks(images, detections, out, shard, **options):
+    """Predict the masks of a camera-trap collection's detections.
+
+    JSON is MegaDetector's batch output, or that of iWildCam 2021 or 2022. For each picture with detections
+    this writes OUT/ID.png in iWildCam's format: one channel, 0 is background, pixel K belongs to the K-th
+    detection (from 1, in the order of the JSON), overlaps to the more confident one. For train/ID.jpg and
+    test/ID.jpg the ID alone counts; masks of other subfolders go to subfolders.
+
+    Run again, it goes on where it stopped: masks of the same picture, detections and model are kept. Parts
+    may run at the same time, on machines that share the folders. Pictures that cannot be read are skipped
+    and listed in OUT/iwildcam_masks_report.json.
+
+    Exit status: 0, also if some pictures were skipped; 2 if all were, or if the input is wrong.
+    """
+    from deepmac.iwildcam.jobs import Shard
+    from deepmac.iwildcam.make_masks import make_masks
+
+    summary = make_masks(images, detections, out, shard=Shard.parse(shard), **options)
+    for failure in summary.failed[:20]:
+        click.echo(f"skipped: {failure.name}: {failure.problem}", err=True)
+    if len(summary.failed) > 20:
+        click.echo(f"skipped: {len(summary.failed) - 20} more; see the report in {out}", err=True)
+    click.echo(summary)
+
+
 @main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
 def train(flags):

@@ -1,6 +1,7 @@
 """Finds the folder of a model by name or path, and says what kind of model it holds."""
 
 import dataclasses
+import hashlib
 import os
 from pathlib import Path
 
@@ -61,6 +62,25 @@ def find_model(name_or_path: str | os.PathLike) -> ModelFolder:
         f"no model {str(name_or_path)!r}: give {names}, a model_dir written by training (params.yaml and a "
         "checkpoint), a folder with pipeline.config and checkpoint/, or one with saved_model/"
     )
+
+
+def weights_sha256(name_or_path: str | os.PathLike) -> str:
+    """Hash that tells one state of a model from another without loading it, the same on every machine.
+
+    Hashes what describes the model, and the index of its weights, which holds a checksum of every tensor.
+
+    Raises:
+        InputError: no such model.
+    """
+    model = find_model(name_or_path)
+    described = (PARAMS_FILE, PIPELINE_FILE, "checkpoint", "saved_model.pb")
+    files = [model.folder / name for name in described]
+    for folder in (model.folder, model.folder / "checkpoint", model.folder / "variables"):
+        files += folder.glob("*.index")
+    digest = hashlib.sha256()
+    for path in sorted(path for path in files if path.is_file()):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _has_checkpoint(folder):

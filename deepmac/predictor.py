@@ -37,14 +37,25 @@ def load(
     Raises:
         InputError: no such model, a damaged one, an unknown precision or an unsuitable input size.
     """
+    return Predictor(load_network(name_or_path, precision, input_size))
+
+
+def load_network(
+    name_or_path: str | os.PathLike = "mini", precision: str = "auto", input_size: int | None = None
+):
+    """Loads what a predictor works with, for programs that overlap its steps; as `load`.
+
+    Returns:
+        `deepmac.inference.InferenceNetwork`, or `deepmac.exported_graph.ExportedGraph` with the same methods.
+    """
     model = find_model(name_or_path)
     if model.is_graph:
         from deepmac.exported_graph import open_graph  # imports TensorFlow
 
-        return Predictor(open_graph(model.folder, precision, input_size))
+        return open_graph(model.folder, precision, input_size)
     from deepmac.inference import network_of_folder
 
-    return Predictor(network_of_folder(model.folder, precision, input_size))
+    return network_of_folder(model.folder, precision, input_size)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

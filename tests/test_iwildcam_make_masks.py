@@ -1,0 +1,249 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+
+import camera_traps
+import numpy as np
+import pytest
+import tiny_model
+from click.testing import CliRunner
+from PIL import Image
+
+from deepmac.cli import main
+from deepmac.iwildcam import make_masks as command
+from deepmac.iwildcam.checks import check_collection
+from deepmac.iwildcam.collection import open_collection
+from deepmac.iwildcam.jobs import Shard
+from deepmac.iwildcam.layout import find_layout
+from deepmac.iwildcam.make_masks import make_masks
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """Models that the command loads, recorded; the small one takes their place."""
+    loaded = []
+
+    def load_network(*arguments):
+        loaded.append(arguments)
+        return tiny_model.predictor()._network
+
+    monkeypatch.setattr(command, "load_network", load_network)
+    return loaded
+
+
+@pytest.fixture
+def release(tmp_path, loads):
+    return camera_traps.write_release(tmp_path / "release")
+
+
+def _make(root, out, **options):
+    return make_masks(root, root / "metadata/iwildcam2022_mdv4_detections.json", out, **options)
+
+
+def _many(folder, count, boxes=2):
+    """A collection of pictures of two sizes."""
+    for number in range(count):
+        size = (48, 80) if number % 3 else (80, 48)
+        camera_traps.write_picture(folder / f"{number:03d}.jpg", number, size)
+    names = {f"{number:03d}.jpg": boxes for number in range(count)}
+    return camera_traps.write_detections(folder / "detections.json", names)
+
+
+def _files(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("*.png")}
+
+
+def _times(folder):
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.png")}
+
+
+@pytest.mark.parametrize("year", [2021, 2022])
+def test_masks_are_the_predictors_and_the_more_confident_detection_is_seen(tmp_path, loads, year):
+    root = camera_traps.write_release(tmp_path / "release", year)
+    summary = make_masks(root, find_layout(root).detections, root / "instance_masks")
+    assert (summary.written, summary.without_boxes, summary.failed) == (3, 1, [])
+    assert sorted(_files(root / "instance_masks")) == ["a-1.png", "b-2.png", "d-4.png"]
+    predictor = tiny_model.predictor()
+    corners = [[y, x, y + h, x + w] for x, y, w, h in camera_traps.BOXES]
+    masks = predictor.predict(corners, encoded=predictor.encode(root / "train/b-2.jpg")).masks
+    expected = np.zeros(camera_traps.SIZE, np.uint8)
+    for number in (3, 1, 2):  # confidences 0.22, 0.61, 0.93
+        expected[masks[number - 1]] = number
+    labels = np.asarray(Image.open(root / "instance_masks/b-2.png"))
+    np.testing.assert_array_equal(labels, expected)
+    assert set(np.unique(labels)) == {0, 1, 2, 3}
+    assert check_collection(open_collection(root)) == []
+
+
+def test_weak_detections_get_no_mask_but_keep_their_number(release, tmp_path):
+    summary = _make(release, tmp_path / "out", min_conf=0.65)
+    assert (summary.written, summary.without_boxes) == (2, 2)
+    assert set(np.unique(Image.open(tmp_path / "out/b-2.png"))) == {0, 2}
+
+
+@pytest.mark.parametrize("shards", [2, 3, 11])
+def test_files_are_the_same_for_any_number_of_shards(tmp_path, loads, shards):
+    detections = _many(tmp_path / "pictures", 19)
+    make_masks(tmp_path / "pictures", detections, tmp_path / "whole")
+    for index in range(shards):
+        part = Shard(index, shards)
+        make_masks(tmp_path / "pictures", detections, tmp_path / "parts", shard=part, workers=1 + index)
+    assert len(_files(tmp_path / "whole")) == 19
+    assert _files(tmp_path / "whole") == _files(tmp_path / "parts")
+
+
+def test_it_goes_on_where_it_stopped(release, tmp_path, loads):
+    out = tmp_path / "out"
+    _make(release, out)
+    before = _times(out)
+    (out / "a-1.png").unlink()
+    loads.clear()
+    summary = _make(release, out)
+    assert (summary.written, summary.present) == (1, 2)
+    assert {name: time for name, time in _times(out).items() if name != "a-1.png"} == {
+        name: time for name, time in before.items() if name != "a-1.png"
+    }
+    loads.clear()
+    assert _make(release, out).present == 3
+    assert loads == [], "no model is loaded for nothing"
+    assert _make(release, out, overwrite=True).written == 3
+
+
+def test_unreadable_pictures_are_listed_and_do_not_stop_the_others(release, tmp_path):
+    (release / "train/a-1.jpg").write_bytes((release / "train/a-1.jpg").read_bytes()[:300])
+    (release / "test/d-4.jpg").unlink()
+    summary = _make(release, tmp_path / "out")
+    assert (summary.written, len(summary.failed)) == (1, 2)
+    report = json.loads((tmp_path / "out/iwildcam_masks_report.json").read_text())
+    assert (report["pictures"], report["written"], report["without_boxes"]) == (4, 1, 1)
+    problems = {failure["name"]: failure["problem"] for failure in report["failed"]}
+    assert problems["test/d-4.jpg"] == "no such picture"
+    assert "damaged" in problems["train/a-1.jpg"]
+    camera_traps.write_picture(release / "test/d-4.jpg", 3)
+    summary = _make(release, tmp_path / "out", shard=Shard(1, 2))
+    assert (summary.written, summary.present) == (1, 1)
+    assert (tmp_path / "out/iwildcam_masks_report_1-of-2.json").is_file()
+
+
+def test_more_than_255_detections(tmp_path, loads):
+    camera_traps.write_picture(tmp_path / "a.jpg")
+    boxes = [{"bbox": [0.001 * k, 0.1, 0.5, 0.8], "conf": k / 300, "category": "1"} for k in range(300)]
+    document = {"images": [{"file": "a.jpg", "detections": boxes}], "detection_categories": {"1": "animal"}}
+    (tmp_path / "detections.json").write_text(json.dumps(document))
+    arguments = ["iwildcam-masks", "--images", tmp_path, "--detections", tmp_path / "detections.json"]
+    arguments = [*map(str, arguments), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert "300 detections, and 8-bit masks tell 255 apart" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert CliRunner().invoke(main, [*arguments, "--sixteen-bit"]).exit_code == 0
+    labels = np.asarray(Image.open(tmp_path / "out/a.png"))
+    assert labels.dtype == np.uint16
+    assert labels.max() == 300
+
+
+def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path, monkeypatch):
+    class Network:
+        """Masks that fill their boxes."""
+
+        def prepare(self, image):
+            return image[np.newaxis], np.ones(2, np.float32)
+
+        def encode(self, pixels):
+            return pixels
+
+        def mask_probs(self, pixels, boxes):
+            return np.ones((len(boxes), 4, 4), np.float32)
+
+    monkeypatch.setattr(command, "load_network", lambda *arguments: Network())
+    camera_traps.write_picture(tmp_path / "a.png", 0, (200, 300))
+    peaks = []
+    for count in (60, 120, 480):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        for number in range(count):
+            (folder / f"{number}.png").hardlink_to(tmp_path / "a.png")
+        names = {f"{number}.png": 2 for number in range(count)}
+        camera_traps.write_detections(folder / "detections.json", names)
+        tracemalloc.start()
+        summary = make_masks(folder, folder / "detections.json", folder / "masks")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert summary.written == count
+    # At most 16 pictures are decoded ahead, 8 in a batch, and 16 label images, a third the size, written.
+    picture = 200 * 300 * 3
+    assert peaks[0] > 10 * picture
+    assert max(peaks) < (16 + 8 + 16 / 3 + 4) * picture, "480 pictures would be 480"
+
+
+@pytest.mark.slow
+def test_a_killed_run_loses_nothing_and_repeats_nothing(tmp_path):
+    count = 400
+    pictures, out, model = tmp_path / "pictures", tmp_path / "out", tiny_model.model_dir()
+    detections = _many(pictures, count)
+    options = ["--images", pictures, "--detections", detections, "--out", out, "--model", model]
+    code = "from deepmac.cli import main; main()"
+    process = subprocess.Popen([sys.executable, "-c", code, "iwildcam-masks", *map(str, options)])
+    deadline = time.monotonic() + 120
+    while len(list(out.glob("[0-9]*.png"))) < 40:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = {name: time for name, time in _times(out).items() if not name.startswith(".")}
+    assert 40 <= len(before) < count, "killed in the middle"
+    (out / ".399-leftover.png").touch()
+
+    summary = make_masks(pictures, detections, out, model=model)
+    assert (summary.present, summary.written) == (len(before), count - len(before))
+    after = _times(out)
+    assert {name: after[name] for name in before} == before
+    make_masks(pictures, detections, tmp_path / "at once", model=model)
+    assert _files(out) == _files(tmp_path / "at once")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"--images": "missing"}, "no such folder of pictures: missing"),
+        ({"--detections": "missing.json"}, "missing.json"),
+        ({"--shard": "9/3"}, "--shard 9/3 is not i/n"),
+        ({"--min-conf": "1.5"}, "--min-conf must lie between 0 and 1"),
+        ({"--model": "no such model"}, "no model 'no such model'"),
+        ({"--out": "file"}, "file"),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_2(release, tmp_path, monkeypatch, change, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    detections = release / "metadata/iwildcam2022_mdv4_detections.json"
+    options = {"--images": release, "--detections": detections, "--out": "out"} | change
+    result = CliRunner().invoke(
+        main, ["iwildcam-masks", *(str(part) for pair in options.items() for part in pair)]
+    )
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("deepmac: ")
+    assert result.stderr.count("\n") == 1
+    assert words in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_masks_somebody_else_made_are_kept(release, tmp_path):
+    masks = release / "instance_masks"
+    masks.mkdir()
+    Image.new("L", (80, 48)).save(masks / "d-4.png")
+    foreign = (masks / "d-4.png").read_bytes()
+    detections = release / "metadata/iwildcam2022_mdv4_detections.json"
+    arguments = ["iwildcam-masks", "--images", release, "--detections", detections, "--out", masks]
+    result = CliRunner().invoke(main, [*map(str, arguments)])
+    assert result.exit_code == 2
+    assert "was not written by this command" in result.stderr
+    assert [path.name for path in masks.iterdir()] == ["d-4.png"]
+    assert (masks / "d-4.png").read_bytes() == foreign
+    result = CliRunner().invoke(main, [*map(str, arguments), "--overwrite"])
+    assert result.exit_code == 0
+    assert result.stdout.startswith("Pictures: 3 segmented, 1 without boxes;")
