@@ -131,9 +131,14 @@ class Losses(centernet.Losses):
 
 @dataclasses.dataclass
 class DataConfig(centernet.DataConfig):
-    """Input of DeepMAC: CenterNet's, with instance masks."""
+    """Input of DeepMAC: CenterNet's, with instance masks.
+
+    `num_keypoints` is the number of points of every instance in the records, read for point
+    supervision (`deepmac tfrecord` says how many it wrote); 0 reads none.
+    """
 
     dtype: str = "float32"
+    num_keypoints: int = 0
 
 
 @dataclasses.dataclass

@@ -39,7 +39,7 @@ _IGNORED_IN_TRAINING = (
 _IGNORED_IN_READERS = (
     "label_map_path",  # TFRecords hold the class ids
     "use_display_name",
-    "num_keypoints",
+    "load_keypoint_depth_features",  # always read with the keypoints
     "filenames_shuffle_buffer_size",
     "num_readers",
     "num_parallel_batches",
@@ -91,6 +91,8 @@ def read_training(root: Message, overrides: dict, ignored: list[str]) -> None:
     if reader is not None:
         shuffled, size = reader.boolean("shuffle", True), reader.integer("shuffle_buffer_size", 2048)
         data |= _input(reader, ignored) | {"shuffle_buffer_size": size if shuffled else 1}
+        if num_keypoints := reader.integer("num_keypoints", 0):
+            data["num_keypoints"] = num_keypoints
         reader.only(num_epochs=0)
     if train is not None:
         boxes = train.integer("max_number_of_boxes", boxes)
@@ -121,7 +123,9 @@ def read_evaluation(root: Message, overrides: dict, ignored: list[str]) -> None:
     reader, config = root.message("eval_input_reader"), root.message("eval_config")
     data = task["validation_data"] = {} if reader is None else _input(reader, ignored)
     if reader is not None:
-        ignored += reader.skip("shuffle", "shuffle_buffer_size", "num_epochs", "max_number_of_boxes")
+        ignored += reader.skip(
+            "shuffle", "shuffle_buffer_size", "num_epochs", "max_number_of_boxes", "num_keypoints"
+        )
     if config is not None:
         data["global_batch_size"] = config.integer("batch_size", 1)
         task["per_category_metrics"] = config.boolean("include_metrics_per_category", False)

@@ -1,5 +1,7 @@
 """The DeepMAC task: input, model, losses, training and validation step for Model Garden's trainer."""
 
+import random
+
 import numpy as np
 import tensorflow as tf
 import tf_keras
@@ -31,6 +33,7 @@ class DeepMACTask(centernet.CenterNetTask):
     def __init__(self, params, logging_dir=None, name=None):
         super().__init__(params, logging_dir, name)
         self.evaluators = {}
+        self._seed = random.getrandbits(31) if params.seed is None else params.seed
 
     def build_inputs(self, params, input_context=None):
         """Reads TFRecords.
@@ -41,7 +44,16 @@ class DeepMACTask(centernet.CenterNetTask):
 
         Returns:
             `tf.data.Dataset` of (features, labels), as `DeepMACParser` describes them.
+
+        Raises:
+            InputError: point supervision without points.
         """
+        names = mask_losses.loss_names(self.task_config.losses.mask)
+        if params.is_training and mask_losses.POINT_SUPERVISION in names and not params.num_keypoints:
+            raise InputError(
+                "losses.mask.pointly_supervised_keypoint_loss_weight needs points: set "
+                "task.train_data.num_keypoints to the number `deepmac tfrecord` reported"
+            )
         model = self.task_config.model
         options = params.parser.as_dict()
         parser = DeepMACParser(
@@ -57,7 +69,7 @@ class DeepMACTask(centernet.CenterNetTask):
         reader = input_reader.InputReader(
             params,
             dataset_fn=tf.data.TFRecordDataset,
-            decoder_fn=decoder.MaskExampleDecoder().decode,
+            decoder_fn=decoder.MaskExampleDecoder(num_keypoints=params.num_keypoints).decode,
             parser_fn=parser.parse_fn(params.is_training),
         )
         return reader.read(input_context=input_context)
@@ -127,10 +139,13 @@ class DeepMACTask(centernet.CenterNetTask):
         if "masks" in labels and mask_losses.loss_names(config.losses.mask):
             mask_head = config.model.mask_head
             boxes = labels["mask_boxes"]
+            jitter_seed, window_seed = self._step_seeds(labels["step"])
             masks = mask_losses.mask_losses(
                 outputs["mask_logits"],
                 boxes=boxes,
-                crop_boxes=roi.jitter_boxes(boxes, mask_head.max_roi_jitter_ratio, mask_head.jitter_mode),
+                crop_boxes=roi.jitter_boxes(
+                    boxes, mask_head.max_roi_jitter_ratio, mask_head.jitter_mode, jitter_seed
+                ),
                 masks=labels["masks"],
                 classes=labels["mask_classes"],
                 weights=labels["mask_weights"],
@@ -139,20 +154,28 @@ class DeepMACTask(centernet.CenterNetTask):
                 mask_head_config=mask_head,
                 allowed_ids=config.allowed_masked_classes_ids,
                 step=labels["step"],
-                restored_logits=self._restored_logits(labels["model"], labels["features"]),
+                restored_logits=self._restored_logits(labels["model"], labels["features"], window_seed),
+                keypoints=labels.get("keypoints"),
+                keypoint_depths=labels.get("keypoint_depths"),
             )
             losses.update(masks)
             total += tf.add_n(list(masks.values()))
         losses["total_loss"] = total
         return losses
 
-    def _restored_logits(self, model, features):
+    def _step_seeds(self, step):
+        """Seeds int32 [2] of the two kinds of draws in a training step, different in each replica."""
+        seed = tf.stack([tf.constant(self._seed), tf.cast(step, tf.int32)])
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return tf.unstack(tf.random.split(tf.random.fold_in(seed, replica)))
+
+    def _restored_logits(self, model, features, seed):
         """Mask logits of a second pass over augmented images, moved back; None without self-supervision."""
         config = self.task_config.losses.mask
         if not config.augmented_self_supervision_loss_weight:
             return None
         image, boxes = features["image"], features["boxes"]
-        windows = self_supervision.draw_windows(tf.shape(image)[0], config)
+        windows = self_supervision.draw_windows(tf.shape(image)[0], config, seed)
         augmented = {
             "image": self_supervision.augment_images(image, windows),
             "boxes": self_supervision.augment_boxes(boxes, windows),

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from deepmac.data.augmentation import (
     jitter_colors,
+    move_points,
     random_flip,
     random_scale_crop,
     random_square_crop,
@@ -24,10 +25,16 @@ def coordinates_image(height, width):
     return np.stack([rows, columns, np.full_like(rows, 7.0)], axis=-1)
 
 
+def seed_of(index):
+    return tf.stack([7, tf.cast(index, tf.int32)])
+
+
 def draw_views(crop, image, boxes, size, draws, scale_min=0.6, scale_max=1.3):
     """Many views of one picture, through tf.data as in training."""
     dataset = tf.data.Dataset.range(draws).map(
-        lambda _: crop(tf.constant(image), tf.constant(boxes, tf.float32), size, scale_min, scale_max)
+        lambda index: crop(
+            tf.constant(image), tf.constant(boxes, tf.float32), size, scale_min, scale_max, seed_of(index)
+        )
     )
     return list(dataset.as_numpy_iterator())
 
@@ -109,8 +116,9 @@ def test_square_crop_of_model_garden_agrees(monkeypatch):
         tf.random.set_seed(seed)
         monkeypatch.setattr(tf.random, "uniform", record)
         theirs, their_boxes, _ = centernet_ops.random_square_crop_by_scale(image, boxes, tf.range(3))
-        monkeypatch.setattr(tf.random, "uniform", lambda *args, draws=draws, **kwargs: draws.pop(0))
-        view = random_square_crop(image, boxes, size, 0.6, 1.3)
+        monkeypatch.undo()
+        monkeypatch.setattr(tf.random, "stateless_uniform", lambda *args, draws=draws: draws.pop(0))
+        view = random_square_crop(image, boxes, size, 0.6, 1.3, seed_of(0))
         monkeypatch.undo()
         assert not draws
         np.testing.assert_allclose(view.boxes, their_boxes * size, atol=1e-4)
@@ -146,37 +154,61 @@ def test_scale_crop_without_scaling_is_the_picture():
     np.testing.assert_allclose(view.boxes, [[0, 10, 24, 40]])
 
 
-def test_flips_differ_from_run_to_run():
-    def flips():
-        dataset = tf.data.Dataset.range(100)
-        dataset = dataset.map(lambda _: random_flip(tf.zeros([2, 3, 3]), tf.zeros([0, 4]))[2][0] > 0)
-        return [bool(flip) for flip in dataset]
-
-    tf.random.set_seed(None)
-    first, second = flips(), flips()
-    assert first != second
-    assert 25 < sum(first) < 75
+def test_flips_are_half_of_the_draws():
+    image, boxes, points = tf.zeros([2, 3, 3]), tf.zeros([0, 4]), tf.zeros([0, 1, 2])
+    flips = [bool(random_flip(image, boxes, points, seed_of(i))[3][0] > 0) for i in range(100)]
+    assert 25 < sum(flips) < 75
+    assert flips == [bool(random_flip(image, boxes, points, seed_of(i))[3][0] > 0) for i in range(100)]
 
 
 def test_flip_tells_the_columns():
     image = coordinates_image(4, 6)
     boxes = tf.constant([[0.0, 0.0, 0.5, 0.25]])
+    points = tf.constant([[[0.25, 0.125], [0.5, float("nan")]]])
     seen = set()
-    for _ in range(20):
-        flipped, flipped_boxes, columns = random_flip(image, boxes)
+    for index in range(20):
+        flipped, flipped_boxes, flipped_points, columns = random_flip(image, boxes, points, seed_of(index))
         np.testing.assert_array_equal(flipped, image[:, columns.numpy()])
         left, right = flipped_boxes.numpy()[0, [1, 3]]
         assert (left, right) == ((0.0, 0.25) if columns[0] == 0 else (0.75, 1.0))
+        x = 0.125 if columns[0] == 0 else 0.875
+        np.testing.assert_array_equal(flipped_points, [[[0.25, x], [0.5, np.nan]]])
         seen.add(int(columns[0]))
     assert seen == {0, 5}
+
+
+@CROPS
+def test_points_move_with_the_pixels_they_lie_in(crop):
+    """A point in the middle of a pixel comes to where the crop shows this pixel, NaN if it does not."""
+    height, width, size = 60, 90, 48
+    image = coordinates_image(height, width)
+    rows, columns = np.mgrid[2:height:7, 2:width:7].reshape(2, -1)
+    points = np.stack([(rows + 0.5) / height, (columns + 0.5) / width], axis=-1)[:, np.newaxis]
+    inside = outside = 0
+    for view in draw_views(crop, image, np.zeros((0, 4)), size, 10):
+        moved = move_points(tf.constant(points, tf.float32), tf.constant(view.image_info)).numpy()[:, 0]
+        for row, column, (y, x) in zip(rows, columns, moved, strict=True):
+            if np.isnan(y):
+                outside += 1
+                assert np.isnan(x)
+                # Not shown, but for what lies on the very edge.
+                assert row not in view.rows[1:-1] or column not in view.columns[1:-1]
+                continue
+            inside += 1
+            cells = np.minimum(np.array([y, x]) * size, size - 1).astype(int)
+            pixel = 1 / view.image_info[2]  # of the view, in pixels of the picture
+            for axis, (source, told) in enumerate(((view.rows, row), (view.columns, column))):
+                shown = source[cells[axis]]  # -1 in the picture's last row, which the crop leaves out
+                assert shown < 0 or abs(shown - told) <= 1 + pixel[axis]
+    assert inside > 50 and outside > 50
 
 
 @pytest.mark.parametrize("name", ["hue", "contrast", "saturation", "brightness"])
 def test_color_jitters_stay_small_and_in_range(name):
     image = tf.constant(np.random.default_rng(0).uniform(30, 220, (16, 16, 3)), tf.float32)
     changes = []
-    for _ in range(10):
-        jittered = jitter_colors(image, [name])
+    for index in range(10):
+        jittered = jitter_colors(image, [name], seed_of(index))
         assert jittered.shape == image.shape
         assert tf.reduce_min(jittered) >= 0 and tf.reduce_max(jittered) <= 255
         changes.append(float(tf.reduce_mean(tf.abs(jittered - image))))
@@ -185,4 +217,4 @@ def test_color_jitters_stay_small_and_in_range(name):
 
 def test_no_color_jitter_leaves_the_image():
     image = tf.random.uniform([8, 8, 3])
-    np.testing.assert_array_equal(jitter_colors(image, []), image)
+    np.testing.assert_array_equal(jitter_colors(image, [], seed_of(0)), image)

@@ -254,6 +254,68 @@ def test_masks_of_other_classes_are_never_decoded():
     assert labels["mask_weights"].sum() == 3
 
 
+def corner_points(scene: Scene) -> dict[str, tf.Tensor]:
+    """Of each object: its centre, a point beside it, and one that is not annotated."""
+    height, width = scene.image.shape[:2]
+    centers = (scene.boxes[:, :2] + scene.boxes[:, 2:]) / 2
+    beside = scene.boxes[:, :2] - 1.5
+    nowhere = np.full_like(centers, np.nan)
+    points = np.stack([centers, beside, nowhere], axis=1) / [height, width]
+    depths = np.tile([1.0, 0.0, 0.0], (len(points), 1))
+    return {
+        "groundtruth_keypoints": tf.constant(points, tf.float32),
+        "groundtruth_keypoint_depths": tf.constant(depths, tf.float32),
+    }
+
+
+@AUGMENTATIONS
+def test_points_stay_on_their_objects(options):
+    """Points on an object lie in its mask, points beside it do not, however image and mask were moved."""
+    scene = draw_scene(90, 70, objects=6, seed=1)
+    data = example(scene, classes=range(1, 7)) | corner_points(scene)
+    on, beside = Counter(), Counter()
+    for _, labels in parse(data, 20, **options):
+        count = int(labels["mask_weights"].sum())
+        assert np.isnan(labels["keypoints"][count:]).all() and not labels["keypoint_depths"][count:].any()
+        assert np.isnan(labels["keypoints"][:, 2]).all()
+        for index in range(count):
+            mask = labels["masks"][index]
+            for point, depth in zip(
+                labels["keypoints"][index], labels["keypoint_depths"][index], strict=True
+            ):
+                if np.isnan(point).any():
+                    continue
+                row, column = np.minimum(point * SIZE, SIZE - 1).astype(int)
+                (on if depth > 0 else beside)[bool(mask[row, column])] += 1
+    assert on[True] > 40 and on[False] <= 0.02 * on[True]  # the picture's last row is left out by the crop
+    assert beside[False] > 40 and beside[True] <= 0.02 * beside[False]
+
+
+def test_points_follow_the_instances_drawn():
+    scene = draw_scene(SIZE, SIZE, objects=6, seed=3)
+    data = example(scene, classes=range(1, 7), crowds=(2,)) | corner_points(scene)
+    for _, labels in parse(data, 10, mask_num_subsamples=3):
+        for index, class_id in enumerate(labels["mask_classes"]):
+            expected = data["groundtruth_keypoints"][class_id - 1]
+            np.testing.assert_allclose(labels["keypoints"][index], expected, atol=1e-6)
+    ((_, labels),) = parse(data, 1, is_training=False)
+    assert "keypoints" not in labels
+
+
+def test_the_seed_of_an_example_decides_all_its_draws():
+    scene = draw_scene(90, 60, objects=8, seed=1)
+    options = SQUARE_CROP | JITTERS | {"aug_rand_hflip": True, "mask_num_subsamples": 3}
+
+    def parsed(seed):
+        data = example(scene, classes=range(1, 9)) | {"seed": tf.constant(seed)}
+        ((features, labels),) = parse(data, 1, **options)
+        return features["image"], labels["mask_classes"], labels["masks"]
+
+    for ours, again in zip(parsed([3, 4]), parsed([3, 4]), strict=True):
+        np.testing.assert_array_equal(ours, again)
+    assert not np.array_equal(parsed([3, 4])[0], parsed([3, 5])[0])
+
+
 def test_training_records_without_masks_are_refused():
     data = example(draw_scene(40, 40, objects=2, seed=8), [1, 2])
     data["groundtruth_instance_masks_png"] = data["groundtruth_instance_masks_png"][:0]

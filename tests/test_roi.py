@@ -11,6 +11,7 @@ from deepmac.errors import InputError
 from deepmac.modeling import roi
 
 RNG = np.random.default_rng(0)
+SEED = (3, 4)
 
 
 def random_boxes(num_images, num_boxes, low=0.0, high=1.0):
@@ -154,27 +155,76 @@ def sizes_and_centres(boxes):
     return boxes[..., 2:] - boxes[..., :2], (boxes[..., 2:] + boxes[..., :2]) / 2
 
 
-@settings(max_examples=10, deadline=None)
-@given(ratio=st.floats(0.0, 0.9), mode=st.sampled_from(roi.JITTER_MODES))
-def test_jitter_stays_in_the_image_and_within_its_ratio(ratio, mode):
-    boxes = random_boxes(2, 50)
-    jittered = roi.jitter_boxes(boxes, ratio, mode).numpy()
+def boxes_strategy():
+    """Up to six boxes in the image, some of which touch its edges."""
+    edges = st.tuples(
+        st.one_of(st.just(0.0), st.floats(0.0, 0.9)),
+        st.one_of(st.just(1.0), st.floats(0.01, 1.0)),
+    ).map(lambda pair: (pair[0], pair[0] + (1.0 - pair[0]) * pair[1]))
+    box = st.tuples(edges, edges).map(lambda axes: np.transpose(axes).ravel())
+    return st.lists(box, min_size=1, max_size=6).map(lambda rows: np.array([rows], np.float32))
+
+
+JITTER = {
+    "boxes": boxes_strategy(),
+    "ratio": st.floats(0.0, 0.9),
+    "mode": st.sampled_from(roi.JITTER_MODES),
+    "seed": st.tuples(st.integers(0, 2**31 - 1), st.integers(0, 2**31 - 1)),
+}
+
+
+@settings(max_examples=40, deadline=None)
+@given(**JITTER)
+def test_jitter_stays_in_the_image_and_within_its_ratio(boxes, ratio, mode, seed):
+    jittered = roi.jitter_boxes(boxes, ratio, mode, seed).numpy()
     assert jittered.min() >= 0 and jittered.max() <= 1
+    assert np.all(jittered[..., :2] <= jittered[..., 2:])
     sizes, centres = sizes_and_centres(boxes)
     low = 0.0 if mode.startswith("expand") else -ratio
     high = 0.0 if mode.startswith("shrink") else ratio
     steps = np.concatenate([centres - jittered[..., :2], jittered[..., 2:] - centres], axis=-1)
     halves = np.concatenate([sizes, sizes], axis=-1) / 2
     clipped = (jittered == 0) | (jittered == 1)
-    limited = clipped if "symmetric" not in mode else np.full_like(clipped, True)
+    # One edge at the image's stops both edges of a symmetric mode, in "_xy" those of the other axis too.
+    if "symmetric" in mode:
+        clipped |= np.roll(clipped, 2, axis=-1)
+    if mode.endswith("_xy"):
+        clipped |= clipped.any(axis=-1, keepdims=True)
     assert np.all(steps <= halves * (1 + high) + 1e-5)
-    assert np.all((steps >= halves * (1 + low) - 1e-5) | limited)
+    assert np.all((steps >= halves * (1 + low) - 1e-5) | clipped | (halves * (1 + low) >= 0.5 - 1e-3))
+
+
+@settings(max_examples=40, deadline=None)
+@given(**JITTER)
+def test_shrunk_boxes_lie_in_their_box_and_expanded_ones_hold_it(boxes, ratio, mode, seed):
+    jittered = roi.jitter_boxes(boxes, ratio, mode, seed).numpy()
+    grown = np.concatenate([boxes[..., :2] - jittered[..., :2], jittered[..., 2:] - boxes[..., 2:]], axis=-1)
+    if mode.startswith("shrink"):
+        assert grown.max() <= 1e-5
+    if mode.startswith("expand"):
+        assert grown.min() >= -1e-5
+
+
+@settings(max_examples=40, deadline=None)
+@given(**JITTER)
+def test_symmetric_jitter_keeps_the_centres_of_any_boxes(boxes, ratio, mode, seed):
+    jittered = roi.jitter_boxes(boxes, ratio, mode, seed).numpy()
+    if "symmetric" in mode:
+        np.testing.assert_allclose(sizes_and_centres(jittered)[1], sizes_and_centres(boxes)[1], atol=1e-5)
+
+
+@settings(max_examples=15, deadline=None)
+@given(**JITTER)
+def test_jitter_depends_on_its_seed_alone_and_ratio_0_changes_nothing(boxes, ratio, mode, seed):
+    first, again = (roi.jitter_boxes(boxes, ratio, mode, seed).numpy() for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_allclose(roi.jitter_boxes(boxes, 0.0, mode, seed), boxes, atol=1e-5)
 
 
 def test_plain_jitter_moves_each_edge_of_each_box_on_its_own():
     boxes = np.tile(np.array([0.4, 0.4, 0.6, 0.6], np.float32), (1, 400, 1))
     for mode, low, high in (("default", -0.5, 0.5), ("expand", 0.0, 0.5), ("shrink", -0.5, 0.0)):
-        steps = np.abs(roi.jitter_boxes(boxes, 0.5, mode).numpy()[0] - 0.5) / 0.1 - 1
+        steps = np.abs(roi.jitter_boxes(boxes, 0.5, mode, SEED).numpy()[0] - 0.5) / 0.1 - 1
         assert len(np.unique(steps.round(6))) > 1500
         np.testing.assert_allclose(steps.min(axis=0), low, atol=0.03)
         np.testing.assert_allclose(steps.max(axis=0), high, atol=0.03)
@@ -184,7 +234,7 @@ def test_plain_jitter_moves_each_edge_of_each_box_on_its_own():
 def test_symmetric_jitter_keeps_centres_and_scales_both_sides_by_themselves(mode):
     boxes = random_boxes(1, 300, 0.1, 0.9)
     sizes, centres = sizes_and_centres(boxes)
-    new_sizes, new_centres = sizes_and_centres(roi.jitter_boxes(boxes, 0.8, mode).numpy())
+    new_sizes, new_centres = sizes_and_centres(roi.jitter_boxes(boxes, 0.8, mode, SEED).numpy())
     np.testing.assert_allclose(new_centres, centres, atol=1e-5)
     ratios = new_sizes / sizes
     assert np.mean(np.abs(ratios[..., 0] - ratios[..., 1]) > 0.01) > 0.8
@@ -194,7 +244,7 @@ def test_symmetric_jitter_keeps_centres_and_scales_both_sides_by_themselves(mode
 def test_xy_jitter_scales_both_sides_by_one_ratio(mode):
     boxes = random_boxes(1, 300, 0.05, 0.95)
     sizes, _ = sizes_and_centres(boxes)
-    new_sizes, _ = sizes_and_centres(roi.jitter_boxes(boxes, 0.8, mode).numpy())
+    new_sizes, _ = sizes_and_centres(roi.jitter_boxes(boxes, 0.8, mode, SEED).numpy())
     big = sizes.min(axis=-1) > 0.05
     ratios = new_sizes[big] / sizes[big]
     np.testing.assert_allclose(ratios[:, 0], ratios[:, 1], atol=1e-4)
@@ -203,11 +253,11 @@ def test_xy_jitter_scales_both_sides_by_one_ratio(mode):
 
 def test_symmetric_jitter_stops_where_an_edge_leaves_the_image():
     boxes = np.tile(np.array([0.0, 0.4, 0.5, 0.6], np.float32), (1, 50, 1))
-    jittered = roi.jitter_boxes(boxes, 0.9, "expand_symmetric").numpy()
+    jittered = roi.jitter_boxes(boxes, 0.9, "expand_symmetric", SEED).numpy()
     np.testing.assert_allclose(jittered[..., [0, 2]], boxes[..., [0, 2]], atol=1e-6)
     assert np.ptp(jittered[..., 3]) > 0.01
 
 
 def test_unknown_jitter_mode_lists_the_known_ones():
     with pytest.raises(InputError, match="shrink_symmetric_xy"):
-        roi.jitter_boxes(random_boxes(1, 1), 0.1, "sideways")
+        roi.jitter_boxes(random_boxes(1, 1), 0.1, "sideways", SEED)

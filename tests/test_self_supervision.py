@@ -9,6 +9,7 @@ from deepmac.errors import InputError
 from deepmac.modeling import self_supervision
 
 RNG = np.random.default_rng(0)
+SEED = (3, 4)
 
 
 def augmentation(translation=0.0, scale=(1.0, 1.0), flip=0.0):
@@ -21,7 +22,7 @@ def augmentation(translation=0.0, scale=(1.0, 1.0), flip=0.0):
 
 
 def draw(num_images, *args, **options):
-    return self_supervision.draw_windows(num_images, augmentation(*args, **options)).numpy()
+    return self_supervision.draw_windows(num_images, augmentation(*args, **options), SEED).numpy()
 
 
 def test_windows_follow_translation_scale_and_flip():
@@ -37,6 +38,13 @@ def test_windows_follow_translation_scale_and_flip():
     translations = (0.5 - centres) / np.abs(sizes)
     assert np.abs(translations).max() <= 0.2 + 1e-6 and np.abs(translations).max() > 0.19
     assert len(np.unique(windows[:, 0].round(6))) > 400
+
+
+def test_a_seed_decides_the_windows():
+    options = augmentation(0.2, (0.5, 2.0), 0.5)
+    first, again, other = (self_supervision.draw_windows(20, options, (1, n)).numpy() for n in (5, 5, 6))
+    np.testing.assert_array_equal(first, again)
+    assert not np.isin(other, first).any()
 
 
 def test_images_move_where_their_boxes_move():
@@ -119,7 +127,7 @@ def test_unknown_comparison_lists_the_known_ones():
 def test_the_augmented_pass_compiles_under_xla():
     @tf.function(jit_compile=True)
     def augmented_pass(images, boxes):
-        windows = self_supervision.draw_windows(2, augmentation(0.1, (0.8, 1.2), 0.5))
+        windows = self_supervision.draw_windows(2, augmentation(0.1, (0.8, 1.2), 0.5), SEED)
         moved = self_supervision.augment_images(images, windows)
         moved_boxes = self_supervision.augment_boxes(boxes, windows)
         return self_supervision.restore_masks(tf.transpose(moved, [0, 3, 1, 2]), windows), moved_boxes

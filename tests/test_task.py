@@ -186,3 +186,53 @@ def test_wrong_initial_checkpoints_are_input_errors(config, tmp_path, checkpoint
     config.init_checkpoint_modules = modules
     with pytest.raises(InputError, match=message):
         task.initialize(model)
+
+
+@pytest.fixture(scope="module")
+def point_records(tmp_path_factory):
+    """Records of the ellipses with two points each: their centre, and the corner of their box."""
+    folder = tmp_path_factory.mktemp("points")
+    scenes = [synthetic.draw_scene(SIZE, SIZE, 2, seed, "ellipse") for seed in range(4)]
+    content = synthetic.write_coco(folder, "train2017", scenes, [PERSON, APPLE])
+    for annotation in content["annotations"]:
+        x, y, width, height = annotation["bbox"]
+        annotation["point_coords"] = [[x + width / 2, y + height / 2], [x + 0.5, y + 0.5]]
+        annotation["point_labels"] = [1, 0]
+    synthetic.save_annotations(folder, "train2017", content)
+    write_tfrecords(folder, folder / "records", ["train2017"])
+    return folder / "records"
+
+
+@pytest.fixture
+def point_config(config, point_records):
+    """Full-resolution masks of all classes, learned from points alone."""
+    config.override(
+        {
+            "losses": {"mask": {"task_loss_weight": 0.0, "pointly_supervised_keypoint_loss_weight": 1.0}},
+            "model": {"mask_head": {"predict_full_resolution_masks": True}},
+            "train_data": {"input_path": f"{point_records}/train2017-*", "num_keypoints": 2},
+        }
+    )
+    return config
+
+
+def test_masks_are_learned_from_points(point_config):
+    task, model, logs = _trained(point_config, 60)
+    name = "deep_mask_pointly_supervised"
+    assert logs[0][name] > 0.5 and np.mean([log[name] for log in logs[-5:]]) < 0.5 * logs[0][name]
+    features, labels = next(iter(task.build_inputs(point_config.train_data)))
+    (logits,) = model(features, training=True)["raw_output"]["mask_logits"]
+    rows, columns = np.moveaxis((labels["keypoints"].numpy() * logits.shape[2]).astype(int), -1, 0)
+    found = [
+        [logits[image, box, rows[image, box, point], columns[image, box, point]] > 0 for point in range(2)]
+        for image in range(len(rows))
+        for box in range(2)
+        if labels["mask_weights"][image, box] > 0 and not np.isnan(labels["keypoints"][image, box]).any()
+    ]
+    assert len(found) > 4 and np.mean(np.array(found) == [True, False]) > 0.8
+
+
+def test_point_supervision_without_points_is_refused(point_config):
+    point_config.train_data.num_keypoints = 0
+    with pytest.raises(InputError, match=r"task\.train_data\.num_keypoints"):
+        DeepMACTask(point_config).build_inputs(point_config.train_data)

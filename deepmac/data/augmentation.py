@@ -1,7 +1,9 @@
 """Random crops of an image and its boxes that also tell where every output pixel comes from.
 
 Masks follow by sampling the same input pixels (`sample_mask`), so they are decoded after the crop is
-known, and only at the size of the network's input.
+known, and only at the size of the network's input; points follow by `move_points`.
+
+Every draw depends on its `seed` alone, int32 [2], so that an interrupted training can repeat it.
 """
 
 from typing import NamedTuple
@@ -16,11 +18,12 @@ from deepmac.data.preprocessing import nearest_indices, pad_to_square, resize_im
 NUM_SCALES = 8
 MAX_BORDER = 128
 
+# Colour jitter -> Model Garden's operation, lowest and highest draw, as published.
 _COLOR_JITTERS = {
-    "hue": centernet_ops.random_adjust_hue,
-    "contrast": centernet_ops.random_adjust_contrast,
-    "saturation": centernet_ops.random_adjust_saturation,
-    "brightness": centernet_ops.random_adjust_brightness,
+    "hue": (centernet_ops.random_adjust_hue, -0.02, 0.02),
+    "contrast": (centernet_ops.random_adjust_contrast, 0.8, 1.25),
+    "saturation": (centernet_ops.random_adjust_saturation, 0.8, 1.25),
+    "brightness": (centernet_ops.random_adjust_brightness, -0.2, 0.2),
 }
 
 
@@ -48,27 +51,45 @@ class View(NamedTuple):
     unpadded_shape: tf.Tensor
 
 
-def random_flip(image: tf.Tensor, boxes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Flips image [H, W, 3] and normalised boxes [n, 4] left-right in half of the cases.
+def random_flip(image, boxes, points, seed) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Flips left-right in half of the cases.
+
+    Args:
+        image: [H, W, 3].
+        boxes: float32 [n, 4], normalised (ymin, xmin, ymax, xmax).
+        points: float32 [n, P, 2], normalised (y, x).
+        seed: int32 [2].
 
     Returns:
-        Image, boxes, and int32 [W], the column of the given image that each column now shows.
+        Image, boxes, points, and int32 [W], the column of the given image that each column now shows.
     """
-    columns = tf.range(tf.shape(image)[1])[tf.newaxis, tf.newaxis]  # (1, 1, W), flipped like a mask
-    # With its default seed, every run would see the same flips.
-    image, boxes, columns = preprocess_ops.random_horizontal_flip(image, boxes, columns, seed=None)
-    return image, boxes, columns[0, 0]
+    columns = tf.range(tf.shape(image)[1])
+
+    def flipped():
+        mirrored = tf.stack([points[..., 0], 1.0 - points[..., 1]], axis=-1)
+        return (
+            preprocess_ops.horizontal_flip_image(image),
+            preprocess_ops.box_ops.horizontal_flip_boxes(boxes),
+            mirrored,
+            columns[::-1],
+        )
+
+    is_flipped = tf.random.stateless_uniform([], seed) < 0.5
+    return tf.cond(is_flipped, flipped, lambda: (image, boxes, points, columns))
 
 
-def jitter_colors(image: tf.Tensor, jitters: list[str]) -> tf.Tensor:
+def jitter_colors(image: tf.Tensor, jitters: list[str], seed) -> tf.Tensor:
     """Applies the published colour jitters named ('hue', 'contrast', …) in turn to RGB float32 0..255."""
-    for name in jitters:
-        image = _COLOR_JITTERS[name](image)
+    draws = tf.random.stateless_uniform([len(jitters)], seed)
+    for index, name in enumerate(jitters):
+        adjust, low, high = _COLOR_JITTERS[name]
+        draw = low + (high - low) * draws[index]
+        image = adjust(image, preprocess_vars_cache=_Draws(**{"": draw}))
     return image
 
 
 def random_square_crop(
-    image: tf.Tensor, boxes: tf.Tensor, size: int, scale_min: float, scale_max: float
+    image: tf.Tensor, boxes: tf.Tensor, size: int, scale_min: float, scale_max: float, seed: tf.Tensor
 ) -> View:
     """Crops a random square (the published `random_square_crop_by_scale`) and resizes it.
 
@@ -80,14 +101,18 @@ def random_square_crop(
         image: RGB float32 [H, W, 3].
         boxes: float32 [n, 4], normalised (ymin, xmin, ymax, xmax).
         size: side of the output in pixels.
+        scale_min: smallest scale.
+        scale_max: largest scale.
+        seed: int32 [2].
 
     Returns:
         The view.
     """
     shape = tf.shape(image)[:2]
+    seeds = tf.random.split(seed, 3)
     scales = tf.linspace(scale_min, scale_max, NUM_SCALES)
-    scale = scales[tf.random.uniform([], maxval=NUM_SCALES, dtype=tf.int32)]
-    center = [_random_center(shape[axis]) for axis in range(2)]
+    scale = scales[tf.random.stateless_uniform([], seeds[0], 0, NUM_SCALES, tf.int32)]
+    center = [_random_center(shape[axis], seeds[axis + 1]) for axis in range(2)]
     square, boxes, kept = centernet_ops.random_square_crop_by_scale(
         image,
         boxes,
@@ -117,7 +142,7 @@ def random_square_crop(
 
 
 def random_scale_crop(
-    image: tf.Tensor, boxes: tf.Tensor, size: int, scale_min: float, scale_max: float
+    image: tf.Tensor, boxes: tf.Tensor, size: int, scale_min: float, scale_max: float, seed: tf.Tensor
 ) -> View:
     """Scales the picture to the output times a random factor and cuts a random part of what exceeds it.
 
@@ -126,10 +151,11 @@ def random_scale_crop(
     """
     shape = tf.shape(image)[:2]
     pixels = tf.cast(shape, tf.float32)
-    target = tf.round(size * tf.random.uniform([], scale_min, scale_max))
+    seeds = tf.random.split(seed, 2)
+    target = tf.round(size * tf.random.stateless_uniform([], seeds[0], scale_min, scale_max))
     scaled = tf.maximum(tf.round(pixels * tf.reduce_min(target / pixels)), 1.0)
     excess = tf.maximum(scaled - size, 0.0)
-    offset = tf.cast(excess * tf.random.uniform([2]), tf.int32)
+    offset = tf.cast(excess * tf.random.stateless_uniform([2], seeds[1]), tf.int32)
     scaled_shape = tf.cast(scaled, tf.int32)
     part = resize_image(image, scaled_shape)[offset[0] : offset[0] + size, offset[1] : offset[1] + size]
     image_info = _image_info(shape, size, scaled / pixels, tf.cast(offset, tf.float32))
@@ -155,6 +181,22 @@ def sample_mask(mask: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tens
     return tf.where(inside, sampled, tf.zeros_like(sampled))
 
 
+def move_points(points: tf.Tensor, image_info: tf.Tensor) -> tf.Tensor:
+    """Returns the points of a picture where a view shows them.
+
+    Args:
+        points: float32 [n, P, 2], (y, x) normalised to the picture.
+        image_info: of the view.
+
+    Returns:
+        float32 [n, P, 2], normalised to the view's image; NaN for points outside.
+    """
+    picture, size, scale, offset = tf.unstack(image_info)
+    moved = (points * picture * scale - offset) / size
+    is_inside = tf.reduce_all((moved >= 0.0) & (moved <= 1.0), axis=-1, keepdims=True)
+    return tf.where(is_inside, moved, float("nan"))
+
+
 class _Draws:
     """Hands Model Garden's augmentation the random draws to use, in the shape of its cache."""
 
@@ -165,11 +207,11 @@ class _Draws:
         return self._draws[key]
 
 
-def _random_center(length: tf.Tensor) -> tf.Tensor:
+def _random_center(length: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     # Counted in integers: a border of exactly half the side would leave a single place for the centre.
     halvings = tf.reduce_sum(tf.cast(length * 2 ** tf.range(8) <= 2 * MAX_BORDER, tf.int32))
     border = tf.bitwise.right_shift(MAX_BORDER, halvings)
-    return tf.random.uniform([], border, length - border + 1, dtype=tf.int32)
+    return tf.random.stateless_uniform([], seed, border, length - border + 1, tf.int32)
 
 
 def _image_info(shape, size, scale, offset) -> tf.Tensor:

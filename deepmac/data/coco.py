@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from deepmac.atomic import atomic_folder
 from deepmac.categories import NAME_BY_ID
+from deepmac.data.points import add_points, most_points, read_points
 from deepmac.errors import InputError
 
 SPLITS = ("train2017", "val2017")
@@ -30,6 +31,7 @@ _REMEDIES = {
     "corrupt images": "download them again",
     "images of another size than annotated": "use the annotations made for these pictures",
     "annotations of categories that COCO does not have": "map their category_id to COCO's ids",
+    "annotations with malformed points": "give keypoints as x, y, visibility, or point_coords and point_labels",
 }
 _MIN_IMAGES_FOR_PROCESSES = 200
 _EXAMPLES = 3
@@ -53,6 +55,8 @@ class CocoReport:
 
     def __str__(self):
         counts = f"{len(self.dataset['images'])} images, {len(self.dataset['annotations'])} annotations"
+        if not self.errors and (points := most_points(self.dataset["annotations"])):
+            counts += f", {points} points for each (task.train_data.num_keypoints)"
         return "\n".join(
             [f"{self.annotation_file}: {counts}"]
             + [f"  error: {_summary(kind, cases)}" for kind, cases in self.errors.items()]
@@ -269,6 +273,9 @@ def _repaired(annotations, known, wanted, errors, repairs) -> Iterator[dict]:
         if not _is_segmentation(annotation.get("segmentation"), image):
             repairs["annotations without a usable mask left out"].append(name)
             continue
+        if (problem := _points_error(annotation)) is not None:
+            errors["annotations with malformed points"].append(f"{name}: {problem}")
+            continue
         if box != annotation["bbox"]:
             repairs["boxes clipped to the image"].append(name)
         defaults = {"iscrowd": 0, "area": box[2] * box[3]}
@@ -285,6 +292,14 @@ def _clipped_box(box, image: dict) -> list[float] | None:
     clipped_width = width if (left, right) == (x, x + width) else right - left
     clipped_height = height if (top, bottom) == (y, y + height) else bottom - top
     return [left, top, clipped_width, clipped_height]
+
+
+def _points_error(annotation: dict) -> str | None:
+    try:
+        read_points(annotation)
+    except (ValueError, TypeError) as error:
+        return str(error)
+    return None
 
 
 def _is_segmentation(segmentation, image: dict) -> bool:
@@ -331,7 +346,8 @@ def _write_split(dataset: dict, image_dir: Path, folder: Path, split: str, num_s
     for annotation in dataset["annotations"]:
         annotations[annotation["image_id"]].append(annotation)
     images = dataset["images"]
-    items = ((image, annotations[image["id"]], str(image_dir)) for image in images)
+    num_points = most_points(dataset["annotations"])
+    items = ((image, annotations[image["id"]], str(image_dir), num_points) for image in images)
     skipped = tfrecord_lib.write_tf_record_dataset(
         str(folder / split),
         tqdm(items, f"Writing {split}", len(images), unit="image", disable=None, leave=False),
@@ -346,12 +362,12 @@ def _write_split(dataset: dict, image_dir: Path, folder: Path, split: str, num_s
         json.dump(dataset, file)
 
 
-def _tf_example(item: tuple[dict, list[dict], str]):
+def _tf_example(item: tuple[dict, list[dict], str, int]):
     """Converts one image; returns the `tf.train.Example` and the number of annotations left out."""
     from official.vision.data import create_coco_tf_record
 
-    image, annotations, image_dir = item
-    return create_coco_tf_record.create_tf_example(
+    image, annotations, image_dir, num_points = item
+    example, skipped = create_coco_tf_record.create_tf_example(
         image,
         [image_dir],
         bbox_annotations=[
@@ -361,6 +377,9 @@ def _tf_example(item: tuple[dict, list[dict], str]):
         id_to_name_map=NAME_BY_ID,
         include_masks=True,
     )
+    if num_points:
+        add_points(example, annotations, num_points, image["height"], image["width"])
+    return example, skipped
 
 
 def _converter_segmentation(annotation: dict, image: dict):

@@ -12,6 +12,7 @@ from deepmac.errors import InputError
 
 _ANNOTATION_FIELDS = ("groundtruth_boxes", "groundtruth_classes", "groundtruth_area", "groundtruth_is_crowd")
 _MASK_FIELD = "groundtruth_instance_masks_png"
+_POINT_FIELDS = ("groundtruth_keypoints", "groundtruth_keypoint_depths")
 
 
 class DeepMACParser(CenterNetParser):
@@ -40,6 +41,12 @@ class DeepMACParser(CenterNetParser):
         mask_boxes: (training) `features.boxes`.
         mask_classes: (training) int32 [K], COCO ids, 0 after the last one.
         mask_weights: (training) float32 [K], 1 for instances, 0 after the last one.
+        keypoints: (training with points) float32 [K, P, 2], (y, x) normalised to the padded square, NaN
+            where there is none, or the crop left it outside.
+        keypoint_depths: (training with points) float32 [K, P], above 0 on the object.
+
+    Every draw of a training example depends on its `seed` alone, int32 [2]; without that field, on a
+    random one.
     """
 
     def __init__(
@@ -89,8 +96,12 @@ class DeepMACParser(CenterNetParser):
         }
 
     def _parse_train_data(self, data):
+        seed = data["seed"] if "seed" in data else _random_seed()
+        augmentation_seed, instance_seed = tf.unstack(tf.random.split(seed))
         data = _select_instances(_check_masks(data), tf.where(~data["groundtruth_is_crowd"])[:, 0])
-        view, picture_columns = self._augment(data["image"], data["groundtruth_boxes"])
+        view, points, picture_columns = self._augment(data, augmentation_seed)
+        if _POINT_FIELDS[0] in data:
+            data = data | {_POINT_FIELDS[0]: augmentation.move_points(points, view.image_info)}
         kept = view.kept[: self._max_num_instances]
         boxes = view.boxes[: self._max_num_instances]
         data = _select_instances(data, kept)
@@ -98,13 +109,13 @@ class DeepMACParser(CenterNetParser):
             boxes, data["groundtruth_classes"], view.image_info, view.unpadded_shape, data
         )
         columns = tf.where(view.columns >= 0, tf.gather(picture_columns, tf.maximum(view.columns, 0)), -1)
-        labels |= self._mask_labels(data, boxes, view.rows, columns)
+        labels |= self._mask_labels(data, boxes, view.rows, columns, instance_seed)
         image = tf.cast(normalize(view.image, **self._normalization), self._dtype)
         return {"image": image, "boxes": labels["mask_boxes"]}, labels
 
     def _parse_eval_data(self, data):
         # Crowd regions last, so that the rows of boxes and annotation correspond.
-        data = {field: value for field, value in data.items() if field != _MASK_FIELD}
+        data = {field: value for field, value in data.items() if field not in (_MASK_FIELD, *_POINT_FIELDS)}
         crowd = tf.cast(data["groundtruth_is_crowd"], tf.int32)
         data = _select_instances(data, tf.argsort(crowd, stable=True)[: self._max_num_instances])
         shape = tf.cast(tf.shape(data["image"])[:2], tf.float32)
@@ -123,43 +134,49 @@ class DeepMACParser(CenterNetParser):
         boxes = preprocess_ops.clip_or_pad_to_fixed_size(boxes, self._max_num_instances)
         return {"image": tf.cast(image[0], self._dtype), "boxes": boxes}, labels
 
-    def _augment(self, image, boxes):
-        """Returns the view, and the column of the picture for each column the crop was cut from."""
-        image = tf.cast(image, tf.float32)
+    def _augment(self, data, seed):
+        """Returns the view, points as mirrored, and the column of the picture for each column cropped."""
+        image, boxes = tf.cast(data["image"], tf.float32), data["groundtruth_boxes"]
+        points = data.get(_POINT_FIELDS[0], tf.zeros([tf.shape(boxes)[0], 0, 2]))
         columns = tf.range(tf.shape(image)[1])
+        seeds = tf.random.split(seed, 3)
         if self._aug_rand_hflip:
-            image, boxes, columns = augmentation.random_flip(image, boxes)
-        image = augmentation.jitter_colors(image, self._jitters)
-        view = self._crop(image, boxes, self._size, self._aug_scale_min, self._aug_scale_max)
-        return view, columns
+            image, boxes, points, columns = augmentation.random_flip(image, boxes, points, seeds[0])
+        image = augmentation.jitter_colors(image, self._jitters, seeds[1])
+        view = self._crop(image, boxes, self._size, self._aug_scale_min, self._aug_scale_max, seeds[2])
+        return view, points, columns
 
-    def _mask_labels(self, data, boxes, rows, columns):
+    def _mask_labels(self, data, boxes, rows, columns, seed):
         """Draws the instances and samples their masks at the view's rows and columns of the picture."""
         classes = tf.cast(data["groundtruth_classes"], tf.int32)
         allowed = self._is_allowed(classes)
-        drawn = self._draw_instances(allowed)
+        drawn = self._draw_instances(allowed, seed)
         masks = self._sample_masks(
             tf.gather(data[_MASK_FIELD], drawn), tf.gather(allowed, drawn), rows, columns
         )
 
-        def padded(values):
-            return preprocess_ops.clip_or_pad_to_fixed_size(values, self._num_masks)
+        def padded(values, constant=0):
+            return preprocess_ops.clip_or_pad_to_fixed_size(values, self._num_masks, constant)
 
-        return {
+        labels = {
             "masks": padded(masks),
             "mask_boxes": padded(tf.gather(boxes, drawn) / self._size),
             "mask_classes": padded(tf.gather(classes, drawn)),
             "mask_weights": padded(tf.ones_like(drawn, tf.float32)),
         }
+        if _POINT_FIELDS[0] in data:
+            points, depths = (tf.gather(data[field], drawn) for field in _POINT_FIELDS)
+            labels |= {"keypoints": padded(points, float("nan")), "keypoint_depths": padded(depths)}
+        return labels
 
     def _is_allowed(self, classes):
         if not self._allowed_ids:
             return tf.ones_like(classes, tf.bool)
         return tf.reduce_any(classes[:, tf.newaxis] == tf.constant(self._allowed_ids), axis=1)
 
-    def _draw_instances(self, allowed):
+    def _draw_instances(self, allowed, seed):
         """Returns at most K distinct rows in random order, those with masks before the others."""
-        keys = tf.random.uniform(tf.shape(allowed))
+        keys = tf.random.stateless_uniform(tf.shape(allowed), seed)
         if not self._supervise_all_classes:
             keys += tf.cast(~allowed, tf.float32)
         return tf.argsort(keys)[: self._num_masks]
@@ -180,6 +197,10 @@ class DeepMACParser(CenterNetParser):
         )
 
 
+def _random_seed():
+    return tf.random.uniform([2], maxval=tf.int32.max, dtype=tf.int32)
+
+
 def _check_masks(data):
     with tf.control_dependencies(
         [
@@ -195,5 +216,5 @@ def _check_masks(data):
 
 def _select_instances(data, rows):
     """Returns `data` with the instances of `rows` only."""
-    fields = [field for field in (*_ANNOTATION_FIELDS, _MASK_FIELD) if field in data]
+    fields = [field for field in (*_ANNOTATION_FIELDS, _MASK_FIELD, *_POINT_FIELDS) if field in data]
     return data | {field: tf.gather(data[field], rows) for field in fields}

@@ -180,7 +180,7 @@ JITTER_MODES = (
 )
 
 
-def jitter_boxes(boxes, max_ratio, mode="default"):
+def jitter_boxes(boxes, max_ratio, mode, seed):
     """Moves the edges of every box at random, as published; each box has its own draws.
 
     Args:
@@ -191,6 +191,7 @@ def jitter_boxes(boxes, max_ratio, mode="default"):
             the size times 1 + ratio from the centre. "*_symmetric" keep the centre and scale height and
             width, limited so that both edges stay inside the image; "*_symmetric_xy" scale both
             by the same ratio.
+        seed: int32 [2], decides the draws.
 
     Returns:
         float32 [B, N, 4], clipped to [0, 1].
@@ -207,15 +208,15 @@ def jitter_boxes(boxes, max_ratio, mode="default"):
     low, high = (max_ratio * limit for limit in _JITTER_RANGES[mode.split("_")[0]])
     leading = _shape(boxes)[:-1]
     if mode.endswith("_xy"):
-        factors = 1.0 + tf.random.uniform([*leading, 1], low, high)
+        factors = 1.0 + tf.random.stateless_uniform([*leading, 1], seed, low, high)
         factors = tf.minimum(factors, tf.reduce_min(_room(centers, half_sizes), axis=-1, keepdims=True))
         near, far = factors, factors
     elif mode.endswith("_symmetric"):
-        factors = 1.0 + tf.random.uniform([*leading, 2], low, high)
+        factors = 1.0 + tf.random.stateless_uniform([*leading, 2], seed, low, high)
         factors = tf.minimum(factors, _room(centers, half_sizes))
         near, far = factors, factors
     else:
-        near, far = tf.split(1.0 + tf.random.uniform([*leading, 4], low, high), 2, axis=-1)
+        near, far = tf.split(1.0 + tf.random.stateless_uniform([*leading, 4], seed, low, high), 2, axis=-1)
     jittered = tf.concat([centers - half_sizes * near, centers + half_sizes * far], axis=-1)
     return tf.clip_by_value(jittered, 0.0, 1.0)
 

@@ -3,7 +3,7 @@
 The augmentation of an image is a window on it (ymin, xmin, ymax, xmax), normalised to the image, that
 is stretched to the whole input: bigger than the image it shrinks, with xmin > xmax it mirrors.
 
-    windows = draw_windows(num_images, config)
+    windows = draw_windows(num_images, config, seed)
     features = {"image": augment_images(images, windows), "boxes": augment_boxes(boxes, windows)}
     restored = [restore_masks(logits, windows) for logits in model(features)["raw_output"]["mask_logits"]]
 """
@@ -18,7 +18,7 @@ from deepmac.modeling.pixel_losses import dice_loss
 _EPSILON = 1e-7
 
 
-def draw_windows(num_images, config: experiments.MaskLoss):
+def draw_windows(num_images, config: experiments.MaskLoss, seed):
     """Draws one augmentation for each image.
 
     With translation t in [-max_translation, max_translation], scale s in [scale_min, scale_max] for
@@ -28,18 +28,22 @@ def draw_windows(num_images, config: experiments.MaskLoss):
     Args:
         num_images: B, an integer or scalar tensor.
         config: the `augmented_self_supervision_*` options.
+        seed: int32 [2], decides the draws.
 
     Returns:
         float32 [B, 4].
     """
+    seeds = tf.random.split(seed, 3)
     shift = config.augmented_self_supervision_max_translation
-    translations = tf.random.uniform([num_images, 2], -shift, shift)
-    scales = tf.random.uniform(
+    translations = tf.random.stateless_uniform([num_images, 2], seeds[0], -shift, shift)
+    scales = tf.random.stateless_uniform(
         [num_images, 2],
+        seeds[1],
         config.augmented_self_supervision_scale_min,
         config.augmented_self_supervision_scale_max,
     )
-    flips = tf.random.uniform([num_images]) < config.augmented_self_supervision_flip_probability
+    flips = tf.random.stateless_uniform([num_images], seeds[2])
+    flips = flips < config.augmented_self_supervision_flip_probability
     low = 0.5 - scales * (translations + 0.5)
     ymin, xmin = tf.unstack(low, axis=1)
     ymax, xmax = tf.unstack(low + scales, axis=1)
