@@ -185,23 +185,6 @@ def find_checkpoint(path: str | os.PathLike) -> str:
     raise InputError(f"no checkpoint at {path}: give a prefix such as checkpoint/ckpt-0, or its folder")
 
 
-def load_published_folder(folder: str | os.PathLike):
-    """Loads a folder in the published layout, `pipeline.config` and `checkpoint/`.
-
-    Returns:
-        Its `ExperimentConfig` and the `DeepMACModel` with its weights, built under the current mixed
-        precision policy.
-
-    Raises:
-        InputError: a file is missing, or config and checkpoint do not fit together.
-    """
-    config = pipeline_experiment(Path(folder) / "pipeline.config")
-    prefix = find_checkpoint(folder)
-    model = deepmac_model.build_deepmac(config.task.model)
-    restore_published(model, prefix)
-    return config, model
-
-
 def target_config(
     folder: str | os.PathLike,
     experiment: str = EXPERIMENT,

@@ -43,10 +43,18 @@ def load(reference_dir):
 
     def run(name):
         if name not in loaded:
-            loaded[name] = checkpoints.load_published_folder(reference_dir / name)
+            loaded[name] = load_folder(reference_dir / name)
         return loaded[name]
 
     return run
+
+
+def load_folder(folder):
+    """Its configuration, and the model with its weights."""
+    config = pipeline_experiment(folder / "pipeline.config")
+    model = deepmac_model.build_deepmac(config.task.model)
+    checkpoints.restore_published(model, folder)
+    return config, model
 
 
 def tensors(prefix):
@@ -331,7 +339,7 @@ def test_mixed_precision_keeps_float32_weights(load, reference_dir):
     _, expected = load("hourglass20")
     tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
-        _, model = checkpoints.load_published_folder(reference_dir / "hourglass20")
+        _, model = load_folder(reference_dir / "hourglass20")
     finally:
         tf_keras.mixed_precision.set_global_policy("float32")
     assert model.backbone.layers[-1].compute_dtype == "bfloat16"
@@ -384,4 +392,4 @@ def test_wrong_configurations_are_one_line(options, expected, reference_dir, tmp
 
 def test_folder_without_a_config(tmp_path):
     with pytest.raises(InputError, match=r"cannot read .*pipeline\.config: No such file"):
-        checkpoints.load_published_folder(tmp_path)
+        checkpoints.target_config(tmp_path)

@@ -1,0 +1,248 @@
+"""Combinations of backbone, mask head, sizes and losses against a model written anew from the definition."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from official.core import exp_factory
+from published_model import HEADS, PublishedModel, crop, sigmoid
+
+from deepmac import checkpoints
+from deepmac import experiments as _  # noqa: F401  # registers the experiments
+from deepmac.modeling import deepmac_model
+from deepmac.task import DeepMACTask
+
+SIZE = 64
+ALLOWED = [1, 3]
+# Name -> (model id, stages, mask head options, loss options).
+COMBINATIONS = {
+    "two stages": (10, 2, {"network_type": "hourglass20", "mask_size": 16}, {}),
+    "three stages, last alone": (20, 3, {"network_type": "resnet8"}, {"use_only_last_stage": True}),
+    "hourglass32, no coordinates": (10, 1, {"network_type": "hourglass32", "use_xy": False}, {}),
+    "hourglass52, 32 samples": (10, 1, {"network_type": "hourglass52", "mask_size": 32}, {}),
+    "uniform size, odd samples": (10, 1, {"network_type": "hourglass20_uniform_size", "mask_size": 13}, {}),
+    "no shortcut, dice": (
+        32,
+        1,
+        {"network_type": "hourglass20_no_shortcut", "mask_size": 12},
+        {"classification_loss": {"type": "dice"}},
+    ),
+    "resnet20, no instance, focal": (
+        10,
+        2,
+        {"network_type": "resnet20", "use_instance_embedding": False, "mask_size": 9},
+        {"classification_loss": {"type": "focal", "focal": {"gamma": 1.5, "alpha": 0.25}}},
+    ),
+    "resnet12 full resolution": (
+        10,
+        1,
+        {"network_type": "resnet12", "predict_full_resolution_masks": True, "postprocess_crop_size": 20},
+        {"classification_loss": {"type": "dice", "dice": {"squared_normalization": True}}},
+    ),
+    "fully connected": (10, 1, {"network_type": "fully_connected", "mask_size": 11}, {}),
+    "projection": (
+        10,
+        2,
+        {
+            **{"network_type": "embedding_projection", "dim": 6, "use_xy": False},
+            **{"use_instance_embedding": False, "predict_full_resolution_masks": True},
+            "postprocess_crop_size": 9,
+        },
+        {},
+    ),
+    "cond_inst1": (
+        10,
+        1,
+        {
+            **{"network_type": "cond_inst1", "num_init_channels": 8, "dim": 9},
+            **{"use_instance_embedding": False},
+        },
+        {},
+    ),
+    "cond_inst3": (
+        10,
+        1,
+        {
+            **{"network_type": "cond_inst3", "num_init_channels": 4, "dim": 36 + 20 + 5},
+            **{"use_instance_embedding": False, "mask_size": 7},
+        },
+        {},
+    ),
+    "hourglass10 with overlaps": (
+        20,
+        2,
+        {"network_type": "hourglass10", "mask_size": 10},
+        {"ignore_per_class_box_overlap": True, "box_consistency_loss_weight": 2.0},
+    ),
+    "hourglass10 full resolution, box consistency": (
+        10,
+        2,
+        {"network_type": "hourglass10", "predict_full_resolution_masks": True, "postprocess_crop_size": 8},
+        {
+            **{"box_consistency_loss_weight": 0.5, "box_consistency_tightness": True},
+            **{"box_consistency_loss_normalize": "normalize_balanced"},
+        },
+    ),
+}
+
+
+def experiment(model_id, stages, head, losses):
+    config = exp_factory.get_exp_config("deepmac_mini").task
+    mask_head = {"num_init_channels": 4, "dim": 5, "pixel_embedding_dim": 6, "mask_size": 8} | head
+    config.override(
+        {
+            "model": {
+                "input_size": [SIZE, SIZE, 3],
+                "num_classes": 3,
+                "backbone": {
+                    "hourglass": {"model_id": model_id, "input_channel_dims": 4, "num_hourglasses": stages}
+                },
+                "head": {"input_levels": [*(f"2_{stage}" for stage in range(stages - 1)), "2"]},
+                "mask_head": mask_head,
+            },
+            "losses": {"mask": {"task_loss_weight": 3.0} | losses},
+            "allowed_masked_classes_ids": ALLOWED,
+        },
+        is_strict=True,
+    )
+    return config
+
+
+def ground_truth():
+    """Boxes [2, 4, 4], classes, weights and masks: boxes of one class overlap, one row is padding."""
+    rng = np.random.default_rng(1)
+    low = rng.uniform(0, 0.5, (2, 4, 2))
+    boxes = np.concatenate([low, low + rng.uniform(0.15, 0.5, (2, 4, 2))], axis=-1).clip(0, 1)
+    boxes[:, 1] = (boxes[:, 0] + 0.05).clip(0, 1)
+    boxes[1, 3] = 0
+    classes = np.array([[1, 1, 2, 3], [3, 3, 1, 0]])
+    weights = (classes > 0).astype(np.float32)
+    masks = (rng.uniform(size=(2, 4, SIZE, SIZE)) > 0.5) & (classes > 0)[..., np.newaxis, np.newaxis]
+    return boxes.astype(np.float32), classes, weights, masks.astype(np.uint8)
+
+
+def resized(maps, size):
+    return np.moveaxis(tf.image.resize(np.moveaxis(maps, 1, -1), [size, size]).numpy(), -1, 1)
+
+
+def filled(boxes, size):
+    y, x = np.mgrid[:size, :size]
+    ymin, xmin, ymax, xmax = (boxes[..., i, np.newaxis, np.newaxis] * size for i in range(4))
+    return ((y >= ymin) & (y <= ymax) & (x >= xmin) & (x <= xmax)).astype(float)
+
+
+def ambiguous(boxes, classes, size):
+    """1 where two boxes of the instance's class meet."""
+    counts = np.zeros((*boxes.shape[:2], size, size))
+    areas = filled(boxes, size)
+    for image, n in np.ndindex(*classes.shape):
+        same = (classes[image] == classes[image, n]) & (classes[image] > 0)
+        counts[image, n] = areas[image][same].sum(axis=0)
+    return counts >= 2
+
+
+def compare(logits, targets, loss, normalize="auto"):
+    """The mask loss of each instance, [B, N], of maps [B, N, ...]."""
+    axes = tuple(range(2, logits.ndim))
+    logits = logits.astype(np.float64)
+    p, g = sigmoid(logits), targets
+    if loss.type == "dice":
+        if loss.dice.squared_normalization:
+            p, g = p**2, g**2
+        return 1 - 2 * (p * g).sum(axes) / np.maximum(p.sum(axes) + g.sum(axes), 1)
+    entropy = g * np.logaddexp(0, -logits) + (1 - g) * np.logaddexp(0, logits)
+    if loss.type == "focal":
+        correct = p * g + (1 - p) * (1 - g)
+        alpha = loss.focal.alpha
+        entropy = (1 - correct) ** loss.focal.gamma * entropy * (alpha * g + (1 - alpha) * (1 - g))
+    if normalize == "balanced":
+        ones, zeros = (part.sum(axes, keepdims=True) for part in (g, 1 - g))
+        return (entropy / np.where(g > 0.5, ones, zeros)).sum(axes)
+    return entropy.mean(axes)
+
+
+def expected_losses(config, stages, boxes, classes, weights, masks):
+    """Weighted mask losses of the logits of all stages."""
+    head, loss = config.model.mask_head, config.losses.mask
+    stages = stages[-1:] if loss.use_only_last_stage else stages
+    allowed = weights * np.isin(classes, ALLOWED)
+    estimation, consistency = [], []
+    targets = masks.astype(float)
+    if not head.predict_full_resolution_masks:
+        targets = np.array(
+            [
+                [crop(m, b, head.mask_size) for m, b in zip(*pair, strict=True)]
+                for pair in zip(masks, boxes, strict=True)
+            ]
+        )
+    for logits in stages:
+        scaled = resized(logits, targets.shape[2]) if logits.shape != targets.shape else logits
+        if loss.ignore_per_class_box_overlap:
+            scaled = scaled * ~ambiguous(boxes, classes, targets.shape[2])
+        estimation.append((compare(scaled, targets, loss.classification_loss) * allowed).sum())
+        areas = filled(boxes, logits.shape[2])
+        if not head.predict_full_resolution_masks:
+            logits, areas = (
+                np.array(
+                    [
+                        [crop(m, b, head.mask_size) for m, b in zip(*pair, strict=True)]
+                        for pair in zip(maps, boxes, strict=True)
+                    ]
+                )
+                for maps in (logits, areas)
+            )
+        total = 0
+        normalize = loss.box_consistency_loss_normalize.removeprefix("normalize_")
+        for axis in (2, 3):
+            predicted, target = logits.max(axis), areas.max(axis)
+            if loss.box_consistency_tightness:
+                predicted = np.where(target > 0.5, (logits * areas).max(axis), predicted)
+            total += compare(predicted, target, loss.classification_loss, normalize)
+        consistency.append((total * weights).sum())
+    return {
+        "deep_mask_estimation": 3.0 * np.mean(estimation) / max(1, np.count_nonzero(allowed)),
+        "deep_mask_box_consistency": loss.box_consistency_loss_weight
+        * np.mean(consistency)
+        / max(1, weights.sum()),
+    }
+
+
+@pytest.mark.parametrize("name", COMBINATIONS)
+def test_combination(name, tmp_path):
+    config = experiment(*COMBINATIONS[name])
+    published = PublishedModel(config.model)
+    published.save(tmp_path)
+    model = deepmac_model.build_deepmac(config.model)
+    report = checkpoints.restore_published(model, tmp_path)
+    assert len(report.of_status("restored")) == len(model.variables) == len(published.variables)
+    assert not report.misfits()
+
+    images = np.random.default_rng(2).normal(size=(2, SIZE, SIZE, 3)).astype(np.float32)
+    boxes, classes, weights, masks = ground_truth()
+    outputs = published.outputs(images)
+    raw = model({"image": images, "boxes": boxes}, training=False)["raw_output"]
+    stages = COMBINATIONS[name][1]
+    for stage in range(stages):
+        for ours, theirs in HEADS.items():
+            scale = np.abs(outputs[theirs][stage]).max()
+            np.testing.assert_allclose(raw[ours][stage], outputs[theirs][stage], atol=1e-5 * scale)
+    logits = [published.mask_logits(outputs, boxes, stage) for stage in range(stages)]
+    for ours, theirs in zip(raw["mask_logits"], logits, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max())
+    np.testing.assert_allclose(
+        model.probabilities_in_boxes(raw["mask_logits"][-1], tf.constant(boxes)),
+        published.probabilities(logits[-1], boxes),
+        atol=1e-4,
+    )
+
+    labels = {
+        "boxes": tf.constant(np.where(weights[..., np.newaxis] > 0, boxes * SIZE, -1)),
+        "classes": tf.constant(np.where(weights > 0, classes, -1)),
+        "unpad_image_shapes": tf.constant([[SIZE, SIZE, 3.0]] * 2),
+        **{"masks": tf.constant(masks), "mask_boxes": tf.constant(boxes)},
+        **{"mask_classes": tf.constant(classes), "mask_weights": tf.constant(weights)},
+        **{"features": {"image": tf.constant(images)}, "step": tf.constant(0), "model": None},
+    }
+    losses = DeepMACTask(config).build_losses(raw, labels)
+    for loss, expected in expected_losses(config, logits, boxes, classes, weights, masks).items():
+        if expected:
+            np.testing.assert_allclose(losses[loss], expected, rtol=1e-4, err_msg=loss)
