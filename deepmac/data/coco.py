@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from deepmac.atomic import atomic_folder
 from deepmac.categories import NAME_BY_ID
-from deepmac.data.points import add_points, most_points, read_points
+from deepmac.data.points import add_points, most_points, points_problem
 from deepmac.errors import InputError
 
 SPLITS = ("train2017", "val2017")
@@ -31,7 +31,7 @@ _REMEDIES = {
     "corrupt images": "download them again",
     "images of another size than annotated": "use the annotations made for these pictures",
     "annotations of categories that COCO does not have": "map their category_id to COCO's ids",
-    "annotations with malformed points": "give keypoints as x, y, visibility, or point_coords and point_labels",
+    "annotations with malformed points": "give keypoints as COCO, or point_coords and point_labels",
 }
 _MIN_IMAGES_FOR_PROCESSES = 200
 _EXAMPLES = 3
@@ -273,7 +273,7 @@ def _repaired(annotations, known, wanted, errors, repairs) -> Iterator[dict]:
         if not _is_segmentation(annotation.get("segmentation"), image):
             repairs["annotations without a usable mask left out"].append(name)
             continue
-        if (problem := _points_error(annotation)) is not None:
+        if (problem := points_problem(annotation)) is not None:
             errors["annotations with malformed points"].append(f"{name}: {problem}")
             continue
         if box != annotation["bbox"]:
@@ -292,14 +292,6 @@ def _clipped_box(box, image: dict) -> list[float] | None:
     clipped_width = width if (left, right) == (x, x + width) else right - left
     clipped_height = height if (top, bottom) == (y, y + height) else bottom - top
     return [left, top, clipped_width, clipped_height]
-
-
-def _points_error(annotation: dict) -> str | None:
-    try:
-        read_points(annotation)
-    except (ValueError, TypeError) as error:
-        return str(error)
-    return None
 
 
 def _is_segmentation(segmentation, image: dict) -> bool:

@@ -42,6 +42,15 @@ def read_points(annotation: dict) -> np.ndarray:
     return np.column_stack([keypoints, visibility == _ON_OBJECT]).astype(np.float32)
 
 
+def points_problem(annotation: dict) -> str | None:
+    """What is wrong with the points of an annotation; None if nothing is."""
+    try:
+        read_points(annotation)
+    except (ValueError, TypeError) as error:
+        return str(error)
+    return None
+
+
 def most_points(annotations: Iterable[dict]) -> int:
     """The largest number of points of one annotation."""
     return max((len(read_points(annotation)) for annotation in annotations), default=0)
