@@ -193,19 +193,30 @@ def import_checkpoint(source, model_dir, config_files, params_override, experime
     show_default=True,
     help="mini, deepmac_1024x1024_coco17, or a folder with a checkpoint.",
 )
+@click.option(
+    "--format",
+    "file_format",
+    default="saved_model",
+    show_default=True,
+    type=click.Choice(["saved_model", "tflite", "onnx"]),
+    help="onnx needs pip install 'deepmac[export]'.",
+)
 @click.option("--out", required=True, type=click.Path(), help="Folder to write; new or empty.")
 @click.option("--input-size", type=int, help="Side of the network input in pixels.  [default: as trained]")
-def export(model, out, input_size):
-    """Write a model as a SavedModel that takes images and boxes.
+def export(model, file_format, out, input_size):
+    """Write a model as graphs for other programs.
 
-    The graph has the inputs and outputs of the published one: pictures of any size (uint8), boxes from 0 to
-    1, a dynamic number of both. It is compared with the model before it is kept.
+    Two graphs serve interactive use: `encoder` is run once for a picture, `mask_head` for every set of boxes.
+    TFLite and ONNX have each as a file, a SavedModel as signatures. Its signature `serving_default` is the
+    whole model, with the inputs and outputs of the published graph: pictures of any size and boxes. README.md
+    and graphs.json beside them say what each takes and gives. All are compared with the model before they are
+    kept.
     """
-    from deepmac.export import export_saved_model
+    from deepmac.export import export_model
 
-    difference = export_saved_model(model, out, input_size)
+    difference = export_model(model, out, file_format, input_size)
     click.echo(f"Largest difference from the model: {difference:.1e}")
-    click.echo(f"Wrote {Path(out) / 'saved_model'}")
+    click.echo(f"Wrote {out}; {Path(out) / 'README.md'} says how to use it")
 
 
 @main.command()

@@ -10,7 +10,7 @@ import tensorflow as tf
 from deepmac.errors import InputError
 
 INPUTS = ("input_tensor", "boxes")  # of the published graph's signature
-_SIGNATURE = "serving_default"
+SIGNATURE = "serving_default"
 
 
 class ExportedGraph:
@@ -37,12 +37,8 @@ class ExportedGraph:
         Raises:
             InputError: no SavedModel, a damaged one, or one with another signature.
         """
-        try:
-            with _quiet_import():
-                self._model = tf.saved_model.load(str(folder))
-        except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
-            raise InputError(f"cannot read the SavedModel {folder}: {str(error).splitlines()[0]}") from error
-        self._run = self._model.signatures.get(_SIGNATURE)
+        self._model = read_saved_model(folder)
+        self._run = self._model.signatures.get(SIGNATURE)
         given = () if self._run is None else self._run.structured_input_signature[1]
         if set(given) != set(INPUTS) or "detection_masks" not in self._run.structured_outputs:
             raise InputError(
@@ -96,6 +92,19 @@ def open_graph(folder: Path, precision: str = "auto", input_size: int | None = N
             "cannot be chosen: leave them out, or load the model it was made of"
         )
     return ExportedGraph(folder)
+
+
+def read_saved_model(folder: Path):
+    """Loads a SavedModel.
+
+    Raises:
+        InputError: none there, or a damaged one.
+    """
+    try:
+        with _quiet_import():
+            return tf.saved_model.load(str(folder))
+    except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
+        raise InputError(f"cannot read the SavedModel {folder}: {str(error).splitlines()[0]}") from error
 
 
 @contextlib.contextmanager

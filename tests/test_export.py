@@ -1,4 +1,4 @@
-"""Exported graphs, against the model they were made of and the published graph."""
+"""Exported SavedModels of images and boxes, against the model they were made of and the published graph."""
 
 import re
 import shutil
@@ -10,9 +10,9 @@ import tiny_model
 from click.testing import CliRunner
 
 import deepmac
-from deepmac import export
 from deepmac.cli import main
 from deepmac.errors import InputError
+from deepmac.export import export_model, graphs
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_pictures_of_a_batch_and_boxes_of_a_picture_are_independent(exported, re
 
 
 def test_trained_models_are_exported_at_the_size_asked_for(tmp_path):
-    export.export_saved_model(tiny_model.model_dir(), tmp_path / "graph", input_size=96)
+    export_model(tiny_model.model_dir(), tmp_path / "graph", input_size=96)
     model = deepmac.load(tiny_model.model_dir(), "float32", input_size=96)
     graph = deepmac.load(tmp_path / "graph")
     masks = []
@@ -84,29 +84,29 @@ def test_trained_models_are_exported_at_the_size_asked_for(tmp_path):
 
 
 def test_a_graph_that_differs_leaves_nothing_behind(tmp_path, monkeypatch):
-    published_outputs = export.published_outputs
+    published_outputs = graphs.published_outputs
 
     def disturbed(*arguments):
         outputs = published_outputs(*arguments)
         return outputs | {"detection_masks": outputs["detection_masks"] + 2e-4}
 
-    monkeypatch.setattr(export, "published_outputs", disturbed)
+    monkeypatch.setattr(graphs, "published_outputs", disturbed)
     with pytest.raises(
         InputError, match=r"differs from .* by 2\.0e-04, more than 1e-04: nothing was written"
     ):
-        export.export_saved_model(tiny_model.model_dir(), tmp_path / "graph")
+        export_model(tiny_model.model_dir(), tmp_path / "graph")
     assert not list(tmp_path.iterdir())
 
 
 def test_what_cannot_be_exported_is_refused(exported, tmp_path):
     with pytest.raises(InputError, match="is an exported graph already"):
-        export.export_saved_model(exported, tmp_path / "graph")
+        export_model(exported, tmp_path / "graph")
     with pytest.raises(FileExistsError):
-        export.export_saved_model(tiny_model.model_dir(), exported)
+        export_model(tiny_model.model_dir(), exported)
     model_dir = tmp_path / "model"
     shutil.copytree(tiny_model.model_dir(), model_dir)
     params = (model_dir / "params.yaml").read_text()
     (model_dir / "params.yaml").write_text(params.replace("use_nms: false", "use_nms: true"))
     with pytest.raises(InputError, match="use_nms cannot be exported"):
-        export.export_saved_model(model_dir, tmp_path / "graph")
+        export_model(model_dir, tmp_path / "graph")
     assert not (tmp_path / "graph").exists()

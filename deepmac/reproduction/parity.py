@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 import deepmac
 from deepmac.data.preprocessing import normalize
 from deepmac.errors import InputError
-from deepmac.export import published_detections, published_outputs
+from deepmac.export.published import published_detections, published_outputs
 from deepmac.exported_graph import ExportedGraph
 from deepmac.inference import build_model, normalization, trained_model
 from deepmac.reproduction import results

@@ -1,0 +1,248 @@
+"""Encoder and mask head as separate graphs, in every format, against the predictor and reference tensors."""
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import tensorflow as tf
+import tiny_model
+from click.testing import CliRunner
+from PIL import Image
+
+import deepmac
+from deepmac.cli import main
+from deepmac.errors import InputError
+from deepmac.export import FORMATS, export_model, graphs
+from deepmac.export import onnx as onnx_format
+from deepmac.export import tflite as tflite_format
+
+HALVES = ("encoder", "mask_head")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Format -> folder of the small model, exported through the command."""
+    folders = {}
+    for file_format in FORMATS:
+        folders[file_format] = tmp_path_factory.mktemp("export") / file_format
+        arguments = ["--model", str(tiny_model.model_dir()), "--out", str(folders[file_format])]
+        result = CliRunner().invoke(main, ["export", "--format", file_format, *arguments])
+        assert result.exit_code == 0, result.output
+    return folders
+
+
+def open_halves(folder, file_format):
+    """Opens graphs with their runtimes, as somebody without this package does: name -> function of a dict."""
+    if file_format == "saved_model":
+        model = tf.saved_model.load(str(folder / "saved_model"))
+
+        def run_signature(name, inputs):
+            tensors = {key: tf.constant(value) for key, value in inputs.items()}
+            return {key: value.numpy() for key, value in model.signatures[name](**tensors).items()}
+
+        return {name: lambda inputs, name=name: run_signature(name, inputs) for name in HALVES}
+    if file_format == "onnx":
+        sessions = {name: onnxruntime.InferenceSession(str(folder / f"{name}.onnx")) for name in HALVES}
+
+        def run_session(session, inputs):
+            names = [output.name for output in session.get_outputs()]
+            return dict(zip(names, session.run(None, inputs), strict=True))
+
+        return {name: lambda inputs, s=session: run_session(s, inputs) for name, session in sessions.items()}
+    return {name: lambda inputs, path=folder / f"{name}.tflite": run_tflite(path, inputs) for name in HALVES}
+
+
+def run_tflite(path, inputs):
+    """Without signatures, by the names of tensors, as C and JavaScript do."""
+    interpreter = tf.lite.Interpreter(str(path))
+    [signature] = interpreter.get_signature_list().values()
+    details = {
+        detail["name"].split("_", 2)[2].split(":")[0]: detail for detail in interpreter.get_input_details()
+    }
+    assert set(details) == set(signature["inputs"]) == set(inputs)
+    for name, value in inputs.items():
+        interpreter.resize_tensor_input(details[name]["index"], value.shape)
+    interpreter.allocate_tensors()
+    for name, value in inputs.items():
+        interpreter.set_tensor(details[name]["index"], value)
+    interpreter.invoke()
+    runner = interpreter.get_signature_runner()
+    outputs = runner.get_output_details()
+    return {name: interpreter.get_tensor(detail["index"]) for name, detail in outputs.items()}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # on the TFLite interpreter's move to another package
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_masks_are_the_predictors(exported, file_format):
+    folder = exported[file_format]
+    halves = open_halves(folder, file_format)
+    size = json.loads((folder / "graphs.json").read_text())["input_size"]
+    assert size == tiny_model.SIZE
+    # A picture of the network's width needs no resizing: only padding.
+    picture = tiny_model.picture(seed=3, height=48, width=size)
+    square = np.zeros((1, size, size, 3), np.float32)
+    square[0, :48] = picture
+    encoded = halves["encoder"]({"image": square})
+    predictor = tiny_model.predictor()
+    predictor.set_image(picture)
+    for count in (1, 3, 100):
+        boxes = tiny_model.random_boxes(count, seed=count)
+        pixels = (boxes * [48, size, 48, size]).astype(np.float32)
+        masks = halves["mask_head"]({**encoded, "boxes": pixels[np.newaxis] / size})["mask_probs"]
+        expected = predictor.predict(boxes).mask_probs
+        assert np.ptp(expected) > 0.1
+        np.testing.assert_allclose(masks[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("file_format", ["tflite", "onnx"])
+@pytest.mark.parametrize(
+    "name", ["hourglass20", "embedding_projection", "resnet4_no_instance", "weak_losses"]
+)
+def test_mask_heads_of_published_models(reference_dir, tmp_path, file_format, name):
+    """The weights of the published implementation, and the masks it predicts with them."""
+    export_model(reference_dir / name, tmp_path / "graphs", file_format)
+    runners = {"tflite": tflite_format, "onnx": onnx_format}[file_format].open_graphs(tmp_path / "graphs")
+    reference = np.load(reference_dir / name / "predict_io.npz")
+    image, boxes = reference["exact/image"], reference["exact/boxes"]
+    encoded = runners["encoder"](image=image[np.newaxis].astype(np.float32))
+    masks = runners["mask_head"](**encoded, boxes=boxes[np.newaxis].astype(np.float32))["mask_probs"]
+    np.testing.assert_allclose(masks[0], reference["exact/mask_probs"], atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_the_description_tells_the_truth(exported, file_format):
+    folder = exported[file_format]
+    document = json.loads((folder / "graphs.json").read_text())
+    assert document["format"] == file_format
+    assert 0 <= document["largest_difference_from_model"] < 1e-5
+    interfaces = {"saved_model": saved_model_interfaces, "tflite": tflite_interfaces, "onnx": onnx_interfaces}
+    found = interfaces[file_format](folder)
+    assert set(found) == set(document["graphs"])
+    readme = (folder / "README.md").read_text()
+    for graph, (inputs, outputs) in found.items():
+        told = document["graphs"][graph]
+        assert inputs == {name: (spec["shape"], spec["dtype"]) for name, spec in told["inputs"].items()}
+        assert set(outputs) == set(told["outputs"])
+        for name in (*inputs, *outputs):
+            assert f"`{name}`" in readme
+    assert str(tiny_model.model_dir().parent) not in readme + json.dumps(document)
+
+
+def saved_model_interfaces(folder):
+    signatures = tf.saved_model.load(str(folder / "saved_model")).signatures
+    return {
+        name: (
+            {
+                key: (spec.shape.as_list(), spec.dtype.name)
+                for key, spec in signature.structured_input_signature[1].items()
+            },
+            set(signature.structured_outputs),
+        )
+        for name, signature in signatures.items()
+    }
+
+
+def onnx_interfaces(folder):
+    interfaces = {}
+    for path in folder.glob("*.onnx"):
+        onnx.checker.check_model(str(path), full_check=True)
+        session = onnxruntime.InferenceSession(str(path))
+        inputs = {
+            tensor.name: (
+                [None if isinstance(length, str) else length for length in tensor.shape],
+                {"tensor(float)": "float32"}[tensor.type],
+            )
+            for tensor in session.get_inputs()
+        }
+        interfaces[path.stem] = inputs, {tensor.name for tensor in session.get_outputs()}
+    return interfaces
+
+
+def tflite_interfaces(folder):
+    interfaces = {}
+    for path in folder.glob("*.tflite"):
+        runner = tf.lite.Interpreter(str(path)).get_signature_runner()
+        inputs = {
+            name: (
+                [None if length == -1 else int(length) for length in detail["shape_signature"]],
+                np.dtype(detail["dtype"]).name,
+            )
+            for name, detail in runner.get_input_details().items()
+        }
+        interfaces[path.stem] = inputs, set(runner.get_output_details())
+    return interfaces
+
+
+@pytest.mark.parametrize(
+    ("file_format", "half"), [("saved_model", "mask_head"), ("tflite", "mask_head"), ("onnx", "encoder")]
+)
+def test_a_half_that_differs_leaves_nothing_behind(tmp_path, monkeypatch, file_format, half):
+    if half == "encoder":
+        normalize = graphs.normalize
+        monkeypatch.setattr(graphs, "normalize", lambda image, **options: normalize(image + 1, **options))
+    else:
+        build = graphs.mask_head_graph
+
+        class Disturbed:
+            def __init__(self, model):
+                self._model = model
+
+            def __getattr__(self, name):
+                return getattr(self._model, name)
+
+            def probabilities_in_boxes(self, logits, boxes):
+                return self._model.probabilities_in_boxes(logits + 0.01, boxes)
+
+        monkeypatch.setattr(
+            "deepmac.export.exporter.mask_head_graph", lambda model, config: build(Disturbed(model), config)
+        )
+    with pytest.raises(InputError, match=r"the exported graph differs from .*: nothing was written"):
+        export_model(tiny_model.model_dir(), tmp_path / "graphs", file_format)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_extra_that_is_missing_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)  # what Python sees of a package that is not installed
+    arguments = ["export", "--model", str(tiny_model.model_dir()), "--out", str(tmp_path / "graphs")]
+    result = CliRunner().invoke(main, [*arguments, "--format", "onnx"])
+    assert result.exit_code == 2
+    assert result.output.strip() == ("deepmac: format onnx needs tf2onnx: run pip install 'deepmac[export]'")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_format_is_an_input_error(tmp_path):
+    with pytest.raises(InputError, match="unknown format 'coreml': choose from saved_model, tflite, onnx"):
+        export_model(tiny_model.model_dir(), tmp_path / "graphs", "coreml")
+    assert not list(tmp_path.iterdir())
+
+
+def test_models_with_nms_have_halves_but_no_saved_model(tmp_path):
+    model_dir = tmp_path / "model"
+    shutil.copytree(tiny_model.model_dir(), model_dir)
+    params = (model_dir / "params.yaml").read_text()
+    (model_dir / "params.yaml").write_text(params.replace("use_nms: false", "use_nms: true"))
+    export_model(model_dir, tmp_path / "graphs", "onnx")
+    with pytest.raises(InputError, match="use_nms cannot be exported as SavedModel"):
+        export_model(model_dir, tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+
+
+def test_the_readmes_recipe_resizes_as_the_predictor_does(exported, tmp_path):
+    """Follows README.md with another library for a picture that must be resized."""
+    picture = tiny_model.picture(seed=5, height=96, width=2 * tiny_model.SIZE)
+    square = np.zeros((1, tiny_model.SIZE, tiny_model.SIZE, 3), np.float32)
+    square[0, :48] = picture[::2, ::2]  # every input position i * 2, what bilinear sampling reads there
+    halves = open_halves(exported["onnx"], "onnx")
+    boxes = tiny_model.random_boxes(4)
+    in_square = (boxes * [96, 128, 96, 128] / 128).astype(np.float32)[np.newaxis]
+    masks = halves["mask_head"]({**halves["encoder"]({"image": square}), "boxes": in_square})["mask_probs"]
+    Image.fromarray(picture).save(tmp_path / "picture.png")
+    predictor = tiny_model.predictor()
+    expected = predictor.predict(boxes, encoded=predictor.encode(tmp_path / "picture.png")).mask_probs
+    np.testing.assert_allclose(masks[0], expected, atol=1e-5)
+    assert deepmac.load(exported["saved_model"]).predict  # the SavedModel is still one that loads
