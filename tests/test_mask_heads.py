@@ -127,21 +127,6 @@ def test_heads_and_their_gradients_compile_under_xla(name):
         np.testing.assert_allclose(ours, expected, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("factor", [1, 2])
-def test_upsampling_has_the_values_and_gradient_of_keras(factor):
-    inputs = tf.constant(RNG.normal(size=(2, 3, 4, 5)), tf.float32)
-    weights = RNG.normal(size=(2, 3 * factor, 4 * factor, 5)).astype(np.float32)
-    results = []
-    for layer in (mask_heads.RepeatUpsampling(factor), tf_keras.layers.UpSampling2D(factor)):
-        with tf.GradientTape() as tape:
-            tape.watch(inputs)
-            outputs = layer(inputs)
-            loss = tf.reduce_sum(outputs * weights)
-        results.append((outputs, tape.gradient(loss, inputs)))
-    for ours, expected in zip(*results, strict=True):
-        np.testing.assert_allclose(ours, expected, rtol=1e-5)
-
-
 @pytest.mark.parametrize("depth", [10, 20, 32, 52, 100])
 def test_hourglasses_are_as_deep_as_their_name(depth):
     head = mask_heads.build_mask_head(head_config(f"hourglass{depth}"))

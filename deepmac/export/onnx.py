@@ -20,7 +20,6 @@ def write(graphs: Sequence[Graph], folder: Path):
         model, _ = tf2onnx.convert.from_function(
             graph.function, input_signature=graph.function.input_signature, opset=_OPSET
         )
-        _use_standard_upsampling(model)
         onnx.checker.check_model(model)
         onnx.save(model, str(folder / f"{graph.name}{_SUFFIX}"))
 
@@ -38,18 +37,3 @@ def _open(path: Path):
         return dict(zip(names, session.run(names, inputs), strict=True))
 
     return run
-
-
-def _use_standard_upsampling(model: onnx.ModelProto):
-    """Replaces a coordinate rule of TensorFlow's that ONNX dropped.
-
-    Networks here enlarge by whole factors only, for which rounding down gives the same pixels.
-    """
-    for node in model.graph.node:
-        attributes = {attribute.name: attribute for attribute in node.attribute}
-        if (
-            node.op_type == "Resize"
-            and attributes["coordinate_transformation_mode"].s == b"tf_half_pixel_for_nn"
-        ):
-            attributes["coordinate_transformation_mode"].s = b"asymmetric"
-            attributes["nearest_mode"].s = b"floor"

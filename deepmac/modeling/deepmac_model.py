@@ -14,6 +14,7 @@ from deepmac.errors import InputError
 from deepmac.modeling import mask_heads, roi
 from deepmac.modeling.batch_norm import configure_batch_norm
 from deepmac.modeling.prediction_heads import PredictionHeads
+from deepmac.modeling.upsampling import use_repeat_upsampling
 
 
 class DeepMACModel(centernet_model.CenterNetModel):
@@ -137,6 +138,7 @@ def build_deepmac(config: experiments.DeepMACModel) -> DeepMACModel:
         backbone_config=config.backbone,
         norm_activation_config=config.norm_activation,
     )
+    use_repeat_upsampling(backbone)
     missing = [level for level in config.head.input_levels if level not in backbone.output_specs]
     if missing:
         raise InputError(

@@ -14,6 +14,7 @@ from official.projects.deepmac_maskrcnn.modeling.heads import hourglass_network
 from deepmac import experiments
 from deepmac.errors import InputError
 from deepmac.modeling import roi
+from deepmac.modeling.upsampling import use_repeat_upsampling
 
 # Name -> (Model Garden's constructor, factor its innermost level is downsampled by).
 _HOURGLASSES = {
@@ -164,19 +165,6 @@ class MaskHead(tf_keras.layers.Layer):
         return tf.cast(net[..., 0], tf.float32)
 
 
-class RepeatUpsampling(tf_keras.layers.Layer):
-    """Repeats every row and column: Keras' UpSampling2D, whose gradient has no XLA kernel."""
-
-    def __init__(self, factor: int):
-        """Args: factor: how often."""
-        super().__init__(name="upsampling")
-        self._factor = factor
-
-    def call(self, inputs):
-        """[M, H * factor, W * factor, C] from [M, H, W, C]."""
-        return tf.repeat(tf.repeat(inputs, self._factor, axis=1), self._factor, axis=2)
-
-
 class ResNet(tf_keras.layers.Layer):
     """Pre-activation basic blocks (arXiv 1603.05027) of stride 1 above a convolution 1x1."""
 
@@ -283,9 +271,7 @@ def _hourglass_head(config):
         network = constructor(config.num_init_channels)
     else:
         network = constructor(config.num_init_channels, initial_downsample=False)
-    for block in network.submodules:
-        if isinstance(block, hourglass_network.EncoderDecoderBlock):
-            block.upsample = RepeatUpsampling(block.upsample.size[0])
+    use_repeat_upsampling(network)
     return MaskHead(network, config.use_instance_embedding)
 
 
