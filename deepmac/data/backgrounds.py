@@ -135,8 +135,12 @@ def _smooth_noise(rng: np.random.Generator, height: int, width: int, cells: int)
 
 @functools.cache
 def _pictures() -> tuple[Pyramid, ...]:
-    folder = Path(importlib.util.find_spec("skimage").submodule_search_locations[0]) / "data"
-    return tuple(_read(folder / name, region) for name, region in {**PHOTOGRAPHS, **TEXTURES}.items())
+    return tuple(_read(picture_path(name), region) for name, region in {**PHOTOGRAPHS, **TEXTURES}.items())
+
+
+def picture_path(name: str) -> Path:
+    """Returns where a picture of scikit-image's wheel lies."""
+    return Path(importlib.util.find_spec("skimage").submodule_search_locations[0]) / "data" / name
 
 
 def _read(path: Path, region: tuple[float, float, float, float]) -> Pyramid:
