@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from deepmac import __version__
 from deepmac.atomic import atomic_file

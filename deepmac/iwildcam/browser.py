@@ -1,0 +1,200 @@
+"""A browser of a collection for notebooks: filters at the left, pictures with masks at the right."""
+
+import io
+from pathlib import Path
+
+import ipywidgets as widgets
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from deepmac.atomic import atomic_file
+from deepmac.iwildcam import views
+from deepmac.iwildcam.coco import write_coco
+from deepmac.iwildcam.collection import CameraTrapPicture, Collection
+from deepmac.iwildcam.tables import ANY, Selection
+
+VIEWS = ("picture", "sequence", "grid")
+_GRID = 12  # pictures of the grid view
+_MOST_CHOICES = 5000  # lines of a list that a browser still opens quickly
+
+
+class Browser(widgets.HBox):
+    """Shows the pictures of a collection that fit the filters, one at a time, by sequence or as a grid.
+
+    Attributes:
+        selected: rows of the pictures' table that fit, camera by camera, in the order of time.
+        position: which of them is shown; of a grid the first one.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        pictures: pd.DataFrame,
+        objects: pd.DataFrame,
+        export_dir: str | Path = "selection",
+    ):
+        """Builds the widgets.
+
+        Args:
+            collection: what to show.
+            pictures: its pictures' table.
+            objects: its objects' table.
+            export_dir: folder that the button `export` writes to.
+        """
+        self._collection, self._pictures, self._objects = collection, pictures, objects
+        self._export_dir = Path(export_dir)
+        # A picture without a sequence is one of its own.
+        self._bursts = pictures["sequence"].where(pictures["sequence"] != "", pictures["id"]).to_numpy()
+        self.selected: list[int] = []
+        self.position = 0
+        self._make_filters()
+        self._make_controls()
+        super().__init__([self._filter_box(), self._view_box()])
+        for widget in self._filters.values():
+            widget.observe(lambda _: self._select(), "value")
+        for widget in (self.view, self.opacity, self.boxes, self.ids):
+            widget.observe(lambda _: self._show(), "value")
+        self.next.on_click(lambda _: self._step(1))
+        self.previous.on_click(lambda _: self._step(-1))
+        self.export.on_click(lambda _: self._export())
+        self._select()
+
+    @property
+    def selection(self) -> Selection:
+        """What the filters ask for."""
+        values = {name: widget.value for name, widget in self._filters.items()}
+        values["mask_area"] = tuple(value / 100 for value in values["mask_area"])
+        return Selection(**values)
+
+    @property
+    def filters(self) -> dict[str, widgets.Widget]:
+        """Widgets of the filters by the attribute of `Selection` they set; areas in percent."""
+        return self._filters
+
+    def _make_filters(self) -> None:
+        def choice(values, text):
+            values = sorted(set(values) - {""}, key=lambda value: (len(value), value))[:_MOST_CHOICES]
+            return widgets.Dropdown(options=[ANY, *values], description=text, style=_STYLE, layout=_LAYOUT)
+
+        def span(most, text, step, kind=widgets.FloatRangeSlider):
+            options = {"style": _STYLE, "layout": _LAYOUT, "continuous_update": False}
+            return kind(value=(0, most), min=0, max=most, step=step, description=text, **options)
+
+        largest = 100 * float(self._objects["mask_area"].max()) if len(self._objects) else 0.0
+        most = int(self._objects["picture"].value_counts().max()) if len(self._objects) else 0
+        self._filters = {
+            "split": choice(self._pictures["split"], "split"),
+            "location": choice(self._pictures["location"], "location"),
+            "sequence": choice(self._pictures["sequence"], "sequence"),
+            "category": choice(self._pictures["category"], "category"),
+            "detection_category": choice(self._objects["detection_category"], "detected"),
+            "confidence": span(1.0, "confidence", 0.01),
+            "mask_area": span(max(1.0, -(-largest // 1)), "mask area, %", 0.1),
+            "animals": span(max(1, most), "animals", 1, widgets.IntRangeSlider),
+        }
+        for name, widget in self._filters.items():
+            widget.add_class(f"deepmac-filter-{name.replace('_', '-')}")
+
+    def _make_controls(self) -> None:
+        self.previous = widgets.Button(icon="arrow-left", description="previous")
+        self.next = widgets.Button(icon="arrow-right", description="next")
+        self.view = widgets.ToggleButtons(options=VIEWS, style={"button_width": "auto"})
+        self.opacity = widgets.FloatSlider(0.5, min=0, max=1, step=0.05, description="opacity", style=_STYLE)
+        self.opacity.continuous_update = False
+        self.boxes = widgets.Checkbox(True, description="boxes", indent=False, layout={"width": "80px"})
+        self.ids = widgets.Checkbox(True, description="ids", indent=False, layout={"width": "60px"})
+        self.export = widgets.Button(icon="download", description="export")
+        self.exported = widgets.HTML()
+        self.status = widgets.HTML()
+        self.image = widgets.Image(format="jpeg", layout={"max_width": "100%"})
+        for name in ("previous", "next", "status", "image", "export"):
+            getattr(self, name).add_class(f"deepmac-{name}")
+
+    def _filter_box(self) -> widgets.Widget:
+        options = [self.opacity, widgets.HBox([self.boxes, self.ids]), self.export, self.exported]
+        return widgets.VBox([*self._filters.values(), *options], layout={"min_width": "330px"})
+
+    def _view_box(self) -> widgets.Widget:
+        return widgets.VBox(
+            [widgets.HBox([self.previous, self.next, self.view]), self.status, self.image],
+            layout={"flex": "1 1 auto", "min_width": "0"},
+        )
+
+    def _select(self) -> None:
+        """Applies the filters; the picture that is shown stays, if it still fits."""
+        shown = self.selected[self.position] if self.selected else None
+        self.selected = self.selection.rows(self._pictures, self._objects)
+        self.position = self.selected.index(shown) if shown in self.selected else 0
+        self._show()
+
+    def _step(self, by: int) -> None:
+        """Goes to the next or previous picture, sequence or grid; from the last to the first."""
+        if not self.selected:
+            return
+        count = len(self.selected)
+        if self.view.value == "grid":
+            pages = -(-count // _GRID)
+            self.position = (self.position // _GRID + by) % pages * _GRID
+        elif self.view.value == "sequence":
+            of_each = self._bursts[self.selected].tolist()
+            bursts = list(dict.fromkeys(of_each))
+            place = bursts.index(of_each[self.position])
+            self.position = of_each.index(bursts[(place + by) % len(bursts)])
+        else:
+            self.position = (self.position + by) % count
+        self._show()
+
+    def _show(self) -> None:
+        if not self.selected:
+            self.status.value = f"no picture of {len(self._pictures)} fits"
+            self.image.value = _jpeg(Image.new("RGB", (320, 120), (235, 235, 235)))
+            return
+        row = self.selected[self.position]
+        picture = self._collection.pictures[row]
+        self.status.value = (
+            f"<b>{self.position + 1} of {len(self.selected)}</b> ({len(self._pictures)} in all) · "
+            f"{views.caption(picture)}<br><small>{picture.name} · sequence {picture.sequence or '-'}"
+            f"{'' if picture.count is None else f' · {picture.count} animals counted in it'}</small>"
+        )
+        self.image.value = _jpeg(self._draw(row))
+
+    def _draw(self, row: int) -> Image.Image:
+        options = {"opacity": self.opacity.value, "boxes": self.boxes.value}
+        pictures = self._collection.pictures
+        if self.view.value == "grid":
+            start = self.position // _GRID * _GRID
+            shown = [pictures[i] for i in self.selected[start : start + _GRID]]
+            return views.sheet(self._collection, shown, **options)
+        if self.view.value == "sequence":
+            return views.sheet(self._collection, self._whole_sequence(row), columns=3, tile=400, **options)
+        counting = self.selection.counting(self._objects[self._objects["picture"] == row])
+        numbers = counting["number"].tolist()
+        return views.picture_view(self._collection, pictures[row], numbers, ids=self.ids.value, **options)
+
+    def _whole_sequence(self, row: int) -> list[CameraTrapPicture]:
+        """All pictures of a picture's sequence, whether or not they fit the filters."""
+        rows = np.flatnonzero(self._bursts == self._bursts[row])
+        return views.in_time_order([self._collection.pictures[i] for i in rows])
+
+    def _export(self) -> None:
+        """Writes the selected pictures as a table, and their masks as COCO JSON."""
+        chosen = [self._collection.pictures[row] for row in self.selected]
+        table = self._pictures.loc[self.selected].assign(name=[picture.name for picture in chosen])
+        with atomic_file(self._export_dir / "selection.csv") as path:
+            table.to_csv(path, index=False)
+        images, annotations = write_coco(self._export_dir / "selection_coco.json", self._collection, chosen)
+        self.exported.value = (
+            f"{len(chosen)} pictures in selection.csv; {annotations} masks of {images} pictures in "
+            f"selection_coco.json, in {self._export_dir}"
+        )
+
+
+_STYLE = {"description_width": "90px"}
+_LAYOUT = widgets.Layout(width="320px")
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "jpeg", quality=88)
+    return buffer.getvalue()
