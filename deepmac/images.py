@@ -1,5 +1,6 @@
 """Pictures of every kind to uint8 RGB."""
 
+import io
 import os
 import struct
 
@@ -27,8 +28,8 @@ def read_image(source) -> np.ndarray:
     an animation the first frame is taken.
 
     Args:
-        source: path of a file, PIL image, or array: uint8 or uint16 [H, W] grey, [H, W, 1] grey,
-            [H, W, 3] RGB or [H, W, 4] RGBA.
+        source: path of a file, a file's content as `bytes`, PIL image, or array: uint8 or uint16 [H, W]
+            grey, [H, W, 1] grey, [H, W, 3] RGB or [H, W, 4] RGBA.
 
     Returns:
         uint8 RGB [H, W, 3], contiguous, a copy.
@@ -37,22 +38,24 @@ def read_image(source) -> np.ndarray:
         InputError: no such file, not a picture, truncated, empty, or an array of another shape or dtype.
     """
     if isinstance(source, str | os.PathLike):
-        return _read_file(source)
+        return _read_file(source, str(source))
+    if isinstance(source, bytes):
+        return _read_file(io.BytesIO(source), "the picture")
     if isinstance(source, Image.Image):
         return _from_pil(source, "the picture")
     return _from_array(source)
 
 
-def _read_file(path):
+def _read_file(file, name):
     try:
-        with Image.open(path) as picture:
-            return _from_pil(picture, str(path))
+        with Image.open(file) as picture:
+            return _from_pil(picture, name)
     except FileNotFoundError as error:
-        raise InputError(f"no such picture: {path}") from error
+        raise InputError(f"no such picture: {name}") from error
     except InputError:
         raise
     except _READ_ERRORS as error:
-        raise InputError(f"cannot read {path}: {_reason(error)}") from error
+        raise InputError(f"cannot read {name}: {_reason(error)}") from error
 
 
 def _from_pil(picture, name):

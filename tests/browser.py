@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nbformat
@@ -158,6 +158,13 @@ class NotebookPage:
         running = self.locator(".jp-InputPrompt", has_text="[*]")
         expect(running).to_have_count(0, timeout=1000 * seconds)
         expect(self.page.get_by_text("| Idle").first).to_be_visible(timeout=1000 * seconds)
+
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 20):
+        """Waits until something holds that is not a matter of one element; fails if it never does."""
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, "waited in vain"
+            self.page.wait_for_timeout(100)
 
     def locator(self, selector: str, **options) -> Locator:
         """Finds things on the page; see Playwright's `Page.locator`."""

@@ -24,6 +24,16 @@ def test_rgb_comes_as_it_is_from_path_picture_and_array(tmp_path):
         np.testing.assert_array_equal(image, RGB)
 
 
+def test_the_content_of_a_file(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    np.testing.assert_array_equal(read_image(content), image)
+    for damaged in (content[:60], b"", b"no picture"):
+        with pytest.raises(InputError, match=r"^cannot read the picture: "):
+            read_image(damaged)
+
+
 def test_the_image_is_a_copy():
     array = RGB.copy()
     image = read_image(array)

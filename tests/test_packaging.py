@@ -123,8 +123,9 @@ def test_wheel_holds_the_package_and_nothing_else(tmp_path):
     [wheel] = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
-    modules, weights = (ROOT / "deepmac").rglob("*.py"), (ROOT / "deepmac/weights").rglob("*")
-    expected = {path.relative_to(ROOT).as_posix() for path in (*modules, *weights) if path.is_file()}
+    files = [*(ROOT / "deepmac").rglob("*.py"), *(ROOT / "deepmac/demo").glob("*.js")]
+    files += (path for path in (ROOT / "deepmac/weights").rglob("*") if path.is_file())
+    expected = {path.relative_to(ROOT).as_posix() for path in files}
     assert "deepmac/weights/mini/params.yaml" in expected
     assert packed == expected
 

@@ -1,0 +1,117 @@
+import http.server
+import threading
+
+import numpy as np
+import pytest
+import tiny_model
+from PIL import Image
+
+from deepmac.categories import ID_BY_NAME
+from deepmac.demo import sources
+from deepmac.demo.samples import SAMPLES
+from deepmac.demo.sources import open_picture, opened_upload
+from deepmac.errors import InputError
+
+PICTURE = tiny_model.picture()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    Image.fromarray(PICTURE).save(tmp_path / "a picture.png")
+    (tmp_path / "page.html").write_text("<html>no picture</html>")
+    return tmp_path
+
+
+@pytest.fixture
+def server(folder):
+    """Address of a server of the folder."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments):
+            super().__init__(*arguments, directory=folder)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_samples_have_pictures_and_boxes_inside_them(name):
+    picture = open_picture(name)
+    assert picture.sample == name
+    assert picture.stem == name
+    assert picture.image.dtype == np.uint8
+    boxes = SAMPLES[name].normalized_boxes()
+    assert len(boxes) == len(SAMPLES[name].names)
+    assert (boxes >= 0).all()
+    assert (boxes <= 1).all()
+    assert (boxes[:, 2:] - boxes[:, :2] > 0.01).all()
+
+
+def test_samples_show_classes_inside_and_outside_coco():
+    names = {name for sample in SAMPLES.values() for name in sample.names}
+    assert names & set(ID_BY_NAME)
+    assert len(names - set(ID_BY_NAME)) >= 4
+
+
+def test_files(folder):
+    picture = open_picture(folder / "a picture.png")
+    np.testing.assert_array_equal(picture.image, PICTURE)
+    assert (picture.file_name, picture.stem, picture.sample) == ("a picture.png", "a_picture", None)
+
+
+def test_a_file_goes_by_its_path_even_if_it_is_called_like_a_sample(folder, monkeypatch):
+    Image.fromarray(PICTURE).save(folder / "coffee.png")
+    monkeypatch.chdir(folder)
+    assert open_picture("coffee.png").sample is None
+    assert open_picture("coffee").sample == "coffee"
+
+
+def test_addresses(server):
+    picture = open_picture(f" {server}/a%20picture.png?size=large#top ")
+    np.testing.assert_array_equal(picture.image, PICTURE)
+    assert picture.stem == "a_picture"
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("missing.png", "the server answers 404"), ("page.html", "page.html: cannot read the picture: not a")],
+)
+def test_addresses_without_a_picture(server, path, words):
+    with pytest.raises(InputError, match=words):
+        open_picture(f"{server}/{path}")
+
+
+def test_no_more_is_downloaded_than_a_picture_may_have(server, monkeypatch):
+    monkeypatch.setattr(sources, "_LARGEST", 100)
+    with pytest.raises(InputError, match="larger than"):
+        open_picture(f"{server}/a%20picture.png")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/x.png", "https://", "http://[", "HTTP://x y/"])
+def test_addresses_that_lead_nowhere(url):
+    with pytest.raises(InputError, match="cannot reach"):
+        open_picture(url)
+
+
+@pytest.mark.parametrize("source", ["", "  ", "missing.png", "\0", "~nobody-at-all/x.png"])
+def test_paths_that_lead_nowhere(source):
+    with pytest.raises(InputError):
+        open_picture(source)
+
+
+def test_a_folder_is_no_picture(folder):
+    with pytest.raises(InputError, match="is a folder"):
+        open_picture(folder)
+
+
+def test_uploads(folder):
+    picture = opened_upload("../é #1.png", (folder / "a picture.png").read_bytes())
+    np.testing.assert_array_equal(picture.image, PICTURE)
+    assert picture.stem == "é_1"
+    with pytest.raises(InputError, match=r"page\.html: .*not a picture"):
+        opened_upload("page.html", (folder / "page.html").read_bytes())
