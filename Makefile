@@ -41,6 +41,10 @@ make_venv = "$(UV)" venv --quiet --python "$(or $(PYTHON),$(supported))" $(VENV)
 pip_install = "$(UV)" pip install --python $(VENV_PYTHON)
 endif
 
+# Jupyter drops uploads beyond 10 MB without a word, and refuses to run as root, which is who one is in containers.
+jupyter_options = --ServerApp.tornado_settings='{"websocket_max_message_size": 268435456}' \
+	$(if $(filter 0,$(shell id -u)),--allow-root)
+
 comma := ,
 # A step of `make weights`; one that was interrupted resumes.
 train_weights = $(VENV_PYTHON) -m deepmac.train --experiment=deepmac_mini --mode=train \
@@ -69,7 +73,7 @@ weights: $(INSTALLED) ## train the weights that ship with the package, into runs
 	$(VENV_PYTHON) -m deepmac.shipped_weights runs/weights/photos-model runs/weights/mini 384
 
 demo: $(INSTALLED) ## open the demo notebook in JupyterLab
-	$(VENV_PYTHON) -m jupyter lab notebooks/deepmac_colab.ipynb $(JUPYTER_ARGS)
+	$(VENV_PYTHON) -m jupyter lab notebooks/deepmac_colab.ipynb $(jupyter_options) $(JUPYTER_ARGS)
 
 lint: $(INSTALLED) ## check style and formatting
 	$(VENV_PYTHON) -m ruff check .

@@ -178,9 +178,9 @@ class NotebookPage:
         mouse.move(*end, steps=10)
         mouse.up()
 
-    def screenshot(self, name: str) -> Path:
-        """Keeps what the window shows as `test_artifacts/<notebook>-<name>.png`."""
+    def screenshot(self, name: str, element: Locator | None = None) -> Path:
+        """Keeps what the window, or an element, shows as `test_artifacts/<notebook>-<name>.png`."""
         ARTIFACTS.mkdir(exist_ok=True)
         path = ARTIFACTS / f"{self._name}-{name}.png"
-        self.page.screenshot(path=path)
+        (element or self.page).screenshot(path=path)
         return path

@@ -134,15 +134,16 @@ def test_boxes_drawn_with_the_mouse_get_masks(notebook_page, tmp_path):
 @pytest.mark.slow
 @pytest.mark.browser
 def test_what_cannot_be_opened_is_told_in_the_window(notebook_page):
-    page = notebook_page("deepmac_colab")
+    page = notebook_page("deepmac_colab", picture="glands")
     page.run_all()
     canvas = page.locator(".deepmac-canvas")
+    page.screenshot("window", page.locator(".jp-OutputArea-output", has=canvas))
     address = page.locator("input[placeholder*='address']")
     address.fill("no such picture.jpg")
     address.press("Enter")
     page.locator(".jp-OutputArea [role=status]", has_text="no such picture").wait_for()
     page.screenshot("no-such-picture")
-    assert canvas.locator("svg text.clickable").all_text_contents() == ["cup", "spoon", "saucer"]
+    assert canvas.locator("svg text.clickable").all_text_contents() == ["gland", "gland", "gland"]
 
     page = notebook_page("deepmac_colab", model="no such model")
     with pytest.raises(AssertionError, match="InputError"):

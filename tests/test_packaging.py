@@ -188,6 +188,14 @@ def test_make_installs_once_and_again_after_a_change(checkout):
     assert checkout.steps(checkout.make("lint")[1]) == ["pip", "ruff", "ruff"]
 
 
+def test_make_demo_opens_the_demo_notebook(checkout):
+    status, calls, _ = checkout.make("demo", "JUPYTER_ARGS=--no-browser")
+    assert status == 0
+    assert calls[-1].startswith("-m jupyter lab notebooks/deepmac_colab.ipynb ")
+    assert (ROOT / "notebooks/deepmac_colab.ipynb").is_file()
+    assert calls[-1].endswith(" --no-browser")
+
+
 def test_make_starts_again_after_an_installation_that_failed(checkout):
     status, calls, _ = checkout.make("test", pip_status=1)
     assert status != 0
