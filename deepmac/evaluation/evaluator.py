@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from deepmac.categories import VOC_IDS
 from deepmac.errors import InputError
 from deepmac.evaluation import bootstrap, coco_ap
 from deepmac.evaluation.annotations import Instances, load_annotations
@@ -140,9 +141,9 @@ class MaskEvaluator:
 
         Returns:
             "<IoU type>/<subset><metric>" -> value. IoU types: "mask", "box", "boundary". Subsets: none
-            (all classes), "seen/", "unseen/", "supercategory/<name>/", "class/<name>/". Metrics: "AP",
-            "AP50", "AP75", "APs", "APm", "APl", "AR100", as COCO defines them; and when annotation ids were
-            added, those of `mean_iou`. NaN where the subset has no ground truth.
+            (all classes), "seen/", "unseen/", "voc/", "non_voc/", "supercategory/<name>/", "class/<name>/".
+            Metrics: "AP", "AP50", "AP75", "APs", "APm", "APl", "AR100", as COCO defines them; and when
+            annotation ids were added, those of `mean_iou`. NaN where the subset has no ground truth.
         """
         values = {}
         for iou_type in self._iou_types:
@@ -256,6 +257,9 @@ def _subsets(categories: list[dict], seen_ids: Iterable[int] | None) -> dict[str
     if seen_ids is not None:
         seen = np.isin(ids, list(seen_ids))
         subsets |= {"seen/": np.flatnonzero(seen), "unseen/": np.flatnonzero(~seen)}
+    # The paper's split, whatever a model has seen: fully supervised models are compared on it too.
+    voc = np.isin(ids, VOC_IDS)
+    subsets |= {"voc/": np.flatnonzero(voc), "non_voc/": np.flatnonzero(~voc)}
     names = [category.get("supercategory") for category in categories]
     for name in dict.fromkeys(name for name in names if name):
         subsets[f"supercategory/{name}/"] = np.array([k for k, other in enumerate(names) if other == name])
