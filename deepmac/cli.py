@@ -119,11 +119,20 @@ def tfrecord(coco_dir, out, splits, shards, ids):
     "--work-dir", default="runs", show_default=True, help="Data sets and training runs; reused when there."
 )
 @click.option("--out", help="Executed notebooks, results and report.  [default: papermill_runs/PROFILE]")
-def reproduce(profile, only, work_dir, out):
-    """Regenerate the published tables and figures with papermill."""
+@click.option(
+    "--jobs", type=click.IntRange(min=1), help="Rows to train at once.  [default: one for each core]"
+)
+@click.option("--scheduler", metavar="tcp://HOST:PORT", help="Dask scheduler whose workers do the work.")
+def reproduce(profile, only, work_dir, out, jobs, scheduler):
+    """Regenerate the published tables and figures with papermill.
+
+    Rows whose results for the same configuration are in the output folder are not trained again: to train
+    everything anew, give another --out and --work-dir. Workers of --scheduler need this package and the
+    same folders, under the same paths.
+    """
     from deepmac.reproduction import driver
 
-    runs = driver.reproduce(profile, only=only, work_dir=work_dir, output_dir=out)
+    runs = driver.reproduce(profile, only, ".", work_dir, out, jobs, scheduler)
     for run in runs:
         click.echo(f"{run.notebook}: {run.error or 'done'} ({run.seconds:.0f} s) -> {run.output}")
     click.echo(f"report: {runs[0].output.with_name('report.html')}")

@@ -31,7 +31,11 @@ BAD = "print('before'); raise RuntimeError('the data has gone')"
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
     (tmp_path / "configs").mkdir()
-    suite = {"profiles": {"smoke": {"rows": {}}}, "notebooks": {"bad": {"rows": []}, "good": {"rows": []}}}
+    suite = {
+        "profiles": {"smoke": {"rows": []}},
+        "recipes": {},
+        "notebooks": {"bad": {"rows": []}, "good": {"rows": []}},
+    }
     (tmp_path / "configs" / "reproduction.yaml").write_text(yaml.safe_dump(suite))
     (tmp_path / "notebooks").mkdir()
     for name, sources in (("bad", [BAD]), ("good", [GOOD, FIGURE])):

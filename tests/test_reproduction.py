@@ -6,7 +6,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from deepmac.reproduction import driver, rows
+from deepmac.reproduction import driver
+from deepmac.reproduction.rows import RowStore
+from deepmac.reproduction.scheduling import rows_to_train
 from deepmac.reproduction.suite import Suite
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,10 +39,7 @@ def test_smoke_profile_runs_every_notebook_and_row(tmp_path):
     report = (tmp_path / "out" / "report.html").read_text()
     assert report.count("data:image/png;base64,") >= 2
 
-    finished = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/rows/*/evaluation.json")}
-    assert finished
-    for notebook in suite.notebooks:
-        for line in suite.table_rows(notebook):
-            for row in line.runs:
-                rows.train_row(row, (tmp_path / "runs").absolute())
-    assert finished == {path: path.stat().st_mtime_ns for path in finished}, "nothing is trained again"
+    store = RowStore(tmp_path / "runs", tmp_path / "out" / "rows")
+    trained = [run for name in suite.notebooks for line in suite.table_rows(name) for run in line.runs]
+    assert trained
+    assert rows_to_train(trained, store) == [], "nothing is trained again"

@@ -3,13 +3,14 @@ import json
 import numpy as np
 import pytest
 
+from deepmac.evaluation.files import Evaluation
 from deepmac.reproduction.results import Measurement, ResultRow, higher, write_results
 
 METRIC = "gt_boxes/mask/unseen/AP"
 
 
 def _evaluation(value, samples):
-    return {"metrics": {METRIC: value}, "bootstrap": {METRIC: [value, *samples]}}
+    return Evaluation({METRIC: value}, {METRIC: [value, *samples]})
 
 
 def test_measurement_averages_seeds_and_resamples_both_images_and_seeds():

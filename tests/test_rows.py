@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import subprocess
+import sys
 import types
 from pathlib import Path
 
@@ -10,9 +11,16 @@ import yaml
 
 from deepmac.errors import InputError
 from deepmac.reproduction import rows
+from deepmac.reproduction.rows import RowStore
 from deepmac.reproduction.suite import Dataset, Row
 
 ROOT = Path(__file__).resolve().parents[1]
+METRICS = {
+    "gt_boxes/mask/unseen/AP": 50.12346,
+    "gt_boxes/mask/class/cup/AP": 40.0,
+    "gt_boxes/mask/class/cup/AP75": 30.0,
+    "gt_boxes/mask/class/oven/AP": None,
+}
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +40,11 @@ def make_row(dataset):
     return make
 
 
+@pytest.fixture
+def store(tmp_path):
+    return RowStore(tmp_path / "runs", tmp_path / "results")
+
+
 class Trainer:
     """Stands in for the training process: notes its configuration, leaves a result or fails."""
 
@@ -40,13 +53,12 @@ class Trainer:
         self.runs = []
 
     def __call__(self, command, stdout, **kwargs):
-        flags = [part.lstrip("-").split("=", 1) for part in command if part.startswith("--")]
-        folder = Path(next(value for name, value in flags if name == "model_dir"))
-        files = [value for name, value in flags if name == "config_file"]
-        self.runs.append((folder.name, yaml.safe_load(Path(files[-1]).read_text()), files[0]))
-        stdout.write(b"training\n")
+        flags = dict(part.lstrip("-").split("=", 1) for part in command if part.startswith("--"))
+        folder = Path(flags["model_dir"])
+        self.runs.append((folder.name, yaml.safe_load(Path(flags["config_file"]).read_text())))
+        stdout.write(b"train | step:      3 | steps/sec: 1\ntrain | step:      7 | steps/sec: 1\n")
         if not self.status:
-            result = {"metrics": {"m": float(len(self.runs))}, "bootstrap": {}}
+            result = {"metrics": METRICS, "bootstrap": {"gt_boxes/mask/unseen/AP": [50.0, 49.0]}}
             (folder / "evaluation.json").write_text(json.dumps(result))
         return subprocess.CompletedProcess(command, self.status)
 
@@ -56,56 +68,106 @@ def trainer(monkeypatch):
     trainer = Trainer()
     fake = types.SimpleNamespace(run=trainer, STDOUT=subprocess.STDOUT)
     monkeypatch.setattr(rows, "subprocess", fake)
+    monkeypatch.setattr(rows, "_training_curves", lambda folder: {"total_loss": [[3, 5.0], [7, 4.0]]})
     return trainer
 
 
-def test_a_row_is_trained_once_after_the_row_it_starts_from(make_row, trainer, tmp_path):
+def test_a_row_is_trained_once_after_the_row_it_starts_from(make_row, trainer, store):
     detector = make_row("detector", "detector.yaml")
     row = make_row("voc_only", "voc_only.yaml", init=detector)
+    assert store.missing(row) == [detector, row]
 
-    assert rows.train_row(row, tmp_path)["metrics"] == {"m": 2.0}
-    assert rows.train_row(row, tmp_path)["metrics"] == {"m": 2.0}
-    assert rows.train_row(detector, tmp_path)["metrics"] == {"m": 1.0}
-    both, one = (rows.training_seconds(trained, tmp_path) for trained in ([row, detector], [row]))
-    assert both == one, "the detector's time counts once"
+    result = store.train(row)
+    assert store.train(row) == result
+    store.train(detector)
+    assert store.missing(row) == []
 
-    assert [name for name, _, _ in trainer.runs] == [detector.folder_name, row.folder_name]
-    _, config, first_file = trainer.runs[1]
-    assert first_file.endswith("voc_only.yaml")
-    assert config["trainer"] == {"train_steps": 7}
+    assert [name for name, _ in trainer.runs] == [detector.folder_name, row.folder_name]
+    _, config = trainer.runs[1]
+    assert config["task"]["allowed_masked_classes_ids"][0] == 1, "the configuration file's"
+    assert config["trainer"] == {"train_steps": 7}, "the row's"
     assert config["task"]["seed"] == config["task"]["train_data"]["seed"] == 5
-    assert config["task"]["init_checkpoint"] == str(rows.row_folder(detector, tmp_path))
+    assert config["task"]["init_checkpoint"] == str(store.model_folder(detector))
     assert Path(config["task"]["annotation_file"]).is_file()
-    assert list(tmp_path.glob("tfrecord-*/train2017-*.tfrecord"))
+    assert list(store.work_dir.glob("tfrecord-*/train2017-*.tfrecord"))
+    assert store.progress(row) == 7
 
 
-def test_a_failed_row_names_its_log_and_is_tried_again(make_row, trainer, tmp_path):
+def test_a_result_is_small_complete_and_tells_where_it_comes_from(make_row, trainer, store):
+    row = make_row("voc_only", "voc_only.yaml")
+    result = store.train(row)
+    assert result.metrics == {
+        "gt_boxes/mask/unseen/AP": 50.1235,
+        "gt_boxes/mask/class/cup/AP": 40.0,
+        "gt_boxes/mask/class/oven/AP": None,
+    }
+    assert result.curve("total_loss").to_dict() == {3: 5.0, 7: 4.0}
+    assert result.curve("no_loss").empty
+    assert (result.key, result.seed, result.config_sha256) == ("voc_only", 5, row.sha256)
+    assert result.seconds >= 0
+    assert "cores" in result.hardware
+
+
+def test_results_outlive_models_unless_another_row_starts_from_one(make_row, trainer, store, tmp_path):
+    detector = make_row("detector", "detector.yaml")
+    row = make_row("voc_only", "voc_only.yaml", init=detector)
+    other = make_row("other", "non_voc_only.yaml", init=detector)
+    store.train(row)
+
+    elsewhere = RowStore(tmp_path / "empty", store.results_dir)  # another machine with the same results
+    assert elsewhere.missing(row) == []
+    assert elsewhere.train(row) == store.train(row)
+    assert elsewhere.missing(other) == [detector, other]
+    assert elsewhere.train_model(row) == tmp_path / "empty" / "rows" / row.folder_name
+    assert len(trainer.runs) == 4
+
+
+def test_a_failed_row_names_its_log_and_is_tried_again(make_row, trainer, store):
     row = make_row("detector", "detector.yaml")
     trainer.status = 1
     with pytest.raises(rows.RowError, match=r"detector-seed5-\w+ failed with status 1; see .*train.log"):
-        rows.train_row(row, tmp_path)
-    assert "training" in (rows.row_folder(row, tmp_path) / "train.log").read_text()
+        store.train(row)
+    assert "train" in (store.model_folder(row) / "train.log").read_text()
+    assert store.result(row) is None
     trainer.status = 0
-    rows.train_row(row, tmp_path)
+    result = store.train(row)
     assert len(trainer.runs) == 2
-    lines = (rows.row_folder(row, tmp_path) / "seconds.txt").read_text().split()
-    assert len(lines) == 2, "the time of both attempts counts"
-    assert rows.training_seconds([row], tmp_path) == sum(map(float, lines))
+    attempts = store.model_folder(row) / "attempts.txt"
+    times = [list(map(float, line.split())) for line in attempts.read_text().split("\n") if line]
+    assert len(times) == 2, "the time of both attempts counts"
+    assert result.seconds == pytest.approx(sum(end - start for start, end in times), abs=0.2)
 
 
-def test_a_missing_environment_variable_is_named(make_row, trainer, tmp_path, monkeypatch):
+def test_an_attempt_whose_end_nobody_saw_counts_until_its_evaluation(make_row, trainer, store):
+    row = make_row("detector", "detector.yaml")
+    store.train(row)
+    folder = store.model_folder(row)
+    store._result_path(row).unlink()
+    start = (folder / "evaluation.json").stat().st_mtime - 100
+    (folder / "attempts.txt").write_text(f"\n5.0\n10.0 30.0\n{start}")
+    assert store.train(row).seconds == pytest.approx(120, abs=0.2)
+
+
+def test_a_missing_environment_variable_is_named(make_row, trainer, store, monkeypatch):
     monkeypatch.delenv("COCO_DIR", raising=False)
-    with pytest.raises(InputError, match=r"environment variable \$COCO_DIR"):
-        rows.prepare_dataset(Dataset("coco", {"coco_dir": "$COCO_DIR"}), tmp_path)
     row = dataclasses.replace(make_row("voc_only", "voc_only.yaml"), init_checkpoint="$CENTERNET")
     with pytest.raises(InputError, match=r"environment variable \$CENTERNET"):
-        rows.train_row(row, tmp_path)
+        store.train(row)
+    row = dataclasses.replace(row, dataset=Dataset("coco", {"coco_dir": "$COCO_DIR"}))
+    with pytest.raises(InputError, match=r"environment variable \$COCO_DIR"):
+        store.train(row)
     assert not trainer.runs
 
 
-def test_data_are_prepared_once(dataset, tmp_path):
-    first = rows.prepare_dataset(dataset, tmp_path)
-    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.tfrecord")}
-    assert rows.prepare_dataset(dataset, tmp_path) == first
-    assert times == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.tfrecord")}
-    assert times
+def test_threads_of_a_training_are_limited(make_row, tmp_path, monkeypatch):
+    script = "import os, sys; print(os.environ['TF_NUM_INTRAOP_THREADS']); sys.exit(3)"
+
+    def run(command, **options):
+        return subprocess.run([sys.executable, "-c", script], **options)
+
+    monkeypatch.setattr(rows, "subprocess", types.SimpleNamespace(run=run, STDOUT=subprocess.STDOUT))
+    row = make_row("detector", "detector.yaml")
+    store = RowStore(tmp_path / "runs", tmp_path / "results", threads=3)
+    with pytest.raises(rows.RowError):
+        store.train(row)
+    assert (store.model_folder(row) / "train.log").read_text() == "3\n"

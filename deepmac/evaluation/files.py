@@ -1,43 +1,51 @@
 """The file an evaluation leaves in a model's folder."""
 
+import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from deepmac.atomic import atomic_file
+from deepmac.evaluation.evaluator import MaskEvaluator
 
 EVALUATION_FILE = "evaluation.json"
 
 
-def evaluation_document(evaluators) -> dict:
-    """All figures of an evaluation, those of single classes included, with bootstrap samples.
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """All figures of an evaluation, in percent; names start with the source of the boxes.
 
-    Args:
-        evaluators: source of the boxes ("detections", "gt_boxes") -> `MaskEvaluator`.
-
-    Returns:
-        `{"metrics": {name: value}, "bootstrap": {name: samples}}`, in percent; names start with the
-        source; None where there is no ground truth. Only figures of all, seen and unseen classes have
-        samples. Sample i of all evaluations of the same images comes from the same draw of images.
+    Attributes:
+        metrics: name -> value, those of single classes included; None where there is no ground truth.
+        bootstrap: name -> the value, then that of each draw of images; only of sets of classes, not of single
+            classes. Draw i of all evaluations of the same images is the same.
     """
-    metrics, samples = {}, {}
-    for source, evaluator in evaluators.items():
-        metrics |= {f"{source}/{name}": _number(value) for name, value in evaluator.result().items()}
-        for name, values in evaluator.bootstrap().items():
-            if "class/" not in name and "supercategory/" not in name:
-                samples[f"{source}/{name}"] = [_number(round(value, 4)) for value in values]
-    return {"metrics": metrics, "bootstrap": samples}
+
+    metrics: Mapping[str, float | None]
+    bootstrap: Mapping[str, list[float | None]]
+
+    @classmethod
+    def of(cls, evaluators: Mapping[str, MaskEvaluator]) -> "Evaluation":
+        """Evaluates: source of the boxes ("detections", "gt_boxes") -> evaluator with all predictions."""
+        metrics, samples = {}, {}
+        for source, evaluator in evaluators.items():
+            metrics |= {f"{source}/{name}": _number(value) for name, value in evaluator.result().items()}
+            for name, values in evaluator.bootstrap().items():
+                if "class/" not in name and "supercategory/" not in name:
+                    samples[f"{source}/{name}"] = [_number(round(value, 4)) for value in values]
+        return cls(metrics, samples)
 
 
-def write_evaluation(evaluators, folder: Path):
-    """Writes `evaluation_document` into a model's folder."""
+def write_evaluation(evaluators: Mapping[str, MaskEvaluator], folder: Path):
+    """Writes the `Evaluation` of a model into its folder."""
     with atomic_file(folder / EVALUATION_FILE) as path:
-        path.write_text(json.dumps(evaluation_document(evaluators)))
+        path.write_text(json.dumps(dataclasses.asdict(Evaluation.of(evaluators))))
 
 
-def read_evaluation(folder: Path) -> dict:
+def read_evaluation(folder: Path) -> Evaluation:
     """Reads what `write_evaluation` wrote."""
-    return json.loads((folder / EVALUATION_FILE).read_text())
+    return Evaluation(**json.loads((folder / EVALUATION_FILE).read_text()))
 
 
 def _number(value):

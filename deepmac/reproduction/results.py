@@ -3,14 +3,15 @@
 import dataclasses
 import importlib.metadata
 import json
-import os
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from deepmac.atomic import atomic_file
+from deepmac.evaluation.files import Evaluation
+from deepmac.hardware import hardware
+from deepmac.reproduction.rows import RowResult
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,18 +29,26 @@ class Measurement:
     seeds: int
 
     @classmethod
-    def from_evaluations(cls, evaluations: Sequence[dict], metric: str) -> "Measurement":
-        """Takes a metric from the evaluations of the seeds (see `deepmac.evaluation.files`).
+    def from_evaluations(cls, evaluations: Sequence[Evaluation | RowResult], metric: str) -> "Measurement":
+        """Takes a metric from the evaluations of the seeds.
 
-        Each sample draws images, the same for all seeds, and then seeds, both with replacement.
+        Each sample draws images, the same for all seeds, and then seeds, both with replacement; the same
+        seeds for all rows of as many seeds, since they start from the same detectors.
         """
-        values = [evaluation["metrics"].get(metric) for evaluation in evaluations]
+        values = [evaluation.metrics.get(metric) for evaluation in evaluations]
         value = None if None in values else float(np.mean(values))
-        samples = [evaluation["bootstrap"].get(metric, []) for evaluation in evaluations]
+        samples = [evaluation.bootstrap.get(metric, []) for evaluation in evaluations]
         by_seed = np.array(samples, np.float64)[:, 1:]  # (seeds, resamples); element 0 is the value itself
         draws = np.random.default_rng(0).integers(len(by_seed), size=by_seed.shape)
         resampled = np.take_along_axis(by_seed, draws, axis=0).mean(axis=0)
         return cls(value, resampled[np.isfinite(resampled)], len(evaluations))
+
+    def __sub__(self, other: "Measurement") -> "Measurement":
+        """The difference, whose samples draw the same images for both; one without samples is exact."""
+        value = None if self.value is None or other.value is None else self.value - other.value
+        count = min([m.samples.size for m in (self, other) if m.samples.size], default=0)
+        samples = _samples(self, count) - _samples(other, count) if count and value is not None else []
+        return Measurement(value, np.asarray(samples, np.float64), min(self.seeds, other.seeds))
 
     @property
     def ci95(self) -> tuple[float, float] | None:
@@ -95,14 +104,13 @@ def higher(text: str, better: Measurement, worse: Measurement) -> Claim:
     Returns:
         Holds when the interval lies above zero, does not when it lies below, undecided otherwise.
     """
-    count = min([m.samples.size for m in (better, worse) if m.samples.size], default=0)
-    if better.value is None or worse.value is None or not count:
+    difference = better - worse
+    if difference.ci95 is None:
         return Claim(text, None, "no value for one of the two")
-    difference = _samples(better, count) - _samples(worse, count)
-    low, high = _centered_interval(better.value - worse.value, difference)
+    low, high = difference.ci95
     holds = True if low > 0 else False if high < 0 else None
     evidence = (
-        f"{better.value:.1f} against {worse.value:.1f}: difference {better.value - worse.value:+.1f}, "
+        f"{better.value:.1f} against {worse.value:.1f}: difference {difference.value:+.1f}, "
         f"95 % interval {low:+.1f} to {high:+.1f}"
     )
     return Claim(text, holds, evidence)
@@ -143,22 +151,10 @@ def write_results(
         temporary.write_text(json.dumps(document, indent=1) + "\n")
 
 
-def hardware() -> str:
-    """One line on the machine: processor, cores, memory."""
-    cpu = Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in _lines(cpu) if line.startswith("model name")]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GB"
-
-
 def _centered_interval(value: float, samples: np.ndarray) -> tuple[float, float]:
     """95 % percentiles moved onto the value: AP on resamples, with fewer distinct objects, is biased."""
     low, high = np.percentile(samples - samples.mean(), [2.5, 97.5])
     return value + float(low), value + float(high)
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.is_file() else []
 
 
 def _samples(measurement: Measurement, count: int):

@@ -1,173 +1,237 @@
-"""Trains and evaluates rows, each once for each configuration hash."""
+"""Trains and evaluates rows, each once for each configuration hash, and keeps their results."""
 
+import dataclasses
+import json
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import pandas as pd
 import yaml
-from tensorboard.backend.event_processing import event_accumulator
-from tensorboard.util import tensor_util
 
+from deepmac import __version__
 from deepmac.atomic import atomic_file
-from deepmac.data import coco, scenes
-from deepmac.errors import InputError
 from deepmac.evaluation.files import EVALUATION_FILE, read_evaluation
-from deepmac.reproduction.suite import Dataset, Row
+from deepmac.hardware import hardware
+from deepmac.reproduction.datasets import PreparedData, expanded, prepare_dataset
+from deepmac.reproduction.locks import exclusive
+from deepmac.reproduction.suite import Row
 
-_SECONDS_FILE = "seconds.txt"  # a line for every attempt
+_LOG = "train.log"
+_ATTEMPTS_FILE = "attempts.txt"  # a line for every attempt: when it started and, unless killed, ended
+# Of single classes only these are kept: the rest fills nine tenths of a result and no table.
+_CLASS_METRICS = ("AP", "mIoU")
 
 
 class RowError(RuntimeError):
     """A row's training process failed; names its log."""
 
 
-class PreparedData(NamedTuple):
-    """A data set on this machine.
+@dataclasses.dataclass(frozen=True)
+class RowResult:
+    """What is kept of a trained and evaluated row; small enough to be published.
 
     Attributes:
-        coco_dir: the pictures, in COCO layout.
-        records: TFRecords, and the annotations of exactly the pictures in them.
+        key: the row's name.
+        seed: of the run.
+        config_sha256: of everything that decides the numbers.
+        metrics: name -> value in percent, None without ground truth (see `MaskEvaluator.result`).
+        bootstrap: name -> the value, then that of each draw of images (see `MaskEvaluator.bootstrap`).
+        curves: loss -> [[step, mean since the step before], ...].
+        seconds: wall-clock time of all attempts that were not killed, without the rows it starts from.
+        hardware: what it ran on.
+        code_version: of this package.
     """
 
-    coco_dir: Path
-    records: Path
+    key: str
+    seed: int
+    config_sha256: str
+    metrics: dict[str, float | None]
+    bootstrap: dict[str, list[float | None]]
+    curves: dict[str, list[list[float]]]
+    seconds: float
+    hardware: str
+    code_version: str
 
-    @property
-    def annotation_file(self) -> Path:
-        """Annotations of the evaluated pictures."""
-        return self.records / "instances_val2017.json"
+    def curve(self, loss: str) -> pd.Series:
+        """A training loss: step -> mean since the step before."""
+        steps, values = zip(*self.curves.get(loss, []), strict=True) if self.curves.get(loss) else ((), ())
+        return pd.Series(values, index=steps, name=loss, dtype=float).rename_axis("step")
 
 
-def prepare_dataset(dataset: Dataset, work_dir: Path) -> PreparedData:
-    """Composes pictures and writes TFRecords, unless they are there.
+class RowStore:
+    """The rows of a suite: results, which may be published, and model folders, which are large.
 
-    Args:
-        dataset: what to prepare.
-        work_dir: holds everything the suite makes.
+    Results outlive model folders: a row whose result is there is not trained again, unless another row
+    starts from its checkpoint and that is gone.
     """
-    if dataset.source == "scenes":
-        coco_dir = work_dir / f"scenes-{dataset.sha256[:12]}"
-        if not coco_dir.exists():
-            scenes.compose_scenes(coco_dir, **dataset.arguments)
-    else:
-        coco_dir = Path(_expanded(dataset.arguments["coco_dir"]))
-    records = work_dir / f"tfrecord-{dataset.sha256[:12]}"
-    if not records.exists():
-        coco.write_tfrecords(coco_dir, records, ids=_image_ids(dataset))
-    return PreparedData(coco_dir, records)
 
+    def __init__(self, work_dir: str | Path, results_dir: str | Path, threads: int | None = None):
+        """Names the places.
 
-def _image_ids(dataset: Dataset):
-    if "ids" not in dataset.arguments:
-        return None
-    folder = Path(dataset.arguments["ids"])
-    return {split: coco.read_image_ids(folder / f"{split}.txt") for split in coco.SPLITS}
+        Args:
+            work_dir: holds data sets and model folders.
+            results_dir: holds a JSON file for each row.
+            threads: of a training process; None leaves it to TensorFlow, which takes all cores.
+        """
+        self.work_dir = Path(work_dir).absolute()
+        self.results_dir = Path(results_dir).absolute()
+        self._threads = threads
 
+    def model_folder(self, row: Row) -> Path:
+        """Where a row's checkpoints and summaries lie."""
+        return self.work_dir / "rows" / row.folder_name
 
-def _expanded(text: str) -> str:
-    """Replaces environment variables; a missing one is the user's to set."""
-    expanded = os.path.expandvars(text)
-    if "$" in expanded:
-        raise InputError(f"this profile needs the environment variable {expanded}: see the README")
-    return expanded
+    def result(self, row: Row) -> RowResult | None:
+        """The result of a row, None if there is none."""
+        path = self._result_path(row)
+        return RowResult(**json.loads(path.read_text())) if path.is_file() else None
 
+    def is_trained(self, row: Row) -> bool:
+        """Whether the row's model is there."""
+        return (self.model_folder(row) / EVALUATION_FILE).is_file()
 
-def train_row(row: Row, work_dir: Path) -> dict:
-    """Trains and evaluates a row, or reads the result of an earlier run.
+    def missing(self, row: Row, with_model: bool = False) -> list[Row]:
+        """What has to be trained for the result of a row (or its model), in order."""
+        if self.is_trained(row) or (not with_model and self.result(row)):
+            return []
+        return [*(self.missing(row.init, with_model=True) if row.init else []), row]
 
-    The rows it starts from are trained first. An interrupted run resumes from its last checkpoint.
+    def train(self, row: Row) -> RowResult:
+        """Trains and evaluates a row, or reads the result of an earlier run.
 
-    Args:
-        row: what to train.
-        work_dir: holds data sets and rows.
+        The rows it starts from are trained first. An interrupted run resumes from its last checkpoint.
+        Several processes may ask for the same row: one trains, the others wait.
 
-    Returns:
-        What `deepmac.evaluation.files.write_evaluation` describes.
+        Raises:
+            RowError: the training process failed.
+        """
+        for part in self.missing(row):
+            self._train(part)
+        return self.result(row) or self._keep_result(row)
 
-    Raises:
-        RowError: the training process failed.
-    """
-    folder = row_folder(row, work_dir)
-    if not (folder / EVALUATION_FILE).exists():
-        data = prepare_dataset(row.dataset, work_dir)
+    def train_model(self, row: Row) -> Path:
+        """Trains a row, also if its result is there, unless its model is; returns the model's folder."""
+        for part in self.missing(row, with_model=True):
+            self._train(part)
+        return self.model_folder(row)
+
+    def progress(self, row: Row) -> int:
+        """The step that a running training has logged last."""
+        log = self.model_folder(row) / _LOG
+        steps = re.findall(rb"step: +(\d+)", log.read_bytes()) if log.is_file() else []
+        return int(steps[-1]) if steps else 0
+
+    def _train(self, row: Row):
+        folder = self.model_folder(row)
+        data = prepare_dataset(row.dataset, self.work_dir)
+        with exclusive(folder / "lock") as lock:
+            if not self.is_trained(row):
+                with atomic_file(folder / "row.yaml") as path:
+                    path.write_text(yaml.safe_dump(self._overrides(row, data)))
+                self._run_training(row, folder, lock)
+            self._keep_result(row)
+
+    def _overrides(self, row: Row, data: PreparedData) -> dict[str, Any]:
+        """The row's configuration, complete: seed, and where things lie on this machine."""
+        config = row.config
+        task = config.setdefault("task", {})
+        task |= {"seed": row.seed, "annotation_file": str(data.annotation_file)}
+        for split, name in (("train2017", "train_data"), ("val2017", "validation_data")):
+            task.setdefault(name, {})["input_path"] = f"{data.records}/{split}-*.tfrecord"
+        task["train_data"]["seed"] = row.seed
         if row.init:
-            train_row(row.init, work_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic_file(folder / "row.yaml") as path:
-            path.write_text(yaml.safe_dump(_overrides(row, data, work_dir)))
-        _run_training(row, folder)
-    return read_evaluation(folder)
+            task["init_checkpoint"] = str(self.model_folder(row.init))
+        elif row.init_checkpoint:
+            task["init_checkpoint"] = expanded(row.init_checkpoint)
+        return config
+
+    def _run_training(self, row: Row, folder: Path, lock):
+        """Trains in a process of its own: precision policy, memory and crashes stay there."""
+        command = [
+            sys.executable,
+            "-m",
+            "deepmac.train",
+            f"--experiment={row.experiment}",
+            f"--config_file={folder / 'row.yaml'}",
+            "--mode=train_and_post_eval",
+            f"--model_dir={folder}",
+        ]
+        log = folder / _LOG
+        with (folder / _ATTEMPTS_FILE).open("a") as attempts:
+            attempts.write(f"\n{time.time():.1f}")
+        with log.open("ab") as output:
+            status = subprocess.run(
+                command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=self._environment(),
+                pass_fds=[lock.fileno()],
+                check=False,
+            ).returncode
+        with (folder / _ATTEMPTS_FILE).open("a") as attempts:
+            attempts.write(f" {time.time():.1f}")
+        if status:
+            raise RowError(f"training {row.folder_name} failed with status {status}; see {log}")
+
+    def _environment(self) -> dict[str, str]:
+        if self._threads is None:
+            return dict(os.environ)
+        threads = str(self._threads)
+        return {**os.environ, "TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": threads}
+
+    def _keep_result(self, row: Row) -> RowResult:
+        folder = self.model_folder(row)
+        evaluation = read_evaluation(folder)
+        result = RowResult(
+            key=row.key,
+            seed=row.seed,
+            config_sha256=row.sha256,
+            metrics=_kept_metrics(evaluation.metrics),
+            bootstrap=evaluation.bootstrap,
+            curves=_training_curves(folder),
+            seconds=round(_seconds(folder), 1),
+            hardware=hardware(),
+            code_version=__version__,
+        )
+        with atomic_file(self._result_path(row)) as path:
+            path.write_text(json.dumps(dataclasses.asdict(result)) + "\n")
+        return result
+
+    def _result_path(self, row: Row) -> Path:
+        return self.results_dir / f"{row.folder_name}.json"
 
 
-def row_folder(row: Row, work_dir: Path) -> Path:
-    """Where a row's checkpoints, summaries and results lie."""
-    return work_dir / "rows" / row.folder_name
+def _kept_metrics(metrics: dict[str, float | None]) -> dict[str, float | None]:
+    kept = {}
+    for name, value in metrics.items():
+        if "/class/" not in name or name.rpartition("/")[2] in _CLASS_METRICS:
+            kept[name] = None if value is None else round(value, 4)
+    return kept
 
 
-def _overrides(row: Row, data: PreparedData, work_dir: Path) -> dict:
-    """The row's configuration beyond its file: schedule, seed, and where things lie on this machine."""
-    task = {
-        "seed": row.seed,
-        "train_data": {"input_path": f"{data.records}/train2017-*.tfrecord", "seed": row.seed},
-        "validation_data": {"input_path": f"{data.records}/val2017-*.tfrecord"},
-        "annotation_file": str(data.annotation_file),
-    }
-    if row.init:
-        task["init_checkpoint"] = str(row_folder(row.init, work_dir))
-    elif row.init_checkpoint:
-        task["init_checkpoint"] = _expanded(row.init_checkpoint)
-    return {**row.overrides, "task": task}
+def _seconds(folder: Path) -> float:
+    """Time of all attempts that ended; the last one, if nobody saw its end, until it left its evaluation."""
+    attempts = [line.split() for line in (folder / _ATTEMPTS_FILE).read_text().splitlines() if line]
+    if len(attempts[-1]) == 1:
+        attempts[-1].append((folder / EVALUATION_FILE).stat().st_mtime)
+    return sum(float(times[1]) - float(times[0]) for times in attempts if len(times) == 2)
 
 
-def _run_training(row: Row, folder: Path):
-    """Trains in a process of its own: precision policy, memory and crashes stay there."""
-    command = [
-        sys.executable,
-        "-m",
-        "deepmac.train",
-        f"--experiment={row.experiment}",
-        f"--config_file={row.config_file}",
-        f"--config_file={folder / 'row.yaml'}",
-        "--mode=train_and_post_eval",
-        f"--model_dir={folder}",
-    ]
-    log = folder / "train.log"
-    start = time.monotonic()
-    with log.open("ab") as output:
-        status = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
-    with (folder / _SECONDS_FILE).open("a") as seconds:
-        seconds.write(f"{time.monotonic() - start:.1f}\n")
-    if status:
-        raise RowError(f"training {row.folder_name} failed with status {status}; see {log}")
+def _training_curves(folder: Path) -> dict[str, list[list[float]]]:
+    """Reads the losses of a run's TensorBoard summaries."""
+    from tensorboard.backend.event_processing import event_accumulator  # slow to import
+    from tensorboard.util import tensor_util
 
-
-def training_seconds(trained: Iterable[Row], work_dir: Path) -> float:
-    """Wall-clock time that rows and those they start from took, in all attempts, each row once."""
-    folders = set()
-    for row in trained:
-        while row:
-            folders.add(row_folder(row, work_dir))
-            row = row.init
-    lines = [line for folder in folders for line in (folder / _SECONDS_FILE).read_text().split()]
-    return sum(map(float, lines))
-
-
-def training_curve(folder: Path, loss: str) -> pd.Series:
-    """Reads a loss from a run's TensorBoard summaries.
-
-    Args:
-        folder: the run's model_dir.
-        loss: e.g. "total_loss".
-
-    Returns:
-        Step -> mean of the loss since the step before.
-    """
     events = event_accumulator.EventAccumulator(str(folder / "train"), size_guidance={"tensors": 0})
     events.Reload()
-    points = {e.step: float(tensor_util.make_ndarray(e.tensor_proto)) for e in events.Tensors(loss)}
-    return pd.Series(points, name=loss).rename_axis("step")
+    curves = {}
+    for name in events.Tags()["tensors"]:
+        if "loss" in name:
+            points = {e.step: tensor_util.make_ndarray(e.tensor_proto) for e in events.Tensors(name)}
+            curves[name] = [[step, round(float(value), 5)] for step, value in sorted(points.items())]
+    return curves

@@ -7,10 +7,13 @@ import pandas as pd
 import yaml
 from tqdm.auto import tqdm
 
+from deepmac.categories import ALL_IDS
 from deepmac.evaluation import MaskEvaluator
 from deepmac.evaluation.baselines import BASELINES
-from deepmac.evaluation.files import evaluation_document
-from deepmac.reproduction import results, rows
+from deepmac.evaluation.files import Evaluation
+from deepmac.reproduction import results
+from deepmac.reproduction.datasets import PreparedData, prepare_dataset
+from deepmac.reproduction.rows import RowResult, RowStore
 from deepmac.reproduction.suite import Row, Suite
 
 _SAMPLES_PER_BOX = 65
@@ -20,45 +23,60 @@ class Study:
     """The part of a profile that a notebook reproduces.
 
     Attributes:
+        profile: its name.
         lines: what the table shows and this profile runs.
+        not_run: names of the lines that this profile leaves out.
         is_published_data: whether measured values may be compared with the published ones.
     """
 
-    def __init__(self, notebook: str, profile: str, work_dir: str | Path = "runs", root: str | Path = "."):
+    def __init__(
+        self,
+        notebook: str,
+        profile: str,
+        work_dir: str | Path = "runs",
+        results_path: str | Path | None = None,
+        root: str | Path = ".",
+    ):
         """Reads `configs/reproduction.yaml`.
 
         Args:
             notebook: name of the notebook, without suffix.
             profile: smoke, quick, mini, subset or paper.
             work_dir: holds data sets and training runs; those that are there are used again.
+            results_path: where the results JSON goes; results of rows lie in `rows/` beside it. None: the
+                notebook writes none, and rows are those of `papermill_runs/<profile>`.
             root: the checkout.
 
         Raises:
             InputError: no such profile, or not in a checkout.
         """
         self.notebook = notebook
+        self.profile = profile
         self.suite = Suite.load(profile, root)
         self.lines = self.suite.table_rows(notebook)
+        run = {line.key for line in self.lines}
+        self.not_run = [line["name"] for line in self.suite.lines(notebook) if line["row"] not in run]
         self.is_published_data = profile == "paper"
-        self._work_dir = Path(work_dir).absolute()
-        self._evaluations: dict[Row, dict] = {}
+        self._results_path = None if results_path is None else Path(results_path)
+        folder = Path(root, "papermill_runs", profile) if results_path is None else Path(results_path).parent
+        self.store = RowStore(work_dir, folder / "rows")
+        self._results: dict[str, RowResult] = {}
 
     def train(self):
         """Trains and evaluates every run of the table, or reads what earlier runs left."""
         runs = [run for line in self.lines for run in line.runs]
         for run in tqdm(runs, desc=self.notebook, unit="row"):
-            self._evaluations[run] = rows.train_row(run, self._work_dir)
+            self._results[run.folder_name] = self.store.train(run)
 
     def measurement(self, key: str, metric: str) -> results.Measurement:
-        """A metric of a row over the profile's seeds.
+        """A metric of a row over its seeds.
 
         Args:
             key: the row's name in `reproduction.yaml`.
             metric: e.g. "gt_boxes/mask/unseen/AP".
         """
-        return results.Measurement.from_evaluations(
-            [self._evaluations[run] for run in self.runs(key)], metric
-        )
+        runs = [self._results[run.folder_name] for run in self.runs(key)]
+        return results.Measurement.from_evaluations(runs, metric)
 
     def baseline(self, kind: str, key: str, metric: str) -> results.Measurement:
         """The same metric for masks that look at nothing but the ground-truth box.
@@ -69,54 +87,70 @@ class Study:
             metric: a metric of ground-truth boxes.
         """
         evaluator = MaskEvaluator(
-            self.data.annotation_file, seen_ids=self.seen_classes(key), iou_types=("mask",)
+            self.data.annotation_file, self.seen_classes(key) or ALL_IDS, iou_types=("mask",)
         )
         mask = BASELINES[kind](_SAMPLES_PER_BOX)
         evaluator.add_from_boxes(lambda _, boxes: [mask] * len(boxes))
-        return results.Measurement.from_evaluations([evaluation_document({"gt_boxes": evaluator})], metric)
+        return results.Measurement.from_evaluations([Evaluation.of({"gt_boxes": evaluator})], metric)
+
+    def has(self, *keys: str) -> bool:
+        """Whether this profile runs all these rows."""
+        return set(keys) <= {line.key for line in self.lines}
 
     def runs(self, key: str) -> tuple[Row, ...]:
         """The training runs of a row, one a seed."""
         return next(line.runs for line in self.lines if line.key == key)
 
     def seen_classes(self, key: str) -> list[int]:
-        """Ids of the categories whose masks a row sees."""
-        return self.runs(key)[0].config["task"]["allowed_masked_classes_ids"]
+        """Ids of the categories whose masks a row sees; empty for all."""
+        task = self.runs(key)[0].config["task"]
+        return task.get("allowed_masked_classes_ids") or task.get("allowed_mask_class_ids") or []
 
     def model_folder(self, key: str) -> Path:
-        """The trained model of a row's first seed, for `deepmac.load`."""
-        return rows.row_folder(self.runs(key)[0], self._work_dir)
+        """The model of a row's first seed, for `deepmac.load`; trained again if only its result is there."""
+        return self.store.train_model(self.runs(key)[0])
 
     def curve(self, key: str, loss: str) -> pd.Series:
         """A training loss of a row's first seed: step -> value, the mean since the step before."""
-        return rows.training_curve(self.model_folder(key), loss)
+        return self._results[self.runs(key)[0].folder_name].curve(loss)
 
     @property
-    def data(self) -> rows.PreparedData:
+    def data(self) -> PreparedData:
         """The profile's pictures and records."""
-        return rows.prepare_dataset(self.suite.dataset, self._work_dir)
+        return prepare_dataset(self.suite.dataset, self.store.work_dir)
 
-    def write(self, path: str | Path | None, parameters: dict, result_rows, claims):
-        """Writes the results JSON.
+    @property
+    def shown(self) -> PreparedData:
+        """The pictures that figures show."""
+        return prepare_dataset(self.suite.shown_dataset, self.store.work_dir)
+
+    def write(self, parameters: dict, result_rows, claims):
+        """Writes the results JSON, unless the study has no `results_path`.
 
         Args:
-            path: the file; None writes nothing (interactive use).
             parameters: the notebook's parameters.
             result_rows: the table's `ResultRow`s.
             claims: the checked `Claim`s.
         """
-        if path is None:
+        if self._results_path is None:
             return
-        hashes = sorted(run.sha256 for line in self.lines for run in line.runs)
+        runs = {run.folder_name: run for line in self.lines for run in line.runs}
+        hashes = sorted(run.sha256 for run in runs.values())
         results.write_results(
-            path,
+            self._results_path,
             notebook=self.notebook,
             parameters=parameters,
             config_sha256=hashlib.sha256(yaml.safe_dump(hashes).encode()).hexdigest(),
             rows=result_rows,
             claims=claims,
-            seconds=rows.training_seconds(self._evaluations, self._work_dir),
+            seconds=self._seconds(runs.values()),
         )
+
+    def _seconds(self, runs) -> float:
+        """Wall-clock time that rows and those they start from took, each once."""
+        parts = {part.folder_name: part for run in runs for part in run.with_predecessors()}
+        stored = (self.store.result(part) for part in parts.values())
+        return sum(result.seconds for result in stored if result)
 
 
 def results_table(result_rows):

@@ -2,7 +2,9 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,9 @@ import yaml
 from deepmac.errors import InputError
 
 SUITE_FILE = Path("configs/reproduction.yaml")
+# Of `deepmac_mini`, the experiment of all profiles whose configurations do not say.
+_DEFAULT_SIZE = [128, 128]
+_DEFAULT_HEAD = "hourglass20"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,10 +42,10 @@ class Row:
     """One training run.
 
     Attributes:
-        key: name in `reproduction.yaml`, also the start of its folder's name.
-        config_file: YAML on top of the experiment, relative to `configs/`.
+        key: name in `reproduction.yaml`.
+        config_file: YAML on top of the experiment.
         experiment: registered Model Garden experiment.
-        overrides: configuration on top of the file: what the profile shortens.
+        overrides: configuration on top of the file: the row's options and what the profile shortens.
         dataset: what it is trained and evaluated on.
         seed: of initial weights and input order.
         init: the row whose checkpoint it starts from.
@@ -58,8 +63,20 @@ class Row:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The configuration file's content."""
-        return yaml.safe_load(self.config_file.read_text())
+        """The configuration file's content, with the row's overrides."""
+        return _merged(yaml.safe_load(self.config_file.read_text()) or {}, self.overrides)
+
+    @property
+    def steps(self) -> int:
+        """Length of its schedule; 0 where the experiment decides."""
+        return self.config.get("trainer", {}).get("train_steps", 0)
+
+    @property
+    def model(self) -> str:
+        """What is trained, in a few words: input size and mask head."""
+        model = self.config["task"].get("model", {})
+        size = model.get("input_size", _DEFAULT_SIZE)[:2]
+        return f"{size[0]}x{size[1]}, {model.get('mask_head', {}).get('network_type', _DEFAULT_HEAD)}"
 
     @property
     def sha256(self) -> str:
@@ -68,7 +85,6 @@ class Row:
             {
                 "experiment": self.experiment,
                 "config": self.config,
-                "overrides": self.overrides,
                 "dataset": self.dataset.sha256,
                 "seed": self.seed,
                 "init": self.init.sha256 if self.init else self.init_checkpoint,
@@ -77,8 +93,14 @@ class Row:
 
     @property
     def folder_name(self) -> str:
-        """Name of its folder: readable, unique to its hash."""
+        """Name of its folder and of its result: readable, unique to its hash."""
         return f"{self.key}-seed{self.seed}-{self.sha256[:12]}"
+
+    def with_predecessors(self) -> Iterator["Row"]:
+        """Yields the rows that must be trained before, in order, and the row itself."""
+        if self.init:
+            yield from self.init.with_predecessors()
+        yield self
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,8 +110,7 @@ class TableRow:
     Attributes:
         key: of the row in `reproduction.yaml`.
         name: of the line.
-        model: what the profile trains in place of the published model.
-        metric: the published one.
+        metric: of the published value; None if none was published.
         published: its value in percent.
         source: where it was published, and for which model.
         runs: one for each seed.
@@ -97,8 +118,7 @@ class TableRow:
 
     key: str
     name: str
-    model: str
-    metric: str
+    metric: str | None
     published: float | None
     source: str | None
     runs: tuple[Row, ...]
@@ -106,10 +126,19 @@ class TableRow:
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
-    """The rows and notebooks of a profile."""
+    """The rows and notebooks of a profile.
+
+    Attributes:
+        profile: its name.
+        settings: the profile, as it stands in `reproduction.yaml`.
+        recipes: name of a row -> how it is trained, or the name of the row it is the same as.
+        notebooks: name -> lines of its table.
+        root: the checkout.
+    """
 
     profile: str
     settings: dict[str, Any]
+    recipes: dict[str, Any]
     notebooks: dict[str, Any]
     root: Path
 
@@ -131,43 +160,109 @@ class Suite:
         document = yaml.safe_load(path.read_text())
         if profile not in document["profiles"]:
             raise InputError(f"unknown profile {profile!r}: choose from {', '.join(document['profiles'])}")
-        return cls(profile, document["profiles"][profile], document["notebooks"], root)
+        settings = document["profiles"][profile]
+        recipes = dict(pair for name, recipe in document["recipes"].items() for pair in _expand(name, recipe))
+        return cls(profile, settings, recipes | settings.get("recipes", {}), document["notebooks"], root)
 
     @property
     def dataset(self) -> Dataset:
         """The profile's pictures."""
         return _dataset(self.settings["dataset"])
 
+    @property
+    def shown_dataset(self) -> Dataset:
+        """The pictures that figures show."""
+        return _dataset(self.settings.get("shown", self.settings["dataset"]))
+
+    def seeds(self, key: str) -> list[int]:
+        """The seeds a row is trained with; none if the profile leaves it out."""
+        key = self._resolved(key)
+        if key in self.settings["rows"]:
+            return self.settings["seeds"]
+        return self.settings["seeds"][:1] if key in self.settings.get("single_seed_rows", ()) else []
+
     def row(self, key: str, seed: int) -> Row:
-        """The training run a key stands for in this profile."""
-        rows = self.settings["rows"]
-        if key not in rows:
-            raise InputError(f"profile {self.profile} has no row {key!r}: it has {', '.join(rows)}")
-        spec = rows[key]
-        init = self.row(spec["init"], seed) if "init" in spec else None
+        """The training run a row's name stands for in this profile."""
+        key = self._resolved(key)
+        spec = self.settings | self.recipes[key] | self.settings.get("details", {}).get(key, {})
+        schedule = _schedule(spec["steps"]) if "steps" in spec else {}
         return Row(
             key=key,
-            config_file=self.root / "configs" / spec["config"],
-            experiment=self.settings["experiment"],
-            overrides=_schedule(spec["steps"]) if "steps" in spec else {},
-            dataset=_dataset(spec["dataset"]) if "dataset" in spec else self.dataset,
+            config_file=self.root / "configs" / self.settings["configs"] / spec["config"],
+            experiment=spec["experiment"],
+            overrides=_merged(_nested(spec.get("set", {})), schedule),
+            dataset=_dataset(spec["dataset"]),
             seed=seed,
-            init=init,
+            init=self.row(spec["init"], seed) if "init" in spec else None,
             init_checkpoint=spec.get("init_checkpoint"),
         )
 
     def table_rows(self, notebook: str) -> list[TableRow]:
         """The lines of a notebook's table that this profile runs, in order."""
         lines = []
-        for spec in self.notebooks[notebook]["rows"]:
-            if spec["row"] in self.settings["rows"]:
-                runs = tuple(self.row(spec["row"], seed) for seed in self.settings["seeds"])
-                published, source = spec.get("published"), spec.get("source")
-                model = self.settings["rows"][spec["row"]]["model"]
-                lines.append(
-                    TableRow(spec["row"], spec["name"], model, spec["metric"], published, source, runs)
-                )
+        for line in self.lines(notebook):
+            if seeds := self.seeds(line["row"]):
+                runs = tuple(self.row(line["row"], seed) for seed in seeds)
+                published, source = line.get("published"), line.get("source")
+                lines.append(TableRow(line["row"], line["name"], line.get("metric"), published, source, runs))
         return lines
+
+    def lines(self, notebook: str) -> list[dict[str, Any]]:
+        """All lines of a notebook's table, as they stand in `reproduction.yaml`."""
+        lines = ((line["row"], line) for line in self.notebooks[notebook]["rows"])
+        return [line for name, spec in lines for _, line in _expand(name, spec)]
+
+    def _resolved(self, key: str) -> str:
+        """The name of the row itself, for one that is the same as another."""
+        if key not in self.recipes:
+            raise InputError(f"no row {key!r} in {SUITE_FILE}: it has {', '.join(self.recipes)}")
+        recipe = self.recipes[key]
+        return self._resolved(recipe) if isinstance(recipe, str) else key
+
+
+def _expand(key: str, spec: Any) -> Iterator[tuple[str, Any]]:
+    """Yields (name, content) for every combination of the values under `each`, put in for their {names}."""
+    if isinstance(spec, str) or "each" not in spec:
+        yield key, spec
+        return
+    spec = dict(spec)
+    names, values = zip(*spec.pop("each").items(), strict=True)
+    for combination in itertools.product(*values):
+        yield from _replaced({key: spec}, dict(zip(names, combination, strict=True))).items()
+
+
+def _replaced(value, words: dict[str, Any]):
+    """Puts words in for their {names} in all strings of a document; a whole "{name}" keeps its type."""
+    if isinstance(value, dict):
+        return {_replaced(key, words): _replaced(part, words) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_replaced(part, words) for part in value]
+    if not isinstance(value, str):
+        return value
+    for name, word in words.items():
+        if value == f"{{{name}}}":
+            return word
+        value = value.replace(f"{{{name}}}", str(word))
+    return value
+
+
+def _nested(options: dict[str, Any]) -> dict[str, Any]:
+    """{"a.b": 1} -> {"a": {"b": 1}}."""
+    tree = {}
+    for path, value in options.items():
+        for name in reversed(path.split(".")):
+            value = {name: value}
+        tree = _merged(tree, value)
+    return tree
+
+
+def _merged(base: dict, top: dict) -> dict:
+    """`base` with the values of `top`, level by level."""
+    merged = {**base, **top}
+    for key in base.keys() & top.keys():
+        if isinstance(base[key], dict) and isinstance(top[key], dict):
+            merged[key] = _merged(base[key], top[key])
+    return merged
 
 
 def _dataset(spec: dict[str, Any]) -> Dataset:
