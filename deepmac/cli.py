@@ -90,6 +90,20 @@ def scenes(out, images, val_images, size, seed, jobs, sprites):
 @main.command()
 @click.option("--coco-dir", required=True, type=click.Path(), help="Folder in COCO layout.")
 @click.option("--out", required=True, type=click.Path(), help="Folder to write; new or empty.")
+@click.option("--split", default="train2017", show_default=True, help="Pictures to cut from.")
+@click.option("--ids", type=click.Path(), help="Image ids to use: text or JSON list.")
+def cutouts(coco_dir, out, split, ids):
+    """Cut annotated objects out of photographs, for `deepmac scenes --sprites`."""
+    from deepmac.data.coco import read_image_ids
+    from deepmac.data.cutouts import write_cutouts
+
+    count = write_cutouts(coco_dir, out, split, read_image_ids(ids) if ids else None)
+    click.echo(f"Wrote {count} cut-outs to {out}")
+
+
+@main.command()
+@click.option("--coco-dir", required=True, type=click.Path(), help="Folder in COCO layout.")
+@click.option("--out", required=True, type=click.Path(), help="Folder to write; new or empty.")
 @click.option(
     "--split",
     "splits",
