@@ -10,6 +10,8 @@ from PIL import Image
 from deepmac.iwildcam.browser import Browser
 from deepmac.iwildcam.collection import open_collection
 from deepmac.iwildcam.masks import write_label_image
+from deepmac.iwildcam.sample.compose import compose_sample
+from deepmac.iwildcam.sample.view import WIDTH
 from deepmac.iwildcam.tables import objects_table, pictures_table
 
 
@@ -70,6 +72,7 @@ def test_views(browser):
     browser.previous.click()
     assert "d-4.jpg" in browser.status.value
     browser.view.value = "grid"
+    assert "<b>1 to 4 of 4</b> (4 in all)" in browser.status.value
     assert _image(browser).shape[1] == 4 * 306 + 6
     browser.next.click()
     assert browser.position == 0, "one page"
@@ -100,3 +103,40 @@ def test_a_collection_without_anything(tmp_path):
     collection = open_collection(tmp_path)
     browser = Browser(collection, pictures_table(collection), objects_table(collection))
     assert browser.status.value == "no picture of 0 fits"
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_filtering_and_next_in_a_real_browser(notebook_page, tmp_path):
+    from playwright.sync_api import expect  # there where the fixture does not skip
+
+    def wait_for_width(condition):
+        page.page.wait_for_function(f"document.querySelector('img.deepmac-image').naturalWidth {condition}")
+
+    folder = compose_sample(tmp_path / "collection", sequences=2)
+    test_pictures = len(list(folder.glob("test/*.jpg")))
+    page = notebook_page("iwildcam", iwildcam_dir=str(folder), work_dir=str(tmp_path))
+    page.run_all(seconds=240)
+    status, image = page.locator(".deepmac-status"), page.locator("img.deepmac-image")
+    status.scroll_into_view_if_needed()
+    expect(status).to_contain_text("1 of ")
+    before = image.get_attribute("src")
+
+    page.locator(".deepmac-filter-split select").select_option("test")
+    expect(status).to_contain_text(f"1 of {test_pictures}")
+    expect(status).to_contain_text("camera 5")
+    expect(image).not_to_have_attribute("src", before)
+    shown = image.get_attribute("src")
+    page.locator(".deepmac-next").click()
+    expect(status).to_contain_text(f"2 of {test_pictures}")
+    expect(image).not_to_have_attribute("src", shown)
+    wait_for_width(f"== {WIDTH}")
+    page.screenshot("next")
+
+    page.locator("button", has_text="grid").click()
+    expect(status).to_contain_text(f"1 to {test_pictures} of {test_pictures}")
+    wait_for_width(f"> {WIDTH}")
+    page.screenshot("grid")
+    page.locator(".deepmac-export").click()
+    expect(page.locator(".jp-OutputArea", has_text="selection.csv").first).to_be_visible()
+    assert (tmp_path / "iwildcam-selection/selection.csv").is_file()

@@ -1,5 +1,6 @@
 """A browser of a collection for notebooks: filters at the left, pictures with masks at the right."""
 
+import html
 import io
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from deepmac.iwildcam.tables import ANY, Selection
 VIEWS = ("picture", "sequence", "grid")
 _GRID = 12  # pictures of the grid view
 _MOST_CHOICES = 5000  # lines of a list that a browser still opens quickly
+_STYLE, _LAYOUT = {"description_width": "90px"}, {"width": "320px"}  # of a filter
 
 
 class Browser(widgets.HBox):
@@ -150,22 +152,32 @@ class Browser(widgets.HBox):
             self.status.value = f"no picture of {len(self._pictures)} fits"
             self.image.value = _jpeg(Image.new("RGB", (320, 120), (235, 235, 235)))
             return
-        row = self.selected[self.position]
-        picture = self._collection.pictures[row]
-        self.status.value = (
-            f"<b>{self.position + 1} of {len(self.selected)}</b> ({len(self._pictures)} in all) · "
-            f"{views.caption(picture)}<br><small>{picture.name} · sequence {picture.sequence or '-'}"
-            f"{'' if picture.count is None else f' · {picture.count} animals counted in it'}</small>"
-        )
-        self.image.value = _jpeg(self._draw(row))
+        self.status.value = self._describe()
+        self.image.value = _jpeg(self._draw())
 
-    def _draw(self, row: int) -> Image.Image:
+    def _describe(self) -> str:
+        """What is shown, as HTML."""
+        count, total = len(self.selected), len(self._pictures)
+        if self.view.value == "grid":
+            start = self.position // _GRID * _GRID
+            return f"<b>{start + 1} to {min(start + _GRID, count)} of {count}</b> ({total} in all)"
+        picture = self._collection.pictures[self.selected[self.position]]
+        counted = "" if picture.count is None else f" · {picture.count} animals counted in it"
+        caption = html.escape(views.caption(picture))
+        return (
+            f"<b>{self.position + 1} of {count}</b> ({total} in all) · {caption}<br>"
+            f"<small>{html.escape(picture.name)} · sequence {html.escape(picture.sequence or '-')}"
+            f"{counted}</small>"
+        )
+
+    def _draw(self) -> Image.Image:
         options = {"opacity": self.opacity.value, "boxes": self.boxes.value}
         pictures = self._collection.pictures
         if self.view.value == "grid":
             start = self.position // _GRID * _GRID
             shown = [pictures[i] for i in self.selected[start : start + _GRID]]
             return views.sheet(self._collection, shown, **options)
+        row = self.selected[self.position]
         if self.view.value == "sequence":
             return views.sheet(self._collection, self._whole_sequence(row), columns=3, tile=400, **options)
         counting = self.selection.counting(self._objects[self._objects["picture"] == row])
@@ -188,10 +200,6 @@ class Browser(widgets.HBox):
             f"{len(chosen)} pictures in selection.csv; {annotations} masks of {images} pictures in "
             f"selection_coco.json, in {self._export_dir}"
         )
-
-
-_STYLE = {"description_width": "90px"}
-_LAYOUT = widgets.Layout(width="320px")
 
 
 def _jpeg(image: Image.Image) -> bytes:
