@@ -3,10 +3,15 @@
 Importing this package does not import TensorFlow; `load` does, when it is called.
 """
 
+import os
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 
 __version__ = version("deepmac")
+
+# TensorFlow's start-up messages are noise, except where they say why a GPU is not used.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1" if Path("/dev/nvidia0").exists() else "3")
 
 # Public name -> module that defines it; imported on first use, because these need TensorFlow.
 _LAZY = {"load": "deepmac.predictor", "Predictor": "deepmac.predictor", "Prediction": "deepmac.prediction"}

@@ -8,12 +8,8 @@
 mirrored, multi_worker_mirrored or tpu (with `--tpu`).
 """
 
-import os
 import sys
 from pathlib import Path
-
-# As the `deepmac` command does: start-up messages only where they say why a GPU is not used.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1" if Path("/dev/nvidia0").exists() else "3")
 
 import tensorflow as tf
 import tf_keras

@@ -18,11 +18,13 @@ _LARGEST = (680, 560)
 _SMALLEST_BOX = 3  # pixels of the canvas; smaller ones are slips of the mouse
 
 
-# The widget gives its picture no way to be narrower than it is, and names may have any colour.
+# The widget gives its picture no way to be narrower than it is, and hides the names and crosses of boxes at
+# its upper edge; names may have any colour.
 _STYLE = """
 .deepmac-canvas { user-select: none }
 .deepmac-canvas .image-measure { display: block }
-.deepmac-canvas svg { cursor: crosshair }
+.deepmac-canvas .image { margin-top: 14px }
+.deepmac-canvas svg { cursor: crosshair; overflow: visible }
 .deepmac-canvas .classes { margin: 4px 0 0 }
 .deepmac-canvas .classes p { display: none }
 .deepmac-canvas .classes::before { content: "The next box is" }

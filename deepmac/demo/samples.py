@@ -1,4 +1,7 @@
-"""Pictures to begin with: photographs in scikit-image's wheel, with boxes drawn by hand."""
+"""Pictures to begin with: photographs in scikit-image's wheel, with boxes drawn by hand.
+
+All are free: in the public domain, CC0 (coffee), or without known copyright restrictions (coins, glands).
+"""
 
 import dataclasses
 
@@ -16,7 +19,7 @@ class Sample:
 
     Attributes:
         function: of `skimage.data`, gives the picture.
-        title: what is seen, and who made the picture; all are free of copyright.
+        title: what is seen, and who made the picture.
         boxes: (name, (xmin, ymin, xmax, ymax) in pixels) of each box.
     """
 
@@ -43,12 +46,12 @@ class Sample:
 SAMPLES = {
     "coffee": Sample(
         "coffee",
-        "A cup of coffee (Rachel Michetti, CC0)",
+        "A cup of coffee (Rachel Michetti)",
         (("cup", (158, 14, 416, 305)), ("spoon", (320, 65, 430, 330)), ("saucer", (72, 58, 482, 386))),
     ),
     "coins": Sample(
         "coins",
-        "Greek coins from Pompeii (Brooklyn Museum, no known copyright restrictions)",
+        "Greek coins from Pompeii (Brooklyn Museum)",
         (
             ("coin", (302, 12, 367, 75)),
             ("coin", (242, 92, 297, 145)),
@@ -57,22 +60,20 @@ SAMPLES = {
             ("coin", (140, 234, 202, 292)),
         ),
     ),
-    "rocket": Sample(
-        "rocket", "A Falcon 9 before its start (SpaceX, public domain)", (("rocket", (305, 122, 340, 410)),)
-    ),
+    "rocket": Sample("rocket", "A rocket before its start (SpaceX)", (("rocket", (305, 122, 340, 410)),)),
     "astronaut": Sample(
         "astronaut",
-        "Eileen Collins with her helmet (NASA, public domain)",
+        "Eileen Collins, astronaut (NASA)",
         (("person", (0, 2, 420, 512)), ("helmet", (272, 350, 500, 512))),
     ),
     "glands": Sample(
         "immunohistochemistry",
-        "Glands of a colon, stained (CMMI, no known copyright restrictions)",
+        "Glands of a colon, stained (CMMI)",
         (("gland", (245, 300, 388, 510)), ("gland", (275, 0, 465, 300)), ("gland", (5, 130, 160, 512))),
     ),
     "galaxies": Sample(
         "hubble_deep_field",
-        "Galaxies in the Hubble eXtreme Deep Field (NASA, public domain)",
+        "Galaxies, seen by Hubble (NASA)",
         (("galaxy", (98, 370, 150, 425)), ("galaxy", (690, 440, 760, 500)), ("galaxy", (400, 690, 445, 745))),
     ),
 }
