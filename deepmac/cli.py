@@ -283,6 +283,7 @@ def evaluate(model, coco_dir, split, seen, ids, out):
     help="What to compute with; auto chooses by the hardware.",
 )
 @click.option("--input-size", type=int, help="Side of the network input in pixels.  [default: as trained]")
+@click.option("--scheduler", metavar="tcp://HOST:PORT", help="Dask scheduler whose workers do the work.")
 @click.option("--sixteen-bit", is_flag=True, help="16-bit masks of pictures with over 255 detections.")
 @click.option("--overwrite", is_flag=True, help="Make masks again that exist.")
 def iwildcam_masks(images, detections, out, shard, **options):
@@ -294,8 +295,9 @@ def iwildcam_masks(images, detections, out, shard, **options):
     test/ID.jpg the ID alone counts; masks of other subfolders go to subfolders.
 
     Run again, it goes on where it stopped: masks of the same picture, detections and model are kept. Parts
-    may run at the same time, on machines that share the folders. Pictures that cannot be read are skipped
-    and listed in OUT/iwildcam_masks_report.json.
+    may run at the same time, on machines that share the folders; workers of --scheduler need this package
+    and the folders under the same paths. Pictures that cannot be read are skipped and listed in
+    OUT/iwildcam_masks_report.json.
 
     Exit status: 0, also if some pictures were skipped; 2 if all were, or if the input is wrong.
     """

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from deepmac.cli import main
-from deepmac.iwildcam import make_masks as command
+from deepmac.iwildcam import mask_task
 from deepmac.iwildcam.checks import check_collection
 from deepmac.iwildcam.collection import open_collection
 from deepmac.iwildcam.jobs import Shard
@@ -30,7 +30,7 @@ def loads(monkeypatch):
         loaded.append(arguments)
         return tiny_model.predictor()._network
 
-    monkeypatch.setattr(command, "load_network", load_network)
+    monkeypatch.setattr(mask_task, "load_network", load_network)
     return loaded
 
 
@@ -158,7 +158,7 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path, monkeypatch)
         def mask_probs(self, pixels, boxes):
             return np.ones((len(boxes), 4, 4), np.float32)
 
-    monkeypatch.setattr(command, "load_network", lambda *arguments: Network())
+    monkeypatch.setattr(mask_task, "load_network", lambda *arguments: Network())
     camera_traps.write_picture(tmp_path / "a.png", 0, (200, 300))
     peaks = []
     for count in (60, 120, 480):

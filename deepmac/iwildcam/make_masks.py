@@ -4,19 +4,17 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from deepmac import __version__
 from deepmac.atomic import atomic_file
 from deepmac.errors import InputError
-from deepmac.iwildcam.detections import read_detections
+from deepmac.iwildcam.cluster import segment_on_cluster
 from deepmac.iwildcam.jobs import Plan, Shard
+from deepmac.iwildcam.mask_task import MaskTask
 from deepmac.iwildcam.segmentation import Failure, segment_pictures
-from deepmac.model_folders import weights_sha256
-from deepmac.predictor import load_network
 
 REPORT_NAME = "iwildcam_masks_report"
 WHOLE = Shard(0, 1)
@@ -66,6 +64,7 @@ def make_masks(
     sixteen_bit: bool = False,
     overwrite: bool = False,
     workers: int | None = None,
+    scheduler: str | None = None,
     progress: bool | None = None,
 ) -> Summary:
     """Makes the instance masks of a collection, or of a part of it.
@@ -85,6 +84,8 @@ def make_masks(
         sixteen_bit: whether pictures with more than 255 detections get 16-bit masks.
         overwrite: whether masks that are there are made again.
         workers: threads that decode, and as many that write; one for each core unless given.
+        scheduler: address of a Dask scheduler, as tcp://host:8786, whose workers make the masks; they need
+            this package, and the folders under the same paths.
         progress: whether to show progress bars; in a terminal unless given.
 
     Returns:
@@ -94,30 +95,30 @@ def make_masks(
         InputError: unusable folders, detections or model; masks that cannot be written; every picture was
             skipped.
     """
-    images, out = Path(images), Path(out)
-    if not images.is_dir():
-        raise InputError(f"no such folder of pictures: {images}")
-    if not 0 <= min_conf <= 1:
-        raise InputError(f"--min-conf must lie between 0 and 1, not {min_conf}")
-    settings = {
-        "version": __version__,
-        "weights": weights_sha256(model),
-        "precision": precision,
-        "input_size": input_size,
-        "min_conf": min_conf,
-    }
-    plan = Plan(images, read_detections(detections), out, min_conf, shard, settings)
+    task = MaskTask(
+        images=Path(images),
+        detections=Path(detections),
+        out=Path(out),
+        model=str(model),
+        precision=precision,
+        input_size=input_size,
+        min_conf=min_conf,
+        sixteen_bit=sixteen_bit,
+        overwrite=overwrite,
+    )
+    task.check()
+    plan = task.plan(shard)
     summary = Summary(pictures=len(plan.indices) + plan.without_boxes, without_boxes=plan.without_boxes)
     todo = _remaining(plan, overwrite, summary, progress)
     plan.remove_leftovers(todo)
     if todo:
-        network = load_network(model, precision, input_size)
-        results = segment_pictures(map(plan.job, todo), images, network, sixteen_bit, workers)
+        results = _results(task, plan, todo, workers, scheduler)
         try:
             _count(tqdm(results, total=len(todo), unit="picture", disable=_disable(progress)), summary)
         finally:
             results.close()  # waits for the files under way
-            _write_report(out, shard, settings, summary)
+            if summary.written or summary.failed:
+                _write_report(task, shard, summary)
     if summary.failed and not (summary.written or summary.present):
         name, problem = summary.failed[0].name, summary.failed[0].problem
         raise InputError(f"all {len(summary.failed)} pictures were skipped, the first, {name}: {problem}")
@@ -130,6 +131,15 @@ def _remaining(plan: Plan, overwrite: bool, summary: Summary, progress: bool) ->
     todo = [index for index in bar if not plan.is_done(plan.job(index), overwrite)]
     summary.present = len(plan.indices) - len(todo)
     return todo
+
+
+def _results(
+    task: MaskTask, plan: Plan, todo: list[int], workers: int | None, scheduler: str | None
+) -> Iterator[Failure | None]:
+    if scheduler is not None:
+        return segment_on_cluster(task, todo, scheduler)
+    network = task.load_network()
+    return segment_pictures(map(plan.job, todo), task.images, network, task.sixteen_bit, workers)
 
 
 def _count(results: Iterable[Failure | None], summary: Summary) -> None:
@@ -146,9 +156,9 @@ def _disable(progress: bool | None) -> bool | None:
     return None if progress is None else not progress
 
 
-def _write_report(out: Path, shard: Shard, settings: dict, summary: Summary) -> None:
+def _write_report(task: MaskTask, shard: Shard, summary: Summary) -> None:
     """Writes what became of the pictures, `failed` above all, as JSON."""
     name = REPORT_NAME if shard.count == 1 else f"{REPORT_NAME}_{shard}"
-    report = {"shard": str(shard), "settings": settings, **dataclasses.asdict(summary)}
-    with atomic_file(out / f"{name}.json") as path:
+    report = {"shard": str(shard), "settings": task.settings(), **dataclasses.asdict(summary)}
+    with atomic_file(task.out / f"{name}.json") as path:
         path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
