@@ -1,0 +1,191 @@
+"""Training steps against a plain loop over the same model, and of the published model."""
+
+import contextlib
+import gc
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import tensorflow as tf
+import tf_keras
+import yaml
+from official.core import config_definitions as cfg
+from official.core import exp_factory
+from official.modeling import performance
+
+from deepmac import experiments  # noqa: F401  # registers the experiments
+from deepmac.reproduction.benchmark.convolutions import convolution_operations, share_of_peak
+from deepmac.reproduction.benchmark.record import Section, at_least, at_most, row
+from deepmac.reproduction.benchmark.scope import Benchmark
+from deepmac.reproduction.benchmark.timing import Timing, interleaved
+from deepmac.task import DeepMACTask
+
+_PLAIN = "plain loop, float32"
+_XLA = "bfloat16, XLA"
+# Forward, and backward for the input and for the weights of every layer.
+_PASSES = 3
+FULL_SIZE_CONFIG = Path("configs/center_net_deepmac_512x512_voc_only.yaml")
+
+
+def measure_training(benchmark: Benchmark, peaks: dict[str, float]) -> Section:
+    """Times training steps of the mini model on one batch of the profile's pictures.
+
+    The plain loop is what one would write first: gradient tape and optimizer over the same model in
+    float32, the backbone's own synchronised batch norm in every layer, a mask for every instance.
+    """
+    config = _mini_config(benchmark)
+    batch = _batch(config)
+    steps = {
+        _PLAIN: _plain_step(_mini_config(benchmark)),
+        "float32": _training_step(config, "float32", batch),
+        "bfloat16": _training_step(config, "bfloat16", batch),
+    }
+    if benchmark.scope.compiles:
+        steps[_XLA] = _training_step(config, "bfloat16", batch, jit_compile=True)
+    timings = interleaved(steps, benchmark.scope.training_steps)
+    growth = _growth(steps["bfloat16"], benchmark.scope.memory_steps)
+
+    operations = _PASSES * _forward_operations(config, batch)
+    pictures = config.task.train_data.global_batch_size
+    rows = []
+    for name, timing in timings.items():
+        rows += [
+            row(f"mini training step, {name}", "ratio to the plain loop", timing.wall / timings[_PLAIN].wall),
+            row(f"mini training step, {name}", "CPU ratio", timing.cpu / timings[_PLAIN].cpu),
+            row(f"mini training step, {name}", "pictures/s", pictures / timing.wall),
+        ]
+        if name in peaks:
+            share = share_of_peak(operations, timing.wall, peaks, name)
+            rows.append(row(f"mini training step, {name}", "share of convolution peak", share))
+    rows.append(row("mini training", f"growth of memory in {benchmark.scope.memory_steps} steps, %", growth))
+    best = min(("float32", "bfloat16"), key=lambda name: timings[name].wall)
+    speedup = timings[_PLAIN].wall / timings[best].wall
+    claims = [
+        at_least("the mini training step is twice as fast as a plain float32 loop", speedup, 2, " times"),
+        at_most("memory does not grow in training", growth, 2, " %"),
+    ]
+    return Section(rows, claims)
+
+
+def measure_full_size_training(benchmark: Benchmark, peaks: dict[str, float]) -> Section:
+    """Times single training steps of the published 512x512 model, batch 1; float32 goes before bfloat16."""
+    if not benchmark.scope.full_size_repeats:
+        return Section([])
+    config = exp_factory.get_exp_config("deepmac_hourglass_coco")
+    config.override(yaml.safe_load(FULL_SIZE_CONFIG.read_text()), is_strict=False)
+    config.task.init_checkpoint = None
+    config.task.train_data.global_batch_size = 1
+    _use_pictures(config, benchmark)
+    batch = _batch(config)
+    operations = _PASSES * _forward_operations(config, batch)
+    timings: dict[str, Timing] = {}
+    memory = {}
+    for precision in peaks:
+        before = _resident()
+        step = {precision: _training_step(config, precision, batch)}
+        timings |= interleaved(step, max(1, benchmark.scope.full_size_repeats // 2), warm_ups=1)
+        memory[precision] = _resident() - before
+        del step
+        _forget()
+    rows = []
+    for precision, timing in timings.items():
+        name = f"hourglass-104 training step, 512x512, {precision}"
+        rows += [
+            row(name, "ratio to float32", timing.wall / timings["float32"].wall),
+            row(name, "CPU ratio", timing.cpu / timings["float32"].cpu),
+            row(name, "pictures/s", 1 / timing.wall),
+            row(name, "share of convolution peak", share_of_peak(operations, timing.wall, peaks, precision)),
+            row(name, "memory, GiB", memory[precision] / 2**30),
+        ]
+    return Section(rows)
+
+
+def _mini_config(benchmark: Benchmark) -> cfg.ExperimentConfig:
+    config = exp_factory.get_exp_config("deepmac_mini")
+    config.task.seed = 0
+    _use_pictures(config, benchmark)
+    return config
+
+
+def _use_pictures(config: cfg.ExperimentConfig, benchmark: Benchmark):
+    config.task.train_data.input_path = f"{benchmark.data.records}/train2017-*.tfrecord"
+    config.task.train_data.seed = 0
+    config.task.train_data.shuffle_buffer_size = 1
+
+
+def _batch(config: cfg.ExperimentConfig):
+    """The first batch, (features, labels), without what only evaluation needs."""
+    features, labels = next(iter(DeepMACTask(config.task).build_inputs(config.task.train_data)))
+    labels.pop("groundtruths", None)  # holds strings, which XLA does not take
+    return features, labels
+
+
+def _training_step(config, precision: str, batch, jit_compile=None) -> Callable[[], object]:
+    """A step as the trainer takes it, on a batch."""
+    task = DeepMACTask(config.task)
+    with _policy(precision):
+        model = task.build_model()
+    optimizer = task.create_optimizer(config.trainer.optimizer_config, config.runtime)
+
+    @tf.function(jit_compile=jit_compile, autograph=False)
+    def step(features, labels):  # arguments: what depends on constants would be computed once only
+        return task.train_step((features, labels), model, optimizer)
+
+    return lambda: step(*batch)[task.loss].numpy()
+
+
+def _plain_step(config) -> Callable[[], object]:
+    config.task.mask_num_subsamples = -1
+    config.task.model.norm_activation.use_sync_bn = True
+    task = DeepMACTask(config.task)
+    model = task.build_model()
+    optimizer = tf_keras.optimizers.Adam(1e-3)
+    batch = _batch(config)
+
+    @tf.function
+    def step(features, labels):
+        with tf.GradientTape() as tape:
+            outputs = model(features, training=True)["raw_output"]
+            context = {"features": features, "step": optimizer.iterations, "model": model}
+            loss = task.build_losses(outputs, {**labels, **context})["total_loss"]
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        return loss
+
+    return lambda: step(*batch).numpy()
+
+
+def _forward_operations(config, batch) -> float:
+    model = DeepMACTask(config.task).build_model()
+    features, _ = batch
+    forward = tf.function(lambda: model(features, training=True)["raw_output"], autograph=False)
+    return convolution_operations(forward.get_concrete_function())
+
+
+@contextlib.contextmanager
+def _policy(precision: str):
+    previous = tf_keras.mixed_precision.global_policy()
+    performance.set_mixed_precision_policy(precision)
+    try:
+        yield
+    finally:
+        tf_keras.mixed_precision.set_global_policy(previous)
+
+
+def _growth(call: Callable[[], object], calls: int) -> float:
+    """Percent by which the process grows in some calls."""
+    before = _resident()
+    for _ in range(calls):
+        call()
+    return 100 * (_resident() / before - 1)
+
+
+def _resident() -> int:
+    """Bytes of memory the process has."""
+    gc.collect()
+    return psutil.Process().memory_info().rss
+
+
+def _forget():
+    tf_keras.backend.clear_session()
+    gc.collect()
