@@ -26,15 +26,11 @@ def fold(function, input_signature):
         `tf.function` of the same arguments with a single trace; returns a list of tensors.
     """
     traced = tf.function(function, input_signature=input_signature, autograph=False).get_concrete_function()
-    graph_def = traced.graph.as_graph_def()
-    weights = _weights(traced)
-    weights |= _fold_batch_norm(traced.graph, graph_def, weights)
-    _cut(graph_def, weights)
+    graph_def, weights = folded_graph(traced)
+    present = {node.name for node in graph_def.node}
+    weights = _stored(weights)
     inputs = [tensor.name for tensor in traced.inputs[: len(input_signature)]]
     outputs = [tensor.name for tensor in traced.outputs]
-    graph_def = _reachable(graph_def, map(_node_of, outputs))
-    present = {node.name for node in graph_def.node}
-    weights = _stored({name: value for name, value in weights.items() if _node_of(name) in present})
     captures = [(inner.name, outer) for outer, inner in traced.graph.captures if inner.op.name in present]
 
     @tf.function(input_signature=input_signature, autograph=False)
@@ -49,6 +45,25 @@ def fold(function, input_signature):
 
     folded.get_concrete_function()
     return folded
+
+
+def folded_graph(traced):
+    """Separates what a function computes from its weights.
+
+    Args:
+        traced: `tf.types.experimental.ConcreteFunction`; its batch norm uses moving statistics.
+
+    Returns:
+        Its `GraphDef`, with batch norm folded and a placeholder for every weight, without what no output
+        depends on; and tensor name of a placeholder -> its value.
+    """
+    graph_def = traced.graph.as_graph_def()
+    weights = _weights(traced)
+    weights |= _fold_batch_norm(traced.graph, graph_def, weights)
+    _cut(graph_def, weights)
+    graph_def = _reachable(graph_def, [_node_of(tensor.name) for tensor in traced.outputs])
+    present = {node.name for node in graph_def.node}
+    return graph_def, {name: value for name, value in weights.items() if _node_of(name) in present}
 
 
 def _weights(traced):
@@ -120,14 +135,15 @@ def _uncast(tensor, values):
 
 def _cut(graph_def, values):
     """Turns the nodes whose values are known into placeholders, and drops control dependencies."""
-    dtypes = {_node_of(name): value.dtype.as_datatype_enum for name, value in values.items()}
+    known = {_node_of(name): value for name, value in values.items()}
     for node in graph_def.node:
         inputs = [name for name in node.input if not name.startswith("^")]
         del node.input[:]
-        if node.name in dtypes:
+        if node.name in known:
             node.op = "Placeholder"
             node.attr.clear()
-            node.attr["dtype"].type = dtypes[node.name]
+            node.attr["dtype"].type = known[node.name].dtype.as_datatype_enum
+            node.attr["shape"].shape.CopyFrom(known[node.name].shape.as_proto())
         else:
             node.input.extend(inputs)
 
