@@ -156,7 +156,7 @@ def build_model(
         model_config.input_size = [input_size, input_size, 3]
     _check_input_size(model_config)
     policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
-    with _keras_policy(policy), _without_warnings():
+    with _keras_policy(policy), without_warnings():
         model = build_deepmac(model_config)
     restore(model)
     return model
@@ -273,8 +273,8 @@ def _keras_policy(name):
 
 
 @contextlib.contextmanager
-def _without_warnings():
-    """Silences TensorFlow about names in Model Garden that are deprecated."""
+def without_warnings():
+    """Silences TensorFlow about deprecated names in Model Garden, and about files it writes."""
     logger = tf.get_logger()
     level = logger.level
     logger.setLevel("ERROR")

@@ -12,7 +12,11 @@ import yaml
 from deepmac.data.coco import write_tfrecords
 from deepmac.errors import InputError
 from deepmac.reproduction.benchmark import agreement, charts, evaluating, prediction, record, scaling, timing
-from deepmac.reproduction.benchmark.convolutions import convolution_operations, convolution_peaks
+from deepmac.reproduction.benchmark.convolutions import (
+    Convolution,
+    convolution_operations,
+    fastest_convolutions,
+)
 from deepmac.reproduction.benchmark.scope import _SCOPES, Benchmark
 from deepmac.reproduction.rows import PreparedData
 from deepmac.reproduction.suite import SUITE_FILE
@@ -46,6 +50,12 @@ def test_things_are_called_in_turn_and_warm_ups_do_not_count():
     assert timings["a"].cpu < timings["a"].wall, "a pause is no work"
 
 
+def test_differences_are_those_of_the_same_round():
+    busy_at_last = timing.Timing((1.0, 2.0, 9.0), (1.0, 1.0, 1.0)), timing.Timing((0.5, 1.5, 8.5), (0.7,) * 3)
+    assert (busy_at_last[0] - busy_at_last[1]).wall == 0.5
+    assert (busy_at_last[0] - busy_at_last[1]).cpu == pytest.approx(0.3)
+
+
 def test_start_up_is_that_of_fresh_processes():
     seconds = timing.start_up_seconds(repeats=1)
     assert set(seconds) == {"python", "import deepmac", "deepmac --help"}
@@ -63,9 +73,15 @@ def test_operations_are_those_of_convolutions():
 
 
 def test_peaks_are_plausible():
-    peaks = convolution_peaks(repeats=1)
+    peaks = fastest_convolutions(repeats=1)
     assert set(peaks) == {"float32", "bfloat16"}
-    assert all(1e8 < peak < 1e15 for peak in peaks.values())
+    assert all(1e8 < peak.rate < 1e15 for peak in peaks.values())
+
+
+def test_the_share_of_a_peak_is_measured_under_the_same_load():
+    peak = Convolution(lambda: None, operations=100.0, rate=100.0)
+    busy = timing.Timing((2.0,), (1.0,))  # half as fast as when it was chosen
+    assert peak.share(busy, 50.0, timing.Timing((4.0,), (1.0,))) == (50 / 4) / (100 / 2)
 
 
 def test_ious_of_masks():
@@ -101,7 +117,7 @@ def test_the_evaluated_detections_are_neither_all_right_nor_all_wrong(benchmark)
 
 def test_latencies_are_ratios_to_the_exported_graph():
     walls = {"first mask": 0.4, "next box": 0.01, "100 boxes": 0.3, "graph": 1.0, "graph, 100": 1.6}
-    timings = {name: timing.Timing(wall, 2 * wall) for name, wall in walls.items()}
+    timings = {name: timing.Timing((wall,), (2 * wall,)) for name, wall in walls.items()}
     values = {(row.name, row.metric): row.measurement.value for row in prediction._latency_rows("m", timings)}
     for clock in ("", "CPU "):
         assert values["m: first mask", f"{clock}time / exported graph's"] == pytest.approx(0.4)

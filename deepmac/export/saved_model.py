@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from deepmac.export.graphs import Graph
 from deepmac.exported_graph import read_saved_model
+from deepmac.inference import without_warnings
 
 _FOLDER = "saved_model"
 
@@ -25,7 +26,8 @@ class _Served(tf.Module):
 def write(graphs: Sequence[Graph], folder: Path):
     """Writes `saved_model/` into a folder."""
     signatures = {graph.name: graph.function for graph in graphs}
-    tf.saved_model.save(_Served(graphs), str(folder / _FOLDER), signatures=signatures)
+    with without_warnings():
+        tf.saved_model.save(_Served(graphs), str(folder / _FOLDER), signatures=signatures)
 
 
 def open_graphs(folder: Path) -> dict[str, Callable[..., dict[str, np.ndarray]]]:

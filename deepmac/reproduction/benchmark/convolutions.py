@@ -1,39 +1,63 @@
 """The machine's measure: how many multiplications and additions its best convolutions do in a second."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 
-from deepmac.reproduction.benchmark.timing import interleaved
+from deepmac.reproduction.benchmark.timing import Timing, interleaved
 
 # Batch, height, width, channels in and out of convolutions 3x3, as in large and small networks.
 _SHAPES = ((1, 64, 64, 256, 256), (1, 128, 128, 128, 128), (2, 32, 32, 384, 384), (32, 32, 32, 64, 64))
 PRECISIONS = ("float32", "bfloat16")
 
 
-def convolution_peaks(repeats: int) -> dict[str, float]:
-    """Measures the fastest of some convolutions.
+class Convolution(NamedTuple):
+    """A convolution to compare networks with.
+
+    Attributes:
+        call: computes it.
+        operations: floating-point operations, a multiplication and an addition being two.
+        rate: operations a second when it was chosen.
+    """
+
+    call: Callable[[], object]
+    operations: float
+    rate: float
+
+    def share(self, own: Timing, operations: float, timing: Timing) -> float:
+        """Part of this convolution's rate that another computation reaches.
+
+        Args:
+            own: of this convolution, in the same run as the other, on whose load it depends.
+            operations: of the other computation.
+            timing: of the other computation.
+        """
+        return (operations / timing.wall) / (self.operations / own.wall)
+
+
+def fastest_convolutions(repeats: int) -> dict[str, Convolution]:
+    """Finds the fastest of some convolutions: precision -> convolution.
 
     Args:
         repeats: timed calls of each.
-
-    Returns:
-        Precision -> floating-point operations a second, a multiplication and an addition being two.
     """
-    peaks = {}
-    for precision in PRECISIONS:
-        calls, operations = {}, {}
-        for shape in _SHAPES:
-            call = _convolution(shape, precision)
-            operations[str(shape)] = convolution_operations(call.get_concrete_function())
-            calls[str(shape)] = lambda call=call: call().numpy()
-        timings = interleaved(calls, repeats)
-        peaks[precision] = max(operations[name] / timing.wall for name, timing in timings.items())
-    return peaks
+    return {precision: _fastest(precision, repeats) for precision in PRECISIONS}
+
+
+def _fastest(precision: str, repeats: int) -> Convolution:
+    functions = {shape: _convolution(shape, precision) for shape in _SHAPES}
+    calls = {shape: lambda f=function: f().numpy() for shape, function in functions.items()}
+    timings = interleaved(calls, repeats)
+    found = []
+    for shape, function in functions.items():
+        operations = convolution_operations(function.get_concrete_function())
+        found.append(Convolution(calls[shape], operations, operations / timings[shape].wall))
+    return max(found, key=lambda convolution: convolution.rate)
 
 
 def _convolution(shape, precision: str):
-    """A function that convolves constants and returns a scalar, so that nothing large is copied."""
+    """A function that convolves and returns a scalar, so that nothing large is copied."""
     batch, height, width, channels, filters = shape
     image = tf.cast(tf.random.stateless_normal([batch, height, width, channels], [0, 0]), precision)
     kernel = tf.cast(tf.random.stateless_normal([3, 3, channels, filters], [0, 1]), precision)
@@ -54,8 +78,3 @@ def convolution_operations(function: tf.types.experimental.ConcreteFunction) -> 
             height, width, channels, _ = operation.inputs[1].shape
             total += 2 * operation.outputs[0].shape.num_elements() * height * width * channels
     return float(total)
-
-
-def share_of_peak(operations: float, seconds: float, peaks: Mapping[str, float], precision: str) -> float:
-    """Part of the measured peak that a computation reaches."""
-    return operations / seconds / peaks[precision]

@@ -78,9 +78,7 @@ def measure_full_size(benchmark: Benchmark) -> Section:
     name = "hourglass-104, 512x512"
     rows = [
         *_latency_rows(name, timings),
-        row(
-            f"{name}, predictor and exported graph", "memory / weights", held / sum(w.nbytes for w in weights)
-        ),
+        row(f"{name}, predictor and exported graph", "memory / weights", held),
     ]
     claims = [
         at_most(text, ratio, limit)
@@ -126,10 +124,10 @@ def _latencies(predictor: Predictor, graph: ExportedGraph, repeats: int, warm_up
 
 
 def _ratios(timings: dict[str, Timing], clock: str) -> Ratios:
-    first, following, many, graph, graph_many = (getattr(timing, clock) for timing in timings.values())
+    first, following, many, graph, graph_many = timings.values()
+    seconds = [getattr(timing, clock) for timing in (first, following, many, graph, graph_many - graph)]
     # On a busy machine 100 boxes may seem to take no longer than 1.
-    extra = max(graph_many - graph, 1e-9)
-    return Ratios(first / graph, following / graph, many / extra)
+    return Ratios(seconds[0] / seconds[3], seconds[1] / seconds[3], seconds[2] / max(seconds[4], 1e-9))
 
 
 def _latency_rows(name: str, timings: dict[str, Timing]):

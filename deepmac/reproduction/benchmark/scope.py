@@ -52,7 +52,7 @@ _SMOKE = Scope(
 )
 _QUICK = Scope(
     repeats=9,
-    training_steps=9,
+    training_steps=5,
     compiles=True,
     memory_steps=50,
     num_boxes=(1, 4, 16, 64, 256),

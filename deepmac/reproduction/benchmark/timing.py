@@ -1,23 +1,41 @@
 """Times things against each other on a machine that others use too."""
 
+import dataclasses
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 
-class Timing(NamedTuple):
-    """Medians of some calls.
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """Some calls of one thing.
 
     Attributes:
-        wall: seconds on the clock; grows with what else the machine does.
-        cpu: seconds that the process computed, all threads together; hardly does.
+        walls: seconds on the clock; they grow with what else the machine does.
+        cpus: seconds that the process computed, all threads together; they hardly do.
     """
 
-    wall: float
-    cpu: float
+    walls: tuple[float, ...]
+    cpus: tuple[float, ...]
+
+    @property
+    def wall(self) -> float:
+        """Median seconds on the clock."""
+        return statistics.median(self.walls)
+
+    @property
+    def cpu(self) -> float:
+        """Median seconds computed."""
+        return statistics.median(self.cpus)
+
+    def __sub__(self, other: "Timing") -> "Timing":
+        """What calls take longer than those of another thing in the same round."""
+        return Timing(
+            tuple(a - b for a, b in zip(self.walls, other.walls, strict=True)),
+            tuple(a - b for a, b in zip(self.cpus, other.cpus, strict=True)),
+        )
 
 
 def interleaved(
@@ -31,17 +49,16 @@ def interleaved(
         warm_ups: calls of each before: the first ones compile and prepare.
 
     Returns:
-        Name -> medians.
+        Name -> timing, whose calls are in the order of the rounds.
     """
     samples = {name: [] for name in calls}
     for repeat in range(-warm_ups, repeats):
         for name, call in calls.items():
             cpu, wall = time.process_time(), time.perf_counter()
             call()
-            sample = Timing(time.perf_counter() - wall, time.process_time() - cpu)
             if repeat >= 0:
-                samples[name].append(sample)
-    return {name: Timing(*map(statistics.median, zip(*s, strict=True))) for name, s in samples.items()}
+                samples[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+    return {name: Timing(*zip(*rounds, strict=True)) for name, rounds in samples.items()}
 
 
 def start_up_seconds(repeats: int) -> dict[str, float]:

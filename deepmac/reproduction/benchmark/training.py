@@ -14,7 +14,8 @@ from official.core import exp_factory
 from official.modeling import performance
 
 from deepmac import experiments  # noqa: F401  # registers the experiments
-from deepmac.reproduction.benchmark.convolutions import convolution_operations, share_of_peak
+from deepmac.inference import without_warnings
+from deepmac.reproduction.benchmark.convolutions import Convolution, convolution_operations
 from deepmac.reproduction.benchmark.record import Section, at_least, at_most, row
 from deepmac.reproduction.benchmark.scope import Benchmark
 from deepmac.reproduction.benchmark.timing import Timing, interleaved
@@ -27,7 +28,7 @@ _PASSES = 3
 FULL_SIZE_CONFIG = Path("configs/center_net_deepmac_512x512_voc_only.yaml")
 
 
-def measure_training(benchmark: Benchmark, peaks: dict[str, float]) -> Section:
+def measure_training(benchmark: Benchmark, peaks: dict[str, Convolution]) -> Section:
     """Times training steps of the mini model on one batch of the profile's pictures.
 
     The plain loop is what one would write first: gradient tape and optimizer over the same model in
@@ -42,7 +43,7 @@ def measure_training(benchmark: Benchmark, peaks: dict[str, float]) -> Section:
     }
     if benchmark.scope.compiles:
         steps[_XLA] = _training_step(config, "bfloat16", batch, jit_compile=True)
-    timings = interleaved(steps, benchmark.scope.training_steps)
+    timings, peak_timings = _timed_with_peaks(steps, peaks, benchmark.scope.training_steps)
     growth = _growth(steps["bfloat16"], benchmark.scope.memory_steps)
 
     operations = _PASSES * _forward_operations(config, batch)
@@ -55,7 +56,7 @@ def measure_training(benchmark: Benchmark, peaks: dict[str, float]) -> Section:
             row(f"mini training step, {name}", "pictures/s", pictures / timing.wall),
         ]
         if name in peaks:
-            share = share_of_peak(operations, timing.wall, peaks, name)
+            share = peaks[name].share(peak_timings[name], operations, timing)
             rows.append(row(f"mini training step, {name}", "share of convolution peak", share))
     rows.append(row("mini training", f"growth of memory in {benchmark.scope.memory_steps} steps, %", growth))
     best = min(("float32", "bfloat16"), key=lambda name: timings[name].wall)
@@ -67,7 +68,7 @@ def measure_training(benchmark: Benchmark, peaks: dict[str, float]) -> Section:
     return Section(rows, claims)
 
 
-def measure_full_size_training(benchmark: Benchmark, peaks: dict[str, float]) -> Section:
+def measure_full_size_training(benchmark: Benchmark, peaks: dict[str, Convolution]) -> Section:
     """Times single training steps of the published 512x512 model, batch 1; float32 goes before bfloat16."""
     if not benchmark.scope.full_size_repeats:
         return Section([])
@@ -79,11 +80,15 @@ def measure_full_size_training(benchmark: Benchmark, peaks: dict[str, float]) ->
     batch = _batch(config)
     operations = _PASSES * _forward_operations(config, batch)
     timings: dict[str, Timing] = {}
+    peak_timings: dict[str, Timing] = {}
     memory = {}
     for precision in peaks:
         before = _resident()
         step = {precision: _training_step(config, precision, batch)}
-        timings |= interleaved(step, max(1, benchmark.scope.full_size_repeats // 2), warm_ups=1)
+        repeats = max(1, benchmark.scope.full_size_repeats // 2)
+        measured = _timed_with_peaks(step, {precision: peaks[precision]}, repeats)
+        timings |= measured[0]
+        peak_timings |= measured[1]
         memory[precision] = _resident() - before
         del step
         _forget()
@@ -94,10 +99,21 @@ def measure_full_size_training(benchmark: Benchmark, peaks: dict[str, float]) ->
             row(name, "ratio to float32", timing.wall / timings["float32"].wall),
             row(name, "CPU ratio", timing.cpu / timings["float32"].cpu),
             row(name, "pictures/s", 1 / timing.wall),
-            row(name, "share of convolution peak", share_of_peak(operations, timing.wall, peaks, precision)),
+            row(
+                name,
+                "share of convolution peak",
+                peaks[precision].share(peak_timings[precision], operations, timing),
+            ),
             row(name, "memory, GiB", memory[precision] / 2**30),
         ]
     return Section(rows)
+
+
+def _timed_with_peaks(steps, peaks: dict[str, Convolution], repeats: int):
+    """Timings of steps, and of the peaks' convolutions called in turn with them."""
+    calls = {("peak", precision): convolution.call for precision, convolution in peaks.items()}
+    timings = interleaved(steps | calls, repeats)
+    return {name: timings[name] for name in steps}, {name: timings["peak", name] for name in peaks}
 
 
 def _mini_config(benchmark: Benchmark) -> cfg.ExperimentConfig:
@@ -123,7 +139,7 @@ def _batch(config: cfg.ExperimentConfig):
 def _training_step(config, precision: str, batch, jit_compile=None) -> Callable[[], object]:
     """A step as the trainer takes it, on a batch."""
     task = DeepMACTask(config.task)
-    with _policy(precision):
+    with _policy(precision), without_warnings():
         model = task.build_model()
     optimizer = task.create_optimizer(config.trainer.optimizer_config, config.runtime)
 
@@ -138,7 +154,8 @@ def _plain_step(config) -> Callable[[], object]:
     config.task.mask_num_subsamples = -1
     config.task.model.norm_activation.use_sync_bn = True
     task = DeepMACTask(config.task)
-    model = task.build_model()
+    with without_warnings():
+        model = task.build_model()
     optimizer = tf_keras.optimizers.Adam(1e-3)
     batch = _batch(config)
 
@@ -156,7 +173,8 @@ def _plain_step(config) -> Callable[[], object]:
 
 
 def _forward_operations(config, batch) -> float:
-    model = DeepMACTask(config.task).build_model()
+    with without_warnings():
+        model = DeepMACTask(config.task).build_model()
     features, _ = batch
     forward = tf.function(lambda: model(features, training=True)["raw_output"], autograph=False)
     return convolution_operations(forward.get_concrete_function())
