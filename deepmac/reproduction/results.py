@@ -43,6 +43,11 @@ class Measurement:
         resampled = np.take_along_axis(by_seed, draws, axis=0).mean(axis=0)
         return cls(value, resampled[np.isfinite(resampled)], len(evaluations))
 
+    @classmethod
+    def exact(cls, value: float) -> "Measurement":
+        """A value without samples, for which nothing was trained."""
+        return cls(value, np.empty(0), 0)
+
     def __sub__(self, other: "Measurement") -> "Measurement":
         """The difference, whose samples draw the same images for both; one without samples is exact."""
         value = None if self.value is None or other.value is None else self.value - other.value

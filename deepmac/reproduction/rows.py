@@ -231,7 +231,7 @@ def _training_curves(folder: Path) -> dict[str, list[list[float]]]:
     events.Reload()
     curves = {}
     for name in events.Tags()["tensors"]:
-        if "loss" in name:
+        if events.SummaryMetadata(name).plugin_data.plugin_name == "scalars":
             points = {e.step: tensor_util.make_ndarray(e.tensor_proto) for e in events.Tensors(name)}
             curves[name] = [[step, round(float(value), 5)] for step, value in sorted(points.items())]
     return curves

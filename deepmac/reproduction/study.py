@@ -1,13 +1,15 @@
 """What a notebook works with: its rows trained, its measurements, curves and masks, its results file."""
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import yaml
 from tqdm.auto import tqdm
 
-from deepmac.categories import ALL_IDS
+from deepmac.categories import ALL_IDS, NAME_BY_ID
 from deepmac.evaluation import MaskEvaluator
 from deepmac.evaluation.baselines import BASELINES
 from deepmac.evaluation.files import Evaluation
@@ -77,6 +79,18 @@ class Study:
         """
         runs = [self._results[run.folder_name] for run in self.runs(key)]
         return results.Measurement.from_evaluations(runs, metric)
+
+    def class_mean(self, key: str, ids: Iterable[int]) -> results.Measurement:
+        """Mean AP from ground-truth boxes of some classes, over a row's seeds; without an interval.
+
+        Args:
+            key: the row.
+            ids: the categories; those without ground truth do not count.
+        """
+        names = [f"gt_boxes/mask/class/{NAME_BY_ID[category_id]}/AP" for category_id in ids]
+        runs = [self._results[run.folder_name] for run in self.runs(key)]
+        values = [[value for name in names if (value := run.metrics.get(name)) is not None] for run in runs]
+        return results.Measurement(float(np.mean([np.mean(v) for v in values])), np.empty(0), len(runs))
 
     def baseline(self, kind: str, key: str, metric: str) -> results.Measurement:
         """The same metric for masks that look at nothing but the ground-truth box.
@@ -151,25 +165,3 @@ class Study:
         parts = {part.folder_name: part for run in runs for part in run.with_predecessors()}
         stored = (self.store.result(part) for part in parts.values())
         return sum(result.seconds for result in stored if result)
-
-
-def results_table(result_rows):
-    """Shows results as a pandas Styler: published, measured, difference, 95 % interval, seeds, source."""
-    frame = pd.DataFrame([row.as_dict() for row in result_rows])
-    frame["difference"] = frame["measured"] - frame["published"].astype(float)
-    frame = frame.set_index(["name", "metric"])
-    columns = ["published", "measured", "difference", "ci95", "seeds", "source"]
-    return frame[columns].style.format(precision=1, na_rep="-").format(_interval, subset=["ci95"])
-
-
-def claims_table(claims):
-    """Shows claims as a pandas Styler."""
-    words = {True: "holds", False: "does not hold", None: "not enough evidence"}
-    frame = pd.DataFrame(
-        [{"claim": claim.text, "result": words[claim.holds], "evidence": claim.evidence} for claim in claims]
-    )
-    return frame.style.hide(axis="index").set_properties(**{"text-align": "left"})
-
-
-def _interval(ci95) -> str:
-    return "-" if ci95 is None else f"{ci95[0]:.1f} to {ci95[1]:.1f}"
