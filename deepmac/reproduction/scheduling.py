@@ -40,7 +40,7 @@ def open_executor(jobs: int, scheduler: str | None = None) -> Iterator[Executor]
             yield executor
         return
     try:
-        from dask.distributed import Client
+        from distributed import Client
     except ImportError as error:
         raise InputError("--scheduler needs Dask: pip install 'deepmac[cluster]'") from error
     try:
