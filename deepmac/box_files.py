@@ -213,7 +213,10 @@ def _add_coco_annotation(file, item, images, min_score):
 
 
 def _add_megadetector_image(file, item, min_score):
-    boxes = file.named(item["file"], "yxyx_norm")
+    if "file" in item:
+        boxes = file.named(item["file"], "yxyx_norm")
+    else:  # as of iWildCam 2021
+        boxes = file.numbered(item["id"], "yxyx_norm")
     for detection in item.get("detections") or ():
         x, y, width, height = map(float, detection["bbox"])
         box = [y, x, y + height, x + width]

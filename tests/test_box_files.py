@@ -81,6 +81,14 @@ def test_megadetector_boxes_become_yxyx(tmp_path):
     assert _of(file, "/data/IMG_1.JPG") is None
 
 
+def test_megadetector_may_name_pictures_by_id(tmp_path):
+    detection = {"category": "2", "bbox": [0.1, 0.2, 0.3, 0.4], "conf": 0.9}
+    images = [{"id": "8f3e-11ea", "max_detection_conf": 0.9, "detections": [detection]}]
+    file = read_boxes(_write(tmp_path, {"images": images, "detection_categories": {"2": "person"}}))
+    boxes = _of(file, "/data/train/8f3e-11ea.jpg")
+    assert (boxes.boxes, boxes.category_ids) == ([pytest.approx([0.2, 0.1, 0.6, 0.4])], [2])
+
+
 @pytest.mark.parametrize(
     ("box_format", "header", "values"),
     [

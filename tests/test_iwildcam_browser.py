@@ -55,6 +55,15 @@ def test_filters_select_and_the_shown_picture_stays_if_it_fits(browser):
     assert "d-4.jpg" in browser.status.value
 
 
+def test_a_sequence_is_typed(browser):
+    browser.filters["sequence"].value = " s1 "
+    assert "<b>1 of 2</b>" in browser.status.value
+    browser.filters["sequence"].value = "s9"
+    assert browser.status.value == "no picture of 4 fits"
+    browser.filters["sequence"].value = ""
+    assert "of 4</b>" in browser.status.value
+
+
 def test_areas_are_in_percent(browser):
     browser.filters["mask_area"].value = (50, 100)
     browser.filters["animals"].value = (1, 3)

@@ -17,7 +17,7 @@ from deepmac.iwildcam.tables import ANY, Selection
 
 VIEWS = ("picture", "sequence", "grid")
 _GRID = 12  # pictures of the grid view
-_MOST_CHOICES = 5000  # lines of a list that a browser still opens quickly
+_MOST_SUGGESTIONS = 1000
 _STYLE, _LAYOUT = {"description_width": "90px"}, {"width": "320px"}  # of a filter
 
 
@@ -66,6 +66,7 @@ class Browser(widgets.HBox):
     def selection(self) -> Selection:
         """What the filters ask for."""
         values = {name: widget.value for name, widget in self._filters.items()}
+        values["sequence"] = values["sequence"].strip() or ANY
         values["mask_area"] = tuple(value / 100 for value in values["mask_area"])
         return Selection(**values)
 
@@ -76,7 +77,7 @@ class Browser(widgets.HBox):
 
     def _make_filters(self) -> None:
         def choice(values, text):
-            values = sorted(set(values) - {""}, key=lambda value: (len(value), value))[:_MOST_CHOICES]
+            values = sorted(set(values) - {""}, key=lambda value: (len(value), value))
             return widgets.Dropdown(options=[ANY, *values], description=text, style=_STYLE, layout=_LAYOUT)
 
         def span(most, text, step, kind=widgets.FloatRangeSlider):
@@ -88,7 +89,14 @@ class Browser(widgets.HBox):
         self._filters = {
             "split": choice(self._pictures["split"], "split"),
             "location": choice(self._pictures["location"], "location"),
-            "sequence": choice(self._pictures["sequence"], "sequence"),
+            "sequence": widgets.Combobox(  # there are too many to list: any may be typed
+                options=self._pictures["sequence"].drop_duplicates().head(_MOST_SUGGESTIONS).tolist(),
+                placeholder=ANY,
+                continuous_update=False,
+                description="sequence",
+                style=_STYLE,
+                layout=_LAYOUT,
+            ),
             "category": choice(self._pictures["category"], "category"),
             "detection_category": choice(self._objects["detection_category"], "detected"),
             "confidence": span(1.0, "confidence", 0.01),

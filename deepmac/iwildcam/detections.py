@@ -56,7 +56,7 @@ class PictureDetections:
 
 
 class Detections:
-    """The detections of many pictures, by the number of the picture; 50 bytes a detection.
+    """The detections of many pictures, by the number of the picture; 42 bytes a detection.
 
     Attributes:
         names: of the pictures: paths with forward slashes, or ids.
