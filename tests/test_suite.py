@@ -8,6 +8,7 @@ from deepmac.reproduction.suite import Suite
 
 PROFILES = ("smoke", "quick", "mini", "subset", "paper")
 ROOT = Path(__file__).resolve().parents[1]
+HEADS = ("resnet4", "hourglass100", "cond_inst3")
 
 
 @pytest.fixture
@@ -67,3 +68,45 @@ def test_unknown_profile_and_missing_checkout_are_input_errors(tmp_path):
         Suite.load("huge", ROOT)
     with pytest.raises(InputError, match="checkout of deepmac"):
         Suite.load("quick", tmp_path)
+
+
+def test_every_row_of_every_profile_has_a_recipe_and_a_line_in_a_table():
+    for profile in PROFILES:
+        suite = Suite.load(profile, ROOT)
+        shown = {
+            run.key
+            for notebook in suite.notebooks
+            for line in suite.table_rows(notebook)
+            for run in line.runs
+        }
+        trained = {*suite.settings["rows"], *suite.settings.get("single_seed_rows", ())}
+        assert trained == shown, profile
+
+
+def test_recipes_are_made_for_every_combination_and_options_keep_their_type(checkout):
+    suite = Suite.load("mini", checkout)
+    row = suite.row("seen_5", 0)
+    assert row.config_file.name == "seen_5.yaml"
+    heads = {
+        suite.row(f"voc_only_{head}", 0).config["task"]["model"]["mask_head"]["network_type"]
+        for head in HEADS
+    }
+    assert heads == set(HEADS)
+    two_stages = suite.row("two_stages_last_only", 0)
+    assert two_stages.config["task"]["model"]["backbone"]["hourglass"]["num_hourglasses"] == 2
+    assert two_stages.config["task"]["losses"]["mask"]["use_only_last_stage"] is True
+    assert two_stages.init.key == "detector_two_stages"
+    assert [part.key for part in two_stages.with_predecessors()] == [
+        "detector_two_stages",
+        "two_stages_last_only",
+    ]
+
+
+def test_a_row_named_after_another_is_that_row():
+    suite = Suite.load("mini", ROOT)
+    assert suite.row("voc_only", 1).folder_name == suite.row("voc_only_hourglass20", 1).folder_name
+    assert suite.seeds("voc_only") == [0, 1, 2]
+    assert suite.seeds("seen_5") == [0]
+    assert Suite.load("smoke", ROOT).seeds("seen_5") == []
+    with pytest.raises(InputError, match="no row 'voc_nobody'"):
+        suite.row("voc_nobody", 0)

@@ -76,7 +76,9 @@ class Row:
         """What is trained, in a few words: input size and mask head."""
         model = self.config["task"].get("model", {})
         size = model.get("input_size", _DEFAULT_SIZE)[:2]
-        return f"{size[0]}x{size[1]}, {model.get('mask_head', {}).get('network_type', _DEFAULT_HEAD)}"
+        head = model.get("mask_head", {})
+        name = head.get("network_type") or head.get("convnet_variant") or _DEFAULT_HEAD
+        return f"{size[0]}x{size[1]}, {name}"
 
     @property
     def sha256(self) -> str:
@@ -161,8 +163,9 @@ class Suite:
         if profile not in document["profiles"]:
             raise InputError(f"unknown profile {profile!r}: choose from {', '.join(document['profiles'])}")
         settings = document["profiles"][profile]
-        recipes = dict(pair for name, recipe in document["recipes"].items() for pair in _expand(name, recipe))
-        return cls(profile, settings, recipes | settings.get("recipes", {}), document["notebooks"], root)
+        listed = document["recipes"] | settings.get("recipes", {})  # a profile may have recipes of its own
+        recipes = dict(pair for name, recipe in listed.items() for pair in _expand(name, recipe))
+        return cls(profile, settings, recipes, document["notebooks"], root)
 
     @property
     def dataset(self) -> Dataset:
