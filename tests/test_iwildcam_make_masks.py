@@ -247,3 +247,34 @@ def test_masks_somebody_else_made_are_kept(release, tmp_path):
     result = CliRunner().invoke(main, [*map(str, arguments), "--overwrite"])
     assert result.exit_code == 0
     assert result.stdout.startswith("Pictures: 3 segmented, 1 without boxes;")
+
+
+_MEASURED_RUN = """
+import resource, sys
+from deepmac.iwildcam.make_masks import make_masks
+folder, count = sys.argv[1:]
+summary = make_masks(folder, f"{folder}/{count}.json", f"{folder}/masks{count}", input_size=256)
+assert summary.written == int(count) and not summary.failed
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.nightly
+def test_ten_thousand_pictures_take_the_memory_of_a_thousand_at_a_constant_rate(tmp_path):
+    for seed in range(20):
+        camera_traps.write_picture(tmp_path / f"drawn/{seed}.jpg", seed, (240, 320))
+    for number in range(10_000):
+        (tmp_path / f"{number:05d}.jpg").hardlink_to(tmp_path / f"drawn/{number % 20}.jpg")
+    peaks = []
+    for count in (1_000, 10_000):
+        names = {f"{number:05d}.jpg": 2 for number in range(count)}
+        camera_traps.write_detections(tmp_path / f"{count}.json", names)
+        command = [sys.executable, "-c", _MEASURED_RUN, str(tmp_path), str(count)]
+        run = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks.append(int(run.stdout.split()[-1]))
+    assert peaks[1] < 1.05 * peaks[0]
+    times = sorted(path.stat().st_mtime for path in (tmp_path / "masks10000").glob("*.png"))
+    rates = 1_000 / np.diff(times[::1_000])  # pictures a second
+    assert rates.min() > 15
+    assert rates.min() > 0.5 * np.median(rates), "other work may slow some down"
+    print(f"peaks {peaks} KiB; pictures a second {rates.round(1).tolist()}")
