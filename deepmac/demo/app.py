@@ -281,6 +281,7 @@ class Demo(Controls):
         self._export("_labels.png", "image/png", exports.label_png(self.prediction))
 
     def _export_overlay(self):
+        self.say("Drawing the masks on the whole picture ...")  # takes seconds if that is very large
         content = exports.overlay_png(self.prediction, self.drawn.names, **self._style())
         self._export("_overlay.png", "image/png", content)
 

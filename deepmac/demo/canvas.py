@@ -28,8 +28,10 @@ _STYLE = """
 .deepmac-canvas .classes { margin: 4px 0 0 }
 .deepmac-canvas .classes p { display: none }
 .deepmac-canvas .classes::before { content: "The next box is" }
-.deepmac-canvas .class-label { background: #333; margin: 3px }
-.deepmac-canvas .class-label[style*="1px solid"] { outline: 2px solid }
+.deepmac-canvas .class-label { background: currentColor; margin: 3px }
+.deepmac-canvas .class-label { text-shadow: 0 0 3px #fff, 0 0 3px #fff, 0 0 5px #fff }
+.deepmac-canvas .class-label, .deepmac-canvas .key { -webkit-text-fill-color: #000 }
+.deepmac-canvas .class-label[style*="1px solid"] { outline: 2px solid var(--jp-ui-font-color1, #333) }
 """
 # Follows the mouse beyond the picture, where the widget loses it, and tidies boxes when it is let go.
 _SCRIPT = Path(__file__).with_name("canvas.js").read_text(encoding="utf-8")

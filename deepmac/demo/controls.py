@@ -99,7 +99,11 @@ class Controls(widgets.VBox):
             error: whether something went wrong.
             link: HTML after the text.
         """
-        style = "color: #b00020; font-weight: bold" if error else "color: var(--jp-ui-font-color1, #333)"
+        style = (
+            "color: var(--jp-error-color1, #b00020); font-weight: bold"
+            if error
+            else "color: var(--jp-ui-font-color1, #333)"
+        )
         self.message.value = f'<span role="status" style="{style}">{html.escape(text)}</span> {link}'
 
     def _show_folder(self, _change=None):
