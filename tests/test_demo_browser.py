@@ -1,5 +1,6 @@
 """The demo as people meet it: in JupyterLab, with the mouse."""
 
+import base64
 import io
 import json
 
@@ -35,13 +36,16 @@ class Canvas:
 
     def seen(self) -> np.ndarray:
         """What is seen, without the boxes: int [H, W, 3] of the picture's size."""
-        source = """async image => {
-            const content = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
-            return Array.from(content);
+        paint = """image => {
+            const canvas = document.createElement("canvas");
+            [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+            canvas.getContext("2d").drawImage(image, 0, 0);
+            return canvas.toDataURL();
         }"""
-        content = bytes(self.locator.locator("img").evaluate(source))
+        address = self.locator.locator("img").evaluate(paint)
+        content = base64.b64decode(address.split(",")[1])
         height, width = data.coins().shape
-        picture = Image.open(io.BytesIO(content)).resize((width, height), Image.Resampling.BOX)
+        picture = Image.open(io.BytesIO(content)).convert("RGB").resize((width, height), Image.Resampling.BOX)
         return np.asarray(picture).astype(int)
 
     def colored(self) -> np.ndarray:
@@ -52,6 +56,11 @@ class Canvas:
     def wait_for(self, text: str):
         """Waits until the line above the picture says something."""
         self._page.locator(".jp-OutputArea [role=status]", has_text=text).wait_for()
+
+    def right_edges(self) -> list[float]:
+        """Of the boxes, in pixels of the window from the picture's left edge, sorted."""
+        edges = "boxes => boxes.map(box => box.x.baseVal.value + box.width.baseVal.value)"
+        return sorted(self.locator.locator("rect.movable").evaluate_all(edges))
 
     def labels(self) -> list[str]:
         return self.locator.locator("svg text.clickable").all_text_contents()
@@ -71,6 +80,7 @@ def test_boxes_drawn_with_the_mouse_get_masks(notebook_page, tmp_path):
 
     canvas.drag(*COIN)
     canvas.wait_for("1 mask in")
+    page.wait_until(lambda: canvas.colored().any())  # the picture follows the line above it
     page.screenshot("one-box")
     mask = canvas.colored()
     filled = _inside(mask, *COIN).mean()
@@ -90,12 +100,8 @@ def test_boxes_drawn_with_the_mouse_get_masks(notebook_page, tmp_path):
     # Beyond the edge: the box ends at the edge, and the mouse lets go of it.
     page.drag(canvas.point(315, 150), canvas.point(500, 220))
     canvas.wait_for("2 masks in")
-    right = [
-        float(box.get_attribute("x")) + float(box.get_attribute("width"))
-        for box in canvas.locator.locator("rect.movable").all()
-    ]
     width = canvas.locator.locator("img").bounding_box()["width"]
-    assert max(right) == pytest.approx(width, abs=1)
+    page.wait_until(lambda: canvas.right_edges()[-1] == pytest.approx(width, abs=1))
 
     # A click alone leaves nothing.
     page.page.mouse.click(*canvas.point(10, 10))
@@ -128,7 +134,7 @@ def test_boxes_drawn_with_the_mouse_get_masks(notebook_page, tmp_path):
     canvas.wait_for("1 mask in")
     page.locator("button", has_text="Remove all").click()
     canvas.wait_for("Draw a box")
-    assert not canvas.colored().any()
+    page.wait_until(lambda: not canvas.colored().any())
 
 
 @pytest.mark.slow
