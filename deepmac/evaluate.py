@@ -91,5 +91,5 @@ def _run(task: DeepMACTask, model, progress: bool) -> dict[str, MaskEvaluator]:
             # A tuple over replicas, as a distribution strategy gives it.
             outputs = tf.nest.map_structure(lambda value: (value,), step(batch))
             state = task.aggregate_logs(state, outputs)
-            bar.update(int(batch[0]["image"].shape[0]))
+            bar.update(int(tf.math.count_nonzero(batch[1]["groundtruths"]["source_id"] >= 0)))
     return state

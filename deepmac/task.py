@@ -11,11 +11,12 @@ from official.projects.centernet.tasks import centernet
 
 from deepmac import experiments
 from deepmac.categories import ALL_IDS
-from deepmac.data import decoder
+from deepmac.data import decoder, records
 from deepmac.data.parser import DeepMACParser
 from deepmac.errors import InputError
 from deepmac.evaluation import MaskEvaluator
 from deepmac.modeling import deepmac_model, detection_losses, mask_losses, roi, self_supervision
+from deepmac.training.monitor import LossMonitor
 
 _DETECTION_LOSSES = ("ct_loss", "scale_loss", "ct_offset_loss")
 _EVALUATION = "evaluation"
@@ -26,12 +27,17 @@ class DeepMACTask(centernet.CenterNetTask):
     """CenterNet's task with masks: boxes of all classes, masks of the allowed ones.
 
     Attributes:
+        first_step: the step training starts from; with `train_data.deterministic`, the input is read over
+            up to it. Set it before `build_inputs`.
+        monitor: remembers losses that are not numbers; there once the model is built.
         evaluators: source of the boxes ("detections", "gt_boxes") -> `MaskEvaluator` of the last
             evaluation; empty without `task.annotation_file`.
     """
 
     def __init__(self, params, logging_dir=None, name=None):
         super().__init__(params, logging_dir, name)
+        self.first_step = 0
+        self.monitor = None
         self.evaluators = {}
         self._seed = random.getrandbits(31) if params.seed is None else params.seed
 
@@ -54,9 +60,41 @@ class DeepMACTask(centernet.CenterNetTask):
                 "losses.mask.pointly_supervised_keypoint_loss_weight needs points: set "
                 "task.train_data.num_keypoints to the number `deepmac tfrecord` reported"
             )
+        return self._input_reader(params).read(input_context, self._ordered_records(params, input_context))
+
+    def _input_reader(self, params):
+        parser = self._parser(params)
+        decode = decoder.MaskExampleDecoder(num_keypoints=params.num_keypoints).decode
+        options = {"dataset_fn": tf.data.TFRecordDataset, "parser_fn": parser.parse_fn(params.is_training)}
+        if _is_reproducible(params):
+            # The records come in their order, each with its seed.
+            return input_reader.InputReader(
+                params.replace(shuffle_buffer_size=1),
+                decoder_fn=lambda seed, record: decode(record) | {"seed": seed},
+                **options,
+            )
+        if not params.is_training:
+            # Every worker evaluates all pictures: what they found is not gathered.
+            params = params.replace(sharding=False)
+            if not params.drop_remainder:
+                options["transform_and_batch_fn"] = records.padded_batches(params.global_batch_size)
+        return input_reader.InputReader(params, decoder_fn=decode, **options)
+
+    def _ordered_records(self, params, input_context):
+        if not _is_reproducible(params):
+            return None
+        pipelines = input_context.num_input_pipelines if input_context else 1
+        return records.reproducible_records(
+            records.record_files(params.input_path),
+            buffer_size=params.shuffle_buffer_size,
+            seed=self._seed,
+            start=self.first_step * params.global_batch_size // pipelines,
+            context=input_context,
+        )
+
+    def _parser(self, params):
         model = self.task_config.model
-        options = params.parser.as_dict()
-        parser = DeepMACParser(
+        return DeepMACParser(
             output_height=model.input_size[0],
             output_width=model.input_size[1],
             max_num_instances=model.max_num_instances,
@@ -64,19 +102,16 @@ class DeepMACTask(centernet.CenterNetTask):
             allowed_masked_classes_ids=self.task_config.allowed_masked_classes_ids,
             supervise_all_classes=mask_losses.uses_boxes_of_all_classes(self.task_config.losses.mask),
             dtype=params.dtype,
-            **options,
+            **params.parser.as_dict(),
         )
-        reader = input_reader.InputReader(
-            params,
-            dataset_fn=tf.data.TFRecordDataset,
-            decoder_fn=decoder.MaskExampleDecoder(num_keypoints=params.num_keypoints).decode,
-            parser_fn=parser.parse_fn(params.is_training),
-        )
-        return reader.read(input_context=input_context)
 
     def build_model(self):
-        """Builds the model of `task.model`."""
-        return deepmac_model.build_deepmac(self.task_config.model)
+        """Builds the model of `task.model`, and what watches its losses."""
+        config = self.task_config
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        names = [*_DETECTION_LOSSES, *mask_losses.loss_names(config.losses.mask), "total_loss"]
+        self.monitor = LossMonitor(names, config.train_data.global_batch_size // replicas)
+        return deepmac_model.build_deepmac(config.model)
 
     def initialize(self, model):
         """Restores `task.init_checkpoint`.
@@ -139,13 +174,10 @@ class DeepMACTask(centernet.CenterNetTask):
         if "masks" in labels and mask_losses.loss_names(config.losses.mask):
             mask_head = config.model.mask_head
             boxes = labels["mask_boxes"]
-            jitter_seed, window_seed = self._step_seeds(labels["step"])
             masks = mask_losses.mask_losses(
                 outputs["mask_logits"],
                 boxes=boxes,
-                crop_boxes=roi.jitter_boxes(
-                    boxes, mask_head.max_roi_jitter_ratio, mask_head.jitter_mode, jitter_seed
-                ),
+                crop_boxes=self._jittered_boxes(labels),
                 masks=labels["masks"],
                 classes=labels["mask_classes"],
                 weights=labels["mask_weights"],
@@ -154,26 +186,39 @@ class DeepMACTask(centernet.CenterNetTask):
                 mask_head_config=mask_head,
                 allowed_ids=config.allowed_masked_classes_ids,
                 step=labels["step"],
-                restored_logits=self._restored_logits(labels["model"], labels["features"], window_seed),
+                restored_logits=self._restored_logits(labels),
                 keypoints=labels.get("keypoints"),
                 keypoint_depths=labels.get("keypoint_depths"),
             )
             losses.update(masks)
             total += tf.add_n(list(masks.values()))
         losses["total_loss"] = total
+        if "step" in labels and self.monitor is not None:
+            self.monitor.update(losses, labels["step"], labels["groundtruths"]["source_id"])
         return losses
 
-    def _step_seeds(self, step):
-        """Seeds int32 [2] of the two kinds of draws in a training step, different in each replica."""
-        seed = tf.stack([tf.constant(self._seed), tf.cast(step, tf.int32)])
-        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        return tf.unstack(tf.random.split(tf.random.fold_in(seed, replica)))
+    def _jittered_boxes(self, labels):
+        """Boxes that crop the targets; None without jitter: the boxes themselves."""
+        mask_head = self.task_config.model.mask_head
+        if not mask_head.max_roi_jitter_ratio:
+            return None
+        seed = tf.random.fold_in(self._step_seed(labels), 0)
+        return roi.jitter_boxes(
+            labels["mask_boxes"], mask_head.max_roi_jitter_ratio, mask_head.jitter_mode, seed
+        )
 
-    def _restored_logits(self, model, features, seed):
+    def _step_seed(self, labels):
+        """Seed int32 [2] of a training step, another one for other pictures, and so in each replica."""
+        seed = tf.stack([tf.constant(self._seed), tf.cast(labels["step"], tf.int32)])
+        return tf.random.fold_in(seed, labels["groundtruths"]["source_id"][0])
+
+    def _restored_logits(self, labels):
         """Mask logits of a second pass over augmented images, moved back; None without self-supervision."""
         config = self.task_config.losses.mask
         if not config.augmented_self_supervision_loss_weight:
             return None
+        features, model = labels["features"], labels["model"]
+        seed = tf.random.fold_in(self._step_seed(labels), 1)
         image, boxes = features["image"], features["boxes"]
         windows = self_supervision.draw_windows(tf.shape(image)[0], config, seed)
         augmented = {
@@ -239,8 +284,9 @@ class DeepMACTask(centernet.CenterNetTask):
         if state is None:
             self.evaluators = state = self._build_evaluators()
         for batch in _replicas(step_outputs[_EVALUATION]):
-            for i, source_id in enumerate(batch["source_id"]):
-                image_id = int(source_id)
+            for i, image_id in enumerate(map(int, batch["source_id"])):
+                if image_id < 0:  # padding of the last batch
+                    continue
                 part = {name: values[i] for name, values in batch["detections"].items()}
                 state["detections"].add(image_id, **_detections(part, batch["unpadded_size"][i]))
                 part = {name: values[i] for name, values in batch["gt_boxes"].items()}
@@ -265,6 +311,10 @@ class DeepMACTask(centernet.CenterNetTask):
             source: MaskEvaluator(self.task_config.annotation_file, seen_ids=seen)
             for source in ("detections", "gt_boxes")
         }
+
+
+def _is_reproducible(params) -> bool:
+    return bool(params.is_training and params.deterministic)
 
 
 def _replicas(per_replica):

@@ -14,51 +14,76 @@ from pathlib import Path
 import tensorflow as tf
 import tf_keras
 import yaml
-from absl import app, flags
-from official.common import distribute_utils
+from absl import app, flags, logging
 from official.common import flags as model_garden_flags
-from official.core import task_factory, train_lib, train_utils
+from official.core import task_factory, train_utils
 from official.modeling import performance
 
 from deepmac import experiments, task  # noqa: F401  # registers the experiments
+from deepmac.data.records import record_files
 from deepmac.errors import InputError
 from deepmac.evaluation.files import write_evaluation
+from deepmac.training import devices, resume
+from deepmac.training.failures import explained
+from deepmac.training.progress import TrainingLog
+from deepmac.training.runner import ExperimentRunner
 
 
 def train(params, mode: str, model_dir: str):
     """Runs an experiment with Model Garden's training library.
 
+    A training that was killed at any moment resumes from the last whole checkpoint. With
+    `task.train_data.deterministic`, it then gives what it would have given.
+
     Args:
         params: `ExperimentConfig`, complete.
-        mode: 'train', 'eval', 'train_and_eval' or 'continuous_eval'.
+        mode: 'train', 'eval', 'train_and_eval', 'train_and_post_eval' or 'continuous_eval'.
         model_dir: where checkpoints, summaries and the configuration go; training resumes from the
             last checkpoint found there.
 
     Returns:
         (model, logs of the last evaluation; empty unless one ran).
+
+    Raises:
+        InputError: wrong configuration, missing or damaged files, no room for checkpoints, or a loss that
+            is not a number.
     """
     _check_files(params.task, mode)
-    if "train" in mode:
-        train_utils.serialize_config(params, model_dir)
+    strategy = devices.build_strategy(params.runtime)
+    devices.check_batch_sizes(params.task, strategy, mode)
+    if params.task.train_data.deterministic:
+        tf.config.experimental.enable_op_determinism()
     if params.task.seed is not None:
         tf_keras.utils.set_random_seed(params.task.seed)
     performance.set_mixed_precision_policy(params.runtime.mixed_precision_dtype or "float32")
-    strategy = distribute_utils.get_distribution_strategy(
-        distribution_strategy=params.runtime.distribution_strategy,
-        all_reduce_alg=params.runtime.all_reduce_alg,
-        num_gpus=params.runtime.num_gpus,
-        tpu_address=params.runtime.tpu,
-    )
-    with strategy.scope():
-        deepmac_task = task_factory.get_task(params.task, logging_dir=model_dir)
-    return train_lib.run_experiment(
-        distribution_strategy=strategy,
-        task=deepmac_task,
-        mode=mode,
-        params=params,
-        model_dir=model_dir,
-        eval_actions=[lambda _: write_evaluation(deepmac_task.evaluators, Path(model_dir))],
-    )
+    with explained(model_dir, params.task):
+        first_step = _prepare_model_dir(params, mode, model_dir, strategy)
+        with strategy.scope():
+            deepmac_task = task_factory.get_task(params.task, logging_dir=model_dir)
+        deepmac_task.first_step = first_step
+        return _runner(params, mode, model_dir, strategy, deepmac_task).run()
+
+
+def _prepare_model_dir(params, mode, model_dir, strategy) -> int:
+    """Makes the folder ready in one process for all; returns the step to go on from."""
+    if devices.is_chief(strategy) and "train" in mode:
+        resume.clean_model_dir(model_dir)
+        train_utils.serialize_config(params, model_dir)
+    return devices.from_chief(strategy, resume.last_step(model_dir))
+
+
+def _runner(params, mode, model_dir, strategy, deepmac_task):
+    """The experiment with its actions after every training loop and every evaluation."""
+    runner = ExperimentRunner(strategy, deepmac_task, mode, params, model_dir)
+    log = TrainingLog(runner.trainer.global_step, params.trainer.train_steps)
+    controller = runner.controller
+    check = [lambda _: deepmac_task.monitor.check(tf.train.latest_checkpoint(model_dir))]
+    write = []
+    if devices.is_chief(strategy):
+        write = [lambda _: write_evaluation(deepmac_task.evaluators, Path(model_dir)), log.evaluate]
+    controller.train_actions = (*check, *controller.train_actions, *([log.train] if write else []))
+    controller.eval_actions = (*write, *controller.eval_actions)
+    return runner
 
 
 def _check_files(task_config, mode: str):
@@ -68,7 +93,7 @@ def _check_files(task_config, mode: str):
         patterns["train_data"] = task_config.train_data
     for name, data in patterns.items():
         for pattern in data.input_path if isinstance(data.input_path, list) else data.input_path.split(","):
-            if not tf.io.gfile.glob(pattern.strip()):
+            if not record_files([pattern]):
                 raise InputError(f"task.{name}.input_path: no file matches {pattern}")
     annotations = task_config.annotation_file
     if "eval" in mode and annotations and not tf.io.gfile.exists(annotations):
@@ -82,14 +107,21 @@ def _parse_configuration():
         if not Path(name).is_file():
             raise InputError(f"--config_file: no such file: {name}")
     try:
-        return train_utils.parse_configuration(flags.FLAGS)
+        params = train_utils.parse_configuration(flags.FLAGS, lock_return=False)
     except (KeyError, ValueError, TypeError, LookupError, yaml.YAMLError) as error:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         raise InputError(f"configuration: {message}") from error
+    if flags.FLAGS.deterministic:
+        params.task.train_data.deterministic = True
+        params.task.seed = params.task.seed or 0
+    params.lock()
+    return params
 
 
 def main(_):
     """Entry point of `python -m deepmac.train`; exit status 2 and one line for wrong input."""
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # of information, Model Garden gives hundreds of lines
     try:
         train(_parse_configuration(), flags.FLAGS.mode, flags.FLAGS.model_dir)
     except InputError as error:
@@ -99,5 +131,10 @@ def main(_):
 
 if __name__ == "__main__":
     model_garden_flags.define_flags()
+    flags.DEFINE_bool(
+        "deterministic",
+        False,
+        "Give the same weights every time, also when the training was interrupted and resumed.",
+    )
     flags.mark_flags_as_required(["experiment", "mode", "model_dir"])
     app.run(main)

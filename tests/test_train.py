@@ -1,31 +1,10 @@
 import json
+import re
 import subprocess
 import sys
 
 import pytest
-import synthetic
-import yaml
-
-from deepmac.data.coco import write_tfrecords
-
-TINY = {
-    "runtime": {"mixed_precision_dtype": "float32"},
-    "task": {
-        "seed": 0,
-        "mask_num_subsamples": 2,
-        "model": {
-            "input_size": [64, 64, 3],
-            "max_num_instances": 4,
-            "backbone": {"hourglass": {"input_channel_dims": 4}},
-            "head": {"num_filters": 4},
-            "mask_head": {"network_type": "hourglass10", "num_init_channels": 4, "mask_size": 16},
-        },
-    },
-    "trainer": {
-        **{"train_steps": 4, "steps_per_loop": 2, "summary_interval": 2},
-        **{"checkpoint_interval": 2, "validation_interval": 4},
-    },
-}
+import tiny_training
 
 
 def _run(*flags):
@@ -36,21 +15,7 @@ def _run(*flags):
 
 @pytest.fixture(scope="module")
 def config_file(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
-    for split, seed in (("train2017", 0), ("val2017", 9)):
-        scenes = [synthetic.draw_scene(64, 64, 2, seed + i) for i in range(4)]
-        synthetic.write_coco(folder, split, scenes, [1, 53])
-    records = folder / "records"
-    write_tfrecords(folder, records)
-    config = json.loads(json.dumps(TINY))
-    config["task"] |= {
-        "annotation_file": str(records / "instances_val2017.json"),
-        "train_data": {"input_path": f"{records}/train2017-*", "global_batch_size": 2},
-        "validation_data": {"input_path": f"{records}/val2017-*", "global_batch_size": 2},
-    }
-    path = folder / "tiny.yaml"
-    path.write_text(yaml.safe_dump(config))
-    return path
+    return tiny_training.write_config(tmp_path_factory.mktemp("tiny"), num_images=4, batch_size=2)
 
 
 def test_trains_evaluates_and_does_not_train_again(config_file, tmp_path):
@@ -62,7 +27,11 @@ def test_trains_evaluates_and_does_not_train_again(config_file, tmp_path):
     )
     first = _run(*flags)
     assert first.returncode == 0, first.stderr
-    assert "train | step:      4" in first.stdout
+    assert re.search(
+        r"^step 4/4 \| loss [\d.]+: centre .* mask [\d.]+ \| rate .* steps/s", first.stdout, re.M
+    )
+    assert re.search(r"^evaluated step 4 \| .* AP in given boxes: mask .* box 100.0$", first.stdout, re.M)
+    assert len(first.stdout.splitlines()) < 12 and "Final experiment parameters" not in first.stderr
     evaluation = json.loads((tmp_path / "evaluation.json").read_text())
     assert evaluation["metrics"]["gt_boxes/box/AP"] == pytest.approx(100)
     assert len(evaluation["bootstrap"]["gt_boxes/mask/unseen/AP"]) == 201
@@ -71,8 +40,8 @@ def test_trains_evaluates_and_does_not_train_again(config_file, tmp_path):
 
     again = _run(*flags)
     assert again.returncode == 0, again.stderr
-    assert "steps/sec" in first.stdout
-    assert "steps/sec" not in again.stdout
+    assert "steps/s" in first.stdout
+    assert "steps/s" not in again.stdout
     assert json.loads((tmp_path / "evaluation.json").read_text()) == evaluation
 
 

@@ -1,0 +1,1 @@
+"""What surrounds Model Garden's training loop: devices, resuming, monitoring, messages."""

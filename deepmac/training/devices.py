@@ -1,0 +1,85 @@
+"""Distribution strategies, and whether batches can be split over their replicas."""
+
+import tensorflow as tf
+from official.common import distribute_utils
+
+from deepmac.errors import InputError
+
+STRATEGIES = ("off", "one_device", "mirrored", "multi_worker_mirrored", "tpu")
+
+
+def build_strategy(runtime) -> tf.distribute.Strategy:
+    """Builds the strategy that `runtime.distribution_strategy` names; must come before any computation.
+
+    `mirrored` takes `runtime.num_gpus` GPUs, without GPUs all logical CPU devices; `multi_worker_mirrored`
+    the workers of TF_CONFIG, or of `runtime.worker_hosts` and `runtime.task_index`.
+
+    Args:
+        runtime: `RuntimeConfig`.
+
+    Raises:
+        InputError: an unknown strategy, or one this machine or configuration does not allow.
+    """
+    name = runtime.distribution_strategy
+    if name not in STRATEGIES:
+        raise InputError(
+            f"runtime.distribution_strategy must be one of {', '.join(STRATEGIES)} "
+            f"(in YAML 'off' needs quotes), not {name}"
+        )
+    if name == "tpu" and runtime.tpu is None:
+        raise InputError("runtime.distribution_strategy tpu needs --tpu: the TPU's name, or local")
+    if name == "mirrored" and not runtime.num_gpus:
+        return tf.distribute.MirroredStrategy(
+            [device.name for device in tf.config.list_logical_devices("CPU")]
+        )
+    try:
+        if name == "multi_worker_mirrored":
+            distribute_utils.configure_cluster(runtime.worker_hosts, runtime.task_index)
+        return distribute_utils.get_distribution_strategy(
+            distribution_strategy=name,
+            all_reduce_alg=runtime.all_reduce_alg,
+            num_gpus=runtime.num_gpus,
+            num_packs=runtime.num_packs,
+            tpu_address=runtime.tpu,
+        )
+    except (ValueError, tf.errors.OpError) as error:
+        raise InputError(f"runtime: {str(error).splitlines()[0]}") from error
+
+
+def check_batch_sizes(task, strategy: tf.distribute.Strategy, mode: str) -> None:
+    """Refuses batches that cannot be split evenly.
+
+    Args:
+        task: `DeepMACTask` configuration.
+        strategy: gives the number of replicas.
+        mode: of `deepmac.train.train`.
+
+    Raises:
+        InputError: naming the batch size.
+    """
+    replicas = strategy.num_replicas_in_sync
+    for name, word in (("train_data", "train"), ("validation_data", "eval")):
+        size = getattr(task, name).global_batch_size
+        if word in mode and size % replicas:
+            raise InputError(
+                f"task.{name}.global_batch_size {size} must be a multiple of the {replicas} replicas"
+            )
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process writes what all workers share."""
+    return strategy.extended.should_checkpoint
+
+
+def from_chief(strategy: tf.distribute.Strategy, value: int) -> int:
+    """The chief's value in all workers, which wait for each other here."""
+    if not strategy.extended._in_multi_worker_mode():
+        return value
+    sent = tf.constant(value if is_chief(strategy) else 0)
+    return int(strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(lambda: sent), axis=None)) // (
+        strategy.num_replicas_in_sync // _num_workers(strategy)
+    )
+
+
+def _num_workers(strategy) -> int:
+    return len(strategy.cluster_resolver.cluster_spec().job_tasks("worker"))

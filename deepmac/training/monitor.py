@@ -1,0 +1,66 @@
+"""Watches the losses inside the training loop, which runs many steps without coming back to Python."""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from deepmac.errors import InputError
+
+
+class LossMonitor:
+    """Remembers the first step at which a loss was not a number, and the pictures of that step."""
+
+    def __init__(self, names: Sequence[str], batch_size: int):
+        """Creates its variables; call it in the strategy's scope.
+
+        Args:
+            names: of the losses watched.
+            batch_size: pictures of a replica in a step.
+        """
+        self._names = list(names)
+        self._step = self._variable(tf.constant(-1, tf.int64))
+        self._is_bad = self._variable(tf.zeros([len(names)], tf.bool))
+        self._pictures = self._variable(tf.fill([batch_size], tf.constant(-1, tf.int64)))
+
+    def update(self, losses, step, source_ids) -> None:
+        """Looks at the losses of a step, in a replica.
+
+        Args:
+            losses: name -> float scalar.
+            step: int scalar.
+            source_ids: int64 [B], ids of the step's pictures.
+        """
+        is_bad = ~tf.math.is_finite(tf.stack([losses[name] for name in self._names]))
+        is_first = tf.reduce_any(is_bad) & (self._step < 0)
+        news = (
+            (self._step, tf.cast(step, tf.int64)),
+            (self._is_bad, is_bad),
+            (self._pictures, tf.cast(source_ids, tf.int64)),
+        )
+        for variable, value in news:
+            variable.assign(tf.where(is_first, value, variable))
+
+    def check(self, last_checkpoint: str | None) -> None:
+        """Raises `InputError` if a loss was not a number, with the step, the losses and the pictures.
+
+        Args:
+            last_checkpoint: where training can go on.
+        """
+        parts = (self._step, self._is_bad, self._pictures)
+        for step, is_bad, pictures in zip(*map(_local_values, parts), strict=True):
+            if step < 0:
+                continue
+            names = [name for name, bad in zip(self._names, is_bad, strict=True) if bad]
+            raise InputError(
+                f"training stopped: {', '.join(names)} not finite in step {step + 1} (pictures "
+                f"{', '.join(map(str, pictures))}). The last good checkpoint is {last_checkpoint}; lower the "
+                "learning rate, or set task.gradient_clip_norm, and run again"
+            )
+
+    @staticmethod
+    def _variable(value):
+        return tf.Variable(value, trainable=False, synchronization=tf.VariableSynchronization.ON_READ)
+
+
+def _local_values(variable):
+    return [value.numpy() for value in tf.distribute.get_strategy().experimental_local_results(variable)]
