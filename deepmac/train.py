@@ -77,8 +77,9 @@ def _runner(params, mode, model_dir, strategy, deepmac_task):
     runner = ExperimentRunner(strategy, deepmac_task, mode, params, model_dir)
     log = TrainingLog(runner.trainer.global_step, params.trainer.train_steps)
     controller = runner.controller
-    check = [lambda _: deepmac_task.monitor.check(tf.train.latest_checkpoint(model_dir))]
-    write = []
+    check, write = [], []
+    if "train" in mode and hasattr(deepmac_task, "monitor"):  # of DeepMAC, not of Mask R-CNN
+        check = [lambda _: deepmac_task.monitor.check(tf.train.latest_checkpoint(model_dir))]
     if devices.is_chief(strategy):
         write = [lambda _: write_evaluation(deepmac_task.evaluators, Path(model_dir)), log.evaluate]
     controller.train_actions = (*check, *controller.train_actions, *([log.train] if write else []))

@@ -29,7 +29,7 @@ def train(config, strategy, batches):
     with strategy.scope():
         task = DeepMACTask(config)
         model = task.build_model()
-        optimizer = tf_keras.optimizers.SGD(1e-3)
+        optimizer = tf_keras.optimizers.SGD(4e-4)
         optimizer.build(model.trainable_variables)
 
     @tf.function

@@ -35,7 +35,7 @@ def _explanation(error, model_dir, task) -> str | None:
             f"{tf.train.latest_checkpoint(model_dir) or 'the start'}"
         )
     if isinstance(error, (PermissionError, NotADirectoryError, tf.errors.PermissionDeniedError)) or (
-        isinstance(error, tf.errors.FailedPreconditionError) and model_dir in text
+        isinstance(error, tf.errors.FailedPreconditionError) and ("directory" in text or model_dir in text)
     ):
         return f"cannot write to {model_dir}: {text.splitlines()[0]}"
     if isinstance(error, (tf.errors.DataLossError, tf.errors.InvalidArgumentError)):
@@ -46,7 +46,7 @@ def _explanation(error, model_dir, task) -> str | None:
 def _damaged_record(task) -> str | None:
     for name in ("train_data", "validation_data"):
         data = getattr(task, name)
-        decode = decoder.MaskExampleDecoder(num_keypoints=data.num_keypoints).decode
+        decode = decoder.MaskExampleDecoder(num_keypoints=getattr(data, "num_keypoints", 0)).decode
         files = records.record_files(data.input_path)
         if damage := records.find_damage(files, decode):
             return f"task.{name}.input_path: damaged record: {damage}. Write it again with `deepmac tfrecord`"
