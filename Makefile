@@ -62,7 +62,10 @@ reproduce: $(INSTALLED) ## regenerate every table and figure (PROFILE=smoke|quic
 
 weights: $(INSTALLED) ## train the weights that ship with the package, into runs/weights/mini (COCO_DIR=folder)
 	@test -d "$(COCO_DIR)" || { echo "make weights needs COCO: make weights COCO_DIR=folder" >&2; exit 1; }
-	@test -d runs/weights/scenes || $(VENV)/bin/deepmac scenes --out runs/weights/scenes --images 2000 --val-images 200
+	@test -d runs/weights/cutouts || $(VENV)/bin/deepmac cutouts --coco-dir "$(COCO_DIR)" \
+		--split train2017 --ids configs/subset/train2017.txt --out runs/weights/cutouts
+	@test -d runs/weights/scenes || $(VENV)/bin/deepmac scenes --out runs/weights/scenes \
+		--images 4000 --val-images 20 --size 192 --sprites runs/weights/cutouts
 	@test -d runs/weights/scenes-records || \
 		$(VENV)/bin/deepmac tfrecord --coco-dir runs/weights/scenes --out runs/weights/scenes-records
 	@test -d runs/weights/photos-records || $(VENV)/bin/deepmac tfrecord --coco-dir "$(COCO_DIR)" \
