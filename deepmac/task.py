@@ -2,7 +2,6 @@
 
 import random
 
-import numpy as np
 import tensorflow as tf
 import tf_keras
 from absl import logging
@@ -14,32 +13,33 @@ from deepmac.categories import ALL_IDS
 from deepmac.data import decoder, records
 from deepmac.data.parser import DeepMACParser
 from deepmac.errors import InputError
-from deepmac.evaluation import MaskEvaluator
+from deepmac.evaluation.validation import EVALUATION_LOG, MaskValidation
 from deepmac.modeling import deepmac_model, detection_losses, mask_losses, roi, self_supervision
 from deepmac.training.monitor import LossMonitor
 
 _DETECTION_LOSSES = ("ct_loss", "scale_loss", "ct_offset_loss")
-_EVALUATION = "evaluation"
 
 
 @task_factory.register_task_cls(experiments.DeepMACTask)
-class DeepMACTask(centernet.CenterNetTask):
+class DeepMACTask(MaskValidation, centernet.CenterNetTask):
     """CenterNet's task with masks: boxes of all classes, masks of the allowed ones.
 
     Attributes:
         first_step: the step training starts from; with `train_data.deterministic`, the input is read over
             up to it. Set it before `build_inputs`.
         monitor: remembers losses that are not numbers; there once the model is built.
-        evaluators: source of the boxes ("detections", "gt_boxes") -> `MaskEvaluator` of the last
-            evaluation; empty without `task.annotation_file`.
     """
 
     def __init__(self, params, logging_dir=None, name=None):
         super().__init__(params, logging_dir, name)
         self.first_step = 0
         self.monitor = None
-        self.evaluators = {}
         self._seed = random.getrandbits(31) if params.seed is None else params.seed
+
+    @property
+    def seen_ids(self):
+        """Category ids whose masks the model is trained on."""
+        return self.task_config.allowed_masked_classes_ids or ALL_IDS
 
     def build_inputs(self, params, input_context=None):
         """Reads TFRecords.
@@ -251,7 +251,7 @@ class DeepMACTask(centernet.CenterNetTask):
             metrics: means of the losses, updated.
 
         Returns:
-            Logs: loss name -> value, and what `aggregate_logs` evaluates.
+            Logs: loss name -> value, and what `MaskValidation` evaluates.
         """
         features, labels = inputs
         outputs = model(features, training=False)
@@ -262,11 +262,11 @@ class DeepMACTask(centernet.CenterNetTask):
             metric.update_state(losses[metric.name])
             logs[metric.name] = metric.result()
         if self.task_config.annotation_file:
-            logs[_EVALUATION] = {
+            unpadded_size = tf.tile(labels["unpad_image_shapes"][:, tf.newaxis, :2], [1, 1, 2])  # (B, 1, 4)
+            logs[EVALUATION_LOG] = {
                 "source_id": labels["groundtruths"]["source_id"],
-                "unpadded_size": labels["unpad_image_shapes"][:, :2],
                 "detections": {
-                    "boxes": outputs["boxes"],
+                    "boxes": outputs["boxes"] / unpadded_size,
                     "classes": outputs["classes"],
                     "scores": outputs["confidence"],
                     "masks": outputs["masks"],
@@ -278,81 +278,6 @@ class DeepMACTask(centernet.CenterNetTask):
             }
         return logs
 
-    def aggregate_logs(self, state=None, step_outputs=None):
-        """Adds the masks of a step to the evaluators, as RLE at the picture's own size."""
-        if not self.task_config.annotation_file:
-            return state
-        if state is None:
-            self.evaluators = state = self._build_evaluators()
-        for batch in _replicas(step_outputs[_EVALUATION]):
-            for i, image_id in enumerate(map(int, batch["source_id"])):
-                if image_id < 0:  # padding of the last batch
-                    continue
-                part = {name: values[i] for name, values in batch["detections"].items()}
-                state["detections"].add(image_id, **_detections(part, batch["unpadded_size"][i]))
-                part = {name: values[i] for name, values in batch["gt_boxes"].items()}
-                state["gt_boxes"].add(image_id, **_ground_truth_masks(part, state["gt_boxes"], image_id))
-        return state
-
-    def reduce_aggregated_logs(self, aggregated_logs, global_step=None):
-        """COCO figures in percent, named `detections/...` and `gt_boxes/...`.
-
-        Those of single classes only with `task.per_category_metrics`; `evaluators` has them all.
-        """
-        return {
-            f"{source}/{name}": value
-            for source, evaluator in (aggregated_logs or {}).items()
-            for name, value in evaluator.result().items()
-            if self.task_config.per_category_metrics or "/class/" not in name
-        }
-
-    def _build_evaluators(self):
-        seen = self.task_config.allowed_masked_classes_ids or ALL_IDS
-        return {
-            source: MaskEvaluator(self.task_config.annotation_file, seen_ids=seen)
-            for source in ("detections", "gt_boxes")
-        }
-
 
 def _is_reproducible(params) -> bool:
     return bool(params.is_training and params.deterministic)
-
-
-def _replicas(per_replica):
-    """Splits a dict whose leaves are tuples over replicas into NumPy dicts, one a replica."""
-
-    def pick(tree, replica):
-        if isinstance(tree, dict):
-            return {name: pick(branch, replica) for name, branch in tree.items()}
-        return tree[replica].numpy()
-
-    return [pick(per_replica, replica) for replica in range(len(per_replica["source_id"]))]
-
-
-def _detections(outputs, unpadded_size):
-    """Arguments of `MaskEvaluator.add`: detections of an image in its own normalised coordinates."""
-    kept = outputs["scores"] > 0
-    return {
-        "boxes": outputs["boxes"][kept] / np.tile(unpadded_size, 2),
-        "classes": outputs["classes"][kept],
-        "scores": outputs["scores"][kept],
-        "mask_probs": outputs["masks"][kept],
-    }
-
-
-def _ground_truth_masks(outputs, evaluator, image_id):
-    """Arguments of `MaskEvaluator.add`: masks predicted in the annotated boxes of an image."""
-    count = int(np.sum(outputs["classes"] > 0))
-    truth = evaluator.ground_truth(image_id)
-    if not np.array_equal(outputs["classes"][:count], truth.classes[:count]):
-        raise InputError(
-            f"task.annotation_file and the records of image {image_id} disagree: write both with "
-            "`deepmac tfrecord`"
-        )
-    return {
-        "boxes": truth.boxes[:count],
-        "classes": truth.classes[:count],
-        "scores": np.ones(count),
-        "mask_probs": outputs["masks"][:count],
-        "annotation_ids": truth.annotation_ids[:count],
-    }

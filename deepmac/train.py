@@ -23,6 +23,8 @@ from deepmac import experiments, task  # noqa: F401  # registers the experiments
 from deepmac.data.records import record_files
 from deepmac.errors import InputError
 from deepmac.evaluation.files import write_evaluation
+from deepmac.mask_rcnn import experiments as mask_rcnn_experiments  # noqa: F401
+from deepmac.mask_rcnn import task as mask_rcnn_task  # noqa: F401
 from deepmac.training import devices, resume
 from deepmac.training.failures import explained
 from deepmac.training.progress import TrainingLog

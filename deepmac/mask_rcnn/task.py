@@ -1,0 +1,133 @@
+"""The Deep-MARC task: Model Garden's, evaluated on seen and unseen classes."""
+
+import tensorflow as tf
+from official.core import task_factory
+from official.projects.deepmac_maskrcnn.modeling.heads import hourglass_network
+from official.projects.deepmac_maskrcnn.tasks import deep_mask_head_rcnn
+
+from deepmac.categories import ALL_IDS
+from deepmac.errors import InputError
+from deepmac.evaluation.validation import EVALUATION_LOG, MaskValidation
+from deepmac.mask_rcnn import experiments
+from deepmac.modeling.batch_norm import configure_batch_norm
+
+
+@task_factory.register_task_cls(experiments.MaskRCNNTask)
+class MaskRCNNTask(MaskValidation, deep_mask_head_rcnn.DeepMaskHeadRCNNTask):
+    """Mask R-CNN with deep mask heads: boxes of all classes, masks of the allowed ones."""
+
+    @property
+    def seen_ids(self):
+        """Category ids whose masks the model is trained on."""
+        allowed = self.task_config.allowed_mask_class_ids
+        return ALL_IDS if allowed is None else allowed
+
+    def build_model(self):
+        """Builds the model of `task.model`.
+
+        Raises:
+            InputError: options of the mask head that do not go together.
+        """
+        config = self.task_config.model
+        _check_mask_options(config)
+        model = super().build_model()
+        for layer in model.mask_head.submodules:
+            if isinstance(layer, hourglass_network.HourglassNetwork):
+                momentum = config.mask_head.hourglass_norm_momentum
+                configure_batch_norm(layer, momentum, config.norm_activation.use_sync_bn)
+        return model
+
+    def build_metrics(self, training=True):
+        """A mean for every loss in training; validation measures masks and boxes (`MaskValidation`)."""
+        return super().build_metrics(training) if training else []
+
+    def validation_step(self, inputs, model, metrics=None):
+        """Detections and masks in ground-truth boxes of a batch.
+
+        Args:
+            inputs: (images, labels) of Model Garden's Mask R-CNN parser.
+            model: the model.
+            metrics: none.
+
+        Returns:
+            Logs: a loss of zero, as Model Garden's task gives it, and what `MaskValidation` evaluates.
+        """
+        images, labels = inputs
+        image_info = labels["image_info"]
+        outputs = model(
+            images, anchor_boxes=labels["anchor_boxes"], image_shape=image_info[:, 1], training=False
+        )
+        logs = {self.loss: 0}
+        if self.task_config.annotation_file:
+            truth = labels["groundtruths"]
+            size = image_info[:, 0] * image_info[:, 2]  # (B, 2), height and width without padding
+            logs[EVALUATION_LOG] = {
+                "source_id": truth["source_id"],
+                "detections": {
+                    "boxes": tf.cast(outputs["detection_boxes"], tf.float32) / _corners(size),
+                    "classes": outputs["detection_classes"],
+                    "scores": tf.cast(outputs["detection_scores"], tf.float32),
+                    "masks": _from_edge_to_edge(outputs["detection_masks"]),
+                },
+                "gt_boxes": {
+                    "classes": tf.where(
+                        truth["is_crowds"] > 0, tf.zeros_like(truth["classes"]), truth["classes"]
+                    ),
+                    "masks": _from_edge_to_edge(
+                        _masks_in_boxes(
+                            model,
+                            outputs["decoder_features"],
+                            truth["boxes"] * _corners(image_info[:, 2]),
+                            truth["classes"],
+                        )
+                    ),
+                },
+            }
+        return logs
+
+
+def _masks_in_boxes(model, features, boxes, classes):
+    """Mask probabilities [B, N, S, S] in boxes [B, N, 4], pixels of the network's input.
+
+    What `call_images_and_boxes` does, without computing the features again, and for heads with a mask
+    for every class as well.
+    """
+    return model._features_to_mask_outputs(features, boxes, tf.maximum(classes, 0))[1]
+
+
+def _corners(size):
+    """(height, width) [B, 2] for each corner of the boxes of an image: [B, 1, 4]."""
+    return tf.tile(size, [1, 2])[:, tf.newaxis]
+
+
+def _from_edge_to_edge(masks):
+    """Resamples masks to the grid that `deepmac.pasting` expects.
+
+    Args:
+        masks: float [B, N, S, S], sampled at the centres of S x S cells of a box, as Mask R-CNN does.
+
+    Returns:
+        float32 [B, N, 2S+1, 2S+1], sampled at centres and boundaries of the cells, from edge to edge of
+        the box; the outermost half cell continues the sample at its centre.
+    """
+    shape = tf.shape(masks)
+    cells = tf.reshape(tf.cast(masks, tf.float32), [-1, masks.shape[2], masks.shape[3], 1])
+    padded = tf.pad(cells, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
+    size = 2 * masks.shape[2] + 3  # every second sample lies on a centre
+    samples = tf.compat.v1.image.resize_bilinear(padded, [size, size], align_corners=True)
+    return tf.reshape(samples[:, 1:-1, 1:-1], [shape[0], shape[1], size - 2, size - 2])
+
+
+def _check_mask_options(config):
+    head, crop_size = config.mask_head, config.mask_roi_aligner.crop_size
+    if not config.include_mask:
+        raise InputError("task.model.include_mask must be true: masks are what is evaluated")
+    if head.convnet_variant != "default" and crop_size & (crop_size - 1):
+        raise InputError(
+            f"task.model.mask_roi_aligner.crop_size must be a power of two for {head.convnet_variant}, "
+            f"which halves it several times, not {crop_size}"
+        )
+    if config.use_gt_boxes_for_masks and not head.class_agnostic:
+        raise InputError("task.model.use_gt_boxes_for_masks needs task.model.mask_head.class_agnostic")
+    if config.outer_boxes_scale != 1:
+        raise InputError("task.model.outer_boxes_scale must be 1: masks are evaluated inside the boxes")
