@@ -13,6 +13,7 @@ from deepmac.errors import InputError
 from deepmac.reproduction import rows
 from deepmac.reproduction.rows import RowStore
 from deepmac.reproduction.suite import Dataset, Row
+from deepmac.training.progress import training_line
 
 ROOT = Path(__file__).resolve().parents[1]
 METRICS = {
@@ -56,7 +57,9 @@ class Trainer:
         flags = dict(part.lstrip("-").split("=", 1) for part in command if part.startswith("--"))
         folder = Path(flags["model_dir"])
         self.runs.append((folder.name, yaml.safe_load(Path(flags["config_file"]).read_text())))
-        stdout.write(b"train | step:      3 | steps/sec: 1\ntrain | step:      7 | steps/sec: 1\n")
+        for step in (3, 7):
+            line = training_line(step, 7, {"total_loss": 5.0, "learning_rate": 1e-3}, steps_per_second=1.0)
+            stdout.write(f"{line}\n".encode())
         if not self.status:
             result = {"metrics": METRICS, "bootstrap": {"gt_boxes/mask/unseen/AP": [50.0, 49.0]}}
             (folder / "evaluation.json").write_text(json.dumps(result))

@@ -123,7 +123,8 @@ class RowStore:
     def progress(self, row: Row) -> int:
         """The step that a running training has logged last."""
         log = self.model_folder(row) / _LOG
-        steps = re.findall(rb"step: +(\d+)", log.read_bytes()) if log.is_file() else []
+        # The lines that `deepmac.training.progress.training_line` makes; importing it takes TensorFlow.
+        steps = re.findall(rb"\bstep (\d+)/", log.read_bytes()) if log.is_file() else []
         return int(steps[-1]) if steps else 0
 
     def _train(self, row: Row):
