@@ -240,6 +240,8 @@ def test_point_supervision_without_points_is_refused(point_config):
 
 def test_the_training_step_compiles_with_xla(config):
     """What a TPU needs, gradients included: one compiled program with static shapes."""
+    features, labels = next(iter(DeepMACTask(config).build_inputs(config.train_data)))
+    del labels["groundtruths"]  # strings, for evaluation
     losses = []
     for jit_compile in (False, True):
         tf_keras.utils.set_random_seed(0)
@@ -247,8 +249,6 @@ def test_the_training_step_compiles_with_xla(config):
         model = task.build_model()
         optimizer = tf_keras.optimizers.Adam(1e-3)
         optimizer.build(model.trainable_variables)
-        features, labels = next(iter(task.build_inputs(config.train_data)))
-        del labels["groundtruths"]  # strings, for evaluation
 
         def take(features, labels, task=task, model=model, optimizer=optimizer):
             return task.train_step((features, labels), model, optimizer)["loss"]
