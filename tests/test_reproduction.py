@@ -35,7 +35,8 @@ def test_smoke_profile_runs_every_notebook_and_row(tmp_path):
             if "image/png" in output.get("data", {})
         ]
         if suite.table_rows(run.notebook):  # others train nothing
-            assert len(pictures) >= 2, "a curve and a grid of masks"
+            expected = 2 if run.notebook == "table_partially_supervised" else 1
+            assert len(pictures) >= expected, f"{run.notebook} shows {len(pictures)} figures"
     report = (tmp_path / "out" / "report.html").read_text()
     assert report.count("data:image/png;base64,") >= 2
 

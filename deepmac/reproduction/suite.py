@@ -178,7 +178,9 @@ class Suite:
         return _dataset(self.settings.get("shown", self.settings["dataset"]))
 
     def seeds(self, key: str) -> list[int]:
-        """The seeds a row is trained with; none if the profile leaves it out."""
+        """The seeds a row is trained with; none if the profile leaves it out or has no recipe for it."""
+        if key not in self.recipes:
+            return []
         key = self._resolved(key)
         if key in self.settings["rows"]:
             return self.settings["seeds"]
