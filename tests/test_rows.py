@@ -130,7 +130,7 @@ def test_a_failed_row_names_its_log_and_is_tried_again(make_row, trainer, store)
     trainer.status = 1
     with pytest.raises(rows.RowError, match=r"detector-seed5-\w+ failed with status 1; see .*train.log"):
         store.train(row)
-    assert "train" in (store.model_folder(row) / "train.log").read_text()
+    assert "step 7/7" in (store.model_folder(row) / "train.log").read_text()
     assert store.result(row) is None
     trainer.status = 0
     result = store.train(row)
