@@ -125,7 +125,11 @@ def _mini_model() -> MaskRCNNModel:
         ),
         roi_sampler=maskrcnn_configs.ROISampler(num_sampled_rois=32),
         detection_head=maskrcnn_configs.DetectionHead(num_convs=0, fc_dims=256),
-        detection_generator=maskrcnn_configs.DetectionGenerator(pre_nms_top_k=500, max_num_detections=32),
+        detection_generator=maskrcnn_configs.DetectionGenerator(
+            nms_version="batched",  # one kernel: the others have a loop for every class, slow on a CPU
+            pre_nms_top_k=500,
+            max_num_detections=32,
+        ),
         mask_head=MaskHead(
             class_agnostic=True,
             convnet_variant="hourglass20",

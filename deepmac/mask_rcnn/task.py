@@ -1,9 +1,11 @@
 """The Deep-MARC task: Model Garden's, evaluated on seen and unseen classes."""
 
 import tensorflow as tf
+import tf_keras
 from official.core import task_factory
 from official.projects.deepmac_maskrcnn.modeling.heads import hourglass_network
 from official.projects.deepmac_maskrcnn.tasks import deep_mask_head_rcnn
+from official.vision.modeling.layers import detection_generator
 
 from deepmac.categories import ALL_IDS
 from deepmac.errors import InputError
@@ -30,7 +32,16 @@ class MaskRCNNTask(MaskValidation, deep_mask_head_rcnn.DeepMaskHeadRCNNTask):
         """
         config = self.task_config.model
         _check_mask_options(config)
-        model = super().build_model()
+        decay = self.task_config.losses.l2_weight_decay
+        model = deep_mask_head_rcnn.build_maskrcnn(
+            input_specs=tf_keras.layers.InputSpec(shape=[None, *config.input_size]),
+            model_config=config,
+            l2_regularizer=tf_keras.regularizers.l2(decay / 2) if decay else None,  # as tf.nn.l2_loss
+        )
+        model.backbone.trainable = not self.task_config.freeze_backbone
+        model.detection_generator = DetectionGenerator.from_config(model.detection_generator.get_config())
+        # Builds its layers.
+        model(tf_keras.Input(config.input_size), image_shape=tf_keras.Input([2]), training=False)
         for layer in model.mask_head.submodules:
             if isinstance(layer, hourglass_network.HourglassNetwork):
                 momentum = config.mask_head.hourglass_norm_momentum
@@ -84,6 +95,15 @@ class MaskRCNNTask(MaskValidation, deep_mask_head_rcnn.DeepMaskHeadRCNNTask):
                 },
             }
         return logs
+
+
+class DetectionGenerator(detection_generator.DetectionGenerator):
+    """Model Garden's, on float32: bfloat16 rounds coordinates, and no kernel suppresses boxes in it."""
+
+    def __call__(self, raw_boxes, raw_scores, *args, **kwargs):
+        return super().__call__(
+            tf.cast(raw_boxes, tf.float32), tf.cast(raw_scores, tf.float32), *args, **kwargs
+        )
 
 
 def _masks_in_boxes(model, features, boxes, classes):
