@@ -194,6 +194,8 @@ def _trainer(train_steps: int, warmup_steps: int, interval: int) -> cfg.TrainerC
         checkpoint_interval=interval,
         validation_interval=interval,
         validation_steps=-1,  # all images
+        best_checkpoint_export_subdir="best",
+        best_checkpoint_eval_metric="gt_boxes/mask/seen/AP",  # unseen classes choose nothing
         optimizer_config=_adam(train_steps, warmup_steps),
     )
 
@@ -230,6 +232,7 @@ def deepmac_hourglass_coco() -> cfg.ExperimentConfig:
                 input_path="coco/val2017*", is_training=False, global_batch_size=8, drop_remainder=False
             ),
             annotation_file="coco/instances_val2017.json",
+            allow_image_summary=True,
             gradient_clip_norm=0.0,
             weight_decay=0.0,
         ),
@@ -272,6 +275,7 @@ def deepmac_mini() -> cfg.ExperimentConfig:
                 input_path="scenes/val2017*", is_training=False, global_batch_size=16, drop_remainder=False
             ),
             annotation_file="scenes/instances_val2017.json",
+            allow_image_summary=True,
             gradient_clip_norm=10.0,
             weight_decay=0.0,
         ),

@@ -12,8 +12,9 @@ from deepmac import experiments
 from deepmac.categories import ALL_IDS
 from deepmac.data import decoder, records
 from deepmac.data.parser import DeepMACParser
+from deepmac.data.preprocessing import displayable
 from deepmac.errors import InputError
-from deepmac.evaluation.validation import EVALUATION_LOG, MaskValidation
+from deepmac.evaluation.validation import EVALUATION_LOG, SHOWN_PICTURES, MaskValidation
 from deepmac.modeling import deepmac_model, detection_losses, mask_losses, roi, self_supervision
 from deepmac.training.monitor import LossMonitor
 
@@ -276,6 +277,17 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
                     "masks": model.probabilities_in_boxes(raw["mask_logits"][-1], features["boxes"]),
                 },
             }
+            if self.task_config.allow_image_summary:
+                parser = self.task_config.validation_data.parser
+                logs[EVALUATION_LOG]["shown"] = {
+                    "images": displayable(
+                        features["image"][:SHOWN_PICTURES],
+                        parser.bgr_ordering,
+                        parser.channel_means,
+                        parser.channel_stds,
+                    ),
+                    "boxes": features["boxes"][:SHOWN_PICTURES],
+                }
         return logs
 
 

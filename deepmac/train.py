@@ -18,6 +18,7 @@ from absl import app, flags, logging
 from official.common import flags as model_garden_flags
 from official.core import task_factory, train_utils
 from official.modeling import performance
+from official.vision.utils.summary_manager import maybe_build_eval_summary_manager
 
 from deepmac import experiments, task  # noqa: F401  # registers the experiments
 from deepmac.data.records import record_files
@@ -76,13 +77,21 @@ def _prepare_model_dir(params, mode, model_dir, strategy) -> int:
 
 def _runner(params, mode, model_dir, strategy, deepmac_task):
     """The experiment with its actions after every training loop and every evaluation."""
-    runner = ExperimentRunner(strategy, deepmac_task, mode, params, model_dir)
+    is_chief = devices.is_chief(strategy)
+    runner = ExperimentRunner(
+        strategy,
+        deepmac_task,
+        mode,
+        params,
+        model_dir,
+        eval_summary_manager=maybe_build_eval_summary_manager(params, model_dir) if is_chief else None,
+    )
     log = TrainingLog(runner.trainer.global_step, params.trainer.train_steps)
     controller = runner.controller
     check, write = [], []
     if "train" in mode and hasattr(deepmac_task, "monitor"):  # of DeepMAC, not of Mask R-CNN
         check = [lambda _: deepmac_task.monitor.check(tf.train.latest_checkpoint(model_dir))]
-    if devices.is_chief(strategy):
+    if is_chief:
         write = [lambda _: write_evaluation(deepmac_task.evaluators, Path(model_dir)), log.evaluate]
     controller.train_actions = (*check, *controller.train_actions, *([log.train] if write else []))
     controller.eval_actions = (*write, *controller.eval_actions)

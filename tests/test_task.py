@@ -9,6 +9,7 @@ import tf_keras
 from deepmac import experiments
 from deepmac.data.coco import write_tfrecords
 from deepmac.errors import InputError
+from deepmac.evaluation.validation import SHOWN_MASKS
 from deepmac.task import DeepMACTask
 
 SIZE = 64
@@ -129,6 +130,26 @@ def test_validation_measures_every_picture_from_detections_and_from_boxes(config
     assert results["gt_boxes/box/AP"] == pytest.approx(100)
     assert 0 < results["gt_boxes/mask/mIoU"] <= 100
     assert not [name for name in results if "/class/" in name]
+
+
+def test_pictures_of_an_evaluation_show_masks_inside_the_boxes(config):
+    """Outside the annotated boxes they are the network's input, inside there is colour."""
+    config.allow_image_summary = True
+    task = DeepMACTask(config)
+    shown = _evaluate(task, task.build_model(), config)[SHOWN_MASKS]
+    features, labels = next(iter(task.build_inputs(config.validation_data)))
+    parser = config.validation_data.parser
+    inputs = np.asarray(features["image"]) * parser.channel_stds + parser.channel_means
+    inputs = inputs[..., ::-1].round()  # BGR
+    assert shown.dtype == np.uint8 and shown.shape == inputs.shape
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    for picture, image, boxes in zip(shown, inputs, labels["boxes"].numpy(), strict=True):
+        changed = np.abs(picture - image).max(axis=-1) > 1
+        outside = np.ones((SIZE, SIZE), bool)
+        for ymin, xmin, ymax, xmax in boxes:
+            outside &= (rows < ymin - 2) | (rows > ymax + 2) | (columns < xmin - 2) | (columns > xmax + 2)
+        assert changed.any() and outside.any()
+        assert not changed[outside].any()
 
 
 def test_validation_refuses_annotations_of_other_records(config, tmp_path):

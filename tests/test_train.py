@@ -5,12 +5,20 @@ import sys
 
 import pytest
 import tiny_training
+from tensorboard.backend.event_processing import event_accumulator
 
 
 def _run(*flags):
     return subprocess.run(
         [sys.executable, "-m", "deepmac.train", *map(str, flags)], capture_output=True, text=True, check=False
     )
+
+
+def _summaries(folder, name):
+    """The tensors written to TensorBoard under a name."""
+    events = event_accumulator.EventAccumulator(str(folder), size_guidance={"tensors": 0})
+    events.Reload()
+    return [event.tensor_proto for event in events.Tensors(name)]
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +45,10 @@ def test_trains_evaluates_and_does_not_train_again(config_file, tmp_path):
     assert len(evaluation["bootstrap"]["gt_boxes/mask/unseen/AP"]) == 201
     assert (tmp_path / "params.yaml").is_file()
     assert (tmp_path / "ckpt-4.index").is_file()
+    assert list((tmp_path / "best").glob("best_ckpt-*.index"))
+    [pictures] = _summaries(tmp_path / "validation", "image/masks in given boxes")
+    assert [int(part) for part in pictures.string_val[:2]] == [64, 64]  # width and height
+    assert len(pictures.string_val) == 2 + 2  # PNG files of the first batch
 
     again = _run(*flags)
     assert again.returncode == 0, again.stderr

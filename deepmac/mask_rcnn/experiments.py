@@ -104,6 +104,7 @@ def mask_rcnn_mini() -> cfg.ExperimentConfig:
                 parser=maskrcnn_configs.Parser(max_num_instances=32),
             ),
             annotation_file="scenes/instances_val2017.json",
+            allow_image_summary=True,
         ),
         trainer=deepmac_mini().trainer,
         restrictions=["task.train_data.is_training != None", "task.validation_data.is_training != None"],

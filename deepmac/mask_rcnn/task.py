@@ -6,10 +6,12 @@ from official.core import task_factory
 from official.projects.deepmac_maskrcnn.modeling.heads import hourglass_network
 from official.projects.deepmac_maskrcnn.tasks import deep_mask_head_rcnn
 from official.vision.modeling.layers import detection_generator
+from official.vision.ops.preprocess_ops import MEAN_RGB, STDDEV_RGB
 
 from deepmac.categories import ALL_IDS
+from deepmac.data.preprocessing import displayable
 from deepmac.errors import InputError
-from deepmac.evaluation.validation import EVALUATION_LOG, MaskValidation
+from deepmac.evaluation.validation import EVALUATION_LOG, SHOWN_PICTURES, MaskValidation
 from deepmac.mask_rcnn import experiments
 from deepmac.modeling.batch_norm import configure_batch_norm
 
@@ -71,6 +73,7 @@ class MaskRCNNTask(MaskValidation, deep_mask_head_rcnn.DeepMaskHeadRCNNTask):
         logs = {self.loss: 0}
         if self.task_config.annotation_file:
             truth = labels["groundtruths"]
+            boxes = truth["boxes"] * _corners(image_info[:, 2])  # pixels of the network's input
             size = image_info[:, 0] * image_info[:, 2]  # (B, 2), height and width without padding
             logs[EVALUATION_LOG] = {
                 "source_id": truth["source_id"],
@@ -88,12 +91,18 @@ class MaskRCNNTask(MaskValidation, deep_mask_head_rcnn.DeepMaskHeadRCNNTask):
                         _masks_in_boxes(
                             model,
                             outputs["decoder_features"],
-                            truth["boxes"] * _corners(image_info[:, 2]),
+                            boxes,
                             truth["classes"],
                         )
                     ),
                 },
             }
+            if self.task_config.allow_image_summary:
+                shown = images[:SHOWN_PICTURES]
+                logs[EVALUATION_LOG]["shown"] = {
+                    "images": displayable(shown, False, MEAN_RGB, STDDEV_RGB),
+                    "boxes": boxes[:SHOWN_PICTURES] / _corners(tf.constant([shown.shape[1:3]], tf.float32)),
+                }
         return logs
 
 

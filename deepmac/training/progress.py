@@ -91,7 +91,7 @@ def evaluation_line(step: int, output: dict[str, float]) -> str:
 
 
 def _numbers(output) -> dict[str, float]:
-    return {name: float(value) for name, value in output.items()}
+    return {name: float(value) for name, value in output.items() if not name.startswith("image/")}
 
 
 def _duration(seconds: float) -> str:
