@@ -17,6 +17,7 @@ from pycocotools.coco import COCO
 from deepmac.categories import ALL_IDS, ID_BY_NAME
 from deepmac.cli import main
 from deepmac.data.contact_sheet import contact_sheet
+from deepmac.data.points import read_points
 from deepmac.data.scenes import compose_scenes
 from deepmac.errors import InputError
 
@@ -80,6 +81,21 @@ def test_boxes_and_areas_are_those_of_the_masks_and_masks_are_disjoint(coco):
             assert (left + width, top + height) == (xs.max() + 1, ys.max() + 1)
             assert annotation["area"] == mask.sum() >= 24
             assert annotation["iscrowd"] == 0
+
+
+def test_points_lie_in_the_box_and_say_what_is_there(coco):
+    api, _ = coco
+    on_object = []
+    for annotation in api.loadAnns(api.getAnnIds()):
+        points = read_points(annotation)
+        left, top, width, height = annotation["bbox"]
+        assert len(points) == 10
+        x, y = points[:, 0], points[:, 1]
+        assert ((x > left) & (x < left + width) & (y > top) & (y < top + height)).all()
+        mask = api.annToMask(annotation)
+        np.testing.assert_array_equal(points[:, 3], mask[y.astype(int), x.astype(int)])
+        on_object += points[:, 3].tolist()
+    assert 0.3 < np.mean(on_object) < 0.9  # objects do not fill their boxes
 
 
 def test_image_ids_of_the_splits_differ_and_annotation_ids_are_unique(folder):

@@ -54,7 +54,7 @@ def test_rows_share_their_detector():
 @pytest.mark.parametrize("steps", [1, 4, 30, 999, 1000, 2500])
 def test_schedule_intervals_fit_together(steps, checkout):
     path = checkout / "configs" / "reproduction.yaml"
-    path.write_text(path.read_text().replace("steps: 800", f"steps: {steps}"))
+    path.write_text(path.read_text().replace("steps: 600", f"steps: {steps}"))
     trainer = Suite.load("quick", checkout).row("detector", 0).overrides["trainer"]
     assert trainer["train_steps"] == steps
     for interval in ("summary_interval", "checkpoint_interval", "validation_interval"):

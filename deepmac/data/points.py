@@ -42,6 +42,26 @@ def read_points(annotation: dict) -> np.ndarray:
     return np.column_stack([keypoints, visibility == _ON_OBJECT]).astype(np.float32)
 
 
+def draw_points(rng: np.random.Generator, mask: np.ndarray, bbox: Sequence[int], count: int) -> dict:
+    """Annotates an object with points drawn evenly in its box, as arXiv 2104.06404 does.
+
+    Args:
+        rng: draws the points.
+        mask: bool [H, W].
+        bbox: (x, y, width, height) of the object, whole pixels.
+        count: number of points.
+
+    Returns:
+        `point_coords`, centres of pixels, and `point_labels`, 1 on the object, for its annotation.
+    """
+    left, top, width, height = bbox
+    columns, rows = left + rng.integers(width, size=count), top + rng.integers(height, size=count)
+    return {
+        "point_coords": (np.column_stack([columns, rows]) + 0.5).tolist(),
+        "point_labels": mask[rows, columns].astype(int).tolist(),
+    }
+
+
 def points_problem(annotation: dict) -> str | None:
     """What is wrong with the points of an annotation; None if nothing is."""
     try:

@@ -17,6 +17,7 @@ from deepmac.data.artwork import CREDITS
 from deepmac.data.composition import SceneObject, compose_scene
 from deepmac.data.contact_sheet import contact_sheet
 from deepmac.data.parallel import map_in_order
+from deepmac.data.points import draw_points
 from deepmac.data.polygons import mask_to_polygons
 from deepmac.data.sprites import SPLITS, SpritePools, sprite_pools
 from deepmac.errors import InputError
@@ -24,6 +25,7 @@ from deepmac.errors import InputError
 _MIN_SIZE, _MAX_SIZE = 32, 4096
 _MOST_IMAGES = 1_000_000  # of a split; keeps the image ids of the splits apart
 _FIRST_IMAGE_ID = {"train": 1, "val": _MOST_IMAGES + 1}
+_POINTS = 10  # of an object, for point supervision
 _JPEG = {"quality": 92, "subsampling": 0}  # full colour resolution: the objects are small
 
 
@@ -100,18 +102,20 @@ def _write_scene(task: tuple[str, int], shared: tuple[Path, SpritePools, int, in
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     scene = compose_scene(rng, pools[split], size)
     Image.fromarray(scene.image).save(folder / f"{split}2017" / _file_name(split, index), **_JPEG)
-    return [_annotation(scene_object) for scene_object in scene.objects]
+    return [_annotation(scene_object, rng) for scene_object in scene.objects]
 
 
-def _annotation(scene_object: SceneObject) -> dict:
+def _annotation(scene_object: SceneObject, rng: np.random.Generator) -> dict:
     ys, xs = np.nonzero(scene_object.mask)
     left, top, right, bottom = (int(edge) for edge in (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1))
+    bbox = [left, top, right - left, bottom - top]
     return {
         "category_id": scene_object.category_id,
-        "bbox": [left, top, right - left, bottom - top],
+        "bbox": bbox,
         "area": len(xs),
         "iscrowd": 0,
         "segmentation": mask_to_polygons(scene_object.mask),
+        **draw_points(rng, scene_object.mask, bbox, _POINTS),
     }
 
 
