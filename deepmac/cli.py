@@ -268,6 +268,24 @@ def evaluate(model, coco_dir, split, seen, ids, out):
     click.echo(summary(evaluators))
 
 
+@main.command()
+@click.option("--model", required=True, help="A folder that training wrote.")
+@click.option("--coco-dir", required=True, type=click.Path(), help="Folder in COCO layout.")
+@click.option(
+    "--split", default="test-dev2017", show_default=True, help="Pictures, with or without annotations."
+)
+@click.option("--name", default="deepmac", show_default=True, help="Of the method, for the file's name.")
+@click.option("--out", required=True, type=click.Path(), help="Folder for the ZIP.")
+def submission(model, coco_dir, split, name, out):
+    """Write detections with masks for COCO's evaluation server.
+
+    The ZIP is checked against what the server demands; where to upload it: cocodataset.org/#upload.
+    """
+    from deepmac.submission import write_submission
+
+    click.echo(f"Wrote {write_submission(model, coco_dir, out, split, name)}")
+
+
 @main.command("iwildcam-masks")
 @click.option("--images", required=True, type=click.Path(), help="Folder of the pictures.")
 @click.option("--detections", required=True, type=click.Path(), help="MegaDetector's results, JSON.")

@@ -1,0 +1,112 @@
+"""Submissions to COCO's evaluation server: the same detections as an evaluation, and what is refused."""
+
+import json
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+import synthetic
+import tiny_model
+from click.testing import CliRunner
+from pycocotools import mask as coco_mask
+
+from deepmac.cli import main
+from deepmac.errors import InputError
+from deepmac.evaluate import evaluate_model
+from deepmac.submission import check_submission, read_image_list, write_submission
+
+SPLIT = "val2017"
+
+
+@pytest.fixture(scope="module")
+def coco_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("coco")
+    scenes = [synthetic.draw_scene(40 + 8 * i, 72, 2, i) for i in range(10)]
+    synthetic.write_coco(folder, SPLIT, scenes, [1, 53])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def submission(coco_dir, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    return write_submission(tiny_model.model_dir(), coco_dir, out, SPLIT, precision="float32", progress=False)
+
+
+def _results(path):
+    with zipfile.ZipFile(path) as archive:
+        return json.loads(archive.read(f"{path.stem}.json"))
+
+
+def test_holds_the_detections_of_an_evaluation(coco_dir, submission):
+    assert submission.name == "detections_val2017_deepmac_results.zip"
+    evaluators = evaluate_model(tiny_model.model_dir(), coco_dir, SPLIT, precision="float32", progress=False)
+    predictions = evaluators["detections"]._predictions
+    found = {image_id: [] for image_id in predictions}
+    for result in _results(submission):
+        found[result["image_id"]].append(result)
+    assert sum(map(len, found.values())) > 100
+    for image_id, prediction in predictions.items():
+        results = found[image_id]
+        np.testing.assert_allclose(
+            [result["score"] for result in results], sorted(prediction.scores, reverse=True), rtol=1e-4
+        )
+        assert sorted(result["category_id"] for result in results) == sorted(prediction.classes)
+        areas = [coco_mask.area(result["segmentation"]) for result in results]
+        np.testing.assert_allclose(sorted(areas), sorted(prediction.areas), atol=3)
+
+
+def test_pictures_without_annotations_lie_in_the_folder_of_the_test_set(coco_dir, tmp_path):
+    (tmp_path / "annotations").mkdir()
+    images = read_image_list(coco_dir, SPLIT)[:2]
+    (tmp_path / "annotations" / "image_info_test-dev2017.json").write_text(json.dumps({"images": images}))
+    (tmp_path / "test2017").mkdir()
+    for image in images:
+        shutil.copy(coco_dir / SPLIT / image["file_name"], tmp_path / "test2017")
+    arguments = ["--model", str(tiny_model.model_dir()), "--coco-dir", str(tmp_path)]
+    run = CliRunner().invoke(
+        main, ["submission", *arguments, "--name", "ours", "--out", str(tmp_path / "out")]
+    )
+    assert run.exit_code == 0, run.output
+    path = tmp_path / "out" / "detections_test-dev2017_ours_results.zip"
+    assert {result["image_id"] for result in _results(path)} == {image["id"] for image in images}
+
+    (tmp_path / "test2017" / images[0]["file_name"]).unlink()
+    with pytest.raises(InputError, match=r"1 of 2 pictures are missing, the first is .*test2017"):
+        write_submission(tiny_model.model_dir(), tmp_path, tmp_path, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_id": 12345}, "no picture 12345"),
+        ({"category_id": 12}, "no category 12"),
+        ({"score": 1.5}, "score 1.5"),
+        ({"segmentation": {"size": [3, 3], "counts": "9"}}, "mask is of"),
+        ({"bbox": [0, 0, 1, 1]}, "has .*bbox"),
+    ],
+)
+def test_what_the_server_would_refuse_is_named(coco_dir, submission, tmp_path, change, message):
+    results = _results(submission)
+    results[3] |= change
+    path = tmp_path / submission.name
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{path.stem}.json", json.dumps(results))
+    with pytest.raises(InputError, match=f"result 3: .*{message}"):
+        check_submission(path, read_image_list(coco_dir, SPLIT))
+
+
+def test_too_many_detections_and_a_second_file_are_refused(coco_dir, submission, tmp_path):
+    images = read_image_list(coco_dir, SPLIT)
+    results = _results(submission)
+    path = tmp_path / submission.name
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{path.stem}.json", json.dumps([results[0]] * 101))
+    with pytest.raises(InputError, match="more than 100 detections"):
+        check_submission(path, images)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("notes.txt", "")
+    with pytest.raises(InputError, match="and nothing else"):
+        check_submission(path, images)
+    with pytest.raises(InputError, match="neither image_info_test2017"):
+        read_image_list(tmp_path, "test2017")
