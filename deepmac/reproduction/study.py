@@ -14,6 +14,7 @@ from deepmac.evaluation import MaskEvaluator
 from deepmac.evaluation.baselines import BASELINES
 from deepmac.evaluation.files import Evaluation
 from deepmac.reproduction import results
+from deepmac.reproduction.commands import tpu_command
 from deepmac.reproduction.datasets import PreparedData, prepare_dataset
 from deepmac.reproduction.rows import RowResult, RowStore
 from deepmac.reproduction.suite import Row, Suite
@@ -137,6 +138,13 @@ class Study:
     def shown(self) -> PreparedData:
         """The pictures that figures show."""
         return prepare_dataset(self.suite.shown_dataset, self.store.work_dir)
+
+    def print_tpu_commands(self) -> None:
+        """Prints how each line of the table is trained at full size, in the profile `paper`."""
+        for line in Suite.load("paper", self.suite.root).table_rows(self.notebook):
+            print(f"# {line.name}")
+            for run in line.runs:
+                print(tpu_command(run))
 
     def write(self, parameters: dict, result_rows, claims):
         """Writes the results JSON, unless the study has no `results_path`.

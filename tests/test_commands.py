@@ -1,0 +1,126 @@
+"""Command lines of the paper profile: accepted as they are printed, and, at a reduced size, run."""
+
+import shlex
+import string
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+import tf_keras
+import yaml
+from official.core import exp_factory, task_factory
+from official.modeling import hyperparams, performance
+
+from deepmac import task as deepmac_task  # noqa: F401  # registers the experiments
+from deepmac.data.coco import read_image_ids, write_tfrecords
+from deepmac.mask_rcnn import task as mask_rcnn_task  # noqa: F401
+from deepmac.reproduction.commands import tpu_command
+from deepmac.reproduction.suite import Suite
+
+ROOT = Path(__file__).resolve().parents[1]
+SUITE = Suite.load("paper", ROOT)
+ROWS = SUITE.settings["rows"]
+# What fits two cores: pictures of 256 pixels, and the published networks.
+REDUCED = {
+    "runtime.distribution_strategy": "off",
+    "task.train_data.global_batch_size": 2,
+    "task.train_data.shuffle_buffer_size": 8,
+    "task.validation_data.global_batch_size": 2,
+    "task.model.input_size": "[256,256,3]",
+    "task.init_checkpoint": "",
+    "trainer.train_steps": 2,
+    "trainer.steps_per_loop": 1,
+    "trainer.summary_interval": 1,
+    "trainer.checkpoint_interval": 2,
+}
+
+
+def _arguments(row) -> dict[str, str]:
+    words = shlex.split(tpu_command(row))
+    assert words[:3] == ["python", "-m", "deepmac.train"]
+    return dict(word.removeprefix("--").split("=", 1) for word in words[3:])
+
+
+@pytest.mark.parametrize("key", ROWS)
+def test_the_printed_command_gives_the_row(key):
+    row = SUITE.row(key, 0)
+    arguments = _arguments(row)
+    config = exp_factory.get_exp_config(arguments["experiment"])
+    config.override(yaml.safe_load(Path(arguments["config_file"]).read_text()))
+    config = hyperparams.override_params_dict(config, arguments["params_override"], is_strict=True)
+    expected = exp_factory.get_exp_config(row.experiment)
+    expected.override(row.config)
+    for data, split in (("train_data", "train2017"), ("validation_data", "val2017")):
+        expected.override({"task": {data: {"input_path": f"$TFRECORDS/{split}-*"}}})
+    init = row.init_checkpoint or expected.task.init_checkpoint
+    expected.override(
+        {
+            "runtime": {"distribution_strategy": "tpu"},
+            "task": {
+                "annotation_file": "$TFRECORDS/instances_val2017.json",
+                "seed": 0,
+                "init_checkpoint": init,
+            },
+        }
+    )
+    assert config.as_dict() == expected.as_dict()
+
+
+@pytest.fixture(scope="module")
+def records(coco_dir, tmp_path_factory):
+    """Records of a few pictures."""
+    ids = set()
+    for split, count in (("train2017", 8), ("val2017", 4)):
+        listed = read_image_ids(ROOT / "configs" / "subset" / f"{split}.txt")
+        ids.update(sorted(listed)[:count])
+    folder = tmp_path_factory.mktemp("records")
+    write_tfrecords(coco_dir, folder / "coco", ids=ids)
+    return folder / "coco"
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("key", ROWS)
+def test_the_printed_command_trains_two_steps_and_evaluates(key, records, tmp_path):
+    arguments = _arguments(SUITE.row(key, 0))
+    del arguments["tpu"]
+    arguments["mode"] = "train_and_post_eval"
+    arguments["params_override"] += "".join(f",{name}={value}" for name, value in REDUCED.items())
+    command = [
+        f"--{name}={string.Template(value).safe_substitute(TFRECORDS=records, MODELS=tmp_path)}"
+        for name, value in arguments.items()
+    ]
+    run = subprocess.run(
+        [sys.executable, "-m", "deepmac.train", *command], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert "step 2/2" in run.stdout
+    assert (tmp_path / key / "evaluation.json").is_file()
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("key", ROWS)
+def test_the_training_step_is_a_program_for_xla(key, records):
+    """At the published size, with gradients; lowered as for a TPU, not executed."""
+    row = SUITE.row(key, 0)
+    config = exp_factory.get_exp_config(row.experiment)
+    config.override(row.config)
+    data = {"input_path": f"{records}/train2017-*", "global_batch_size": 2, "shuffle_buffer_size": 8}
+    config.task.override({"train_data": data, "init_checkpoint": ""})
+    performance.set_mixed_precision_policy(config.runtime.mixed_precision_dtype)
+    try:
+        task = task_factory.get_task(config.task)
+        model = task.build_model()
+        optimizer = tf_keras.optimizers.SGD(1e-3)
+        optimizer.build(model.trainable_variables)
+        features, labels = next(iter(task.build_inputs(config.task.train_data)))
+        labels.pop("groundtruths", None)  # strings, for evaluation
+        step = tf.function(
+            lambda features, labels: task.train_step((features, labels), model, optimizer)["loss"],
+            jit_compile=True,
+        )
+        program = step.experimental_get_compiler_ir(features, labels)(stage="hlo")
+    finally:
+        performance.set_mixed_precision_policy("float32")
+    assert program.count("convolution(") > 100
