@@ -24,7 +24,8 @@ SUITE = Suite.load("paper", ROOT)
 ROWS = SUITE.settings["rows"]
 # What fits two cores: pictures of 256 pixels, and the published networks.
 REDUCED = {
-    "runtime.distribution_strategy": "off",
+    "runtime.distribution_strategy": "one_device",
+    "runtime.num_gpus": 0,
     "task.train_data.global_batch_size": 2,
     "task.train_data.shuffle_buffer_size": 8,
     "task.validation_data.global_batch_size": 2,

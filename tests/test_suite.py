@@ -51,6 +51,16 @@ def test_rows_share_their_detector():
     assert len(inits) == 1
 
 
+def test_seeds_share_a_checkpoint_where_the_profile_says_so(checkout):
+    suite = Suite.load("mini", checkout)
+    assert suite.settings["init_seed"] == 0
+    assert {suite.row("voc_only", seed).init.folder_name for seed in suite.settings["seeds"]} == {
+        suite.row("detector", 0).folder_name
+    }
+    del suite.settings["init_seed"]
+    assert [suite.row("voc_only", seed).init.seed for seed in (0, 1)] == [0, 1]
+
+
 @pytest.mark.parametrize("steps", [1, 4, 30, 999, 1000, 2500])
 def test_schedule_intervals_fit_together(steps, checkout):
     path = checkout / "configs" / "reproduction.yaml"

@@ -198,7 +198,7 @@ class Suite:
             overrides=_merged(_nested(spec.get("set", {})), schedule),
             dataset=_dataset(spec["dataset"]),
             seed=seed,
-            init=self.row(spec["init"], seed) if "init" in spec else None,
+            init=self.row(spec["init"], spec.get("init_seed", seed)) if "init" in spec else None,
             init_checkpoint=spec.get("init_checkpoint"),
         )
 
