@@ -194,7 +194,7 @@ def _trainer(train_steps: int, warmup_steps: int, interval: int) -> cfg.TrainerC
         checkpoint_interval=interval,
         validation_interval=interval,
         validation_steps=-1,  # all images
-        best_checkpoint_export_subdir="best",
+        best_checkpoint_export_subdir="best_ckpt",
         best_checkpoint_eval_metric="gt_boxes/mask/seen/AP",  # unseen classes choose nothing
         optimizer_config=_adam(train_steps, warmup_steps),
     )

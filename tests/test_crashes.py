@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -26,12 +27,12 @@ def config_file(tmp_path_factory):
     )
 
 
-def start(config_file, model_dir, overrides="", *flags):
+def start(config_file, model_dir, overrides="", *flags, **options):
     command = [sys.executable, "-m", "deepmac.train", "--experiment=deepmac_mini", "--mode=train"]
     command += [f"--config_file={config_file}", f"--model_dir={model_dir}", *flags]
     command += [f"--params_override=trainer.train_steps={STEPS}{overrides}"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, text=True, start_new_session=True, **pipes)
+    return subprocess.Popen(command, text=True, start_new_session=True, **pipes, **options)
 
 
 def finish(process):
@@ -114,6 +115,23 @@ def test_a_loss_that_is_no_number_stops_the_training(config_file, tmp_path):
     assert re.search(r"total_loss not finite in step \d+ \(pictures 1\d\d, 1\d\d\)", line), line
     for path in tmp_path.glob("ckpt-*.index"):
         assert resume.checkpoint_problem(str(path.with_suffix(""))) is None
+
+
+@pytest.mark.slow
+def test_without_room_for_a_checkpoint_training_says_so_and_goes_on_later(config_file, tmp_path):
+    """A limit on the size of files, as a quota, stands in for a full disk."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    status, _, err = finish(start(config_file, tmp_path, preexec_fn=limit))
+    assert status == 2
+    assert f"no space left to write {tmp_path}: free some and run again" in one_line(err)
+    assert resume.last_step(str(tmp_path)) == 0
+    status, out, err = finish(start(config_file, tmp_path))
+    assert status == 0, err[-3000:]
+    assert f"step {STEPS}/{STEPS}" in out
+    assert not list(tmp_path.glob("*temp*"))
 
 
 @pytest.mark.slow

@@ -45,7 +45,7 @@ def test_trains_evaluates_and_does_not_train_again(config_file, tmp_path):
     assert len(evaluation["bootstrap"]["gt_boxes/mask/unseen/AP"]) == 201
     assert (tmp_path / "params.yaml").is_file()
     assert (tmp_path / "ckpt-4.index").is_file()
-    assert list((tmp_path / "best").glob("best_ckpt-*.index"))
+    assert list((tmp_path / "best_ckpt").glob("best_ckpt-*.index"))
     [pictures] = _summaries(tmp_path / "validation", "image/masks in given boxes")
     assert [int(part) for part in pictures.string_val[:2]] == [64, 64]  # width and height
     assert len(pictures.string_val) == 2 + 2  # PNG files of the first batch
