@@ -3,6 +3,7 @@
 #   PROFILE=smoke|quick|mini|subset|paper   what `make reproduce` runs
 #   PYTHON=...                              the Python 3.11 or 3.12 that .venv is made of
 #   UV=                                     use pip although uv is installed
+#   TEST_JOBS=2                             test files run at once
 #   PYTEST_ARGS=...                         more options for pytest, such as tests/test_cli.py
 #   JUPYTER_ARGS=...                        more options for `make demo`, such as --no-browser --port=8890
 
@@ -11,6 +12,7 @@
 
 PROFILE ?= quick
 PYTHON ?=
+TEST_JOBS ?= 2
 PYTEST_ARGS ?=
 COCO_DIR ?=
 JUPYTER_ARGS ?=
@@ -55,7 +57,8 @@ help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 test: lint ## check the code and run the tests
-	TF_CPP_MIN_LOG_LEVEL=3 $(VENV_PYTHON) -m pytest -m "not nightly" --durations=15 $(PYTEST_ARGS)
+	TF_CPP_MIN_LOG_LEVEL=3 $(VENV_PYTHON) -m pytest -m "not nightly" --durations=15 \
+		-n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 
 reproduce: $(INSTALLED) ## regenerate every table and figure (PROFILE=smoke|quick|mini|subset|paper)
 	$(VENV)/bin/deepmac reproduce --profile "$(PROFILE)"

@@ -36,7 +36,7 @@ def start(config_file, model_dir, overrides="", *flags, **options):
 
 
 def finish(process):
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=900)
     return process.returncode, out, err
 
 

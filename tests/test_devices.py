@@ -88,7 +88,7 @@ def test_two_workers_train_together_and_resume_together(config_file, tmp_path):
     assert "step 6/6" in again and "step 4/6" not in again
 
 
-@pytest.mark.nightly  # rounding decides ties of activations, so that it does not hold for every batch yet
+@pytest.mark.slow
 def test_two_replicas_with_half_the_batch_learn_what_one_learns(config_file):
     run = subprocess.run(
         [sys.executable, TESTS / "replicas_agree.py", config_file],
@@ -99,7 +99,7 @@ def test_two_replicas_with_half_the_batch_learn_what_one_learns(config_file):
     assert run.returncode == 0, run.stderr[-3000:]
     difference = json.loads(run.stdout.splitlines()[-1])
     assert difference["loss"] < 1e-5 and difference["weight"] < 1e-5
-    assert difference["losses"][0] > 1.01 * difference["losses"][-1], "something was learned"
+    assert difference["change"] > 1e-3, "something was learned"
 
 
 @pytest.mark.parametrize(
