@@ -1,4 +1,7 @@
+import contextlib
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
 import pytest
@@ -91,3 +94,15 @@ def test_unknown_notebook_and_profile_are_input_errors(checkout):
     with pytest.raises(InputError, match="unknown profile 'slow'"):
         driver.reproduce("slow", root=checkout)
     assert not (checkout / "papermill_runs").exists()
+
+
+def test_workers_of_a_scheduler_choose_their_threads(checkout, monkeypatch):
+    stores = []
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    monkeypatch.setattr(driver, "open_executor", lambda *_: contextlib.nullcontext(ThreadPoolExecutor(1)))
+    monkeypatch.setattr(driver, "train_rows", lambda rows, store, *_: stores.append(store) or {})
+    for scheduler in ("tcp://elsewhere:8786", None):
+        driver.reproduce("smoke", ["good"], checkout, checkout / "runs", jobs=1, scheduler=scheduler)
+    there, here = stores
+    assert "TF_NUM_INTRAOP_THREADS" not in there._environment()
+    assert here._environment()["TF_NUM_INTRAOP_THREADS"] == str(os.cpu_count())

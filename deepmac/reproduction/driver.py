@@ -75,7 +75,9 @@ def reproduce(
     output_dir.mkdir(parents=True, exist_ok=True)
     names = [name for name in suite.notebooks if not only or name in only]
     jobs = jobs or default_jobs()
-    store = RowStore(work_dir, output_dir / ROWS_DIR, threads=max(1, (os.cpu_count() or 1) // jobs))
+    # Workers of a scheduler know best how many cores they have.
+    threads = None if scheduler else max(1, (os.cpu_count() or 1) // jobs)
+    store = RowStore(work_dir, output_dir / ROWS_DIR, threads)
     rows = rows_to_train(
         (run for name in names for line in suite.table_rows(name) for run in line.runs), store
     )
