@@ -54,12 +54,13 @@ def head_cost(row: Row) -> HeadCost:
         seconds.append(time.perf_counter() - start)
     return HeadCost(
         parameters=sum(variable.shape.num_elements() for variable in head.trainable_variables),
-        flops=_flops(masks.get_concrete_function(instances[:1], pixels[:1])),
+        flops=flops(masks.get_concrete_function(instances[:1], pixels[:1])),
         milliseconds=1000 * statistics.median(seconds) / _BOXES,
     )
 
 
-def _flops(function) -> int:
+def flops(function: tf.types.experimental.ConcreteFunction) -> int:
+    """Floating-point operations of a function whose shapes are known; nothing is run."""
     options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
     options["output"] = "none"
     return tf.compat.v1.profiler.profile(function.graph, options=options).total_float_ops
