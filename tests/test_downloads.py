@@ -204,6 +204,7 @@ def test_nothing_is_written_outside(server, tmp_path, members):
         (archive()[:-500_000], "cannot be unpacked"),
         (archive(("readme", b"x"), model=False), "holds no pipeline.config"),
     ],
+    ids=["no archive", "truncated", "no model"],  # the bytes hold the time, and name no test
 )
 def test_a_damaged_archive_leaves_no_folder(server, tmp_path, content, expected):
     server.content = content
