@@ -84,6 +84,7 @@ def _runner(params, mode, model_dir, strategy, deepmac_task):
         mode,
         params,
         model_dir,
+        save_summary=is_chief,
         eval_summary_manager=maybe_build_eval_summary_manager(params, model_dir) if is_chief else None,
     )
     log = TrainingLog(runner.trainer.global_step, params.trainer.train_steps)

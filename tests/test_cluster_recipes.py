@@ -64,6 +64,7 @@ def check_training(model_dir, outputs):
     """Two workers have trained together, one of which reports and writes."""
     assert "".join(outputs).count(f"step {STEPS}/{STEPS}") == 1
     assert (model_dir / f"ckpt-{STEPS}.index").is_file()
+    assert len(list((model_dir / "validation").glob("events.*"))) == 1
     metrics = json.loads((model_dir / "evaluation.json").read_text())["metrics"]
     assert metrics["gt_boxes/box/AP"] == pytest.approx(100), "every picture was evaluated"
 
