@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 import tensorflow as tf
 from click.testing import CliRunner
@@ -5,9 +8,11 @@ from official.core import exp_factory
 
 from deepmac.reproduction import training_costs
 from deepmac.reproduction.benchmark.convolutions import convolution_operations
-from deepmac.reproduction.suite import Row
+from deepmac.reproduction.suite import Row, Suite
 from deepmac.reproduction.training_costs import TrainingCost, cost_table, training_cost
 from deepmac.task import DeepMACTask
+
+PAGE = Path(__file__).resolve().parents[1] / "configs/cluster/README.md"
 
 
 @pytest.mark.slow
@@ -17,7 +22,7 @@ def test_a_step_takes_three_times_the_convolutions_forward(tmp_path):
     row = Row("mini", tmp_path / "mini.yaml", "deepmac_mini", {"trainer": {"train_steps": 7}}, None, 0)
     cost = training_cost(row)
     config = exp_factory.get_exp_config(row.experiment).task
-    assert cost.pictures == 7 * config.train_data.global_batch_size
+    assert (cost.batch, cost.steps) == (config.train_data.global_batch_size, 7)
     boxes = tf.TensorSpec([1, config.mask_num_subsamples, 4])
     inputs = {"image": tf.TensorSpec([1, *config.model.input_size]), "boxes": boxes}
     model = DeepMACTask(config).build_model()
@@ -27,7 +32,7 @@ def test_a_step_takes_three_times_the_convolutions_forward(tmp_path):
 
 
 def test_hours_follow_from_peak_and_utilisation():
-    cost = TrainingCost(operations=4 * 10**12, pictures=1_000_000)
+    cost = TrainingCost(operations=4 * 10**12, batch=64, steps=15_625)
     # 4e18 operations at 123e12 * 0.5 a second are 65,041 s.
     assert cost.chip_hours("v3", utilisation=0.5) == pytest.approx(18.067, rel=1e-3)
     [header, _, line] = [
@@ -39,7 +44,8 @@ def test_hours_follow_from_peak_and_utilisation():
     assert values["v3: chip-hours"] == "18"
     assert values["v3: price"] == "181"
     assert values["v3-32: hours"] == "1.1"
-    assert values["v3-128: hours"] == "0.3"
+    assert values["v4-128: hours"] == "0.1"
+    assert values["v3-128: hours"] == "-", "64 pictures cannot be split over 128 cores"
 
 
 @pytest.mark.parametrize(
@@ -55,3 +61,27 @@ def test_wrong_arguments_are_explained(arguments, message):
     result = CliRunner().invoke(training_costs.main, arguments)
     assert result.exit_code == 2
     assert message in result.output
+
+
+def test_the_page_of_the_recipes_shows_what_follows_from_its_counts():
+    lines = [line for line in PAGE.read_text().splitlines() if line.startswith(("| row", "| `"))]
+    header, *rows = ([cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines)
+    suite = Suite.load("paper", PAGE.parents[2])
+    for cells in rows:
+        shown = dict(zip(header, cells, strict=True))
+        row = suite.row(shown["row"], 0)
+        config = exp_factory.get_exp_config(row.experiment)
+        config.override(row.config)
+        cost = TrainingCost(
+            round(float(shown["TFLOP a picture, counted"]) * 1e12),
+            config.task.train_data.global_batch_size,
+            config.trainer.train_steps,
+        )
+        table = cost_table({row.key: cost}, 0.25, {}).splitlines()
+        for title, again in zip(header, table[2].strip("|").split("|"), strict=True):
+            old, new = shown[title].replace(",", ""), again.strip(" `").replace(",", "")
+            if re.fullmatch(r"[\d.]+", old):
+                rounding = 0.11 if "." in old else 1
+                assert float(old) == pytest.approx(float(new), rel=0.005, abs=rounding), (row.key, title)
+            else:
+                assert old == new

@@ -9,7 +9,8 @@
 #
 # BUCKET holds tfrecords/ (of `deepmac tfrecord`) and start/ (of `deepmac import-checkpoint`), and gets runs/.
 # Hardware: as published, a v3-32 for 512x512 and a v3-128 for 1024x1024; a v4-32 and a v4-128 have as many
-# chips with as much memory. Time and price, estimates: configs/cluster/README.md.
+# chips with as much memory. Time: 13 hours on the v3-32, 11 on the v3-128, half of it on v4s; price: see
+# configs/cluster/README.md. All estimates.
 # Interrupted, run it again: it goes on from the last checkpoint. If it fails, the slice is not deleted.
 #
 # Not run by us on a TPU. RUNTIME must hold the TensorFlow that is installed here, and be one of those that

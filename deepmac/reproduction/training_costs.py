@@ -25,13 +25,14 @@ from deepmac.task import DeepMACTask  # noqa: F401  # registers task and experim
 # Published peak of a chip in operations a second: TPUs multiply in bfloat16 whatever the variables' type,
 # A100s in TensorFloat-32, TensorFlow's default for float32.
 CHIPS = {"v3": 123e12, "v4": 275e12, "A100": 156e12}
-# Name -> chip and number of chips. The numbers in TPU names count cores, of which a chip has two.
+# Name -> chip, number of chips, and number of devices the batch is split over. The numbers in TPU names count
+# cores, of which a chip has two; on a v4 both are one device.
 MACHINES = {
-    "v3-32": ("v3", 16),
-    "v3-128": ("v3", 64),
-    "v4-32": ("v4", 16),
-    "v4-128": ("v4", 64),
-    "16 A100": ("A100", 16),
+    "v3-32": ("v3", 16, 32),
+    "v3-128": ("v3", 64, 128),
+    "v4-32": ("v4", 16, 16),
+    "v4-128": ("v4", 64, 64),
+    "16 A100": ("A100", 16, 16),
 }
 # Rows of profile `paper`, one for each network: `non_voc_only` and `all_classes` take what `voc_only` takes.
 _ROWS = (
@@ -45,11 +46,18 @@ class TrainingCost(NamedTuple):
 
     Attributes:
         operations: floating-point operations of a training step for one picture, counted.
-        pictures: of all steps together.
+        batch: pictures of a step.
+        steps: of the whole training.
     """
 
     operations: int
-    pictures: int
+    batch: int
+    steps: int
+
+    @property
+    def total(self) -> int:
+        """Operations of the whole training."""
+        return self.operations * self.batch * self.steps
 
     def chip_hours(self, chip: str, utilisation: float) -> float:
         """Estimates the hours one chip would take.
@@ -58,16 +66,16 @@ class TrainingCost(NamedTuple):
             chip: of `CHIPS`.
             utilisation: part of the chip's peak that the training is assumed to reach, from 0 to 1.
         """
-        return self.operations * self.pictures / (CHIPS[chip] * utilisation) / 3600
+        return self.total / (CHIPS[chip] * utilisation) / 3600
 
 
 def training_cost(row: Row) -> TrainingCost:
     """Counts the operations of a row's training: forward, backward and the weights' update."""
     config = exp_factory.get_exp_config(row.experiment)
     config.override(row.config)
-    pictures = config.task.train_data.global_batch_size * config.trainer.train_steps
+    batch = config.task.train_data.global_batch_size
     try:
-        return TrainingCost(_step_operations(config.task), pictures)
+        return TrainingCost(_step_operations(config.task), batch, config.trainer.train_steps)
     finally:  # a full-size model is not kept while the next one is traced
         tf_keras.backend.clear_session()
         gc.collect()
@@ -101,17 +109,17 @@ def cost_table(costs: dict[str, TrainingCost], utilisation: float, prices: dict[
         utilisation: see `TrainingCost.chip_hours`.
         prices: chip -> price of a chip-hour, for chips whose price shall be shown.
     """
-    header = ["row", "TFLOP a picture, counted", "pictures", "EFLOP"]
+    header = ["row", "TFLOP a picture, counted", "batch", "steps", "EFLOP"]
     header += [f"{chip}: chip-hours" for chip in CHIPS] + [f"{chip}: price" for chip in prices]
     header += [f"{machine}: hours" for machine in MACHINES]
     lines = [header, ["---"] * len(header)]
     for name, cost in costs.items():
         hours = {chip: cost.chip_hours(chip, utilisation) for chip in CHIPS}
-        total = cost.operations * cost.pictures
-        line = [f"`{name}`", f"{cost.operations / 1e12:.2f}", f"{cost.pictures / 1e6:.2f} M"]
-        line += [f"{total / 1e18:.1f}", *(f"{hours[chip]:,.0f}" for chip in CHIPS)]
+        line = [f"`{name}`", f"{cost.operations / 1e12:.2f}", f"{cost.batch}", f"{cost.steps:,}"]
+        line += [f"{cost.total / 1e18:.1f}", *(f"{hours[chip]:,.0f}" for chip in CHIPS)]
         line += [f"{hours[chip] * price:,.0f}" for chip, price in prices.items()]
-        line += [f"{hours[chip] / count:.1f}" for chip, count in MACHINES.values()]
+        for chip, count, devices in MACHINES.values():  # an even split or none
+            line.append("-" if cost.batch % devices else f"{hours[chip] / count:.1f}")
         lines.append(line)
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
