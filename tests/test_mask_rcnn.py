@@ -98,6 +98,7 @@ def test_trains_and_evaluates_from_detections_and_from_boxes(overrides, tmp_path
     # Three pictures, the last batch incomplete; boxes are given, so box AP is perfect.
     assert evaluation["metrics"]["gt_boxes/box/AP"] == pytest.approx(100)
     assert 0 < evaluation["metrics"]["gt_boxes/mask/unseen/mIoU"] < 100
+    assert list((tmp_path / "best_ckpt").glob("best_ckpt-*.index"))
     for source in ("detections", "gt_boxes"):
         for subset in ("seen", "unseen"):
             assert len(evaluation["bootstrap"][f"{source}/mask/{subset}/AP"]) == 201

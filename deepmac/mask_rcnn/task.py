@@ -98,10 +98,10 @@ class MaskRCNNTask(MaskValidation, deep_mask_head_rcnn.DeepMaskHeadRCNNTask):
                 },
             }
             if self.task_config.allow_image_summary:
-                shown = images[:SHOWN_PICTURES]
+                input_size = tf.constant([self.task_config.model.input_size[:2]], tf.float32)
                 logs[EVALUATION_LOG]["shown"] = {
-                    "images": displayable(shown, False, MEAN_RGB, STDDEV_RGB),
-                    "boxes": boxes[:SHOWN_PICTURES] / _corners(tf.constant([shown.shape[1:3]], tf.float32)),
+                    "images": displayable(images[:SHOWN_PICTURES], False, MEAN_RGB, STDDEV_RGB),
+                    "boxes": boxes[:SHOWN_PICTURES] / _corners(input_size),
                 }
         return logs
 
