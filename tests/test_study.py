@@ -119,7 +119,7 @@ def test_the_central_claim_compares_gaps(study):
     assert re.search(r"48\.5 \(47\.\d to 49\.\d\), 2 seeds", html)
     assert set(comparison.costs) == {"resnet4", "hourglass20"}
     names = {row.name for row in comparison.rows()}
-    assert "hourglass20, masks of VOC classes" in names
+    assert "hourglass20, voc_only" in names
     assert comparison.plot("depth").axes[0].get_lines()
 
 

@@ -55,7 +55,7 @@ class MaskHeadComparison:
         """The lines of the results JSON."""
         lines = []
         for result in self.results:
-            name = f"{result.head}, masks of {_TITLES[result.classes]} classes"
+            name = f"{result.head}, {result.classes}"  # as in `reproduction.yaml`
             lines.append(ResultRow(name, _VOC, result.voc))
             lines.append(ResultRow(name, _NON_VOC, result.non_voc))
         for head, cost in self.costs.items():
