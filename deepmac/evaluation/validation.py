@@ -47,14 +47,15 @@ class MaskValidation:
         """Adds the masks of a step to the evaluators, as RLE at the picture's own size."""
         if not self.task_config.annotation_file:
             return state
+        batches = _replicas(step_outputs[EVALUATION_LOG])
         if state is None:
             self.evaluators = state = {
                 source: MaskEvaluator(self.task_config.annotation_file, seen_ids=self.seen_ids)
                 for source in ("detections", "gt_boxes")
             }
             if self.task_config.allow_image_summary:
-                self._shown = _mask_pictures(_replicas(step_outputs[EVALUATION_LOG])[0])
-        for batch in _replicas(step_outputs[EVALUATION_LOG]):
+                self._shown = _mask_pictures(batches[0])
+        for batch in batches:
             for i, source_id in enumerate(batch["source_id"]):
                 image_id = int(source_id)
                 if image_id < 0:  # padding of the last batch
