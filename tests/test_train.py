@@ -57,6 +57,20 @@ def test_trains_evaluates_and_does_not_train_again(config_file, tmp_path):
     assert json.loads((tmp_path / "evaluation.json").read_text()) == evaluation
 
 
+def test_validates_without_annotations(config_file, tmp_path):
+    run = _run(
+        "--experiment=deepmac_mini",
+        f"--config_file={config_file}",
+        "--params_override=task.annotation_file=,task.allow_image_summary=false",
+        "--mode=train_and_eval",
+        f"--model_dir={tmp_path}",
+    )
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "ckpt-4.index").is_file()
+    assert _summaries(tmp_path / "validation", "validation_loss")
+    assert not (tmp_path / "best_ckpt").exists()
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

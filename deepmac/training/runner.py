@@ -1,4 +1,4 @@
-"""Model Garden's experiment runner, with every worker resuming from the same checkpoint."""
+"""Model Garden's experiment runner, for trainings that several processes share and kills interrupt."""
 
 import tempfile
 
@@ -22,6 +22,10 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
             with self.strategy.scope():
                 trainer.optimizer._create_all_weights(trainer.model.trainable_variables)
         return trainer
+
+    def _build_best_checkpoint_exporter(self):
+        # Without annotations an evaluation has no AP, by which the best one is chosen.
+        return super()._build_best_checkpoint_exporter() if self.params.task.annotation_file else None
 
     def _maybe_build_checkpoint_manager(self):
         if is_chief(self.strategy):
