@@ -13,8 +13,9 @@ from tqdm.auto import tqdm
 from deepmac.data.coco import write_tfrecords
 from deepmac.errors import InputError
 from deepmac.evaluation import MaskEvaluator
-from deepmac.inference import build_model, resolve_precision, trained_model
+from deepmac.inference import build_model, trained_model
 from deepmac.model_folders import find_model
+from deepmac.precision import resolve_precision
 from deepmac.task import DeepMACTask
 
 # What a summary shows of the hundreds of figures.

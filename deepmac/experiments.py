@@ -245,7 +245,7 @@ def deepmac_hourglass_coco() -> cfg.ExperimentConfig:
 def deepmac_mini() -> cfg.ExperimentConfig:
     """A small DeepMAC that trains on two CPU cores in minutes: hourglass-10, 128x128, hourglass20 head."""
     return cfg.ExperimentConfig(
-        runtime=cfg.RuntimeConfig(mixed_precision_dtype="bfloat16", distribution_strategy="off"),
+        runtime=cfg.RuntimeConfig(mixed_precision_dtype="auto", distribution_strategy="off"),
         task=DeepMACTask(
             model=DeepMACModel(
                 input_size=[128, 128, 3],

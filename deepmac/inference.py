@@ -1,7 +1,6 @@
 """The two halves of a trained model, compiled: image to embeddings, boxes to masks."""
 
 import contextlib
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -21,14 +20,12 @@ from deepmac.model_folders import PARAMS_FILE, PIPELINE_FILE
 from deepmac.modeling.deepmac_model import DeepMACModel, build_deepmac
 from deepmac.modeling.folding import fold
 from deepmac.pipeline_config import pipeline_experiment
-
-PRECISIONS = ("auto", "float32", "bfloat16")
+from deepmac.precision import resolve_precision
 
 # Boxes of a call: powers of two up to this, so that kernels are prepared for few shapes.
 _MOST_BOXES = 64
 # Bounds the memory of a call: boxes times positions a mask is predicted at.
 _MOST_POSITIONS = 64 * 64 * 64
-_CPUINFO = Path("/proc/cpuinfo")  # Linux only
 _policy_lock = threading.Lock()
 
 
@@ -232,32 +229,6 @@ class _ParamsLoader(yaml.SafeLoader):
 
 
 _ParamsLoader.add_constructor("tag:yaml.org,2002:python/tuple", yaml.SafeLoader.construct_yaml_seq)
-
-
-def resolve_precision(precision: str) -> str:
-    """Returns 'float32' or 'bfloat16'; 'auto' is bfloat16 where the hardware computes with it.
-
-    Raises:
-        InputError: unknown precision.
-    """
-    if precision not in PRECISIONS:
-        raise InputError(f"unknown precision {precision!r}: use one of {', '.join(PRECISIONS)}")
-    if precision != "auto":
-        return precision
-    return "bfloat16" if _computes_bfloat16() else "float32"
-
-
-def _computes_bfloat16():
-    if tf.config.list_physical_devices("TPU"):
-        return True
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability")
-        return capability is not None and capability >= (8, 0)
-    # TensorFlow's own kernels, used without oneDNN, convert every number.
-    if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0" or not _CPUINFO.is_file():
-        return False
-    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(_CPUINFO.read_text().split())
 
 
 @contextlib.contextmanager

@@ -17,9 +17,10 @@ from deepmac.atomic import atomic_file
 from deepmac.categories import ALL_IDS
 from deepmac.data.preprocessing import network_input
 from deepmac.errors import InputError
-from deepmac.inference import build_model, normalization, resolve_precision, trained_model
+from deepmac.inference import build_model, normalization, trained_model
 from deepmac.model_folders import find_model
 from deepmac.pasting import encode_masks
+from deepmac.precision import resolve_precision
 
 _BATCH_SIZE = 8
 _MOST_DETECTIONS = 100  # of a picture, that COCO counts

@@ -5,7 +5,8 @@
         --params_override='task.train_data.input_path=scenes/train2017-*.tfrecord'
 
 `runtime.distribution_strategy` in the configuration chooses what it runs on: off, one_device,
-mirrored, multi_worker_mirrored or tpu (with `--tpu`).
+mirrored, multi_worker_mirrored or tpu (with `--tpu`). `runtime.mixed_precision_dtype` auto computes in
+bfloat16 where the hardware can, in float32 elsewhere.
 """
 
 import sys
@@ -58,7 +59,7 @@ def train(params, mode: str, model_dir: str):
         tf.config.experimental.enable_op_determinism()
     if params.task.seed is not None:
         tf_keras.utils.set_random_seed(params.task.seed)
-    performance.set_mixed_precision_policy(params.runtime.mixed_precision_dtype or "float32")
+    performance.set_mixed_precision_policy(devices.precision(params.runtime))
     with explained(model_dir, params.task):
         first_step = _prepare_model_dir(params, mode, model_dir, strategy)
         with strategy.scope():
@@ -127,6 +128,7 @@ def _parse_configuration():
     if flags.FLAGS.deterministic:
         params.task.train_data.deterministic = True
         params.task.seed = params.task.seed or 0
+    params.runtime.mixed_precision_dtype = devices.precision(params.runtime)
     params.lock()
     return params
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 import tiny_training
 from official.core import config_definitions
 
-from deepmac import experiments
+from deepmac import experiments, precision
 from deepmac.errors import InputError
 from deepmac.training import devices
 
@@ -40,6 +40,21 @@ def check_run(process, model_dir, steps=4):
     metrics = json.loads((model_dir / "evaluation.json").read_text())["metrics"]
     assert metrics["gt_boxes/box/AP"] == pytest.approx(100), "every picture was evaluated"
     return out
+
+
+@pytest.mark.parametrize(
+    ("dtype", "strategy", "expected"),
+    [
+        (None, "off", "float32"),
+        ("bfloat16", "off", "bfloat16"),
+        ("auto", "off", "float32"),
+        ("auto", "tpu", "bfloat16"),  # its chips may be those of another host
+    ],
+)
+def test_auto_precision_is_of_the_device_that_trains(monkeypatch, dtype, strategy, expected):
+    monkeypatch.setattr(precision, "computes_bfloat16", lambda: False)
+    runtime = config_definitions.RuntimeConfig(mixed_precision_dtype=dtype, distribution_strategy=strategy)
+    assert devices.precision(runtime) == expected
 
 
 @pytest.mark.slow

@@ -77,7 +77,7 @@ def mask_rcnn_mini() -> cfg.ExperimentConfig:
     Trained as `deepmac_mini`, so that the two can be compared.
     """
     return cfg.ExperimentConfig(
-        runtime=cfg.RuntimeConfig(mixed_precision_dtype="bfloat16", distribution_strategy="off"),
+        runtime=cfg.RuntimeConfig(mixed_precision_dtype="auto", distribution_strategy="off"),
         task=MaskRCNNTask(
             model=_mini_model(),
             allowed_mask_class_ids=list(VOC_IDS),

@@ -1,9 +1,10 @@
-"""Distribution strategies, and whether batches can be split over their replicas."""
+"""Distribution strategies, what they compute with, and whether batches can be split over their replicas."""
 
 import tensorflow as tf
 from official.common import distribute_utils
 
 from deepmac.errors import InputError
+from deepmac.precision import resolve_precision
 
 STRATEGIES = ("off", "one_device", "mirrored", "multi_worker_mirrored", "tpu")
 
@@ -44,6 +45,18 @@ def build_strategy(runtime) -> tf.distribute.Strategy:
         )
     except (ValueError, tf.errors.OpError) as error:
         raise InputError(f"runtime: {str(error).splitlines()[0]}") from error
+
+
+def precision(runtime) -> str:
+    """The dtype to compute in: as configured; 'auto' is bfloat16 on TPUs and where this machine has it.
+
+    Args:
+        runtime: `RuntimeConfig`.
+    """
+    dtype = runtime.mixed_precision_dtype or "float32"
+    if dtype != "auto":
+        return dtype
+    return "bfloat16" if runtime.distribution_strategy == "tpu" else resolve_precision("auto")
 
 
 def check_batch_sizes(task, strategy: tf.distribute.Strategy, mode: str) -> None:

@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from deepmac.precision import computes_bfloat16
 from deepmac.reproduction.benchmark.timing import Timing, interleaved
 
 # Batch, height, width, channels in and out of convolutions 3x3, as in large and small networks.
 _SHAPES = ((1, 64, 64, 256, 256), (1, 128, 128, 128, 128), (2, 32, 32, 384, 384), (32, 32, 32, 64, 64))
-PRECISIONS = ("float32", "bfloat16")
 
 
 class Convolution(NamedTuple):
@@ -41,8 +41,12 @@ def fastest_convolutions(repeats: int) -> dict[str, Convolution]:
 
     Args:
         repeats: timed calls of each.
+
+    Returns:
+        float32, and bfloat16 where the hardware has it: elsewhere, training in it is not worth measuring.
     """
-    return {precision: _fastest(precision, repeats) for precision in PRECISIONS}
+    precisions = ("float32", "bfloat16") if computes_bfloat16() else ("float32",)
+    return {precision: _fastest(precision, repeats) for precision in precisions}
 
 
 def _fastest(precision: str, repeats: int) -> Convolution:

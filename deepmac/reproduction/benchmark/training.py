@@ -15,6 +15,7 @@ from official.modeling import performance
 
 from deepmac import experiments  # noqa: F401  # registers the experiments
 from deepmac.inference import without_warnings
+from deepmac.precision import resolve_precision
 from deepmac.reproduction.benchmark.convolutions import Convolution, convolution_operations
 from deepmac.reproduction.benchmark.record import Section, at_least, at_most, row
 from deepmac.reproduction.benchmark.scope import Benchmark
@@ -22,7 +23,7 @@ from deepmac.reproduction.benchmark.timing import Timing, interleaved
 from deepmac.task import DeepMACTask
 
 _PLAIN = "plain loop, float32"
-_XLA = "bfloat16, XLA"
+_XLA = "XLA"
 _INPUT = "input"
 _INPUT_BATCHES = 16  # read at a time, many more than are prefetched while something else is timed
 # Forward, and backward for the input and for the weights of every layer.
@@ -40,15 +41,15 @@ def measure_training(benchmark: Benchmark, peaks: dict[str, Convolution]) -> Sec
     batch = _batch(config)
     steps = {
         _PLAIN: _plain_step(_mini_config(benchmark)),
-        "float32": _training_step(config, "float32", batch),
-        "bfloat16": _training_step(config, "bfloat16", batch),
+        **{precision: _training_step(config, precision, batch) for precision in peaks},
     }
     if benchmark.scope.compiles:
-        steps[_XLA] = _training_step(config, "bfloat16", batch, jit_compile=True)
+        steps[_XLA] = _training_step(config, resolve_precision("auto"), batch, jit_compile=True)
     steps[_INPUT] = _reading(config)
     timings, peak_timings = _timed_with_peaks(steps, peaks, benchmark.scope.training_steps)
     reading = timings.pop(_INPUT).wall / _INPUT_BATCHES
-    growth = _growth(steps["bfloat16"], benchmark.scope.memory_steps)
+    best = min(peaks, key=lambda name: timings[name].wall)
+    growth = _growth(steps[best], benchmark.scope.memory_steps)
 
     operations = _PASSES * _forward_operations(config, batch)
     pictures = config.task.train_data.global_batch_size
@@ -63,7 +64,6 @@ def measure_training(benchmark: Benchmark, peaks: dict[str, Convolution]) -> Sec
             share = peaks[name].share(peak_timings[name], operations, timing)
             rows.append(row(f"mini training step, {name}", "share of convolution peak", share))
     rows.append(row("mini training", f"growth of memory in {benchmark.scope.memory_steps} steps, %", growth))
-    best = min(("float32", "bfloat16"), key=lambda name: timings[name].wall)
     speedup = timings[_PLAIN].wall / timings[best].wall
     supply = timings[best].wall / reading
     rows += [

@@ -1,0 +1,39 @@
+"""What to compute with: float32, or bfloat16 where the hardware has it."""
+
+import os
+from pathlib import Path
+
+import tensorflow as tf
+
+from deepmac.errors import InputError
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+_CPUINFO = Path("/proc/cpuinfo")  # Linux only
+
+
+def resolve_precision(precision: str) -> str:
+    """Returns 'float32' or 'bfloat16'; 'auto' is bfloat16 where the hardware computes with it.
+
+    Raises:
+        InputError: unknown precision.
+    """
+    if precision not in PRECISIONS:
+        raise InputError(f"unknown precision {precision!r}: use one of {', '.join(PRECISIONS)}")
+    if precision != "auto":
+        return precision
+    return "bfloat16" if computes_bfloat16() else "float32"
+
+
+def computes_bfloat16() -> bool:
+    """Whether the hardware computes with bfloat16; where it does not, gradients take some 20 times longer."""
+    if tf.config.list_physical_devices("TPU"):
+        return True
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability")
+        return capability is not None and capability >= (8, 0)
+    # TensorFlow's own kernels, used without oneDNN, convert every number.
+    if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0" or not _CPUINFO.is_file():
+        return False
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(_CPUINFO.read_text().split())
