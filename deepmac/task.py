@@ -25,6 +25,9 @@ _DETECTION_LOSSES = ("ct_loss", "scale_loss", "ct_offset_loss")
 class DeepMACTask(MaskValidation, centernet.CenterNetTask):
     """CenterNet's task with masks: boxes of all classes, masks of the allowed ones.
 
+    AutoGraph, which rewrites Python that branches on tensors, is kept out: nothing here does, and reading all
+    the code that is called would take more than half of the time until the first step.
+
     Attributes:
         first_step: the step training starts from; with `train_data.deterministic`, the input is read over
             up to it. Set it before `build_inputs`.
@@ -42,6 +45,7 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
         """Category ids whose masks the model is trained on."""
         return self.task_config.allowed_masked_classes_ids or ALL_IDS
 
+    @tf.autograph.experimental.do_not_convert
     def build_inputs(self, params, input_context=None):
         """Reads TFRecords.
 
@@ -237,12 +241,14 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
             names += mask_losses.loss_names(self.task_config.losses.mask)
         return [tf_keras.metrics.Mean(name, dtype=tf.float32) for name in names]
 
+    @tf.autograph.experimental.do_not_convert
     def train_step(self, inputs, model, optimizer, metrics=None):
         """One step of CenterNet's loop; the losses also see the images, the step and the model."""
         features, labels = inputs
         labels = {**labels, "features": features, "step": optimizer.iterations, "model": model}
         return super().train_step((features, labels), model, optimizer, metrics)
 
+    @tf.autograph.experimental.do_not_convert
     def validation_step(self, inputs, model, metrics=None):
         """Losses, detections and masks in ground-truth boxes of a batch.
 

@@ -18,7 +18,15 @@ from deepmac.modeling.batch_norm import configure_batch_norm
 
 @task_factory.register_task_cls(experiments.MaskRCNNTask)
 class MaskRCNNTask(MaskValidation, deep_mask_head_rcnn.DeepMaskHeadRCNNTask):
-    """Mask R-CNN with deep mask heads: boxes of all classes, masks of the allowed ones."""
+    """Mask R-CNN with deep mask heads: boxes of all classes, masks of the allowed ones.
+
+    AutoGraph is kept out as in `DeepMACTask`.
+    """
+
+    build_inputs = tf.autograph.experimental.do_not_convert(
+        deep_mask_head_rcnn.DeepMaskHeadRCNNTask.build_inputs
+    )
+    train_step = tf.autograph.experimental.do_not_convert(deep_mask_head_rcnn.DeepMaskHeadRCNNTask.train_step)
 
     @property
     def seen_ids(self):
@@ -54,6 +62,7 @@ class MaskRCNNTask(MaskValidation, deep_mask_head_rcnn.DeepMaskHeadRCNNTask):
         """A mean for every loss in training; validation measures masks and boxes (`MaskValidation`)."""
         return super().build_metrics(training) if training else []
 
+    @tf.autograph.experimental.do_not_convert
     def validation_step(self, inputs, model, metrics=None):
         """Detections and masks in ground-truth boxes of a batch.
 
