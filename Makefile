@@ -48,10 +48,12 @@ jupyter_options = --ServerApp.tornado_settings='{"websocket_max_message_size": 2
 	$(if $(filter 0,$(shell id -u)),--allow-root)
 
 comma := ,
-# A step of `make weights`; one that was interrupted resumes.
+# A step of `make weights`: configurations, of which the first names the data and the last the model, and further
+# options. One that was interrupted resumes.
 train_weights = $(VENV_PYTHON) -m deepmac.train --experiment=deepmac_mini --mode=train \
-	--config_file=configs/weights/$(1).yaml --model_dir=runs/weights/$(1)-model \
-	--params_override='$(2)task.annotation_file=,task.train_data.input_path=runs/weights/$(1)-records/train2017-*'
+	$(foreach name,$(1),--config_file=configs/weights/$(name).yaml) \
+	--model_dir=runs/weights/$(lastword $(1))-model \
+	--params_override='$(2)task.annotation_file=,task.train_data.input_path=runs/weights/$(firstword $(1))-records/train2017-*'
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -75,8 +77,9 @@ weights: $(INSTALLED) ## train the weights that ship with the package, into runs
 		--split train2017 --ids configs/subset/train2017.txt --out runs/weights/photos-records
 	$(call train_weights,scenes,)
 	$(call train_weights,photos,task.init_checkpoint=runs/weights/scenes-model$(comma))
+	$(call train_weights,photos dice,task.init_checkpoint=runs/weights/photos-model$(comma))
 	rm -rf runs/weights/mini
-	$(VENV_PYTHON) -m deepmac.shipped_weights runs/weights/photos-model runs/weights/mini 384
+	$(VENV_PYTHON) -m deepmac.shipped_weights runs/weights/dice-model runs/weights/mini 384
 
 demo: $(INSTALLED) ## open the demo notebook in JupyterLab
 	$(VENV_PYTHON) -m jupyter lab notebooks/deepmac_colab.ipynb $(jupyter_options) $(JUPYTER_ARGS)

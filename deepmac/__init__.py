@@ -17,6 +17,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1" if Path("/dev/nvidia0").exists
 # are quicker: a mini training step takes 0.7 times as long.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
+# Model Garden is written for Keras 2 (tf_keras). TensorFlow would import Keras 3 too, a quarter of what a
+# program needs to start.
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+
 # Public name -> module that defines it; imported on first use, because these need TensorFlow.
 _LAZY = {"load": "deepmac.predictor", "Predictor": "deepmac.predictor", "Prediction": "deepmac.prediction"}
 

@@ -1,8 +1,10 @@
 import json
 import re
+import statistics
 import subprocess
 import sys
 
+import psutil
 import pytest
 import tiny_training
 from tensorboard.backend.event_processing import event_accumulator
@@ -69,6 +71,26 @@ def test_validates_without_annotations(config_file, tmp_path):
     assert (tmp_path / "ckpt-4.index").is_file()
     assert _summaries(tmp_path / "validation", "validation_loss")
     assert not (tmp_path / "best_ckpt").exists()
+
+
+@pytest.mark.nightly
+def test_memory_does_not_grow_in_5000_steps(config_file, tmp_path):
+    """With a line, summaries and a checkpoint every 100 steps; measured between the 500th and the last."""
+    steps = "train_steps=5000,trainer.steps_per_loop=100,trainer.summary_interval=100"
+    command = [sys.executable, "-m", "deepmac.train", "--experiment=deepmac_mini", "--mode=train"]
+    command += [f"--config_file={config_file}", f"--model_dir={tmp_path}"]
+    command += [f"--params_override=trainer.{steps},trainer.checkpoint_interval=100"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        memory = {
+            int(line.split()[1].split("/")[0]): psutil.Process(process.pid).memory_info().rss
+            for line in process.stdout
+            if line.startswith("step ")
+        }
+    assert process.returncode == 0 and list(memory) == list(range(100, 5001, 100))
+    early = statistics.median(memory[step] for step in range(500, 1001, 100))
+    late = statistics.median(memory[step] for step in range(4500, 5001, 100))
+    print(f"{early / 2**20:.0f} MiB, then {late / 2**20:.0f} MiB: {100 * (late / early - 1):+.2f} %")
+    assert late < 1.02 * early
 
 
 @pytest.mark.parametrize(
