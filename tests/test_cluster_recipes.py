@@ -115,7 +115,7 @@ def start_pods(training, folder, **replaced):
     return pods
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_kubernetes_starts_pods_that_find_each_other(training, tmp_path):
     batch = {"global_batch_size: 16": "global_batch_size: 5"}
     for pod in start_pods(training, tmp_path, **batch):
@@ -183,7 +183,7 @@ def test_slurm_makes_the_masks_in_parts(collection, tmp_path):
     assert len(list((tmp_path / "masks").glob("iwildcam_masks_report_*-of-2.json"))) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_kubernetes_makes_the_masks_in_parts(collection, tmp_path):
     root, expected = collection
     job = Manifests("iwildcam-masks.yaml", {}).object("Job", "deepmac-iwildcam")["spec"]

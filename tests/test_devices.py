@@ -58,14 +58,14 @@ def test_auto_precision_is_of_the_device_that_trains(monkeypatch, dtype, strateg
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["one_device", "mirrored"])
+@pytest.mark.parametrize("strategy", ["one_device", pytest.param("mirrored", marks=pytest.mark.nightly)])
 def test_trains_and_evaluates_on_one_device(strategy, config_file, tmp_path):
     overrides = f"runtime.distribution_strategy={strategy}"
     check_run(start(["-m", "deepmac.train"], config_file, tmp_path, overrides), tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.nightly)])
 def test_trains_and_evaluates_on_several_devices(count, config_file, tmp_path):
     program = [str(TESTS / "run_on_logical_devices.py"), str(count)]
     overrides = "runtime.distribution_strategy=mirrored"

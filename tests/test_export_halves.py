@@ -100,7 +100,14 @@ def test_masks_are_the_predictors(exported, file_format):
 
 @pytest.mark.parametrize("file_format", ["tflite", "onnx"])
 @pytest.mark.parametrize(
-    "name", ["hourglass20", "embedding_projection", "resnet4_no_instance", "weak_losses"]
+    "name",
+    [
+        "hourglass20",
+        *(
+            pytest.param(name, marks=pytest.mark.nightly)
+            for name in ("embedding_projection", "resnet4_no_instance", "weak_losses")
+        ),
+    ],
 )
 def test_mask_heads_of_published_models(reference_dir, tmp_path, file_format, name):
     """The weights of the published implementation, and the masks it predicts with them."""
