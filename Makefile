@@ -60,7 +60,7 @@ help: ## list the commands
 
 test: lint ## check the code and run the tests
 	TF_CPP_MIN_LOG_LEVEL=3 $(VENV_PYTHON) -m pytest -m "not nightly" --durations=15 \
-		-n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
+		-n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 reproduce: $(INSTALLED) ## regenerate every table and figure (PROFILE=smoke|quick|mini|subset|paper)
 	$(VENV)/bin/deepmac reproduce --profile "$(PROFILE)"

@@ -13,10 +13,6 @@ __version__ = version("deepmac")
 # TensorFlow's start-up messages are noise, except where they say why a GPU is not used.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1" if Path("/dev/nvidia0").exists() else "3")
 
-# TensorFlow takes oneDNN's kernels by itself only on processors with AVX512-VNNI or later. With AVX2 too they
-# are quicker: a mini training step takes 0.7 times as long.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-
 # Model Garden is written for Keras 2 (tf_keras). TensorFlow would import Keras 3 too, a quarter of what a
 # program needs to start.
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")

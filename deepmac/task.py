@@ -45,7 +45,6 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
         """Category ids whose masks the model is trained on."""
         return self.task_config.allowed_masked_classes_ids or ALL_IDS
 
-    @tf.autograph.experimental.do_not_convert
     def build_inputs(self, params, input_context=None):
         """Reads TFRecords.
 
@@ -65,7 +64,9 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
                 "losses.mask.pointly_supervised_keypoint_loss_weight needs points: set "
                 "task.train_data.num_keypoints to the number `deepmac tfrecord` reported"
             )
-        return self._input_reader(params).read(input_context, self._ordered_records(params, input_context))
+        # No decorator: Orbit looks for `input_context` in the signature, to split batches over replicas.
+        read = tf.autograph.experimental.do_not_convert(self._input_reader(params).read)
+        return read(input_context, self._ordered_records(params, input_context))
 
     def _input_reader(self, params):
         parser = self._parser(params)

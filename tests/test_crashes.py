@@ -17,7 +17,11 @@ import tiny_training
 
 from deepmac.training import resume
 
-STEPS = 12
+STEPS = 16
+# Many moments to be killed at: a line and a checkpoint after every step.
+EVERY_STEP = "".join(
+    f",trainer.{name}=1" for name in ("steps_per_loop", "summary_interval", "checkpoint_interval")
+)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +57,7 @@ def loss_curve(output):
 @pytest.fixture(scope="module")
 def uninterrupted(config_file, tmp_path_factory):
     model_dir = tmp_path_factory.mktemp("uninterrupted")
-    status, out, err = finish(start(config_file, model_dir, "", "--deterministic"))
+    status, out, err = finish(start(config_file, model_dir, EVERY_STEP, "--deterministic"))
     assert status == 0, err[-3000:]
     return weights(model_dir), loss_curve(out)
 
@@ -62,7 +66,7 @@ def kill_and_resume(config_file, model_dir, kills, seed):
     """Kills trainings after some checkpoint and a random time, then lets one finish; returns the output."""
     rng, output = random.Random(seed), ""
     for _ in range(kills):
-        process = start(config_file, model_dir, "", "--deterministic")
+        process = start(config_file, model_dir, EVERY_STEP, "--deterministic")
         os.set_blocking(process.stdout.fileno(), False)
         # The process writes a step's line, then its checkpoint: a short wait often hits the writing.
         for _ in range(3000):
@@ -72,9 +76,10 @@ def kill_and_resume(config_file, model_dir, kills, seed):
                 break
             time.sleep(0.02 if not line else 0)
         time.sleep(rng.uniform(0, 0.2))
+        assert process.poll() is None, output + process.communicate()[1][-3000:]  # ended before it was killed
         os.killpg(process.pid, signal.SIGKILL)
         output += process.communicate()[0] or ""
-    status, out, err = finish(start(config_file, model_dir, "", "--deterministic"))
+    status, out, err = finish(start(config_file, model_dir, EVERY_STEP, "--deterministic"))
     assert status == 0, err[-3000:]
     return output + out
 

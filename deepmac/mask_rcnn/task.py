@@ -23,9 +23,6 @@ class MaskRCNNTask(MaskValidation, deep_mask_head_rcnn.DeepMaskHeadRCNNTask):
     AutoGraph is kept out as in `DeepMACTask`.
     """
 
-    build_inputs = tf.autograph.experimental.do_not_convert(
-        deep_mask_head_rcnn.DeepMaskHeadRCNNTask.build_inputs
-    )
     train_step = tf.autograph.experimental.do_not_convert(deep_mask_head_rcnn.DeepMaskHeadRCNNTask.train_step)
 
     @property
@@ -57,6 +54,12 @@ class MaskRCNNTask(MaskValidation, deep_mask_head_rcnn.DeepMaskHeadRCNNTask):
                 momentum = config.mask_head.hourglass_norm_momentum
                 configure_batch_norm(layer, momentum, config.norm_activation.use_sync_bn)
         return model
+
+    def build_inputs(self, params, input_context=None, dataset_fn=None):
+        """`tf.data.Dataset` of (images, labels), as Model Garden's task gives it."""
+        # No decorator: Orbit looks for `input_context` in the signature, to split batches over replicas.
+        build = tf.autograph.experimental.do_not_convert(super().build_inputs)
+        return build(params, input_context, dataset_fn)
 
     def build_metrics(self, training=True):
         """A mean for every loss in training; validation measures masks and boxes (`MaskValidation`)."""

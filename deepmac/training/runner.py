@@ -24,8 +24,11 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
         return trainer
 
     def _build_best_checkpoint_exporter(self):
-        # Without annotations an evaluation has no AP, by which the best one is chosen.
-        return super()._build_best_checkpoint_exporter() if self.params.task.annotation_file else None
+        if not self.params.task.annotation_file:
+            return None  # an evaluation has no AP then, by which the best one is chosen
+        # All workers must take part in saving, to read variables, but one of them writes the folder.
+        folder = self.model_dir if is_chief(self.strategy) else tempfile.mkdtemp()
+        return train_lib.maybe_create_best_ckpt_exporter(self.params, folder)
 
     def _maybe_build_checkpoint_manager(self):
         if is_chief(self.strategy):
