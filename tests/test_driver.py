@@ -81,6 +81,32 @@ def test_a_failing_notebook_is_reported_and_does_not_stop_the_others(checkout):
     assert "data:image/png;base64," in (folder / "report.html").read_text()
 
 
+def test_a_dead_kernel_is_reported_and_does_not_stop_the_others(checkout):
+    notebook = nbformat.read(checkout / "notebooks" / "bad.ipynb", 4)
+    notebook.cells[-1].source = "import os; os._exit(9)"
+    nbformat.write(notebook, checkout / "notebooks" / "bad.ipynb")
+    bad, good = driver.reproduce("smoke", root=checkout, output_dir=checkout / "out")
+    assert (bad.error, good.error) == ("Kernel died", "")
+    assert nbformat.read(bad.output, 4).cells[1].source.startswith("# Parameters")
+
+
+def test_a_report_written_meanwhile_finds_whole_notebooks(checkout, monkeypatch):
+    folder = checkout / "out"
+    (first,) = driver.reproduce("smoke", ["good"], checkout, output_dir=folder)
+    before = first.output.read_bytes()
+
+    def execute(source, output, **_):
+        output.write_text("")  # as papermill does before it writes
+        assert first.output.read_bytes() == before
+        driver.report.write_report(folder, "smoke", {})
+        output.write_bytes(before)
+
+    monkeypatch.setattr(driver.papermill, "execute_notebook", execute)
+    driver._execute("good", "smoke", checkout, checkout / "runs", folder)
+    assert [path.name for path in folder.glob("*.ipynb")] == ["good.ipynb"]
+    assert "data:image/png;base64," in (folder / "report.html").read_text()
+
+
 def test_only_runs_what_is_asked_for(checkout):
     runs = driver.reproduce("smoke", only=["good"], root=checkout, output_dir=checkout / "out")
     assert [(run.notebook, run.error) for run in runs] == [("good", "")]

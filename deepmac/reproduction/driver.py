@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from concurrent.futures import Executor, as_completed
 from pathlib import Path
 
+import nbformat
 import papermill
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from tqdm.auto import tqdm
 
+from deepmac.atomic import atomic_file
 from deepmac.errors import InputError
 from deepmac.reproduction import report
 from deepmac.reproduction.rows import RowStore
@@ -121,21 +124,33 @@ def _execute(name: str, profile: str, root: Path, work_dir: Path, output_dir: Pa
     output = output_dir / f"{name}.ipynb"
     start = time.monotonic()
     error = ""
-    try:
-        papermill.execute_notebook(
-            root / "notebooks" / f"{name}.ipynb",
-            output,
-            parameters={
-                "profile": profile,
-                # Relative to the checkout, where the kernel runs: executed notebooks are published.
-                "work_dir": os.path.relpath(work_dir, root),
-                "results_path": os.path.relpath(output.with_suffix(".json"), root),
-            },
-            cwd=str(root.absolute()),
-            kernel_name="python3",
-            progress_bar=False,
-            log_output=False,
-        )
-    except PapermillExecutionError as failure:
-        error = f"cell {failure.cell_index}: {failure.ename}: {failure.evalue}"
+    # The report, written whenever a notebook ends, reads the executed ones: it never sees a half-written one.
+    with atomic_file(output) as executed:
+        try:
+            papermill.execute_notebook(
+                root / "notebooks" / f"{name}.ipynb",
+                executed,
+                parameters={
+                    "profile": profile,
+                    # Relative to the checkout, where the kernel runs: executed notebooks are published.
+                    "work_dir": os.path.relpath(work_dir, root),
+                    "results_path": os.path.relpath(output.with_suffix(".json"), root),
+                },
+                cwd=str(root.absolute()),
+                kernel_name="python3",
+                progress_bar=False,
+                log_output=False,
+            )
+        except PapermillExecutionError as failure:
+            error = f"cell {failure.cell_index}: {failure.ename}: {failure.evalue}"
+        except DeadKernelError as failure:
+            error = str(failure)
+        _set_output_path(executed, output)
     return NotebookRun(name, output, time.monotonic() - start, error)
+
+
+def _set_output_path(executed: Path, output: Path):
+    """Replaces the temporary path in papermill's metadata by the one the notebook ends up at."""
+    notebook = nbformat.read(executed, as_version=4)
+    notebook.metadata.papermill.output_path = str(output)
+    nbformat.write(notebook, executed)
