@@ -36,7 +36,8 @@ def write_shipped_weights(model_dir: str | Path, out: str | Path, input_size: in
     )
     model = build_model(config, restore, "float32", input_size)
     params = exp_factory.get_exp_config("deepmac_mini")
-    params.override({"task": config.as_dict()})
+    no_best = {"best_checkpoint_eval_metric": "", "best_checkpoint_export_subdir": ""}
+    params.override({"task": config.as_dict(), "trainer": no_best})
     with atomic_folder(out) as folder:
         train_utils.serialize_config(params, str(folder))
         saved = tf.train.Checkpoint(**model.checkpoint_items)

@@ -1,4 +1,3 @@
-import re
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ def _iou(mask, other):
 def test_the_package_carries_little_and_nothing_of_the_machine():
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 8 * 2**20
     params = (FOLDER / "params.yaml").read_text()
-    assert not re.search(r"(?<![\w/])[/~]\w|://|\bruns/", params), "a path or an address"
+    assert "/" not in params.replace("tag:yaml.org,2002:python/tuple", "").replace("!!python/tuple", "")
 
 
 def test_masks_an_object_of_no_coco_class():
