@@ -8,20 +8,11 @@ import pytest
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 
-# Files that take minutes. They come first, so that no process is left alone with one at the end.
-_LONGEST = (
-    "test_reproduction.py",
-    "test_real_coco.py",
-    "test_crashes.py",
-    "test_devices.py",
-    "test_cluster_recipes.py",
-)
-
 
 def pytest_collection_modifyitems(items):
-    """Orders the files by how long they take."""
-    ranks = {name: rank for rank, name in enumerate(_LONGEST)}
-    items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
+    """Puts files with slow tests first, so that no process is left alone with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def _folder(variable: str, default: Path, what: str) -> Path:
