@@ -7,6 +7,7 @@ import click
 
 from deepmac import __version__
 from deepmac.cli_errors import ErrorReportingGroup
+from deepmac.precision import PRECISIONS
 
 
 @click.group("deepmac", cls=ErrorReportingGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -32,7 +33,7 @@ def main():
     "--precision",
     default="auto",
     show_default=True,
-    type=click.Choice(["auto", "float32", "bfloat16"]),
+    type=click.Choice(PRECISIONS),
     help="What to compute with; auto chooses by the hardware.",
 )
 @click.option("--out", required=True, type=click.Path(), help="Folder for the results.")
@@ -297,7 +298,7 @@ def submission(model, coco_dir, split, name, out):
     "--precision",
     default="auto",
     show_default=True,
-    type=click.Choice(["auto", "float32", "bfloat16"]),
+    type=click.Choice(PRECISIONS),
     help="What to compute with; auto chooses by the hardware.",
 )
 @click.option("--input-size", type=int, help="Side of the network input in pixels.  [default: as trained]")

@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-import tensorflow as tf
-
 from deepmac.errors import InputError
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -27,6 +25,8 @@ def resolve_precision(precision: str) -> str:
 
 def computes_bfloat16() -> bool:
     """Whether the hardware computes with bfloat16; where it does not, gradients take some 20 times longer."""
+    import tensorflow as tf  # not above: the command line needs only the names
+
     if tf.config.list_physical_devices("TPU"):
         return True
     gpus = tf.config.list_physical_devices("GPU")
