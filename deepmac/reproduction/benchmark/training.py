@@ -25,7 +25,7 @@ from deepmac.task import DeepMACTask
 _PLAIN = "plain loop, float32"
 _XLA = "XLA"
 _INPUT = "input"
-_INPUT_BATCHES = 16  # read at a time, many more than are prefetched while something else is timed
+_INPUT_BATCHES = 16  # read at a time
 # Forward, and backward for the input and for the weights of every layer.
 _PASSES = 3
 FULL_SIZE_CONFIG = Path("configs/center_net_deepmac_512x512_voc_only.yaml")
@@ -148,9 +148,11 @@ def _batch(config: cfg.ExperimentConfig):
 
 def _reading(config: cfg.ExperimentConfig) -> Callable[[], object]:
     """Reads batches as training does: decoded, augmented, with their masks."""
-    batches = iter(DeepMACTask(config.task).build_inputs(config.task.train_data))
+    dataset = DeepMACTask(config.task).build_inputs(config.task.train_data)
 
     def read():
+        # From the start each time: an iterator that waits has batches ready that cost nothing any more.
+        batches = iter(dataset)
         for _ in range(_INPUT_BATCHES):
             next(batches)
 
