@@ -16,10 +16,10 @@ GOOD = """
 import json, pathlib
 row = {"name": "a row", "metric": "m", "published": 35.5, "measured": 31.2, "ci95": [30.0, 32.0],
        "seeds": 1, "source": "a page"}
-small = {**row, "name": "a difference", "measured": 1.2e-6}
+others = [{**row, "measured": value, "ci95": None} for value in (1.2e-6, 0.184, 34001, 0)]
 pathlib.Path(results_path).write_text(json.dumps({
     "notebook": "good", "parameters": {"profile": profile}, "config_sha256": "0" * 64,
-    "code_version": "1", "seconds": 90, "hardware": "a machine", "rows": [row, small],
+    "code_version": "1", "seconds": 90, "hardware": "a machine", "rows": [row, *others],
     "claims": [{"text": "a claim", "holds": None, "evidence": "too few"}]}))
 """
 FIGURE = """
@@ -71,6 +71,8 @@ def test_a_failing_notebook_is_reported_and_does_not_stop_the_others(checkout):
             "30.0 to 32.0",
             "a page",
             "1.2e-06",
+            "0.18",
+            "34,001",
             "a claim",
         ):
             assert expected in text, (report, expected)

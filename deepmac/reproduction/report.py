@@ -77,9 +77,14 @@ _HEADER = [
 
 
 def _number(value) -> str:
+    """A percentage with one decimal, a ratio with two, a large count with separators."""
     if value is None:
         return "-"
-    return f"{value:.1e}" if 0 < abs(value) < 0.001 else f"{value:.1f}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    if abs(value) >= 10 or value == 0:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if abs(value) >= 0.001 else f"{value:.1e}"
 
 
 def _claim_cells(claim: dict) -> list[str]:
