@@ -152,7 +152,9 @@ def test_every_tensor_is_accounted_for(name, load, reference_dir):
         assert tensor.checkpoint_shape == tuple(shapes[tensor.key + SUFFIX])
 
 
-@pytest.mark.parametrize(("model_id", "stages", "size"), [(20, 3, 64), (52, 2, 128)])
+@pytest.mark.parametrize(
+    ("model_id", "stages", "size"), [(20, 3, 64), pytest.param(52, 2, 128, marks=pytest.mark.nightly)]
+)
 def test_backbones_give_the_features_of_the_published_network(model_id, stages, size, tmp_path):
     specification = {
         20: ([1, 2, 2], [2, 2, 3]),

@@ -69,7 +69,7 @@ def check_training(model_dir, outputs):
     assert metrics["gt_boxes/box/AP"] == pytest.approx(100), "every picture was evaluated"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_slurm_starts_workers_that_train_together(training, tmp_path):
     script = RECIPES / "slurm" / "train.sbatch"
     assert cluster_recipes.sbatch_options(script)["ntasks-per-node"] == "1"

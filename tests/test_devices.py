@@ -95,9 +95,14 @@ def run_two_workers(config_file, model_dir, steps):
 
 
 @pytest.mark.slow
-def test_two_workers_train_together_and_resume_together(config_file, tmp_path):
+def test_two_workers_train_together(config_file, tmp_path):
     first, second = run_two_workers(config_file, tmp_path, 4)
     assert "step 4/4" in first and "step 4/4" not in second, "one of them reports"
+
+
+@pytest.mark.nightly
+def test_two_workers_resume_together(config_file, tmp_path):
+    run_two_workers(config_file, tmp_path, 4)
     again, _ = run_two_workers(config_file, tmp_path, 6)
     assert re.search(r"restored from checkpoint: .*ckpt-4", again)
     assert "step 6/6" in again and "step 4/6" not in again

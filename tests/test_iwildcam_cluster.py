@@ -7,6 +7,7 @@ from deepmac.iwildcam import cluster, mask_task
 from deepmac.iwildcam.jobs import Shard
 from deepmac.iwildcam.make_masks import make_masks
 from deepmac.iwildcam.mask_task import MaskTask
+from deepmac.reproduction import scheduling
 
 COUNT = 30
 
@@ -37,8 +38,9 @@ def test_a_part_that_is_begun_again_finds_what_was_written(pictures, tmp_path, m
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_no_scheduler_is_an_input_error(pictures, tmp_path):
+def test_no_scheduler_is_an_input_error(pictures, tmp_path, monkeypatch):
     pytest.importorskip("distributed")
+    monkeypatch.setattr(scheduling, "_CONNECT_SECONDS", 0.5)
     with pytest.raises(InputError, match="no Dask scheduler at tcp"):
         make_masks(pictures, pictures / "detections.json", tmp_path / "out", scheduler="tcp://127.0.0.1:1")
     assert not (tmp_path / "out").exists()

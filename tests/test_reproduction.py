@@ -14,13 +14,21 @@ from deepmac.reproduction.suite import Suite
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.slow
-def test_smoke_profile_runs_every_notebook_and_row(tmp_path):
-    runs = driver.reproduce("smoke", root=ROOT, work_dir=tmp_path / "runs", output_dir=tmp_path / "out")
+# All of them, as `make reproduce PROFILE=smoke` does, are a matter of CI and of the night.
+@pytest.mark.parametrize(
+    "only",
+    [
+        pytest.param(("table_partially_supervised",), marks=pytest.mark.slow),
+        pytest.param((), marks=pytest.mark.nightly),
+    ],
+    ids=["one notebook", "all notebooks"],
+)
+def test_smoke_profile_executes_notebooks_and_trains_their_rows(only, tmp_path):
+    runs = driver.reproduce("smoke", only, ROOT, work_dir=tmp_path / "runs", output_dir=tmp_path / "out")
 
     assert [run.error for run in runs] == [""] * len(runs)
     suite = Suite.load("smoke", ROOT)
-    assert [run.notebook for run in runs] == list(suite.notebooks)
+    assert [run.notebook for run in runs] == list(only or suite.notebooks)
     for run in runs:
         results = json.loads(run.output.with_suffix(".json").read_text())
         names = {row["name"] for row in results["rows"]}
@@ -41,6 +49,6 @@ def test_smoke_profile_runs_every_notebook_and_row(tmp_path):
     assert report.count("data:image/png;base64,") >= 2
 
     store = RowStore(tmp_path / "runs", tmp_path / "out" / "rows")
-    trained = [run for name in suite.notebooks for line in suite.table_rows(name) for run in line.runs]
+    trained = [row for run in runs for line in suite.table_rows(run.notebook) for row in line.runs]
     assert trained
     assert rows_to_train(trained, store) == [], "nothing is trained again"

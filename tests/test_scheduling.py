@@ -9,6 +9,7 @@ import yaml
 from tiny_training import TINY
 
 from deepmac.errors import InputError
+from deepmac.reproduction import scheduling
 from deepmac.reproduction.rows import RowStore
 from deepmac.reproduction.scheduling import open_executor, rows_to_train, train_rows
 from deepmac.reproduction.suite import Dataset, Row
@@ -80,8 +81,9 @@ def test_missing_rows_are_listed_once(make_row, tmp_path):
     assert names == ["detector", "a", "b"]
 
 
-def test_no_scheduler_is_an_input_error():
+def test_no_scheduler_is_an_input_error(monkeypatch):
     pytest.importorskip("dask.distributed")
+    monkeypatch.setattr(scheduling, "_CONNECT_SECONDS", 0.5)
     with (
         pytest.raises(InputError, match="no Dask scheduler at tcp"),
         open_executor(1, "tcp://127.0.0.1:9"),
@@ -98,14 +100,13 @@ def test_a_killed_worker_loses_nothing_and_nothing_is_done_twice(tmp_path):
     dataset = Dataset("coco", {"coco_dir": str(tmp_path / "coco")})
     config_file = tmp_path / "config.yaml"
     config_file.write_text(yaml.safe_dump(TINY))
-    detector = Row("detector", config_file, "deepmac_mini", {}, dataset, 0)
-    rows = [detector, *(Row(key, config_file, "deepmac_mini", {}, dataset, 1, detector) for key in "ab")]
+    rows = [Row(key, config_file, "deepmac_mini", {}, dataset, 0) for key in "ab"]
     store = RowStore(tmp_path / "runs", tmp_path / "results", threads=1)
     killed = []
 
     def kill_the_worker_of_row_a(steps):
         for process in psutil.process_iter(["cmdline"]):
-            folder = f"--model_dir={store.model_folder(rows[1])}"
+            folder = f"--model_dir={store.model_folder(rows[0])}"
             if not killed and folder in (process.info["cmdline"] or ()):
                 killed.append(process.ppid())
                 psutil.Process(killed[0]).kill()

@@ -11,6 +11,7 @@ from deepmac.reproduction.rows import RowStore
 from deepmac.reproduction.suite import Row
 
 _POLL_SECONDS = 1.0
+_CONNECT_SECONDS = 10  # for a scheduler to answer
 _RETRIES = 3  # of a task whose worker dies
 
 
@@ -44,7 +45,7 @@ def open_executor(jobs: int, scheduler: str | None = None) -> Iterator[Executor]
     except ImportError as error:
         raise InputError("--scheduler needs Dask: pip install 'deepmac[cluster]'") from error
     try:
-        client = Client(scheduler, timeout=10)
+        client = Client(scheduler, timeout=_CONNECT_SECONDS)
     except (OSError, ValueError, TimeoutError) as error:
         raise InputError(f"no Dask scheduler at {scheduler}: {error}") from error
     with client:
