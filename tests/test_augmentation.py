@@ -30,13 +30,15 @@ def seed_of(index):
 
 
 def draw_views(crop, image, boxes, size, draws, scale_min=0.6, scale_max=1.3):
-    """Many views of one picture, through tf.data as in training."""
-    dataset = tf.data.Dataset.range(draws).map(
-        lambda index: crop(
+    """Many views of one picture, through tf.data and without AutoGraph, as in training."""
+
+    @tf.autograph.experimental.do_not_convert
+    def draw(index):
+        return crop(
             tf.constant(image), tf.constant(boxes, tf.float32), size, scale_min, scale_max, seed_of(index)
         )
-    )
-    return list(dataset.as_numpy_iterator())
+
+    return list(tf.data.Dataset.range(draws).map(draw).as_numpy_iterator())
 
 
 @CROPS

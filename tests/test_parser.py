@@ -44,9 +44,9 @@ def parser(**options) -> DeepMACParser:
 
 
 def parse(data, times, is_training=True, **options):
-    """Parses one example many times, in a tf.data graph as training does."""
-    dataset = tf.data.Dataset.from_tensors(data).repeat(times).map(parser(**options).parse_fn(is_training))
-    return list(dataset.as_numpy_iterator())
+    """Parses one example many times, in a tf.data graph without AutoGraph, as training does."""
+    parse_fn = tf.autograph.experimental.do_not_convert(parser(**options).parse_fn(is_training))
+    return list(tf.data.Dataset.from_tensors(data).repeat(times).map(parse_fn).as_numpy_iterator())
 
 
 def instances(features, labels):

@@ -14,6 +14,9 @@ from official.vision.ops import box_ops, preprocess_ops
 
 from deepmac.data.preprocessing import nearest_indices, pad_to_square, resize_image
 
+# Branches on tensors, and inputs are read without AutoGraph.
+_square_crop_by_scale = tf.autograph.to_graph(centernet_ops.random_square_crop_by_scale)
+
 # Of the square crop, as published.
 NUM_SCALES = 8
 MAX_BORDER = 128
@@ -113,7 +116,7 @@ def random_square_crop(
     scales = tf.linspace(scale_min, scale_max, NUM_SCALES)
     scale = scales[tf.random.stateless_uniform([], seeds[0], 0, NUM_SCALES, tf.int32)]
     center = [_random_center(shape[axis], seeds[axis + 1]) for axis in range(2)]
-    square, boxes, kept = centernet_ops.random_square_crop_by_scale(
+    square, boxes, kept = _square_crop_by_scale(
         image,
         boxes,
         labels=tf.range(tf.shape(boxes)[0]),  # comes back as the rows of the boxes inside
