@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import synthetic
 import tensorflow as tf
 import tf_keras
 import yaml
@@ -67,6 +69,34 @@ def test_the_printed_command_gives_the_row(key):
         }
     )
     assert config.as_dict() == expected.as_dict()
+
+
+@pytest.fixture(scope="module")
+def drawn_records(tmp_path_factory):
+    """Records of drawn pictures."""
+    folder = tmp_path_factory.mktemp("drawn")
+    for split, seed in (("train2017", 0), ("val2017", 9)):
+        synthetic.write_coco(folder, split, [synthetic.draw_scene(120, 160, 2, seed)], [1, 53])
+    write_tfrecords(folder, folder / "records", num_shards=1)
+    return folder / "records"
+
+
+@pytest.mark.parametrize(
+    "key", ["voc_only_shallow", "voc_only", "non_voc_only", "all_classes", "mask_rcnn", "mask_rcnn_spinenet"]
+)
+def test_the_published_input_is_read(key, drawn_records):
+    """Pictures go through every published augmentation, at the published size."""
+    row = SUITE.row(key, 0)
+    config = exp_factory.get_exp_config(row.experiment)
+    config.override(row.config)
+    size = config.task.model.input_size[0]
+    for data, split in ((config.task.train_data, "train2017"), (config.task.validation_data, "val2017")):
+        data.input_path, data.global_batch_size = f"{drawn_records}/{split}-*", 1
+        features, labels = next(iter(task_factory.get_task(config.task).build_inputs(data)))
+        image = features["image"] if isinstance(features, dict) else features
+        assert image.shape == (1, size, size, 3)
+        assert np.ptp(image) > 0
+        assert tf.nest.flatten(labels)
 
 
 @pytest.fixture(scope="module")
