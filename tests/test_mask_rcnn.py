@@ -17,6 +17,7 @@ from deepmac.data.coco import write_tfrecords
 from deepmac.errors import InputError
 from deepmac.mask_rcnn import experiments
 from deepmac.mask_rcnn.task import MaskRCNNTask, _from_edge_to_edge, _masks_in_boxes
+from deepmac.modeling.upsampling import RepeatUpsampling
 from deepmac.pasting import paste_masks
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -157,6 +158,12 @@ def test_training_moves_the_statistics_of_the_hourglass_at_the_configured_moment
         next(iter(task.build_inputs(config.train_data))), model, tf_keras.optimizers.SGD(0.0), None
     )
     assert all(np.any(layer.moving_variance != 1) for layer in layers)
+
+
+def test_no_layer_is_left_whose_gradient_xla_does_not_know(config):
+    layers = MaskRCNNTask(config).build_model().mask_head.submodules
+    assert any(isinstance(layer, RepeatUpsampling) for layer in layers)
+    assert not any(isinstance(layer, tf_keras.layers.UpSampling2D) for layer in layers)
 
 
 def test_resampled_masks_cover_the_pixels_whose_centres_lie_in_their_cells():

@@ -14,6 +14,7 @@ from deepmac.errors import InputError
 from deepmac.evaluation.validation import EVALUATION_LOG, SHOWN_PICTURES, MaskValidation
 from deepmac.mask_rcnn import experiments
 from deepmac.modeling.batch_norm import configure_batch_norm
+from deepmac.modeling.upsampling import use_repeat_upsampling
 
 
 @task_factory.register_task_cls(experiments.MaskRCNNTask)
@@ -53,6 +54,7 @@ class MaskRCNNTask(MaskValidation, deep_mask_head_rcnn.DeepMaskHeadRCNNTask):
             if isinstance(layer, hourglass_network.HourglassNetwork):
                 momentum = config.mask_head.hourglass_norm_momentum
                 configure_batch_norm(layer, momentum, config.norm_activation.use_sync_bn)
+                use_repeat_upsampling(layer)
         return model
 
     def build_inputs(self, params, input_context=None, dataset_fn=None):
