@@ -151,7 +151,7 @@ class _Alive:
     """Counts the arrays that a function has returned and nobody has dropped yet."""
 
     def __init__(self, function):
-        self._function, self._counter, self.most, self._count = function, threading.RLock(), 0, 0
+        self._function, self._lock, self._count, self.most = function, threading.RLock(), 0, 0
 
     def __call__(self, *args):
         array = self._function(*args)
@@ -160,7 +160,7 @@ class _Alive:
         return array
 
     def _change(self, by):
-        with self._counter:
+        with self._lock:
             self._count += by
             self.most = max(self.most, self._count)
 

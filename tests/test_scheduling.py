@@ -100,13 +100,14 @@ def test_a_killed_worker_loses_nothing_and_nothing_is_done_twice(tmp_path):
     dataset = Dataset("coco", {"coco_dir": str(tmp_path / "coco")})
     config_file = tmp_path / "config.yaml"
     config_file.write_text(yaml.safe_dump(TINY))
-    rows = [Row(key, config_file, "deepmac_mini", {}, dataset, 0) for key in "ab"]
+    detector = Row("detector", config_file, "deepmac_mini", {}, dataset, 0)
+    rows = [detector, *(Row(key, config_file, "deepmac_mini", {}, dataset, 1, detector) for key in "ab")]
     store = RowStore(tmp_path / "runs", tmp_path / "results", threads=1)
     killed = []
 
     def kill_the_worker_of_row_a(steps):
         for process in psutil.process_iter(["cmdline"]):
-            folder = f"--model_dir={store.model_folder(rows[0])}"
+            folder = f"--model_dir={store.model_folder(rows[1])}"
             if not killed and folder in (process.info["cmdline"] or ()):
                 killed.append(process.ppid())
                 psutil.Process(killed[0]).kill()
