@@ -6,6 +6,7 @@ known, and only at the size of the network's input; points follow by `move_point
 Every draw depends on its `seed` alone, int32 [2], so that an interrupted training can repeat it.
 """
 
+import functools
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -13,9 +14,6 @@ from official.projects.centernet.ops import preprocess_ops as centernet_ops
 from official.vision.ops import box_ops, preprocess_ops
 
 from deepmac.data.preprocessing import nearest_indices, pad_to_square, resize_image
-
-# Branches on tensors, and inputs are read without AutoGraph.
-_square_crop_by_scale = tf.autograph.to_graph(centernet_ops.random_square_crop_by_scale)
 
 # Of the square crop, as published.
 NUM_SCALES = 8
@@ -91,6 +89,12 @@ def jitter_colors(image: tf.Tensor, jitters: list[str], seed) -> tf.Tensor:
     return image
 
 
+@functools.cache
+def _square_crop_by_scale():
+    """Model Garden's crop, converted: it branches on tensors, and inputs are read without AutoGraph."""
+    return tf.autograph.to_graph(centernet_ops.random_square_crop_by_scale)
+
+
 def random_square_crop(
     image: tf.Tensor, boxes: tf.Tensor, size: int, scale_min: float, scale_max: float, seed: tf.Tensor
 ) -> View:
@@ -116,7 +120,7 @@ def random_square_crop(
     scales = tf.linspace(scale_min, scale_max, NUM_SCALES)
     scale = scales[tf.random.stateless_uniform([], seeds[0], 0, NUM_SCALES, tf.int32)]
     center = [_random_center(shape[axis], seeds[axis + 1]) for axis in range(2)]
-    square, boxes, kept = _square_crop_by_scale(
+    square, boxes, kept = _square_crop_by_scale()(
         image,
         boxes,
         labels=tf.range(tf.shape(boxes)[0]),  # comes back as the rows of the boxes inside
