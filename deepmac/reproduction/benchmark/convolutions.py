@@ -60,7 +60,7 @@ def _fastest(precision: str, repeats: int) -> Convolution:
     timings = interleaved(calls, repeats)
     found = []
     for shape, function in functions.items():
-        operations = _REPEATS * convolution_operations(function.get_concrete_function())
+        operations = _REPEATS * convolution_operations(function)
         found.append(Convolution(calls[shape], operations, operations / timings[shape].wall))
     return max(found, key=lambda convolution: convolution.rate)
 
@@ -70,7 +70,7 @@ def _repeat(function):
         function().numpy()
 
 
-def _convolution(shape, precision: str):
+def _convolution(shape, precision: str) -> tf.types.experimental.ConcreteFunction:
     """A function that convolves and returns a scalar, so that nothing large is copied."""
     batch, height, width, channels, filters = shape
     image = tf.cast(tf.random.stateless_normal([batch, height, width, channels], [0, 0]), precision)
@@ -81,7 +81,7 @@ def _convolution(shape, precision: str):
     def convolve():
         return tf.reduce_max(tf.nn.conv2d(image, kernel.numpy(), 1, "SAME")[0, 0, 0])
 
-    return convolve
+    return convolve.get_concrete_function()
 
 
 def convolution_operations(function: tf.types.experimental.ConcreteFunction) -> float:

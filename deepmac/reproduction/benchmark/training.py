@@ -170,7 +170,9 @@ def _training_step(config, precision: str, batch, jit_compile=None) -> Callable[
     def step(features, labels):  # arguments: what depends on constants would be computed once only
         return task.train_step((features, labels), model, optimizer)
 
-    return lambda: step(*batch)[task.loss].numpy()
+    with without_warnings():  # the published heads of the first stage get no gradients, as intended
+        program = step.get_concrete_function(*batch)
+    return lambda: program(*batch)[task.loss].numpy()
 
 
 def _plain_step(config) -> Callable[[], object]:
