@@ -10,6 +10,7 @@ from pycocotools import mask as rle
 
 from deepmac.categories import COCO_CATEGORIES
 
+PERSON, APPLE = 1, 53  # category ids: of a VOC class, and of one that is not
 # Far apart from each other and from the black background.
 COLORS = np.array(
     [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [255, 0, 255], [0, 255, 255], [255, 255, 255]],
@@ -98,6 +99,20 @@ def write_coco(folder: Path, split: str, scenes: list[Scene], categories: list[i
     content = {"images": images, "annotations": annotations, "categories": known}
     save_annotations(folder, split, content)
     return content
+
+
+def write_splits(folder: Path, size: tuple[int, int], num_images: int, shape: str = "rectangle") -> None:
+    """Writes train2017 and val2017, as `write_coco`: different pictures of a person and an apple.
+
+    Args:
+        folder: where they go.
+        size: of a picture (height, width).
+        num_images: of either split.
+        shape: of the objects, rectangle or ellipse.
+    """
+    for split, first in (("train2017", 0), ("val2017", num_images)):
+        scenes = [draw_scene(*size, 2, seed, shape) for seed in range(first, first + num_images)]
+        write_coco(folder, split, scenes, [PERSON, APPLE])
 
 
 def save_annotations(folder: Path, split: str, content: dict) -> None:

@@ -35,9 +35,7 @@ from deepmac.reproduction.suite import SUITE_FILE
 def benchmark(tmp_path_factory):
     """The smallest scope, with drawn pictures."""
     folder = tmp_path_factory.mktemp("coco")
-    for split, first in (("train2017", 0), ("val2017", 50)):
-        drawn = [synthetic.draw_scene(96, 128, 2, seed, "ellipse") for seed in range(first, first + 4)]
-        synthetic.write_coco(folder, split, drawn, [1, 53])
+    synthetic.write_splits(folder, (96, 128), num_images=4, shape="ellipse")
     write_tfrecords(folder, folder / "records")
     data = PreparedData(folder, folder / "records")
     return Benchmark("smoke", _SCOPES["smoke"], data, sha256="0" * 64)

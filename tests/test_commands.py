@@ -75,8 +75,7 @@ def test_the_printed_command_gives_the_row(key):
 def drawn_records(tmp_path_factory):
     """Records of drawn pictures."""
     folder = tmp_path_factory.mktemp("drawn")
-    for split, seed in (("train2017", 0), ("val2017", 9)):
-        synthetic.write_coco(folder, split, [synthetic.draw_scene(120, 160, 2, seed)], [1, 53])
+    synthetic.write_splits(folder, (120, 160), num_images=1)
     write_tfrecords(folder, folder / "records", num_shards=1)
     return folder / "records"
 

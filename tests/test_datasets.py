@@ -9,8 +9,7 @@ from deepmac.reproduction.suite import Dataset
 @pytest.fixture
 def dataset(tmp_path):
     folder = tmp_path / "coco"
-    for split in ("train2017", "val2017"):
-        synthetic.write_coco(folder, split, [synthetic.draw_scene(48, 48, 2, 0)], [1, 53])
+    synthetic.write_splits(folder, (48, 48), num_images=1)
     return Dataset("coco", {"coco_dir": str(folder)})
 
 

@@ -11,6 +11,7 @@ import tf_keras
 import yaml
 from official.core import exp_factory
 from official.projects.deepmac_maskrcnn.configs import deep_mask_head_rcnn  # noqa: F401  # registers
+from synthetic import APPLE, PERSON
 
 from deepmac.categories import NON_VOC_IDS, VOC_IDS
 from deepmac.data.coco import write_tfrecords
@@ -21,7 +22,6 @@ from deepmac.modeling.upsampling import RepeatUpsampling
 from deepmac.pasting import paste_masks
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-PERSON, APPLE = 1, 53  # one class with masks, one without
 # Stem -> (published mask AP, experiment's ending, backbone, mask head, classes with masks).
 PUBLISHED = {
     "deep_mask_head_rcnn_voc_r50": ("25.9", "resnetfpn_coco", 50, "default", VOC_IDS),
@@ -49,9 +49,7 @@ TINY_MODEL = {
 def overrides(tmp_path_factory):
     """A tiny model on drawn pictures."""
     folder = tmp_path_factory.mktemp("coco")
-    for split, first in (("train2017", 0), ("val2017", 50)):
-        scenes = [synthetic.draw_scene(64, 48, 2, first + i, "ellipse") for i in range(3)]
-        synthetic.write_coco(folder, split, scenes, [PERSON, APPLE])
+    synthetic.write_splits(folder, (64, 48), num_images=3, shape="ellipse")
     records = folder / "records"
     write_tfrecords(folder, records)
     return {

@@ -27,8 +27,7 @@ METRICS = {
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("coco")
-    for split in ("train2017", "val2017"):
-        synthetic.write_coco(folder, split, [synthetic.draw_scene(48, 48, 2, 0)], [1, 53])
+    synthetic.write_splits(folder, (48, 48), num_images=1)
     return Dataset("coco", {"coco_dir": str(folder)})
 
 

@@ -94,9 +94,7 @@ def test_no_scheduler_is_an_input_error(monkeypatch):
 @pytest.mark.slow
 def test_a_killed_worker_loses_nothing_and_nothing_is_done_twice(tmp_path):
     distributed = pytest.importorskip("dask.distributed")
-    for split, seed in (("train2017", 0), ("val2017", 9)):
-        scenes = [synthetic.draw_scene(64, 64, 2, seed + i) for i in range(4)]
-        synthetic.write_coco(tmp_path / "coco", split, scenes, [1, 53])
+    synthetic.write_splits(tmp_path / "coco", (64, 64), num_images=4)
     dataset = Dataset("coco", {"coco_dir": str(tmp_path / "coco")})
     config_file = tmp_path / "config.yaml"
     config_file.write_text(yaml.safe_dump(TINY))

@@ -5,6 +5,7 @@ import pytest
 import synthetic
 import tensorflow as tf
 import tf_keras
+from synthetic import APPLE, PERSON
 
 from deepmac import experiments
 from deepmac.data.coco import write_tfrecords
@@ -13,15 +14,12 @@ from deepmac.evaluation.validation import SHOWN_MASKS
 from deepmac.task import DeepMACTask
 
 SIZE = 64
-PERSON, APPLE = 1, 53  # one class with masks, one without
 
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
     folder = tmp_path_factory.mktemp("coco")
-    for split, first in (("train2017", 0), ("val2017", 50)):
-        scenes = [synthetic.draw_scene(SIZE, SIZE, 2, seed, "ellipse") for seed in range(first, first + 4)]
-        synthetic.write_coco(folder, split, scenes, [PERSON, APPLE])
+    synthetic.write_splits(folder, (SIZE, SIZE), num_images=4, shape="ellipse")
     write_tfrecords(folder, folder / "records")
     return folder / "records"
 

@@ -41,9 +41,7 @@ def write_config(folder: Path, num_images: int, batch_size: int, shards: int = 3
     Returns:
         The YAML file, for the experiment `deepmac_mini`.
     """
-    for split, seed in (("train2017", 0), ("val2017", 90)):
-        scenes = [synthetic.draw_scene(64, 64, 2, seed + i) for i in range(num_images)]
-        synthetic.write_coco(folder, split, scenes, [1, 53])
+    synthetic.write_splits(folder, (64, 64), num_images)
     records = folder / "records"
     write_tfrecords(folder, records, num_shards=shards)
     config = copy.deepcopy(TINY)
