@@ -1,7 +1,7 @@
-"""Writes the weights that ship with the package: `python -m deepmac.shipped_weights MODEL_DIR OUT`.
+"""Writes weights to ship: `python -m deepmac.shipped_weights MODEL_DIR OUT INPUT_SIZE`.
 
 What only training needs, optimizer state and paths of the machine, is left out. `make weights` trains
-the model and calls this.
+the model of the package and calls this; `papermill_runs/README.md` says when it serves a reference run.
 """
 
 import sys

@@ -124,6 +124,17 @@ def test_results_outlive_models_unless_another_row_starts_from_one(make_row, tra
     assert len(trainer.runs) == 4
 
 
+def test_rows_start_from_published_weights(make_row, trainer, store):
+    detector = make_row("detector", "detector.yaml")
+    row = make_row("voc_only", "voc_only.yaml", init=detector)
+    published = store.results_dir / detector.folder_name
+    published.mkdir(parents=True)
+    assert store.missing(row) == [row]
+    store.train(row)
+    [(_, config)] = trainer.runs
+    assert config["task"]["init_checkpoint"] == str(published)
+
+
 def test_a_failed_row_names_its_log_and_is_tried_again(make_row, trainer, store):
     row = make_row("detector", "detector.yaml")
     trainer.status = 1

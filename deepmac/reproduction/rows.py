@@ -67,7 +67,8 @@ class RowStore:
     """The rows of a suite: results, which may be published, and model folders, which are large.
 
     Results outlive model folders: a row whose result is there is not trained again, unless another row
-    starts from its checkpoint and that is gone.
+    starts from its checkpoint and that is gone. Weights that others start from may lie beside the results,
+    in a folder of the row's name: so all rows of a run that takes several machines start from the same ones.
     """
 
     def __init__(self, work_dir: str | Path, results_dir: str | Path, threads: int | None = None):
@@ -75,7 +76,7 @@ class RowStore:
 
         Args:
             work_dir: holds data sets and model folders.
-            results_dir: holds a JSON file for each row.
+            results_dir: holds a JSON file for each row, and weights that rows start from.
             threads: of a training process; None leaves it to TensorFlow, which takes all cores.
         """
         self.work_dir = Path(work_dir).absolute()
@@ -85,6 +86,11 @@ class RowStore:
     def model_folder(self, row: Row) -> Path:
         """Where a row's checkpoints and summaries lie."""
         return self.work_dir / "rows" / row.folder_name
+
+    def start_folder(self, row: Row) -> Path:
+        """Where rows that start from this one find its checkpoint."""
+        published = self.results_dir / row.folder_name
+        return published if published.is_dir() else self.model_folder(row)
 
     def result(self, row: Row) -> RowResult | None:
         """The result of a row, None if there is none."""
@@ -99,7 +105,8 @@ class RowStore:
         """What has to be trained for the result of a row (or its model), in order."""
         if self.is_trained(row) or (not with_model and self.result(row)):
             return []
-        return [*(self.missing(row.init, with_model=True) if row.init else []), row]
+        has_start = not row.init or self.start_folder(row.init) != self.model_folder(row.init)
+        return [*([] if has_start else self.missing(row.init, with_model=True)), row]
 
     def train(self, row: Row) -> RowResult:
         """Trains and evaluates a row, or reads the result of an earlier run.
@@ -146,7 +153,7 @@ class RowStore:
             task.setdefault(name, {})["input_path"] = f"{data.records}/{split}-*.tfrecord"
         task["train_data"]["seed"] = row.seed
         if row.init:
-            task["init_checkpoint"] = str(self.model_folder(row.init))
+            task["init_checkpoint"] = str(self.start_folder(row.init))
         elif row.init_checkpoint:
             task["init_checkpoint"] = expanded(row.init_checkpoint)
         return config
