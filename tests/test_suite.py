@@ -33,6 +33,18 @@ def test_every_published_value_names_its_source():
             assert ("published" in line) == ("source" in line), line["name"]
 
 
+@pytest.mark.parametrize("profile", ["mini", "subset"])
+def test_committed_results_are_those_of_the_committed_configuration(profile):
+    suite = Suite.load(profile, ROOT)
+    lines = [line for notebook in suite.notebooks for line in suite.table_rows(notebook)]
+    runs = [part for line in lines for run in line.runs for part in run.with_predecessors()]
+    committed = {
+        path.stem for path in (ROOT / "papermill_runs" / profile / "rows").iterdir() if path.is_file()
+    }
+    assert committed <= {run.folder_name for run in runs}
+    assert committed
+
+
 def test_hash_follows_what_decides_the_result_and_nothing_else(checkout):
     row = Suite.load("quick", checkout).row("voc_only", seed=0)
     assert row.sha256 == Suite.load("quick", ROOT).row("voc_only", seed=0).sha256
