@@ -8,6 +8,7 @@ import tensorflow as tf
 from official.core import exp_factory
 
 from deepmac import experiments  # noqa: F401  # registers the experiments
+from deepmac.inference import without_warnings
 from deepmac.modeling.mask_heads import build_mask_head
 from deepmac.reproduction.suite import Row
 
@@ -34,7 +35,8 @@ def head_cost(row: Row) -> HeadCost:
     params = exp_factory.get_exp_config(row.experiment)
     params.override(row.config)
     config = params.task.model.mask_head
-    head = build_mask_head(config)
+    with without_warnings():
+        head = build_mask_head(config)
     size = config.mask_size
     if config.predict_full_resolution_masks:
         size = params.task.model.input_size[0] // 4
@@ -63,4 +65,5 @@ def flops(function: tf.types.experimental.ConcreteFunction) -> int:
     """Floating-point operations of a function whose shapes are known; nothing is run."""
     options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
     options["output"] = "none"
-    return tf.compat.v1.profiler.profile(function.graph, options=options).total_float_ops
+    with without_warnings():
+        return tf.compat.v1.profiler.profile(function.graph, options=options).total_float_ops
