@@ -137,8 +137,9 @@ class MaskHeadComparison:
         ticks = sorted({position for head in self.costs if (position := self._position(head, against))})
         axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
         axes.minorticks_off()
+        axes.margins(x=0.1)  # room for the last head's name
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
+        figure.legend(loc="outside upper center", ncols=len(curves), frameon=False)
         return figure
 
     def _position(self, head: str, against: str) -> int | None:
