@@ -132,7 +132,14 @@ class MaskHeadComparison:
             axes.fill_between(x, low, high, color=color, alpha=0.15 if style == "-" else 0.07)
             if classes == "voc_only" and split == "non_voc":
                 for position, result, head in points:
-                    axes.annotate(head, (position, result.value), (4, 6), textcoords="offset points", size=8)
+                    axes.annotate(
+                        head,
+                        (position, result.value),
+                        (0, 6),
+                        textcoords="offset points",
+                        ha="center",
+                        size=8,
+                    )
         axes.set(xscale="log", xlabel=f"{against} of the mask head", ylabel="AP from ground-truth boxes")
         ticks = sorted({position for head in self.costs if (position := self._position(head, against))})
         axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
