@@ -89,8 +89,9 @@ class RowStore:
 
     def start_folder(self, row: Row) -> Path:
         """Where rows that start from this one find its checkpoint."""
-        published = self.results_dir / row.folder_name
-        return published if published.is_dir() else self.model_folder(row)
+        return (
+            self._published_weights(row) if self._published_weights(row).is_dir() else self.model_folder(row)
+        )
 
     def result(self, row: Row) -> RowResult | None:
         """The result of a row, None if there is none."""
@@ -105,7 +106,7 @@ class RowStore:
         """What has to be trained for the result of a row (or its model), in order."""
         if self.is_trained(row) or (not with_model and self.result(row)):
             return []
-        has_start = not row.init or self.start_folder(row.init) != self.model_folder(row.init)
+        has_start = not row.init or self._published_weights(row.init).is_dir()
         return [*([] if has_start else self.missing(row.init, with_model=True)), row]
 
     def train(self, row: Row) -> RowResult:
@@ -209,6 +210,9 @@ class RowStore:
         with atomic_file(self._result_path(row)) as path:
             path.write_text(json.dumps(dataclasses.asdict(result)) + "\n")
         return result
+
+    def _published_weights(self, row: Row) -> Path:
+        return self.results_dir / row.folder_name
 
     def _result_path(self, row: Row) -> Path:
         return self.results_dir / f"{row.folder_name}.json"
