@@ -1,6 +1,7 @@
 import contextlib
 import json
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
@@ -90,6 +91,32 @@ def test_a_dead_kernel_is_reported_and_does_not_stop_the_others(checkout):
     bad, good = driver.reproduce("smoke", root=checkout, output_dir=checkout / "out")
     assert (bad.error, good.error) == ("Kernel died", "")
     assert nbformat.read(bad.output, 4).cells[1].source.startswith("# Parameters")
+
+
+@pytest.mark.parametrize(
+    ("deaths", "error"), [(1, ""), (3, "Kernel died before replying to kernel_info")], ids=["once", "always"]
+)
+def test_a_kernel_that_dies_at_its_start_is_started_again(checkout, monkeypatch, deaths, error):
+    """As one does whose port another process took between Jupyter's choice and the kernel's start."""
+    starts = checkout / "starts"
+    kernel = checkout / "kernel.py"
+    kernel.write_text(
+        f"import pathlib, runpy\nwith pathlib.Path({str(starts)!r}).open('a') as file: file.write('.')\n"
+        f"if pathlib.Path({str(starts)!r}).stat().st_size <= {deaths}: raise SystemExit(1)\n"
+        "runpy.run_module('ipykernel_launcher', run_name='__main__')\n"
+    )
+    spec = checkout / "jupyter" / "kernels" / "python3" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    arguments = [sys.executable, str(kernel), "-f", "{connection_file}"]
+    spec.write_text(json.dumps({"argv": arguments, "display_name": "Python 3", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(checkout / "jupyter"))
+
+    (run,) = driver.reproduce("smoke", ["good"], checkout, output_dir=checkout / "out")
+
+    assert run.error == error
+    assert starts.read_text() == "." * min(deaths + 1, 3)
+    assert (checkout / "out" / "good.json").exists() == (not error)
+    assert ("**good failed**: Kernel died" in (checkout / "out" / "report.md").read_text()) == bool(error)
 
 
 def test_a_report_written_meanwhile_finds_whole_notebooks(checkout, monkeypatch):

@@ -25,6 +25,8 @@ OUTPUT_DIR = Path("papermill_runs")
 ROWS_DIR = "rows"  # results of the rows, beside those of the notebooks
 # Training steps that take about as long as a notebook: the progress bar counts both.
 _NOTEBOOK_STEPS = 100
+# Jupyter picks a kernel's ports some time before the kernel takes them: another program may have by then.
+_KERNEL_STARTS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,31 +124,42 @@ def _execute_all(
 
 def _execute(name: str, profile: str, root: Path, work_dir: Path, output_dir: Path) -> NotebookRun:
     output = output_dir / f"{name}.ipynb"
+    parameters = {
+        "profile": profile,
+        # Relative to the checkout, where the kernel runs: executed notebooks are published.
+        "work_dir": os.path.relpath(work_dir, root),
+        "results_path": os.path.relpath(output.with_suffix(".json"), root),
+    }
     start = time.monotonic()
-    error = ""
     # The report, written whenever a notebook ends, reads the executed ones: it never sees a half-written one.
     with atomic_file(output) as executed:
-        try:
-            papermill.execute_notebook(
-                root / "notebooks" / f"{name}.ipynb",
-                executed,
-                parameters={
-                    "profile": profile,
-                    # Relative to the checkout, where the kernel runs: executed notebooks are published.
-                    "work_dir": os.path.relpath(work_dir, root),
-                    "results_path": os.path.relpath(output.with_suffix(".json"), root),
-                },
-                cwd=str(root.absolute()),
-                kernel_name="python3",
-                progress_bar=False,
-                log_output=False,
-            )
-        except PapermillExecutionError as failure:
-            error = f"cell {failure.cell_index}: {failure.ename}: {failure.evalue}"
-        except DeadKernelError as failure:
-            error = str(failure)
+        for _ in range(_KERNEL_STARTS):
+            error, kernel_started = _run_papermill(name, root, executed, parameters)
+            if kernel_started:
+                break
         _set_output_path(executed, output)
     return NotebookRun(name, output, time.monotonic() - start, error)
+
+
+def _run_papermill(name: str, root: Path, executed: Path, parameters: dict[str, str]) -> tuple[str, bool]:
+    """Executes a notebook once; returns what went wrong, or an empty text, and whether its kernel started."""
+    try:
+        papermill.execute_notebook(
+            root / "notebooks" / f"{name}.ipynb",
+            executed,
+            parameters=parameters,
+            cwd=str(root.absolute()),
+            kernel_name="python3",
+            progress_bar=False,
+            log_output=False,
+        )
+    except PapermillExecutionError as failure:
+        return f"cell {failure.cell_index}: {failure.ename}: {failure.evalue}", True
+    except DeadKernelError as failure:
+        return str(failure), True
+    except RuntimeError as failure:  # Jupyter's, of a kernel that does not answer
+        return str(failure), False
+    return "", True
 
 
 def _set_output_path(executed: Path, output: Path):
