@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from deepmac import cli
 from deepmac.errors import InputError
 from deepmac.reproduction import driver
+from deepmac.reproduction.suite import Suite
 
 GOOD = """
 import json, pathlib
@@ -89,7 +90,7 @@ def test_a_dead_kernel_is_reported_and_does_not_stop_the_others(checkout):
     notebook.cells[-1].source = "import os; os._exit(9)"
     nbformat.write(notebook, checkout / "notebooks" / "bad.ipynb")
     bad, good = driver.reproduce("smoke", root=checkout, output_dir=checkout / "out")
-    assert (bad.error, good.error) == ("Kernel died", "")
+    assert (bad.error, good.error) == ("cell 2: Kernel died", "")
     assert nbformat.read(bad.output, 4).cells[1].source.startswith("# Parameters")
 
 
@@ -127,7 +128,7 @@ def test_a_report_written_meanwhile_finds_whole_notebooks(checkout, monkeypatch)
     def execute(source, output, **_):
         output.write_text("")  # as papermill does before it writes
         assert first.output.read_bytes() == before
-        driver.report.write_report(folder, "smoke", {})
+        driver.report.write_report(folder, Suite.load("smoke", checkout), {})
         output.write_bytes(before)
 
     monkeypatch.setattr(driver.papermill, "execute_notebook", execute)
@@ -141,6 +142,49 @@ def test_only_runs_what_is_asked_for(checkout):
     assert [(run.notebook, run.error) for run in runs] == [("good", "")]
     assert not (checkout / "out" / "bad.ipynb").exists()
     assert "bad failed" not in (checkout / "out" / "report.md").read_text()
+
+
+def test_a_failure_stays_in_the_report_until_the_notebook_succeeds(checkout):
+    folder, path = checkout / "out", checkout / "notebooks" / "bad.ipynb"
+    failing = path.read_text()
+    notebook = nbformat.read(path, 4)
+    notebook.cells[-1].source = GOOD.replace('"good"', '"bad"')
+    for source, failed in (
+        (nbformat.writes(notebook), False),
+        (failing, True),
+        (nbformat.writes(notebook), False),
+    ):
+        path.write_text(source)
+        driver.reproduce("smoke", ["bad"], checkout, output_dir=folder)
+        driver.reproduce("smoke", ["good"], checkout, output_dir=folder)
+        report = (folder / "report.md").read_text()
+        assert ("**bad failed**: cell 2: RuntimeError: the data has gone" in report) == failed
+        assert (folder / "bad.json").exists() != failed, "numbers of an earlier run do not stand in"
+        assert report.count("| a row |") == (5 if failed else 10)
+
+
+def test_what_breaks_outside_a_notebook_is_reported_too(checkout, monkeypatch):
+    execute = driver.papermill.execute_notebook
+
+    def without_disk(source, *arguments, **options):
+        if source.stem == "bad":
+            raise OSError("no space left")
+        return execute(source, *arguments, **options)
+
+    monkeypatch.setattr(driver.papermill, "execute_notebook", without_disk)
+    bad, good = driver.reproduce("smoke", root=checkout, output_dir=checkout / "out")
+    assert (bad.error, good.error) == ("OSError: no space left", "")
+
+
+def test_a_failed_row_stands_in_the_report(checkout, monkeypatch):
+    monkeypatch.setattr(driver, "train_rows", lambda *_: {"some_row-seed0": "no memory"})
+    driver.reproduce("smoke", ["good"], checkout, output_dir=checkout / "out")
+    assert "**some_row-seed0 failed**: no memory" in (checkout / "out" / "report.md").read_text()
+
+
+def test_a_bucket_is_an_input_error(checkout):
+    with pytest.raises(InputError, match="gs://bucket/out: rows need a file system with locks"):
+        driver.reproduce("smoke", root=checkout, output_dir="gs://bucket/out")
 
 
 def test_unknown_notebook_and_profile_are_input_errors(checkout):

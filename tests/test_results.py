@@ -46,8 +46,8 @@ def test_measurement_without_ground_truth_has_no_value():
 )
 def test_claims_are_decided_by_the_interval_of_the_difference(difference, holds):
     noise = np.random.default_rng(1).normal(0, 1, (2, 1000))
-    better = Measurement(30 + difference, 30 + difference + noise[0], 1)
-    worse = Measurement(30.0, 30 + noise[1], 1)
+    better = Measurement(30 + difference, 30 + difference + noise[0], 3)
+    worse = Measurement(30.0, 30 + noise[1], 3)
     claim = higher("one is higher", better, worse)
     assert claim.holds is holds
     assert f"{difference:+.1f}" in claim.evidence
@@ -55,8 +55,30 @@ def test_claims_are_decided_by_the_interval_of_the_difference(difference, holds)
 
 def test_claims_use_that_both_saw_the_same_images():
     images = np.random.default_rng(2).normal(0, 10, 1000)
-    better, worse = Measurement(31.0, 31 + images, 1), Measurement(30.0, 30 + images, 1)
+    better, worse = Measurement(31.0, 31 + images, 2), Measurement(30.0, 30 + images, 2)
     assert higher("one is higher", better, worse).holds is True
+
+
+@pytest.mark.parametrize(
+    ("better_seeds", "worse_seeds", "holds", "said"),
+    [
+        (1, 3, None, "1 and 3 seeds"),
+        (1, 1, None, "1 seed each"),
+        (2, 3, True, "2 and 3 seeds"),
+        (1, 0, True, "1 seed:"),
+    ],
+    ids=["one run against three", "one run each", "several", "a baseline, which has no seeds"],
+)
+def test_two_rows_are_compared_only_with_several_seeds_of_both(better_seeds, worse_seeds, holds, said):
+    noise = np.random.default_rng(1).normal(0, 1, 1000)
+    claim = higher(
+        "one is higher",
+        Measurement(35.0, 35 + noise, better_seeds),
+        Measurement(30.0, 30 - noise, worse_seeds),
+    )
+    assert claim.holds is holds
+    assert said in claim.evidence
+    assert ("leaves out the spread" in claim.evidence) == (holds is None)
 
 
 def test_claims_without_samples_are_undecided():
@@ -73,7 +95,8 @@ def test_results_file_has_the_documented_fields(tmp_path):
 
     document = json.loads(path.read_text())
     assert set(document) == {
-        *("notebook", "parameters", "config_sha256", "code_version", "seconds", "hardware", "rows", "claims")
+        *("notebook", "parameters", "config_sha256", "code_version", "seconds", "hardware"),
+        *("not_run", "rows", "claims"),
     }
     [row] = document["rows"]
     assert row["measured"] == 31.23

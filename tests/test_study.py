@@ -12,20 +12,39 @@ from deepmac.reproduction.rows import RowResult
 from deepmac.reproduction.study import Study
 from deepmac.reproduction.tables import claims_table, comparison_table, results_table, study_rows
 
-HEADS = {"voc_only_resnet4": 40.0, "voc_only_hourglass20": 48.0}
+# Two of them have the same depth, one no trained parameter of its own.
+HEADS = {
+    "voc_only_resnet4": 40.0,
+    "voc_only_hourglass20": 48.0,
+    "voc_only_resnet20": 42.0,
+    "voc_only_embedding_projection": 20.0,
+}
 FULL = {"all_classes_resnet4": 50.0, "all_classes_hourglass20": 51.0}
 UNSEEN = "gt_boxes/mask/unseen/AP"
 
 
 @pytest.fixture
 def study(tmp_path):
-    """A study of four rows and two seeds whose results are there; nothing is trained."""
+    """A study of six rows and two seeds whose results are there; nothing is trained."""
     rows = {**HEADS, **FULL}
     recipes = {
         "{classes}_{head}": {
-            "each": {"classes": ["voc_only", "all_classes"], "head": ["resnet4", "hourglass20", "resnet8"]},
+            "each": {
+                "classes": ["voc_only", "all_classes"],
+                "head": ["resnet4", "hourglass20", "resnet8", "resnet20"],
+            },
             "config": "{classes}.yaml",
             "set": {"task.model.mask_head.network_type": "{head}"},
+        },
+    }
+    recipes["voc_only_embedding_projection"] = {
+        "config": "voc_only.yaml",
+        "set": {
+            "task.model.mask_head.network_type": "embedding_projection",
+            "task.model.mask_head.use_xy": False,
+            "task.model.mask_head.use_instance_embedding": False,
+            "task.model.mask_head.dim": 16,
+            "task.model.mask_head.pixel_embedding_dim": 16,
         },
     }
     profile = {
@@ -35,6 +54,7 @@ def study(tmp_path):
     published = {"metric": "detections/mask/unseen/AP", "published": 35.5, "source": "a page"}
     lines = [{"row": key, "name": key} for key in [*rows, "voc_only_resnet8"]]
     lines[1] |= published
+    lines[2] |= {"base": "voc_only_hourglass20"}
     document = {"recipes": recipes, "profiles": {"smoke": profile}, "notebooks": {"table": {"rows": lines}}}
     (tmp_path / "configs" / "mini").mkdir(parents=True)
     (tmp_path / "configs" / "reproduction.yaml").write_text(yaml.safe_dump(document))
@@ -60,7 +80,7 @@ def _write_result(study, run, value, noise):
     names.append("detections/mask/unseen/AP")
     bootstrap = {name: [value, *(value + noise)] for name in names}
     metrics = dict.fromkeys(names, value) | {"gt_boxes/mask/class/apple/AP": value - 10}
-    curves = {"total_loss": [[5, 3.0], [10, 2.0]]}
+    curves = {"total_loss": [[5, 3.0], [10, 2.0]], "deep_mask_estimation": [[6, 1.0], [8, 0.9], [10, 0.8]]}
     result = RowResult(run.key, run.seed, run.sha256, metrics, bootstrap, curves, 60.0, "a machine", "1")
     path = study.store.results_dir / f"{run.folder_name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,9 +96,18 @@ def test_a_study_reads_results_over_seeds(study):
     assert not study.has("voc_only_resnet8")
     assert study.curve("voc_only_hourglass20", "total_loss").to_dict() == {5: 3.0, 10: 2.0}
     assert study.seen_classes("voc_only_hourglass20") == [1]
-    assert study.class_mean("voc_only_hourglass20", [53, 52]).value == pytest.approx(38.5), (
-        "classes without truth are left out"
-    )
+    mean, classes = study.class_mean("voc_only_hourglass20", [53, 52])
+    assert mean.value == pytest.approx(38.5)
+    assert classes == 1, "those without truth do not count"
+    with pytest.raises(KeyError, match="voc_only_resnet8"):
+        study.runs("voc_only_resnet8")
+
+
+def test_a_study_says_what_its_lines_are(study, capsys):
+    study.describe()
+    text = capsys.readouterr().out
+    assert "voc_only_resnet4: 128x128, mask head resnet4, seeds 0, 1" in text
+    assert "not run in this profile: voc_only_resnet8" in text
 
 
 def test_baselines_use_the_code_path_of_every_model(study):
@@ -86,6 +115,7 @@ def test_baselines_use_the_code_path_of_every_model(study):
     ellipse = study.baseline("ellipse", "voc_only_hourglass20", UNSEEN)
     assert full.value == pytest.approx(100), "the drawn objects are rectangles"
     assert ellipse.value < full.value
+    assert ellipse.seeds == 0, "nothing was trained"
 
 
 def test_result_rows_name_published_values_with_their_source(study):
@@ -94,38 +124,71 @@ def test_result_rows_name_published_values_with_their_source(study):
     assert [(row.name, row.published, row.source) for row in published] == [
         ("voc_only_hourglass20", 35.5, "a page")
     ]
-    html = results_table(rows).to_html()
+    html = results_table(rows, study.not_run).to_html()
     assert "35.5" in html
     assert "13.0" in html, "the difference"
+    assert re.search(r"voc_only_resnet8</th>.*?not run", html, re.DOTALL)
+
+
+def test_a_line_with_a_base_has_differences_from_it(study):
+    measured = {row.name: row for row in study_rows(study, (UNSEEN,))}
+    difference = measured["voc_only_resnet20, minus voc_only_hourglass20"]
+    assert difference.measurement.value == -6
+    assert difference.measurement.seeds == 2
+    assert difference.published is None
+    study.lines[2] = dataclasses.replace(study.lines[2], metric=UNSEEN, published=-0.26, source="a page")
+    rows = [row for row in study_rows(study, (UNSEEN,)) if row.published == -0.26]
+    assert [(row.name, row.measurement.value) for row in rows] == [(difference.name, -6)]
 
 
 def test_comparisons_show_differences_from_the_base(study):
-    html = comparison_table(
-        study, "voc_only_hourglass20", ["voc_only_hourglass20", "voc_only_resnet4"]
-    ).to_html()
-    assert "-8.0 (-" in html
+    html = comparison_table(study).to_html()
+    assert re.search(r"-6\.0 \(-\d\.\d to -\d\.\d\)", html)
     assert "all_classes" not in html
+    assert "resnet4" not in html, "it is compared with nothing"
+    assert "not run" in html
 
 
 def test_the_central_claim_compares_gaps(study):
     comparison = MaskHeadComparison(study)
-    beats, gap = comparison.claims()
+    beats, gap, same_depth = comparison.claims()
+    assert same_depth.holds is True
+    assert "hourglass20 beats resnet20, of the same depth" in same_depth.text
     assert beats.holds is True
-    assert "48.5 against 40.5" in beats.evidence
+    assert "48.5 against 40.5, 2 seeds each" in beats.evidence
     assert gap.holds is True
-    assert "8.0 against 1.0: difference +7.0" in gap.evidence
+    assert "8.0 against 1.0, 2 seeds each: difference +7.0" in gap.evidence
     assert "does not hold" not in claims_table([beats, gap]).to_html()
-    html = comparison.table().to_html()
-    assert re.search(r"48\.5 \(47\.\d to 49\.\d\), 2 seeds", html)
-    assert set(comparison.costs) == {"resnet4", "hourglass20"}
-    names = {row.name for row in comparison.rows()}
-    assert "hourglass20, voc_only" in names
-    assert comparison.plot("depth").axes[0].get_lines()
+
+
+def test_mask_heads_are_shown_with_their_costs(study):
+    comparison = MaskHeadComparison(study)
+    costs = comparison.costs()
+    assert set(costs) == {"resnet4", "hourglass20", "resnet20", "embedding_projection"}
+    assert {head: cost.parameters for head, cost in costs.items()} == comparison.parameters
+    html = comparison.table(costs).to_html()
+    assert re.search(r"48\.5 \(47\.\d to 49\.\d\)", html)
+    assert "-20.0 %" in html, "from 1.0, the last value of the first three quarters, to 0.8"
+    assert re.search(r"resnet8</th>.*?not run", html, re.DOTALL)
+    rows = {(row.name, row.metric): row.measurement.value for row in comparison.rows(costs)}
+    assert rows["hourglass20, voc_only", "mask loss, change over the last quarter (%)"] == pytest.approx(-20)
+    assert rows["resnet20", "parameters"] == comparison.parameters["resnet20"]
+
+
+def test_every_family_of_heads_has_a_curve(study):
+    comparison = MaskHeadComparison(study)
+    for against in ("depth", "parameters"):
+        _, unseen, full = comparison.plot(against).axes
+        curves = {line.get_label(): line.get_ydata().tolist() for line in unseen.get_lines()}
+        assert curves == {"resnet": [40.5, 42.5], "hourglass": [48.5]}
+        assert {text.get_text() for text in full.texts} == {"resnet4", "hourglass20"}
 
 
 def test_results_are_written_with_the_time_of_their_rows(study):
     study.write({"profile": "smoke"}, study_rows(study), [])
     document = json.loads((study.store.results_dir.parent / "table.json").read_text())
-    assert document["seconds"] == 8 * 60
+    assert document["seconds"] == 12 * 60
+    assert document["hardware"] == "a machine"
+    assert document["not_run"] == ["voc_only_resnet8"]
     assert document["parameters"] == {"profile": "smoke"}
-    assert len(document["rows"]) == 4 * 3 + 1
+    assert len(document["rows"]) == 6 * 3 + 1 + 3, "the published one, and three differences"

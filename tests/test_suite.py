@@ -26,6 +26,40 @@ def test_every_profile_finds_its_configurations():
                 assert len({run.sha256 for run in line.runs}) == len(line.runs)
 
 
+def test_no_profile_trains_the_same_twice():
+    for profile in PROFILES:
+        suite = Suite.load(profile, ROOT)
+        keys = [*suite.settings["rows"], *suite.settings.get("single_seed_rows", ())]
+        assert len({suite.row(key, 0).sha256 for key in keys}) == len(keys)
+
+
+def test_lines_are_compared_with_lines_of_their_table():
+    suite = Suite.load("mini", ROOT)
+    for notebook in suite.notebooks:
+        lines = suite.table_rows(notebook)
+        assert {line.base for line in lines} - {None} <= {line.key for line in lines}
+
+
+@pytest.mark.parametrize(
+    ("written", "misspelt", "message"),
+    [
+        (
+            "    single_seed_rows:",
+            "    single_seed_row:",
+            "profile mini: unknown single_seed_row; it may have",
+        ),
+        ("    title: Full", "    titel: Full", "notebook table_fully_supervised: unknown titel"),
+        ("seen_10, name:", "seen_10, nam:", "line of notebook table_ablations, seen_10: unknown nam"),
+    ],
+)
+def test_misspelt_keys_are_input_errors(checkout, written, misspelt, message):
+    path = checkout / "configs" / "reproduction.yaml"
+    assert written in path.read_text()
+    path.write_text(path.read_text().replace(written, misspelt))
+    with pytest.raises(InputError, match=message):
+        Suite.load("mini", checkout)
+
+
 def test_every_published_value_names_its_source():
     suite = Suite.load("quick", ROOT)
     for notebook in suite.notebooks.values():

@@ -6,7 +6,15 @@ from typing import Any
 
 from deepmac.reproduction.suite import Row
 
-# Placeholders, to be set in the shell: where TFRecords and models lie, and the TPU's name.
+# Placeholders, to be set in the shell.
+PLACEHOLDERS = {
+    "TFRECORDS": "what `deepmac tfrecord --coco-dir COCO --out DIR` wrote, here or in a bucket (gs://...)",
+    "MODELS": "where models go, here or in a bucket",
+    "TPU_NAME": "the TPU",
+    "CENTERNET_512_CHECKPOINT": "a CenterNet detector of 512x512, from `deepmac import-checkpoint`",
+    "CENTERNET_1024_CHECKPOINT": "one of 1024x1024",
+    "DEEPMAC_1024_CHECKPOINT": "a DeepMAC of 1024x1024, likewise imported",
+}
 _DATA = {
     "runtime.distribution_strategy": "tpu",
     "task.annotation_file": "$TFRECORDS/instances_val2017.json",

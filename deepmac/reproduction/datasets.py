@@ -66,5 +66,5 @@ def expanded(text: str) -> str:
 def _image_ids(dataset: Dataset):
     if "ids" not in dataset.arguments:
         return None
-    folder = Path(dataset.arguments["ids"])
+    folder = dataset.root / dataset.arguments["ids"]
     return {split: coco.read_image_ids(folder / f"{split}.txt") for split in coco.SPLITS}

@@ -4,7 +4,7 @@ import dataclasses
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, as_completed
 from pathlib import Path
 
@@ -68,15 +68,21 @@ def reproduce(
         How each notebook ended.
 
     Raises:
-        InputError: unknown profile or notebook, not in a checkout, or no scheduler there.
+        InputError: unknown profile or notebook, not in a checkout, no scheduler there, or a bucket.
     """
+    for folder in (work_dir, output_dir):
+        if "://" in str(folder):
+            raise InputError(
+                f"{folder}: rows need a file system with locks; mount the bucket, or use a folder"
+            )
+    root = Path(root).absolute()  # workers of a scheduler are at work elsewhere
     suite = Suite.load(profile, root)
     unknown = set(only) - set(suite.notebooks)
     if unknown:
         raise InputError(
             f"unknown notebook {', '.join(sorted(unknown))}: choose from {', '.join(suite.notebooks)}"
         )
-    output_dir = Path(output_dir) if output_dir else Path(root) / OUTPUT_DIR / profile
+    output_dir = Path(output_dir).absolute() if output_dir else root / OUTPUT_DIR / profile
     output_dir.mkdir(parents=True, exist_ok=True)
     names = [name for name in suite.notebooks if not only or name in only]
     jobs = jobs or default_jobs()
@@ -98,28 +104,33 @@ def reproduce(
         errors = train_rows(rows, store, executor, lambda steps: bar.update(steps - bar.n))
         for row, error in errors.items():
             bar.write(f"{row}: {error}", file=sys.stderr)
-        return _execute_all(suite, names, store, output_dir, executor, bar)
+        runs = []
+        for run in _execute_all(suite, names, store.work_dir, output_dir, executor):
+            runs.append(run)
+            bar.update(_NOTEBOOK_STEPS)
+            bar.set_postfix_str(run.notebook, refresh=False)
+            report.write_report(output_dir, suite, errors)
+    return sorted(runs, key=lambda run: names.index(run.notebook))
 
 
 def _execute_all(
-    suite: Suite, names: Sequence[str], store: RowStore, output_dir: Path, executor: Executor, bar: tqdm
-) -> list[NotebookRun]:
+    suite: Suite, names: Sequence[str], work_dir: Path, output_dir: Path, executor: Executor
+) -> Iterator[NotebookRun]:
     """Executes notebooks side by side, then one by one those that measure the machine."""
     alone = [name for name in names if suite.notebooks[name].get("alone")]
-    runs = {}
     for group in ([name for name in names if name not in alone], *([name] for name in alone)):
-        futures = [
-            executor.submit(_execute, name, suite.profile, suite.root, store.work_dir, output_dir)
+        futures = {
+            executor.submit(_execute, name, suite.profile, suite.root, work_dir, output_dir): name
             for name in group
-        ]
+        }
         for future in as_completed(futures):
-            run = future.result()
-            runs[run.notebook] = run
-            bar.update(_NOTEBOOK_STEPS)
-            bar.set_postfix_str(run.notebook, refresh=False)
-            failures = {run.notebook: run.error for run in runs.values() if run.error}
-            report.write_report(output_dir, suite.profile, failures)
-    return [runs[name] for name in names]
+            failure = future.exception()  # of the machinery: a notebook's own failure is a result
+            if failure:
+                name = futures[future]
+                error = f"{type(failure).__name__}: {failure}"
+                yield NotebookRun(name, output_dir / f"{name}.ipynb", 0.0, error)
+            else:
+                yield future.result()
 
 
 def _execute(name: str, profile: str, root: Path, work_dir: Path, output_dir: Path) -> NotebookRun:
@@ -137,7 +148,9 @@ def _execute(name: str, profile: str, root: Path, work_dir: Path, output_dir: Pa
             error, kernel_started = _run_papermill(name, root, executed, parameters)
             if kernel_started:
                 break
-        _set_output_path(executed, output)
+        _finish_metadata(executed, output, root, error)
+    if error:
+        output.with_suffix(".json").unlink(missing_ok=True)  # of an earlier run
     return NotebookRun(name, output, time.monotonic() - start, error)
 
 
@@ -156,14 +169,23 @@ def _run_papermill(name: str, root: Path, executed: Path, parameters: dict[str, 
     except PapermillExecutionError as failure:
         return f"cell {failure.cell_index}: {failure.ename}: {failure.evalue}", True
     except DeadKernelError as failure:
-        return str(failure), True
+        return f"cell {_running_cell(executed)}: {failure}", True
     except RuntimeError as failure:  # Jupyter's, of a kernel that does not answer
         return str(failure), False
     return "", True
 
 
-def _set_output_path(executed: Path, output: Path):
-    """Replaces the temporary path in papermill's metadata by the one the notebook ends up at."""
+def _running_cell(executed: Path) -> int:
+    """Index of the cell that was running when papermill saved the notebook for the last time."""
+    cells = nbformat.read(executed, as_version=4).cells
+    statuses = [cell.metadata.get("papermill", {}).get("status") for cell in cells]
+    return next((i for i, status in enumerate(statuses) if status != "completed"), len(cells) - 1)
+
+
+def _finish_metadata(executed: Path, output: Path, root: Path, error: str):
+    """Notes where the notebook ends up, with paths relative to the checkout, and what went wrong."""
     notebook = nbformat.read(executed, as_version=4)
-    notebook.metadata.papermill.output_path = str(output)
+    paths = notebook.metadata.papermill
+    paths.input_path, paths.output_path = (os.path.relpath(path, root) for path in (paths.input_path, output))
+    notebook.metadata[report.ERROR_KEY] = error
     nbformat.write(notebook, executed)

@@ -149,4 +149,4 @@ def _exhibit(predictor, name, sample):
 
 
 def _row(name, metric, value):
-    return ResultRow(name, metric, Measurement(float(value), np.empty(0), seeds=0))
+    return ResultRow(name, metric, Measurement.exact(float(value)))

@@ -5,11 +5,11 @@ import time
 from typing import NamedTuple
 
 import tensorflow as tf
-from official.core import exp_factory
+import tf_keras
 
-from deepmac import experiments  # noqa: F401  # registers the experiments
 from deepmac.inference import without_warnings
 from deepmac.modeling.mask_heads import build_mask_head
+from deepmac.reproduction.row_config import row_config
 from deepmac.reproduction.suite import Row
 
 _BOXES = 32
@@ -32,22 +32,12 @@ class HeadCost(NamedTuple):
 
 def head_cost(row: Row) -> HeadCost:
     """Measures the mask head of a row's configuration, with random weights."""
-    params = exp_factory.get_exp_config(row.experiment)
-    params.override(row.config)
-    config = params.task.model.mask_head
-    with without_warnings():
-        head = build_mask_head(config)
-    size = config.mask_size
-    if config.predict_full_resolution_masks:
-        size = params.task.model.input_size[0] // 4
-    channels = config.pixel_embedding_dim + (2 if config.use_xy else 0)
+    head, instances, pixels = _head_and_inputs(row)
 
     @tf.function
     def masks(instances, pixels):
         return head(instances, pixels, training=False)
 
-    instances = tf.random.normal([_BOXES, config.dim])
-    pixels = tf.random.normal([_BOXES, size, size, channels])
     masks(instances, pixels)  # traces, and creates the variables
     seconds = []
     for _ in range(_REPEATS):
@@ -55,10 +45,35 @@ def head_cost(row: Row) -> HeadCost:
         masks(instances, pixels).numpy()
         seconds.append(time.perf_counter() - start)
     return HeadCost(
-        parameters=sum(variable.shape.num_elements() for variable in head.trainable_variables),
+        parameters=_parameters(head),
         flops=flops(masks.get_concrete_function(instances[:1], pixels[:1])),
         milliseconds=1000 * statistics.median(seconds) / _BOXES,
     )
+
+
+def trained_parameters(row: Row) -> int:
+    """Counts the trained numbers in the mask head of a row's configuration."""
+    head, instances, pixels = _head_and_inputs(row)
+    head(instances[:1], pixels[:1], training=False)  # creates the variables
+    return _parameters(head)
+
+
+def _head_and_inputs(row: Row) -> tuple[tf_keras.layers.Layer, tf.Tensor, tf.Tensor]:
+    """A mask head and random embeddings: of instances (N, C) and of pixels (N, S, S, C)."""
+    model = row_config(row).task.model
+    config = model.mask_head
+    with without_warnings():
+        head = build_mask_head(config)
+    size = config.mask_size
+    if config.predict_full_resolution_masks:
+        size = model.input_size[0] // 4
+    channels = config.pixel_embedding_dim + (2 if config.use_xy else 0)
+    instances = tf.random.normal([_BOXES, config.dim])
+    return head, instances, tf.random.normal([_BOXES, size, size, channels])
+
+
+def _parameters(head: tf_keras.layers.Layer) -> int:
+    return sum(variable.shape.num_elements() for variable in head.trainable_variables)
 
 
 def flops(function: tf.types.experimental.ConcreteFunction) -> int:

@@ -1,15 +1,20 @@
 """The paper's main experiment: mask heads alike when fully supervised differ on unseen classes."""
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from deepmac.reproduction.head_costs import HeadCost, head_cost
+from deepmac.reproduction.head_costs import HeadCost, head_cost, trained_parameters
 from deepmac.reproduction.results import Claim, Measurement, ResultRow, higher
 from deepmac.reproduction.study import Study
+from deepmac.reproduction.tables import with_interval
 
 SHALLOW, DEEP = "resnet4", ("hourglass20", "hourglass52")
+SAME_DEPTH = ("hourglass20", "resnet20")
+FAMILIES = ("resnet", "hourglass")
 # On the same classes for all rows: unseen by those that saw masks of VOC classes only.
 _NON_VOC, _VOC = "gt_boxes/mask/non_voc/AP", "gt_boxes/mask/voc/AP"
 _TITLES = {"voc_only": "VOC", "non_voc_only": "non-VOC", "all_classes": "all"}
@@ -23,12 +28,14 @@ class HeadResult(NamedTuple):
         classes: "voc_only", "non_voc_only" or "all_classes".
         voc: AP of the VOC classes.
         non_voc: AP of the others.
+        late_change: of the mask loss over the last quarter of the first seed's schedule, in percent.
     """
 
     head: str
     classes: str
     voc: Measurement
     non_voc: Measurement
+    late_change: Measurement
 
 
 class MaskHeadComparison:
@@ -36,45 +43,65 @@ class MaskHeadComparison:
 
     Attributes:
         results: one for each head and set of classes that the profile runs.
-        costs: head -> what it costs.
+        parameters: head -> trained numbers in it.
     """
 
     def __init__(self, study: Study):
-        """Takes the results of a trained study and measures the heads' costs."""
+        """Takes the results of a trained study."""
+        self._study = study
         self.results = []
-        self.costs: dict[str, HeadCost] = {}
         for line in study.lines:
             classes = next(name for name in _TITLES if line.key.startswith(name))
             head = line.key.removeprefix(f"{classes}_")
             measured = (study.measurement(line.key, metric) for metric in (_VOC, _NON_VOC))
-            self.results.append(HeadResult(head, classes, *measured))
-            if head not in self.costs:
-                self.costs[head] = head_cost(line.runs[0])
+            change = _late_change(study.curve(line.key, "deep_mask_estimation"))
+            self.results.append(HeadResult(head, classes, *measured, Measurement.exact(change)))
+        self._rows = {
+            result.head: line.runs[0] for result, line in zip(self.results, study.lines, strict=True)
+        }
+        self.parameters = {head: trained_parameters(row) for head, row in self._rows.items()}
 
-    def rows(self) -> list[ResultRow]:
-        """The lines of the results JSON."""
+    def costs(self) -> dict[str, HeadCost]:
+        """Measures what each head costs on this machine; nothing else should run on it."""
+        return {head: head_cost(row) for head, row in self._rows.items()}
+
+    def rows(self, costs: Mapping[str, HeadCost]) -> list[ResultRow]:
+        """The lines of the results JSON.
+
+        Args:
+            costs: of each head; may be empty.
+        """
         lines = []
         for result in self.results:
             name = f"{result.head}, {result.classes}"  # as in `reproduction.yaml`
             lines.append(ResultRow(name, _VOC, result.voc))
             lines.append(ResultRow(name, _NON_VOC, result.non_voc))
-        for head, cost in self.costs.items():
+            lines.append(ResultRow(name, "mask loss, change over the last quarter (%)", result.late_change))
+        for head, cost in costs.items():
             for what, value in cost._asdict().items():
                 lines.append(ResultRow(head, what, Measurement.exact(float(value))))
         return lines
 
-    def table(self):
-        """Shows heads as lines: AP of non-VOC and VOC classes under each supervision, and costs."""
+    def table(self, costs: Mapping[str, HeadCost]):
+        """Shows heads as lines: AP of non-VOC and VOC classes under each supervision, and costs.
+
+        Args:
+            costs: of each head.
+        """
         cells = {}
         for result in self.results:
             cell = cells.setdefault(result.head, {})
             title = f"masks of {_TITLES[result.classes]}"
-            cell[title, "non-VOC AP"] = _with_interval(result.non_voc)
-            cell[title, "VOC AP"] = _with_interval(result.voc)
-        for head, cost in self.costs.items():
+            cell[title, "non-VOC AP"] = with_interval(result.non_voc)
+            cell[title, "VOC AP"] = with_interval(result.voc)
+            cell[title, "seeds"] = str(result.voc.seeds)
+            cell[title, "loss, last quarter"] = f"{with_interval(result.late_change, '+.1f')} %"
+        for head, cost in costs.items():
             cells[head]["cost", "parameters"] = f"{cost.parameters:,}"
             cells[head]["cost", "MFLOP a box"] = f"{cost.flops / 1e6:,.0f}"
             cells[head]["cost", "ms a box"] = f"{cost.milliseconds:.2f}"
+        for name in self._study.not_run:
+            cells.setdefault(name.split(",")[0], {})  # heads that are run with no masks at all
         frame = pd.DataFrame.from_dict(cells, orient="index")
         frame.columns = pd.MultiIndex.from_tuples(frame.columns)
         return frame.style.format(na_rep="not run")
@@ -102,63 +129,76 @@ class MaskHeadComparison:
                     full_deep.non_voc - full_shallow.non_voc,
                 )
             )
+        hourglass, resnet = (found.get((head, "voc_only")) for head in SAME_DEPTH)
+        if hourglass and resnet:
+            text = f"{hourglass.head} beats {resnet.head}, of the same depth, on classes without masks"
+            claims.append(higher(text, hourglass.non_voc, resnet.non_voc))
         return claims
 
     def plot(self, against: str = "depth") -> Figure:
-        """Plots AP against depth or parameters of the heads, with 95 % intervals.
+        """Plots AP against depth or parameters of the heads, a curve for each family, with 95 % intervals.
 
         Args:
             against: "depth" (layers, the number in a head's name; heads without one are left out) or
-                "parameters".
+                "parameters" (heads that have none of their own are left out).
         """
-        figure = Figure(figsize=(8, 4), layout="constrained")
-        axes = figure.subplots()
-        curves = (
-            ("voc_only", "voc", "masks of VOC: VOC (seen)", "C0", "--"),
-            ("voc_only", "non_voc", "masks of VOC: non-VOC (unseen)", "C0", "-"),
-            ("all_classes", "non_voc", "masks of all: non-VOC (seen)", "C1", "-"),
+        figure = Figure(figsize=(11, 4), layout="constrained")
+        panels = (
+            ("voc_only", "voc", "VOC: seen, masks of VOC"),
+            ("voc_only", "non_voc", "non-VOC: unseen, masks of VOC"),
+            ("all_classes", "non_voc", "non-VOC: seen, masks of all"),
         )
-        for classes, split, label, color, style in curves:
-            points = sorted(
+        for axes, (classes, split, title) in zip(figure.subplots(ncols=3, sharey=True), panels, strict=True):
+            found = [
                 (position, getattr(result, split), result.head)
                 for result in self.results
                 if result.classes == classes and (position := self._position(result.head, against))
-            )
-            if not points:
-                continue
-            x, measured = [point[0] for point in points], [point[1] for point in points]
-            axes.plot(x, [m.value for m in measured], style, color=color, marker="o", label=label)
-            low, high = zip(*(m.ci95 or (m.value, m.value) for m in measured), strict=True)
-            axes.fill_between(x, low, high, color=color, alpha=0.15 if style == "-" else 0.07)
-            if classes == "voc_only" and split == "non_voc":
-                for position, result, head in points:
-                    axes.annotate(
-                        head,
-                        (position, result.value),
-                        (0, 6),
-                        textcoords="offset points",
-                        ha="center",
-                        size=8,
-                    )
-        axes.set(xscale="log", xlabel=f"{against} of the mask head", ylabel="AP from ground-truth boxes")
-        ticks = sorted({position for head in self.costs if (position := self._position(head, against))})
-        axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-        axes.minorticks_off()
-        axes.margins(x=0.1)  # room for the last head's name
-        axes.grid(alpha=0.3)
-        figure.legend(loc="outside upper center", ncols=len(curves), frameon=False)
+            ]
+            for color, family in enumerate(FAMILIES):
+                points = [point for point in found if _depth_in_family(point[2], family)]
+                points.sort(key=lambda point: point[0])
+                _plot_curve(axes, points, f"C{color}", family)
+            others = [p for p in found if not any(_depth_in_family(p[2], family) for family in FAMILIES)]
+            axes.scatter([p[0] for p in others], [p[1].value for p in others], color="gray", s=20)
+            for position, measurement, head in found:
+                axes.annotate(head, (position, measurement.value), (0, 6), size=7, **_ABOVE)
+            axes.set(title=title, xscale="log", xlabel=f"{against} of the mask head")
+            ticks = sorted({point[0] for point in found}) if against == "depth" else None
+            if ticks:
+                axes.set_xticks(ticks, [str(tick) for tick in ticks])
+                axes.minorticks_off()
+            axes.margins(x=0.15, y=0.1)  # room for the names of the heads
+            axes.grid(alpha=0.3)
+        figure.axes[0].set_ylabel("AP from ground-truth boxes")
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=len(FAMILIES), frameon=False)
         return figure
 
     def _position(self, head: str, against: str) -> int | None:
         if against == "parameters":
-            return self.costs[head].parameters
-        digits = head.removeprefix("resnet").removeprefix("hourglass")
-        return int(digits) if digits.isdigit() else None
+            return self.parameters[head] or None
+        return next(filter(None, (_depth_in_family(head, family) for family in FAMILIES)), None)
 
 
-def _with_interval(measurement: Measurement) -> str:
-    if measurement.value is None:
-        return "-"
-    low, high = measurement.ci95 or (None, None)
-    interval = "" if low is None else f" ({low:.1f} to {high:.1f})"
-    return f"{measurement.value:.1f}{interval}, {measurement.seeds} seed{'s' * (measurement.seeds > 1)}"
+_ABOVE = {"textcoords": "offset points", "ha": "center"}
+
+
+def _plot_curve(axes: Axes, points: Sequence[tuple[int, Measurement, str]], color: str, label: str):
+    """Plots (position, measurement, head) with the band of the 95 % intervals."""
+    positions = [position for position, *_ in points]
+    measured = [measurement for _, measurement, _ in points]
+    axes.plot(positions, [m.value for m in measured], color=color, marker="o", label=label)
+    low, high = zip(*(m.ci95 or (m.value, m.value) for m in measured), strict=True) if points else ((), ())
+    axes.fill_between(positions, low, high, color=color, alpha=0.15)
+
+
+def _depth_in_family(head: str, family: str) -> int | None:
+    """The number of layers in "hourglass20"; None for a head of another family or a variant of one."""
+    digits = head.removeprefix(family)
+    return int(digits) if digits.isdigit() else None
+
+
+def _late_change(curve: pd.Series) -> float | None:
+    """By how many percent a loss changes in the last quarter of the steps."""
+    before = curve[curve.index <= 0.75 * curve.index.max()]
+    return None if before.empty else 100 * (curve.iloc[-1] / before.iloc[-1] - 1)

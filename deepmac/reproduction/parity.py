@@ -310,7 +310,7 @@ class Parity:
 
 def _result_row(line: Comparison) -> results.ResultRow:
     value = line.difference if np.isfinite(line.difference) else None  # JSON has no infinity
-    measurement = results.Measurement(value, np.empty(0), seeds=0)
+    measurement = results.Measurement.exact(value)
     return results.ResultRow(f"{line.folder}: {line.tensor}", METRIC, measurement)
 
 

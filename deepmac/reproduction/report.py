@@ -4,38 +4,64 @@ import html
 import importlib.metadata
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
 
 from deepmac.atomic import atomic_file
+from deepmac.reproduction.results import VERDICTS
+from deepmac.reproduction.suite import Suite
 
-_VERDICTS = {True: "holds", False: "does not hold", None: "not enough evidence"}
+# In the metadata of an executed notebook: what went wrong, empty if nothing did.
+ERROR_KEY = "deepmac_error"
 _PACKAGES = ("deepmac", "tensorflow", "tf-models-official", "tf-keras", "numpy", "pycocotools")
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; color: #222 }
 table { border-collapse: collapse; margin: 1rem 0; font-size: .9rem }
 th, td { border-bottom: 1px solid #ddd; padding: .3rem .7rem; text-align: left }
-td.number { text-align: right; font-variant-numeric: tabular-nums }
 img { max-width: 100%; margin: .5rem 0 }
 .failed { color: #a00 } .note { color: #555 }
 """
 
 
-def write_report(folder: Path, profile: str, failures: dict[str, str]):
-    """Writes `report.md` and `report.html` from the results beside them.
+class Section(NamedTuple):
+    """A notebook's part of the report.
+
+    Attributes:
+        title: of the notebook.
+        document: its results JSON.
+        figures: what it shows, PNG in base64.
+    """
+
+    title: str
+    document: dict
+    figures: list[str]
+
+
+def write_report(folder: Path, suite: Suite, row_errors: Mapping[str, str]):
+    """Writes `report.md` and `report.html` from the executed notebooks and results beside them.
 
     Args:
-        folder: holds the executed notebooks and their results JSON.
-        profile: the profile's name.
-        failures: notebook -> what went wrong, for those that failed this time.
+        folder: holds the executed notebooks, which say whether they failed, and their results JSON.
+        suite: whose notebooks they are.
+        row_errors: row -> what went wrong, for those that failed this time.
     """
-    documents = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-    documents = [document for document in documents if document["notebook"] not in failures]
+    failures = dict(row_errors)
+    sections = []
+    for name, notebook in suite.notebooks.items():
+        executed, results = folder / f"{name}.ipynb", folder / f"{name}.json"
+        cells = nbformat.read(executed, as_version=4) if executed.exists() else nbformat.v4.new_notebook()
+        if cells.metadata.get(ERROR_KEY):
+            failures[name] = cells.metadata[ERROR_KEY]
+        elif results.exists():
+            document = json.loads(results.read_text())
+            sections.append(Section(notebook.get("title", name), document, _figures(cells)))
     with atomic_file(folder / "report.md") as path:
-        path.write_text(_markdown(documents, profile, failures), encoding="utf-8")
+        path.write_text(_markdown(sections, suite.profile, failures), encoding="utf-8")
     with atomic_file(folder / "report.html") as path:
-        path.write_text(_html(documents, profile, failures, folder), encoding="utf-8")
+        path.write_text(_html(sections, suite.profile, failures), encoding="utf-8")
 
 
 def _note(profile: str) -> str:
@@ -52,28 +78,31 @@ def _versions() -> str:
     return ", ".join([f"Python {sys.version.split()[0]}", *versions])
 
 
-def _cells(row: dict) -> list[str]:
-    ci95 = row["ci95"]
-    return [
-        row["name"],
-        row["metric"],
-        _number(row["published"]),
-        _number(row["measured"]),
-        "-" if ci95 is None else f"{ci95[0]:.1f} to {ci95[1]:.1f}",
-        str(row["seeds"] or "-"),
-        row["source"] or "-",
-    ]
-
-
 _HEADER = [
     "row",
     "metric",
     "published",
     "measured",
+    "difference",
     "95 % interval",
     "seeds",
     "source of the published value",
 ]
+
+
+def _cells(row: dict) -> list[str]:
+    ci95, published, measured = row["ci95"], row["published"], row["measured"]
+    compared = published is not None and measured is not None
+    return [
+        row["name"],
+        row["metric"],
+        _number(published),
+        _number(measured),
+        f"{measured - published:+.1f}" if compared else "-",
+        "-" if ci95 is None else f"{ci95[0]:.1f} to {ci95[1]:.1f}",
+        str(row["seeds"] or "-"),
+        row["source"] or "-",
+    ]
 
 
 def _number(value) -> str:
@@ -88,21 +117,21 @@ def _number(value) -> str:
 
 
 def _claim_cells(claim: dict) -> list[str]:
-    return [claim["text"], _VERDICTS[claim["holds"]], claim["evidence"]]
+    return [claim["text"], VERDICTS[claim["holds"]], claim["evidence"]]
 
 
 _CLAIM_HEADER = ["claim", "result", "evidence"]
 
 
-def _markdown(documents, profile, failures) -> str:
+def _markdown(sections: Sequence[Section], profile: str, failures: Mapping[str, str]) -> str:
     lines = [f"# Reproduction report: profile {profile}", "", _note(profile), ""]
     for name, error in failures.items():
         lines += [f"**{name} failed**: {error}", ""]
-    for document in documents:
-        lines += [f"## {document['notebook']}", "", *_markdown_table(_HEADER, map(_cells, document["rows"]))]
+    for title, document, _ in sections:
+        lines += [f"## {title}", "", *_markdown_table(_HEADER, map(_cells, document["rows"]))]
         if document["claims"]:
             lines += ["", *_markdown_table(_CLAIM_HEADER, map(_claim_cells, document["claims"]))]
-        lines += ["", _provenance(document), ""]
+        lines += ["", *(f"{note}\n" for note in _notes(document))]
     return "\n".join([*lines, _versions(), ""])
 
 
@@ -111,30 +140,31 @@ def _markdown_table(header, rows) -> list[str]:
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
 
 
-def _provenance(document) -> str:
-    return (
-        f"{document['hardware']}; training and evaluation took {document['seconds'] / 60:.1f} minutes; "
-        f"configuration {document['config_sha256'][:12]}, deepmac {document['code_version']}."
-    )
+def _notes(document: dict) -> list[str]:
+    """What stands below a table: lines that were not run, and where the numbers come from."""
+    left_out = document.get("not_run")
+    return [
+        *([f"Not run in this profile: {'; '.join(left_out)}."] if left_out else []),
+        f"{document['hardware']}; {document['seconds'] / 60:.1f} minutes of training and evaluation, summed "
+        f"over runs, which may have run side by side; notebook {document['notebook']}, configuration "
+        f"{document['config_sha256'][:12]}, deepmac {document['code_version']}.",
+    ]
 
 
-def _html(documents, profile, failures, folder: Path) -> str:
+def _html(sections: Sequence[Section], profile: str, failures: Mapping[str, str]) -> str:
     body = [
         f"<h1>Reproduction report: profile {profile}</h1>",
         f"<p class=note>{html.escape(_note(profile))}</p>",
     ]
     for name, error in failures.items():
         body.append(f"<p class=failed><b>{html.escape(name)} failed</b>: {html.escape(error)}</p>")
-    for document in documents:
-        body.append(f"<h2>{html.escape(document['notebook'])}</h2>")
+    for title, document, figures in sections:
+        body.append(f"<h2>{html.escape(title)}</h2>")
         body.append(_html_table(_HEADER, map(_cells, document["rows"])))
         if document["claims"]:
             body.append(_html_table(_CLAIM_HEADER, map(_claim_cells, document["claims"])))
-        body += [
-            f'<img alt="figure" src="data:image/png;base64,{figure}">'
-            for figure in _figures(folder / f"{document['notebook']}.ipynb")
-        ]
-        body.append(f"<p class=note>{html.escape(_provenance(document))}</p>")
+        body += [f'<img alt="figure" src="data:image/png;base64,{figure}">' for figure in figures]
+        body += [f"<p class=note>{html.escape(note)}</p>" for note in _notes(document)]
     body.append(f"<p class=note>{html.escape(_versions())}</p>")
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>deepmac: {profile}</title>"
@@ -148,13 +178,11 @@ def _html_table(header, rows) -> str:
     return f"<table><tr>{head}</tr>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
 
-def _figures(notebook: Path) -> list[str]:
+def _figures(notebook: nbformat.NotebookNode) -> list[str]:
     """PNG pictures (base64) an executed notebook shows, in order."""
-    if not notebook.exists():
-        return []
     outputs = [
         output
-        for cell in nbformat.read(notebook, as_version=4).cells
+        for cell in notebook.cells
         for output in cell.get("outputs", [])
         if output.output_type in ("display_data", "execute_result")
     ]

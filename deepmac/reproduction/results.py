@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from deepmac.atomic import atomic_file
+from deepmac.evaluation.bootstrap import confidence_intervals
 from deepmac.evaluation.files import Evaluation
 from deepmac.hardware import hardware
 from deepmac.reproduction.rows import RowResult
+
+VERDICTS = {True: "holds", False: "does not hold", None: "not enough evidence"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Measurement:
     Attributes:
         value: mean over the seeds, AP and IoU in percent; None where there is no ground truth.
         samples: float [resamples], bootstrap over images and seeds; empty if there is none.
-        seeds: number of training runs; 0 if nothing was trained for it.
+        seeds: number of training runs, of a difference the smaller one; 0 if nothing was trained for it.
     """
 
     value: float | None
@@ -33,7 +36,7 @@ class Measurement:
         """Takes a metric from the evaluations of the seeds.
 
         Each sample draws images, the same for all seeds, and then seeds, both with replacement; the same
-        seeds for all rows of as many seeds, since they start from the same detectors.
+        seeds for all rows of as many seeds, since a seed decides their input order too.
         """
         values = [evaluation.metrics.get(metric) for evaluation in evaluations]
         value = None if None in values else float(np.mean(values))
@@ -44,7 +47,7 @@ class Measurement:
         return cls(value, resampled[np.isfinite(resampled)], len(evaluations))
 
     @classmethod
-    def exact(cls, value: float) -> "Measurement":
+    def exact(cls, value: float | None) -> "Measurement":
         """A value without samples, for which nothing was trained."""
         return cls(value, np.empty(0), 0)
 
@@ -53,14 +56,15 @@ class Measurement:
         value = None if self.value is None or other.value is None else self.value - other.value
         count = min([m.samples.size for m in (self, other) if m.samples.size], default=0)
         samples = _samples(self, count) - _samples(other, count) if count and value is not None else []
-        return Measurement(value, np.asarray(samples, np.float64), min(self.seeds, other.seeds))
+        seeds = min([m.seeds for m in (self, other) if m.seeds], default=0)
+        return Measurement(value, np.asarray(samples, np.float64), seeds)
 
     @property
     def ci95(self) -> tuple[float, float] | None:
         """95 % interval: what another draw of as many images, and of seeds, would give."""
         if self.value is None or not self.samples.size:
             return None
-        return _centered_interval(self.value, self.samples)
+        return confidence_intervals({"": np.concatenate([[self.value], self.samples])})[""]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +103,9 @@ class Claim:
 def higher(text: str, better: Measurement, worse: Measurement) -> Claim:
     """Claims that one measurement is higher than another.
 
-    Decided by the 95 % interval of the difference, whose samples draw the same images for both.
+    Decided by the 95 % interval of the difference, whose samples draw the same images for both. One training
+    run of a row does not tell how much another would differ, which may well be more than what is claimed: two
+    trained rows are compared only if both have several seeds.
 
     Args:
         text: the claim.
@@ -113,12 +119,23 @@ def higher(text: str, better: Measurement, worse: Measurement) -> Claim:
     if difference.ci95 is None:
         return Claim(text, None, "no value for one of the two")
     low, high = difference.ci95
-    holds = True if low > 0 else False if high < 0 else None
     evidence = (
-        f"{better.value:.1f} against {worse.value:.1f}: difference {difference.value:+.1f}, "
-        f"95 % interval {low:+.1f} to {high:+.1f}"
+        f"{better.value:.1f} against {worse.value:.1f}, {_seeds_text(better, worse)}: "
+        f"difference {difference.value:+.1f}, 95 % interval {low:+.1f} to {high:+.1f}"
     )
-    return Claim(text, holds, evidence)
+    if better.seeds and worse.seeds and difference.seeds == 1:
+        return Claim(text, None, f"{evidence}, which leaves out the spread between training runs")
+    return Claim(text, True if low > 0 else False if high < 0 else None, evidence)
+
+
+def _seeds_text(*measurements: Measurement) -> str:
+    """ "3 seeds", "3 seeds each" or "1 and 3 seeds"; untrained ones do not count."""
+    seeds = [measurement.seeds for measurement in measurements if measurement.seeds]
+    if not seeds:
+        return "nothing trained"
+    counted = " and ".join(map(str, seeds if len(set(seeds)) > 1 else seeds[:1]))
+    each = " each" if len(seeds) > 1 and len(set(seeds)) == 1 else ""
+    return f"{counted} seed{'s' * (counted != '1')}{each}"
 
 
 def write_results(
@@ -129,6 +146,8 @@ def write_results(
     rows: Sequence[ResultRow],
     claims: Sequence[Claim],
     seconds: float,
+    not_run: Sequence[str] = (),
+    trained_on: Sequence[str] = (),
 ):
     """Writes a notebook's results as JSON.
 
@@ -139,8 +158,10 @@ def write_results(
         config_sha256: hash of everything that decides the numbers.
         rows: the lines.
         claims: the checked statements.
-        seconds: wall-clock time of the training and evaluation behind the numbers, reused runs
-            counted with the time they took.
+        seconds: time of the training and evaluation behind the numbers, summed over training runs, also
+            those that ran side by side or before.
+        not_run: names of the table's lines that the profile leaves out.
+        trained_on: the machines of the training runs; this one unless given.
     """
     document = {
         "notebook": notebook,
@@ -148,18 +169,13 @@ def write_results(
         "config_sha256": config_sha256,
         "code_version": importlib.metadata.version("deepmac"),
         "seconds": round(seconds, 1),
-        "hardware": hardware(),
+        "hardware": "; ".join(trained_on or [hardware()]),
+        "not_run": list(not_run),
         "rows": [row.as_dict() for row in rows],
         "claims": [dataclasses.asdict(claim) for claim in claims],
     }
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(document, indent=1) + "\n")
-
-
-def _centered_interval(value: float, samples: np.ndarray) -> tuple[float, float]:
-    """95 % percentiles moved onto the value: AP on resamples, with fewer distinct objects, is biased."""
-    low, high = np.percentile(samples - samples.mean(), [2.5, 97.5])
-    return value + float(low), value + float(high)
 
 
 def _samples(measurement: Measurement, count: int):

@@ -1,5 +1,6 @@
 """What a notebook works with: its rows trained, its measurements, curves and masks, its results file."""
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,8 +15,9 @@ from deepmac.evaluation import MaskEvaluator
 from deepmac.evaluation.baselines import BASELINES
 from deepmac.evaluation.files import Evaluation
 from deepmac.reproduction import results
-from deepmac.reproduction.commands import tpu_command
+from deepmac.reproduction.commands import PLACEHOLDERS, tpu_command
 from deepmac.reproduction.datasets import PreparedData, prepare_dataset
+from deepmac.reproduction.row_config import model_summary
 from deepmac.reproduction.rows import RowResult, RowStore
 from deepmac.reproduction.suite import Row, Suite
 
@@ -57,13 +59,20 @@ class Study:
         self.profile = profile
         self.suite = Suite.load(profile, root)
         self.lines = self.suite.table_rows(notebook)
-        run = {line.key for line in self.lines}
-        self.not_run = [line["name"] for line in self.suite.lines(notebook) if line["row"] not in run]
+        self.not_run = self.suite.not_run(notebook)
         self.is_published_data = profile == "paper"
         self._results_path = None if results_path is None else Path(results_path)
         folder = Path(root, "papermill_runs", profile) if results_path is None else Path(results_path).parent
         self.store = RowStore(work_dir, folder / "rows")
         self._results: dict[str, RowResult] = {}
+
+    def describe(self) -> None:
+        """Prints what the lines of the table stand for, and which ones this profile leaves out."""
+        for line in self.lines:
+            seeds = ", ".join(str(run.seed) for run in line.runs)
+            print(f"{line.name}: {model_summary(line.runs[0])}, seed{'s' * (len(line.runs) > 1)} {seeds}")
+        if self.not_run:
+            print("not run in this profile:", "; ".join(self.not_run))
 
     def train(self):
         """Trains and evaluates every run of the table, or reads what earlier runs left."""
@@ -81,17 +90,21 @@ class Study:
         runs = [self._results[run.folder_name] for run in self.runs(key)]
         return results.Measurement.from_evaluations(runs, metric)
 
-    def class_mean(self, key: str, ids: Iterable[int]) -> results.Measurement:
+    def class_mean(self, key: str, ids: Iterable[int]) -> tuple[results.Measurement, int]:
         """Mean AP from ground-truth boxes of some classes, over a row's seeds; without an interval.
 
         Args:
             key: the row.
             ids: the categories; those without ground truth do not count.
+
+        Returns:
+            The mean, and how many classes count.
         """
         names = [f"gt_boxes/mask/class/{NAME_BY_ID[category_id]}/AP" for category_id in ids]
         runs = [self._results[run.folder_name] for run in self.runs(key)]
         values = [[value for name in names if (value := run.metrics.get(name)) is not None] for run in runs]
-        return results.Measurement(float(np.mean([np.mean(v) for v in values])), np.empty(0), len(runs))
+        mean = float(np.mean([np.mean(v) for v in values]))
+        return results.Measurement(mean, np.empty(0), len(runs)), len(values[0])
 
     def baseline(self, kind: str, key: str, metric: str) -> results.Measurement:
         """The same metric for masks that look at nothing but the ground-truth box.
@@ -106,15 +119,20 @@ class Study:
         )
         mask = BASELINES[kind](_SAMPLES_PER_BOX)
         evaluator.add_from_boxes(lambda _, boxes: [mask] * len(boxes))
-        return results.Measurement.from_evaluations([Evaluation.of({"gt_boxes": evaluator})], metric)
+        evaluation = Evaluation.of({"gt_boxes": evaluator})
+        return dataclasses.replace(results.Measurement.from_evaluations([evaluation], metric), seeds=0)
 
     def has(self, *keys: str) -> bool:
         """Whether this profile runs all these rows."""
         return set(keys) <= {line.key for line in self.lines}
 
     def runs(self, key: str) -> tuple[Row, ...]:
-        """The training runs of a row, one a seed."""
-        return next(line.runs for line in self.lines if line.key == key)
+        """The training runs of a row of the table, one a seed.
+
+        Raises:
+            KeyError: the profile does not run it; ask `has` first.
+        """
+        return {line.key: line.runs for line in self.lines}[key]
 
     def seen_classes(self, key: str) -> list[int]:
         """Ids of the categories whose masks a row sees; empty for all."""
@@ -141,10 +159,14 @@ class Study:
 
     def print_tpu_commands(self) -> None:
         """Prints how each line of the table is trained at full size, in the profile `paper`."""
-        for line in Suite.load("paper", self.suite.root).table_rows(self.notebook):
-            print(f"# {line.name}")
-            for run in line.runs:
-                print(tpu_command(run))
+        lines = Suite.load("paper", self.suite.root).table_rows(self.notebook)
+        commands = {line.name: [tpu_command(run) for run in line.runs] for line in lines}
+        text = str(commands)
+        for name, meaning in PLACEHOLDERS.items():
+            if f"${name}" in text:
+                print(f"# ${name}: {meaning}")
+        for name, runs in commands.items():
+            print(f"\n# {name}", *runs, sep="\n")
 
     def write(self, parameters: dict, result_rows, claims):
         """Writes the results JSON, unless the study has no `results_path`.
@@ -157,6 +179,7 @@ class Study:
         if self._results_path is None:
             return
         runs = {run.folder_name: run for line in self.lines for run in line.runs}
+        trained = self._trained(runs.values())
         hashes = sorted(run.sha256 for run in runs.values())
         results.write_results(
             self._results_path,
@@ -165,11 +188,12 @@ class Study:
             config_sha256=hashlib.sha256(yaml.safe_dump(hashes).encode()).hexdigest(),
             rows=result_rows,
             claims=claims,
-            seconds=self._seconds(runs.values()),
+            seconds=sum(result.seconds for result in trained),
+            not_run=self.not_run,
+            trained_on=sorted({result.hardware for result in trained}),
         )
 
-    def _seconds(self, runs) -> float:
-        """Wall-clock time that rows and those they start from took, each once."""
+    def _trained(self, runs: Iterable[Row]) -> list[RowResult]:
+        """The results of rows and of those they start from, each once."""
         parts = {part.folder_name: part for run in runs for part in run.with_predecessors()}
-        stored = (self.store.result(part) for part in parts.values())
-        return sum(result.seconds for result in stored if result)
+        return [result for part in parts.values() if (result := self.store.result(part))]

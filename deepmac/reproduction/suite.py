@@ -13,9 +13,15 @@ import yaml
 from deepmac.errors import InputError
 
 SUITE_FILE = Path("configs/reproduction.yaml")
-# Of `deepmac_mini`, the experiment of all profiles whose configurations do not say.
-_DEFAULT_SIZE = [128, 128]
-_DEFAULT_HEAD = "hourglass20"
+# What may stand in it: a misspelt key would change what is run without a word.
+_RECIPE_KEYS = {"each", "config", "experiment", "set", "init", "init_checkpoint"}
+_DETAIL_KEYS = {"config", "set", "init", "init_checkpoint", "steps", "dataset"}
+_PROFILE_KEYS = {
+    *("experiment", "configs", "dataset", "shown", "seeds", "init_seed", "steps"),
+    *("rows", "single_seed_rows", "details", "recipes"),
+}
+_NOTEBOOK_KEYS = {"title", "rows", "alone"}
+_LINE_KEYS = {"each", "row", "name", "base", "metric", "published", "source"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,10 +32,12 @@ class Dataset:
         source: "scenes", composed, or "coco", a folder in COCO layout.
         arguments: of `compose_scenes`; or `coco_dir` and, for a part of it, `ids`, a folder with a list
             of image ids for each split.
+        root: the checkout, which `ids` is relative to.
     """
 
     source: str
     arguments: dict[str, Any]
+    root: Path = Path()
 
     @property
     def sha256(self) -> str:
@@ -72,15 +80,6 @@ class Row:
         return self.config.get("trainer", {}).get("train_steps", 0)
 
     @property
-    def model(self) -> str:
-        """What is trained, in a few words: input size and mask head."""
-        model = self.config["task"].get("model", {})
-        size = model.get("input_size", _DEFAULT_SIZE)[:2]
-        head = model.get("mask_head", {})
-        name = head.get("network_type") or head.get("convnet_variant") or _DEFAULT_HEAD
-        return f"{size[0]}x{size[1]}, {name}"
-
-    @property
     def sha256(self) -> str:
         """Hash of everything that decides the result, wherever it is computed."""
         return _sha256(
@@ -112,14 +111,16 @@ class TableRow:
     Attributes:
         key: of the row in `reproduction.yaml`.
         name: of the line.
+        base: key of the line it is compared with; None if with none.
         metric: of the published value; None if none was published.
-        published: its value in percent.
+        published: its value in percent; with a base, the published difference from that.
         source: where it was published, and for which model.
         runs: one for each seed.
     """
 
     key: str
     name: str
+    base: str | None
     metric: str | None
     published: float | None
     source: str | None
@@ -153,13 +154,14 @@ class Suite:
             root: the checkout.
 
         Raises:
-            InputError: not in a checkout, or no such profile.
+            InputError: not in a checkout, no such profile, or an unknown key in the file.
         """
         root = Path(root)
         path = root / SUITE_FILE
         if not path.is_file():
             raise InputError(f"{path} not found: run this in a checkout of deepmac (it holds the notebooks)")
         document = yaml.safe_load(path.read_text())
+        _check_keys(document)
         if profile not in document["profiles"]:
             raise InputError(f"unknown profile {profile!r}: choose from {', '.join(document['profiles'])}")
         settings = document["profiles"][profile]
@@ -170,12 +172,12 @@ class Suite:
     @property
     def dataset(self) -> Dataset:
         """The profile's pictures."""
-        return _dataset(self.settings["dataset"])
+        return self._dataset(self.settings["dataset"])
 
     @property
     def shown_dataset(self) -> Dataset:
         """The pictures that figures show."""
-        return _dataset(self.settings.get("shown", self.settings["dataset"]))
+        return self._dataset(self.settings.get("shown", self.settings["dataset"]))
 
     def seeds(self, key: str) -> list[int]:
         """The seeds a row is trained with; none if the profile leaves it out or has no recipe for it."""
@@ -196,9 +198,9 @@ class Suite:
             config_file=self.root / "configs" / self.settings["configs"] / spec["config"],
             experiment=spec["experiment"],
             overrides=_merged(_nested(spec.get("set", {})), schedule),
-            dataset=_dataset(spec["dataset"]),
+            dataset=self._dataset(spec["dataset"]),
             seed=seed,
-            init=self.row(spec["init"], spec.get("init_seed", seed)) if "init" in spec else None,
+            init=self.row(spec["init"], spec.get("init_seed", seed)) if spec.get("init") else None,
             init_checkpoint=spec.get("init_checkpoint"),
         )
 
@@ -208,14 +210,22 @@ class Suite:
         for line in self.lines(notebook):
             if seeds := self.seeds(line["row"]):
                 runs = tuple(self.row(line["row"], seed) for seed in seeds)
-                published, source = line.get("published"), line.get("source")
-                lines.append(TableRow(line["row"], line["name"], line.get("metric"), published, source, runs))
+                optional = (line.get(name) for name in ("base", "metric", "published", "source"))
+                lines.append(TableRow(line["row"], line["name"], *optional, runs))
         return lines
+
+    def not_run(self, notebook: str) -> list[str]:
+        """Names of the lines of a notebook's table that this profile leaves out."""
+        return [line["name"] for line in self.lines(notebook) if not self.seeds(line["row"])]
 
     def lines(self, notebook: str) -> list[dict[str, Any]]:
         """All lines of a notebook's table, as they stand in `reproduction.yaml`."""
         lines = ((line["row"], line) for line in self.notebooks[notebook]["rows"])
         return [line for name, spec in lines for _, line in _expand(name, spec)]
+
+    def _dataset(self, spec: dict[str, Any]) -> Dataset:
+        [(source, arguments)] = spec.items()
+        return Dataset(source, arguments, self.root)
 
     def _resolved(self, key: str) -> str:
         """The name of the row itself, for one that is the same as another."""
@@ -223,6 +233,29 @@ class Suite:
             raise InputError(f"no row {key!r} in {SUITE_FILE}: it has {', '.join(self.recipes)}")
         recipe = self.recipes[key]
         return self._resolved(recipe) if isinstance(recipe, str) else key
+
+
+def _check_keys(document: dict[str, Any]):
+    """Raises InputError for a key that means nothing."""
+    sections = [
+        ("recipe", document["recipes"], _RECIPE_KEYS),
+        ("profile", document["profiles"], _PROFILE_KEYS),
+        ("notebook", document["notebooks"], _NOTEBOOK_KEYS),
+    ]
+    for name, profile in document["profiles"].items():
+        sections.append((f"recipe of profile {name},", profile.get("recipes", {}), _RECIPE_KEYS))
+        sections.append((f"details of profile {name},", profile.get("details", {}), _DETAIL_KEYS))
+    for name, notebook in document["notebooks"].items():
+        lines = {line["row"]: line for line in notebook["rows"]}
+        sections.append((f"line of notebook {name},", lines, _LINE_KEYS))
+    for kind, entries, known in sections:
+        for name, entry in entries.items():
+            unknown = set(entry) - known if isinstance(entry, dict) else ()
+            if unknown:
+                raise InputError(
+                    f"{SUITE_FILE}: {kind} {name}: unknown {', '.join(sorted(unknown))}; "
+                    f"it may have {', '.join(sorted(known))}"
+                )
 
 
 def _expand(key: str, spec: Any) -> Iterator[tuple[str, Any]]:
@@ -268,11 +301,6 @@ def _merged(base: dict, top: dict) -> dict:
         if isinstance(base[key], dict) and isinstance(top[key], dict):
             merged[key] = _merged(base[key], top[key])
     return merged
-
-
-def _dataset(spec: dict[str, Any]) -> Dataset:
-    [(source, arguments)] = spec.items()
-    return Dataset(source, arguments)
 
 
 def _schedule(steps: int) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from deepmac.reproduction.results import ResultRow
+from deepmac.reproduction.results import VERDICTS, Claim, Measurement, ResultRow
 from deepmac.reproduction.study import Study
 
 # The columns of a table of rows: all measured from ground-truth boxes, so that only the mask can be wrong.
@@ -12,61 +12,106 @@ METRICS = ("gt_boxes/mask/unseen/AP", "gt_boxes/mask/seen/AP", "gt_boxes/mask/un
 
 
 def study_rows(study: Study, metrics: Sequence[str] = METRICS) -> list[ResultRow]:
-    """The lines of a study's table: for each the published metric, if there is one, and others.
+    """The lines of a study's table: of each the published metric, if there is one, and others.
+
+    A line that is compared with another one has a line of differences for each metric, too.
 
     Args:
         study: a trained study.
         metrics: the others.
     """
+    names = {line.key: line.name for line in study.lines}
     lines = []
     for line in study.lines:
-        if line.metric:
-            measured = study.measurement(line.key, line.metric)
-            lines.append(ResultRow(line.name, line.metric, measured, line.published, line.source))
-        others = [metric for metric in metrics if metric != line.metric]
-        lines += [ResultRow(line.name, metric, study.measurement(line.key, metric)) for metric in others]
+        published = {line.metric: (line.published, line.source)} if line.metric else {}
+        for metric in [*published, *(metric for metric in metrics if metric != line.metric)]:
+            measured = study.measurement(line.key, metric)
+            of_line = published.get(metric, ()) if not line.base else ()
+            lines.append(ResultRow(line.name, metric, measured, *of_line))
+            if line.base in names:
+                difference = measured - study.measurement(line.base, metric)
+                name = f"{line.name}, minus {names[line.base]}"
+                lines.append(ResultRow(name, metric, difference, *published.get(metric, ())))
     return lines
 
 
-def results_table(result_rows: Sequence[ResultRow]):
-    """Shows results as a pandas Styler: published, measured, difference, 95 % interval, seeds, source."""
+def results_table(result_rows: Sequence[ResultRow], not_run: Sequence[str] = ()):
+    """Shows results as a pandas Styler: published, measured, difference, 95 % interval, seeds, source.
+
+    Args:
+        result_rows: the lines.
+        not_run: names of the lines that the profile leaves out.
+    """
     frame = pd.DataFrame([row.as_dict() for row in result_rows])
     frame["difference"] = frame["measured"] - frame["published"].astype(float)
-    frame = frame.set_index(["name", "metric"])
+    left_out = pd.DataFrame({"name": list(not_run), "metric": "", "measured": "not run"})
+    frame = pd.concat([frame.astype({"measured": object}), left_out]).set_index(["name", "metric"])
     columns = ["published", "measured", "difference", "ci95", "seeds", "source"]
-    return frame[columns].style.format(precision=1, na_rep="-").format(_interval, subset=["ci95"])
+    return frame[columns].style.format(_cell, na_rep="-").format(_seeds, subset=["seeds"])
 
 
-def claims_table(claims):
+def claims_table(claims: Sequence[Claim]):
     """Shows claims as a pandas Styler."""
-    words = {True: "holds", False: "does not hold", None: "not enough evidence"}
     frame = pd.DataFrame(
-        [{"claim": claim.text, "result": words[claim.holds], "evidence": claim.evidence} for claim in claims]
+        [
+            {"claim": claim.text, "result": VERDICTS[claim.holds], "evidence": claim.evidence}
+            for claim in claims
+        ]
     )
     return frame.style.hide(axis="index").set_properties(**{"text-align": "left"})
 
 
-def comparison_table(study: Study, base: str, keys: Sequence[str] | None = None):
-    """Shows rows beside the one they change: every one of `METRICS`, and its difference from the base.
+def comparison_table(study: Study, metrics: Sequence[str] = METRICS):
+    """Shows lines beside the line each is compared with: values and differences, with 95 % intervals.
+
+    Lines that are compared with none, and none with them, are left out: their values are of other classes.
 
     Args:
         study: a trained study.
-        base: name of the row the others are compared with.
-        keys: the rows to show; all unless given.
+        metrics: the columns.
     """
+    names = {line.key: line.name for line in study.lines}
+    bases = {line.base for line in study.lines}
     records = {}
-    for line in (line for line in study.lines if keys is None or line.key in keys):
-        for metric in METRICS:
-            value, reference = study.measurement(line.key, metric), study.measurement(base, metric)
-            short = metric.removeprefix("gt_boxes/mask/")
-            records.setdefault(line.name, {})[short] = value.value
-            difference = value - reference
-            if line.key != base and difference.value is not None:
-                interval = f" ({_interval(difference.ci95)})" if difference.ci95 else ""
-                records[line.name][f"{short} - base"] = f"{difference.value:+.1f}{interval}"
-    frame = pd.DataFrame.from_dict(records, orient="index")
-    return frame.style.format(lambda cell: cell if isinstance(cell, str) else f"{cell:.1f}", na_rep="-")
+    for line in study.lines:
+        if line.base not in names and line.key not in bases:
+            continue
+        record = records[line.name] = {("", "seeds"): str(len(line.runs))}
+        if line.base in names:
+            record["", "compared with"] = names[line.base]
+        for metric in metrics:
+            value, short = study.measurement(line.key, metric), metric.removeprefix("gt_boxes/mask/")
+            record[short, "value"] = with_interval(value)
+            if line.base in names:
+                difference = value - study.measurement(line.base, metric)
+                record[short, "difference"] = with_interval(difference, "+.1f")
+    columns = [("", "seeds"), ("", "compared with")]
+    columns += [(m.removeprefix("gt_boxes/mask/"), part) for m in metrics for part in ("value", "difference")]
+    frame = pd.DataFrame.from_dict(records, orient="index", columns=pd.MultiIndex.from_tuples(columns))
+    for name in study.not_run:
+        frame.loc[name, columns[2]] = "not run"
+    return frame.style.format(na_rep="-")
 
 
-def _interval(ci95) -> str:
-    return "-" if ci95 is None else f"{ci95[0]:.1f} to {ci95[1]:.1f}"
+def with_interval(measurement: Measurement, number: str = ".1f") -> str:
+    """A value with its 95 % interval, as text.
+
+    Args:
+        measurement: the value.
+        number: format of it and of the interval's ends.
+    """
+    if measurement.value is None:
+        return "-"
+    ci95 = measurement.ci95
+    interval = f" ({ci95[0]:{number}} to {ci95[1]:{number}})" if ci95 else ""
+    return f"{measurement.value:{number}}{interval}"
+
+
+def _cell(value) -> str:
+    if isinstance(value, list):
+        return f"{value[0]:.1f} to {value[1]:.1f}"
+    return value if isinstance(value, str) else f"{value:.1f}"
+
+
+def _seeds(value) -> str:
+    return f"{value:.0f}" if value else "-"

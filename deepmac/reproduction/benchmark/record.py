@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from deepmac.reproduction import results
@@ -23,7 +22,7 @@ class Section(NamedTuple):
 
 def row(name: str, metric: str, value: float) -> results.ResultRow:
     """A line of the results."""
-    return results.ResultRow(name, metric, results.Measurement(float(value), np.empty(0), seeds=0))
+    return results.ResultRow(name, metric, results.Measurement.exact(float(value)))
 
 
 def at_most(text: str, value: float | None, limit: float, unit: str = "") -> results.Claim:
