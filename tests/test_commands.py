@@ -83,7 +83,8 @@ def drawn_records(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "key", ["voc_only_shallow", "voc_only", "non_voc_only", "all_classes", "mask_rcnn", "mask_rcnn_spinenet"]
+    "key",
+    ["voc_only_hourglass52", "voc_only", "non_voc_only", "all_classes", "mask_rcnn", "mask_rcnn_spinenet"],
 )
 def test_the_published_input_is_read(key, drawn_records):
     """Pictures go through every published augmentation, at the published size."""

@@ -36,7 +36,7 @@ MACHINES = {
 }
 # Rows of profile `paper`, one for each network: `non_voc_only` and `all_classes` take what `voc_only` takes.
 _ROWS = (
-    *("voc_only_shallow", "voc_only"),
+    *("voc_only_hourglass52", "voc_only"),
     *("mask_rcnn_default_head", "mask_rcnn", "mask_rcnn_resnet101", "mask_rcnn_spinenet"),
 )
 
