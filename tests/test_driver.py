@@ -1,7 +1,9 @@
 import contextlib
 import json
 import os
+import signal
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
@@ -205,3 +207,39 @@ def test_workers_of_a_scheduler_choose_their_threads(checkout, monkeypatch):
     there, here = stores
     assert "TF_NUM_INTRAOP_THREADS" not in there._environment()
     assert here._environment()["TF_NUM_INTRAOP_THREADS"] == str(os.cpu_count())
+
+
+@pytest.mark.slow
+def test_a_notebook_whose_worker_is_killed_is_executed_by_another(checkout):
+    distributed = pytest.importorskip("dask.distributed")
+    starts = {name: checkout / f"{name}.starts" for name in ("bad", "good")}
+    for name, waits in (("bad", True), ("good", False)):
+        path = checkout / "notebooks" / f"{name}.ipynb"
+        notebook = nbformat.read(path, 4)
+        note = (
+            f"import os, time\nstarts = {str(starts[name])!r}\n"
+            "with open(starts, 'a') as file: file.write(f'{os.getppid()} ')\n"
+        )
+        wait = "while len(open(starts).read().split()) == 1: time.sleep(0.1)\n"
+        notebook.cells[1].source = note + wait * waits + GOOD.replace('"good"', f'"{name}"')
+        nbformat.write(notebook, path)
+
+    def kill_the_worker_of_the_waiting_notebook():
+        while not starts["bad"].exists() or not starts["bad"].read_text().endswith(" "):
+            time.sleep(0.1)
+        os.kill(int(starts["bad"].read_text()), signal.SIGKILL)
+
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        ThreadPoolExecutor(1) as killer,
+    ):
+        killing = killer.submit(kill_the_worker_of_the_waiting_notebook)
+        runs = driver.reproduce(
+            "smoke", root=checkout, output_dir=checkout / "out", scheduler=cluster.scheduler_address
+        )
+        killing.result()
+
+    assert [(run.notebook, run.error) for run in runs] == [("bad", ""), ("good", "")]
+    assert len(starts["bad"].read_text().split()) == 2
+    assert len(starts["good"].read_text().split()) == 1, "what was done is not done again"
+    assert all((checkout / "out" / f"{name}.json").is_file() for name in starts)
