@@ -160,14 +160,14 @@ class MaskHeadComparison:
                 _plot_curve(axes, points, f"C{color}", family)
             others = [p for p in found if not any(_depth_in_family(p[2], family) for family in FAMILIES)]
             axes.scatter([p[0] for p in others], [p[1].value for p in others], color="gray", s=20)
-            for position, measurement, head in found:
-                axes.annotate(head, (position, measurement.value), (0, 6), size=7, **_ABOVE)
             axes.set(title=title, xscale="log", xlabel=f"{against} of the mask head")
-            ticks = sorted({point[0] for point in found}) if against == "depth" else None
-            if ticks:
-                axes.set_xticks(ticks, [str(tick) for tick in ticks])
+            if against == "depth":
+                axes.set_xticks(_DEPTH_TICKS, [str(tick) for tick in _DEPTH_TICKS])
                 axes.minorticks_off()
-            axes.margins(x=0.15, y=0.1)  # room for the names of the heads
+            else:
+                for position, measurement, head in found:
+                    axes.annotate(_short_name(head), (position, measurement.value), (0, 6), size=7, **_ABOVE)
+            axes.margins(x=0.15, y=0.1)  # room for names
             axes.grid(alpha=0.3)
         figure.axes[0].set_ylabel("AP from ground-truth boxes")
         handles, labels = figure.axes[0].get_legend_handles_labels()
@@ -181,6 +181,15 @@ class MaskHeadComparison:
 
 
 _ABOVE = {"textcoords": "offset points", "ha": "center"}
+_DEPTH_TICKS = (4, 10, 20, 50, 100)
+
+
+def _short_name(head: str) -> str:
+    """The depth of a head whose family a curve shows, or what is special about another one."""
+    for family in FAMILIES:
+        if depth := _depth_in_family(head, family):
+            return str(depth)
+    return head.removeprefix("hourglass20_").replace("_", " ")
 
 
 def _plot_curve(axes: Axes, points: Sequence[tuple[int, Measurement, str]], color: str, label: str):
