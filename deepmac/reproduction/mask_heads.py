@@ -156,22 +156,21 @@ class MaskHeadComparison:
             ]
             for color, family in enumerate(FAMILIES):
                 points = [point for point in found if _depth_in_family(point[2], family)]
-                points.sort(key=lambda point: point[0])
-                _plot_curve(axes, points, f"C{color}", family)
-            others = [p for p in found if not any(_depth_in_family(p[2], family) for family in FAMILIES)]
-            axes.scatter([p[0] for p in others], [p[1].value for p in others], color="gray", s=20)
+                _plot_curve(axes, sorted(points, key=lambda point: point[0]), f"C{color}", family)
+            others = (p for p in found if not any(_depth_in_family(p[2], family) for family in FAMILIES))
+            for (position, measurement, head), marker in zip(others, "s^Dv", strict=False):
+                axes.plot(position, measurement.value, marker, color="gray", label=head.replace("_", " "))
             axes.set(title=title, xscale="log", xlabel=f"{against} of the mask head")
             if against == "depth":
                 axes.set_xticks(_DEPTH_TICKS, [str(tick) for tick in _DEPTH_TICKS])
                 axes.minorticks_off()
             else:
-                for position, measurement, head in found:
-                    axes.annotate(_short_name(head), (position, measurement.value), (0, 6), size=7, **_ABOVE)
+                _write_depths(axes, found)
             axes.margins(x=0.15, y=0.1)  # room for names
             axes.grid(alpha=0.3)
         figure.axes[0].set_ylabel("AP from ground-truth boxes")
-        handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=len(FAMILIES), frameon=False)
+        handles, labels = figure.axes[1].get_legend_handles_labels()  # where most heads are
+        figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
         return figure
 
     def _position(self, head: str, against: str) -> int | None:
@@ -180,25 +179,27 @@ class MaskHeadComparison:
         return next(filter(None, (_depth_in_family(head, family) for family in FAMILIES)), None)
 
 
-_ABOVE = {"textcoords": "offset points", "ha": "center"}
 _DEPTH_TICKS = (4, 10, 20, 50, 100)
 
 
-def _short_name(head: str) -> str:
-    """The depth of a head whose family a curve shows, or what is special about another one."""
-    for family in FAMILIES:
-        if depth := _depth_in_family(head, family):
-            return str(depth)
-    return head.removeprefix("hourglass20_").replace("_", " ")
-
-
 def _plot_curve(axes: Axes, points: Sequence[tuple[int, Measurement, str]], color: str, label: str):
-    """Plots (position, measurement, head) with the band of the 95 % intervals."""
+    """Plots (position, measurement, head) with their 95 % intervals."""
     positions = [position for position, *_ in points]
-    measured = [measurement for _, measurement, _ in points]
-    axes.plot(positions, [m.value for m in measured], color=color, marker="o", label=label)
-    low, high = zip(*(m.ci95 or (m.value, m.value) for m in measured), strict=True) if points else ((), ())
+    values = [measurement.value for _, measurement, _ in points]
+    ends = [measurement.ci95 or (measurement.value, measurement.value) for _, measurement, _ in points]
+    low, high = zip(*ends, strict=True) if ends else ((), ())
+    axes.plot(positions, values, color=color, marker="o", label=label)
+    axes.vlines(positions, low, high, color=color, alpha=0.5, linewidth=1)
     axes.fill_between(positions, low, high, color=color, alpha=0.15)
+
+
+def _write_depths(axes: Axes, points: Sequence[tuple[int, Measurement, str]]):
+    """Writes above each point of a curve how deep the head is."""
+    for position, measurement, head in points:
+        depths = filter(None, (_depth_in_family(head, family) for family in FAMILIES))
+        for depth in depths:
+            where = (position, measurement.value)
+            axes.annotate(str(depth), where, (0, 6), textcoords="offset points", ha="center", size=7)
 
 
 def _depth_in_family(head: str, family: str) -> int | None:
