@@ -22,6 +22,7 @@ from deepmac.reproduction.study import Study
 
 # Smaller objects show nothing at the size of a figure's cell.
 _MIN_AREA = 24**2
+_LINE_STYLES = ("-", "--", ":")
 
 
 class Example(NamedTuple):
@@ -40,13 +41,14 @@ def training_curves(curves: Mapping[str, pd.Series]) -> Figure:
     Args:
         curves: name of a line -> step -> loss.
     """
-    figure = Figure(figsize=(8, 3.5), layout="constrained")
+    figure = Figure(figsize=(10, 4), layout="constrained")
     axes = figure.subplots()
-    for name, curve in curves.items():
-        axes.plot(curve.index, curve.to_numpy(), label=name, marker="." if len(curve) < 20 else "")
+    for number, (name, curve) in enumerate(curves.items()):
+        style = _LINE_STYLES[number // 10 % len(_LINE_STYLES)]  # Matplotlib repeats its colours after ten
+        axes.plot(curve.index, curve.to_numpy(), style, label=name, marker="." if len(curve) < 20 else "")
     axes.set(xlabel="step", ylabel="training loss")
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    figure.legend(loc="outside right upper", frameon=False, fontsize="small")
     return figure
 
 
