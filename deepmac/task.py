@@ -117,7 +117,7 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         names = [*_DETECTION_LOSSES, *mask_losses.loss_names(config.losses.mask), "total_loss"]
         self.monitor = LossMonitor(names, config.train_data.global_batch_size // replicas)
-        return deepmac_model.build_deepmac(config.model)
+        return deepmac_model.build_deepmac(config.model, config.losses.mask.use_only_last_stage)
 
     def initialize(self, model):
         """Restores `task.init_checkpoint`.

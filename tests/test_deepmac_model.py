@@ -173,6 +173,30 @@ def test_training_updates_every_layer_with_the_configured_momentum(synchronized)
         np.testing.assert_allclose(slow, 0.2 * fast, rtol=1e-2, atol=1e-5, err_msg=mean.name)
 
 
+def test_a_stage_without_losses_does_not_reach_the_mask_head():
+    """Its embeddings would be part of the averages that batch norm uses in inference."""
+    features = {"image": _images(), "boxes": _boxes()}
+
+    def trained(predict):
+        tf_keras.utils.set_random_seed(1)
+        model = build_deepmac(_config(2), use_only_last_stage=True)
+        logits = predict(model)
+        return logits, [mean.numpy() for mean in _moving_means(model.mask_head)]
+
+    def last_stage_by_hand(model):
+        features_of_stages = model.head(model.backbone(features["image"], training=True))
+        embeddings = (features_of_stages[name][-1] for name in ("instance_embedding", "pixel_embedding"))
+        return [model.mask_logits(*embeddings, features["boxes"], training=True)]
+
+    logits, means = trained(lambda model: model(features, training=True)["raw_output"]["mask_logits"])
+    expected_logits, expected_means = trained(last_stage_by_hand)
+    assert len(logits) == 1
+    np.testing.assert_allclose(logits[0], expected_logits[0], atol=1e-5)
+    assert any(np.abs(mean).max() > 1e-3 for mean in means)
+    for mean, expected in zip(means, expected_means, strict=True):
+        np.testing.assert_allclose(mean, expected, atol=1e-6)
+
+
 def _moving_means(model):
     return [variable for variable in model.variables if "moving_mean" in variable.name]
 

@@ -21,13 +21,21 @@ class DeepMACModel(centernet_model.CenterNetModel):
     """CenterNet whose last feature map also gives embeddings from which masks in boxes are predicted."""
 
     def __init__(
-        self, backbone, head, detection_generator, mask_head, config: experiments.MaskHead, **kwargs
+        self,
+        backbone,
+        head,
+        detection_generator,
+        mask_head,
+        config: experiments.MaskHead,
+        use_only_last_stage: bool = False,
+        **kwargs,
     ):
         """Puts the parts together; `build_deepmac` makes them from a configuration."""
         # Boxes keep float32 under a mixed precision policy; the layers cast images themselves.
         super().__init__(backbone, head, detection_generator, autocast=False, **kwargs)
         self._mask_head = mask_head
         self._mask_config = config
+        self._use_only_last_stage = use_only_last_stage
 
     def call(self, inputs, training=None):
         """Detects objects and predicts masks.
@@ -39,9 +47,9 @@ class DeepMACModel(centernet_model.CenterNetModel):
             training: whether batch norm uses the statistics of the batch.
 
         Returns:
-            `raw_output`: head name -> list over stages of [B, h, w, channels]; where boxes are given
-            also `mask_logits`, a list over stages of float32 [B, N, S, S]. In inference, for D
-            detections in pixels of the network input: `boxes` [B, D, 4], `classes` [B, D],
+            `raw_output`: head name -> list over stages of [B, h, w, channels]; where boxes are given also
+            `mask_logits`, a list over stages, or of the last one alone, of float32 [B, N, S, S]. In
+            inference, for D detections in pixels of the network input: `boxes` [B, D, 4], `classes` [B, D],
             `confidence` [B, D], `num_detections` [B], `masks` float32 [B, D, S, S] mask probabilities.
         """
         image, boxes = (
@@ -50,11 +58,14 @@ class DeepMACModel(centernet_model.CenterNetModel):
         outputs = self._head(self._backbone(image, training=training))
         predictions = {"raw_output": outputs}
         if boxes is not None:
+            embeddings = list(zip(outputs["instance_embedding"], outputs["pixel_embedding"], strict=True))
+            # A stage that no loss reaches must not reach the mask head either: it would take memory, and
+            # its embeddings would be part of the moving averages of batch norm.
             outputs["mask_logits"] = [
                 self.mask_logits(instance_embedding, pixel_embedding, boxes, training)
-                for instance_embedding, pixel_embedding in zip(
-                    outputs["instance_embedding"], outputs["pixel_embedding"], strict=True
-                )
+                for instance_embedding, pixel_embedding in embeddings[
+                    -1 if self._use_only_last_stage else 0 :
+                ]
             ]
         if not training:
             predictions.update(self.detect(outputs))
@@ -127,8 +138,13 @@ class DeepMACModel(centernet_model.CenterNetModel):
 
 
 @tf.autograph.experimental.do_not_convert  # as in `DeepMACTask`: a third of the time it takes to build
-def build_deepmac(config: experiments.DeepMACModel) -> DeepMACModel:
+def build_deepmac(config: experiments.DeepMACModel, use_only_last_stage: bool = False) -> DeepMACModel:
     """Builds the model a configuration describes, with all variables created.
+
+    Args:
+        config: of the model.
+        use_only_last_stage: whether masks in given boxes are predicted from the last stage alone, as the
+            option of that name among the mask losses demands in training.
 
     Raises:
         InputError: sizes that do not fit together, or an unknown mask head.
@@ -167,6 +183,7 @@ def build_deepmac(config: experiments.DeepMACModel) -> DeepMACModel:
         ),
         mask_head=mask_heads.build_mask_head(config.mask_head),
         config=config.mask_head,
+        use_only_last_stage=use_only_last_stage,
     )
     _create_head_variables(model, config)
     configure_batch_norm(model, config.norm_activation.norm_momentum, config.norm_activation.use_sync_bn)

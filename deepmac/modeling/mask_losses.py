@@ -60,7 +60,7 @@ def mask_losses(
     masks and take all classes: sum(w_i l_i) / max(1, sum(w_i)).
 
     Args:
-        mask_logits: list over stages of float [B, N, h, w]; only the last counts with `use_only_last_stage`.
+        mask_logits: list over the stages that count (see `build_deepmac`) of float [B, N, h, w].
         boxes: float32 [B, N, 4] (ymin, xmin, ymax, xmax) normalised ground truth.
         masks: uint8 or float [B, N, H, W], 0 or 1, at network-input resolution.
         classes: int [B, N] category ids, 0 for padding.
@@ -84,7 +84,7 @@ def mask_losses(
     """
     boxes, weights = tf.cast(boxes, tf.float32), tf.cast(weights, tf.float32)
     crop_boxes = boxes if crop_boxes is None else tf.cast(crop_boxes, tf.float32)
-    stages = _counted_stages(mask_logits, loss_config)
+    stages = [tf.cast(logits, tf.float32) for logits in mask_logits]
     factors = loss_weights(loss_config)
     losses = {}
     if ESTIMATION in factors:
@@ -101,7 +101,7 @@ def mask_losses(
     if COLOR_CONSISTENCY in factors and mask_head_config.predict_full_resolution_masks:
         weak[COLOR_CONSISTENCY] = _color_losses(stages, boxes, images, step, loss_config)
     if SELF_SUPERVISION in factors and restored_logits is not None:
-        restored = _counted_stages(restored_logits, loss_config)
+        restored = [tf.cast(logits, tf.float32) for logits in restored_logits]
         weak[SELF_SUPERVISION] = _self_supervision_losses(stages, restored, boxes, step, loss_config)
     if POINT_SUPERVISION in factors and keypoints is not None and keypoint_depths is not None:
         if not mask_head_config.predict_full_resolution_masks:
@@ -238,11 +238,6 @@ def _self_supervision_losses(stages, restored, boxes, step, config):
         warmup * self_supervision.self_supervision_loss(logits, truth, boxes, loss)
         for logits, truth in zip(stages, restored, strict=True)
     ]
-
-
-def _counted_stages(stages, config):
-    """Logits of the stages that count, float32."""
-    return [tf.cast(logits, tf.float32) for logits in (stages[-1:] if config.use_only_last_stage else stages)]
 
 
 def _mean_over_stages(instance_losses, weights, count):
