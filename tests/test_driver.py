@@ -80,7 +80,7 @@ def test_a_failing_notebook_is_reported_and_does_not_stop_the_others(checkout):
             "a claim",
         ):
             assert expected in text, (report, expected)
-        assert "not enough evidence" in text
+        assert "1 claims; holds: 0, does not hold: 0, not enough evidence: 1." in text
         assert "another data set" in text
         assert str(checkout) not in text, "no path of this machine is published"
     assert str(checkout) not in (folder / "good.ipynb").read_text().replace("dot.png", "")

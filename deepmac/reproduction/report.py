@@ -73,6 +73,17 @@ def _note(profile: str) -> str:
     )
 
 
+def _summary(sections: Sequence[Section]) -> str:
+    """How many claims hold; one that two notebooks check, on the same evidence, counts once."""
+    claims = {
+        (claim["text"], claim["evidence"]): claim["holds"]
+        for section in sections
+        for claim in section.document["claims"]
+    }
+    counts = [f"{verdict}: {list(claims.values()).count(holds)}" for holds, verdict in VERDICTS.items()]
+    return f"{len(claims)} claims; {', '.join(counts)}."
+
+
 def _versions() -> str:
     versions = [f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES]
     return ", ".join([f"Python {sys.version.split()[0]}", *versions])
@@ -124,14 +135,15 @@ _CLAIM_HEADER = ["claim", "result", "evidence"]
 
 
 def _markdown(sections: Sequence[Section], profile: str, failures: Mapping[str, str]) -> str:
-    lines = [f"# Reproduction report: profile {profile}", "", _note(profile), ""]
+    lines = [f"# Reproduction report: profile {profile}", "", _note(profile), "", _summary(sections), ""]
     for name, error in failures.items():
         lines += [f"**{name} failed**: {error}", ""]
     for title, document, _ in sections:
-        lines += [f"## {title}", "", *_markdown_table(_HEADER, map(_cells, document["rows"]))]
+        lines += [f"## {title}", ""]
         if document["claims"]:
-            lines += ["", *_markdown_table(_CLAIM_HEADER, map(_claim_cells, document["claims"]))]
-        lines += ["", *(f"{note}\n" for note in _notes(document))]
+            lines += [*_markdown_table(_CLAIM_HEADER, map(_claim_cells, document["claims"])), ""]
+        lines += [*_markdown_table(_HEADER, map(_cells, document["rows"])), ""]
+        lines += [f"{note}\n" for note in _notes(document)]
     return "\n".join([*lines, _versions(), ""])
 
 
@@ -155,15 +167,16 @@ def _html(sections: Sequence[Section], profile: str, failures: Mapping[str, str]
     body = [
         f"<h1>Reproduction report: profile {profile}</h1>",
         f"<p class=note>{html.escape(_note(profile))}</p>",
+        f"<p>{html.escape(_summary(sections))}</p>",
     ]
     for name, error in failures.items():
         body.append(f"<p class=failed><b>{html.escape(name)} failed</b>: {html.escape(error)}</p>")
     for title, document, figures in sections:
         body.append(f"<h2>{html.escape(title)}</h2>")
-        body.append(_html_table(_HEADER, map(_cells, document["rows"])))
         if document["claims"]:
             body.append(_html_table(_CLAIM_HEADER, map(_claim_cells, document["claims"])))
         body += [f'<img alt="figure" src="data:image/png;base64,{figure}">' for figure in figures]
+        body.append(_html_table(_HEADER, map(_cells, document["rows"])))
         body += [f"<p class=note>{html.escape(note)}</p>" for note in _notes(document)]
     body.append(f"<p class=note>{html.escape(_versions())}</p>")
     return (
