@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from deepmac.categories import NON_VOC_IDS
 from deepmac.errors import InputError
 from deepmac.reproduction.suite import Suite
 
@@ -29,7 +30,7 @@ def test_every_profile_finds_its_configurations():
 def test_no_profile_trains_the_same_twice():
     for profile in PROFILES:
         suite = Suite.load(profile, ROOT)
-        keys = [*suite.settings["rows"], *suite.settings.get("single_seed_rows", ())]
+        keys = [*suite.settings["rows"], *suite.settings["single_seed_rows"]]
         assert len({suite.row(key, 0).sha256 for key in keys}) == len(keys)
 
 
@@ -58,6 +59,15 @@ def test_misspelt_keys_are_input_errors(checkout, written, misspelt, message):
     path.write_text(path.read_text().replace(written, misspelt))
     with pytest.raises(InputError, match=message):
         Suite.load("mini", checkout)
+
+
+def test_the_full_size_has_every_head_with_every_kind_of_supervision():
+    suite = Suite.load("paper", ROOT)
+    assert suite.not_run("table_mask_heads") == []
+    assert len(suite.table_rows("table_mask_heads")) == 15 * 3
+    ids = suite.row("non_voc_only_cond_inst3", 0).config["task"]["allowed_masked_classes_ids"]
+    assert ids == list(NON_VOC_IDS)
+    assert suite.row("all_classes_hourglass52", 0).config["task"]["allowed_masked_classes_ids"] == []
 
 
 def test_every_published_value_names_its_source():
@@ -135,7 +145,7 @@ def test_every_row_of_every_profile_has_a_recipe_and_a_line_in_a_table():
             for line in suite.table_rows(notebook)
             for run in line.runs
         }
-        trained = {*suite.settings["rows"], *suite.settings.get("single_seed_rows", ())}
+        trained = {*suite.settings["rows"], *suite.settings["single_seed_rows"]}
         assert trained == shown, profile
 
 

@@ -165,6 +165,7 @@ class Suite:
         if profile not in document["profiles"]:
             raise InputError(f"unknown profile {profile!r}: choose from {', '.join(document['profiles'])}")
         settings = document["profiles"][profile]
+        settings |= {key: list(_row_names(settings.get(key, ()))) for key in ("rows", "single_seed_rows")}
         listed = document["recipes"] | settings.get("recipes", {})  # a profile may have recipes of its own
         recipes = dict(pair for name, recipe in listed.items() for pair in _expand(name, recipe))
         return cls(profile, settings, recipes, document["notebooks"], root)
@@ -186,7 +187,7 @@ class Suite:
         key = self._resolved(key)
         if key in self.settings["rows"]:
             return self.settings["seeds"]
-        return self.settings["seeds"][:1] if key in self.settings.get("single_seed_rows", ()) else []
+        return self.settings["seeds"][:1] if key in self.settings["single_seed_rows"] else []
 
     def row(self, key: str, seed: int) -> Row:
         """The training run a row's name stands for in this profile."""
@@ -256,6 +257,15 @@ def _check_keys(document: dict[str, Any]):
                     f"{SUITE_FILE}: {kind} {name}: unknown {', '.join(sorted(unknown))}; "
                     f"it may have {', '.join(sorted(known))}"
                 )
+
+
+def _row_names(entries: list) -> Iterator[str]:
+    """Yields the names a list of rows stands for."""
+    for entry in entries:
+        if isinstance(entry, str):
+            yield entry
+        else:
+            yield from (name for name, _ in _expand(entry["row"], entry))
 
 
 def _expand(key: str, spec: Any) -> Iterator[tuple[str, Any]]:
