@@ -176,6 +176,7 @@ def test_what_breaks_outside_a_notebook_is_reported_too(checkout, monkeypatch):
     monkeypatch.setattr(driver.papermill, "execute_notebook", without_disk)
     bad, good = driver.reproduce("smoke", root=checkout, output_dir=checkout / "out")
     assert (bad.error, good.error) == ("OSError: no space left", "")
+    assert "**bad failed**: OSError: no space left" in (checkout / "out" / "report.md").read_text()
 
 
 def test_a_failed_row_stands_in_the_report(checkout, monkeypatch):

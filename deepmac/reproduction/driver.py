@@ -109,7 +109,8 @@ def reproduce(
             runs.append(run)
             bar.update(_NOTEBOOK_STEPS)
             bar.set_postfix_str(run.notebook, refresh=False)
-            report.write_report(output_dir, suite, errors)
+            failures = {run.notebook: run.error for run in runs if run.error}
+            report.write_report(output_dir, suite, errors | failures)
     return sorted(runs, key=lambda run: names.index(run.notebook))
 
 

@@ -40,21 +40,22 @@ class Section(NamedTuple):
     figures: list[str]
 
 
-def write_report(folder: Path, suite: Suite, row_errors: Mapping[str, str]):
+def write_report(folder: Path, suite: Suite, errors: Mapping[str, str]):
     """Writes `report.md` and `report.html` from the executed notebooks and results beside them.
 
     Args:
         folder: holds the executed notebooks, which say whether they failed, and their results JSON.
         suite: whose notebooks they are.
-        row_errors: row -> what went wrong, for those that failed this time.
+        errors: row or notebook -> what went wrong, for those that failed this time.
     """
-    failures = dict(row_errors)
+    failures = dict(errors)
     sections = []
     for name, notebook in suite.notebooks.items():
         executed, results = folder / f"{name}.ipynb", folder / f"{name}.json"
         cells = nbformat.read(executed, as_version=4) if executed.exists() else nbformat.v4.new_notebook()
-        if cells.metadata.get(ERROR_KEY):
-            failures[name] = cells.metadata[ERROR_KEY]
+        error = errors.get(name) or cells.metadata.get(ERROR_KEY)
+        if error:
+            failures[name] = error
         elif results.exists():
             document = json.loads(results.read_text())
             sections.append(Section(notebook.get("title", name), document, _figures(cells)))
