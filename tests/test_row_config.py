@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from deepmac.reproduction.head_costs import trained_parameters
 from deepmac.reproduction.row_config import model_summary
 from deepmac.reproduction.suite import Suite
 
@@ -23,3 +24,9 @@ ROOT = Path(__file__).resolve().parents[1]
 )
 def test_the_model_is_that_of_the_complete_configuration(profile, key, summary):
     assert model_summary(Suite.load(profile, ROOT).row(key, 0)) == summary
+
+
+@pytest.mark.parametrize("notebook", ["table_ablations", "table_weak_supervision"])
+def test_the_mask_head_of_every_change_at_full_size_can_be_built(notebook):
+    for line in Suite.load("paper", ROOT).table_rows(notebook):
+        assert trained_parameters(line.runs[0]) > 1_000_000, line.name
