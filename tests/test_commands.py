@@ -21,6 +21,7 @@ from deepmac import task as deepmac_task  # noqa: F401  # registers the experime
 from deepmac.data.coco import read_image_ids, write_tfrecords
 from deepmac.mask_rcnn import task as mask_rcnn_task  # noqa: F401
 from deepmac.reproduction.commands import tpu_command
+from deepmac.reproduction.row_config import row_config
 from deepmac.reproduction.suite import Suite
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,8 +56,7 @@ def test_the_printed_command_gives_the_row(key):
     config = exp_factory.get_exp_config(arguments["experiment"])
     config.override(yaml.safe_load(Path(arguments["config_file"]).read_text()))
     config = hyperparams.override_params_dict(config, arguments["params_override"], is_strict=True)
-    expected = exp_factory.get_exp_config(row.experiment)
-    expected.override(row.config)
+    expected = row_config(row)
     for data, split in (("train_data", "train2017"), ("validation_data", "val2017")):
         expected.override({"task": {data: {"input_path": f"$TFRECORDS/{split}-*"}}})
     init = row.init_checkpoint or expected.task.init_checkpoint
@@ -89,8 +89,7 @@ def drawn_records(tmp_path_factory):
 def test_the_published_input_is_read(key, drawn_records):
     """Pictures go through every published augmentation, at the published size."""
     row = SUITE.row(key, 0)
-    config = exp_factory.get_exp_config(row.experiment)
-    config.override(row.config)
+    config = row_config(row)
     size = config.task.model.input_size[0]
     for data, split in ((config.task.train_data, "train2017"), (config.task.validation_data, "val2017")):
         data.input_path, data.global_batch_size = f"{drawn_records}/{split}-*", 1
@@ -144,8 +143,7 @@ def test_the_training_step_is_a_program_for_xla(key, records):
 
 def _lowered_training_step(key: str, records: Path) -> str:
     row = SUITE.row(key, 0)
-    config = exp_factory.get_exp_config(row.experiment)
-    config.override(row.config)
+    config = row_config(row)
     data = {"input_path": f"{records}/train2017-*", "global_batch_size": 2, "shuffle_buffer_size": 8}
     config.task.override({"train_data": data, "init_checkpoint": ""})
     performance.set_mixed_precision_policy(config.runtime.mixed_precision_dtype)

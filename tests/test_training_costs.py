@@ -8,6 +8,7 @@ from official.core import exp_factory
 
 from deepmac.reproduction import training_costs
 from deepmac.reproduction.benchmark.convolutions import convolution_operations
+from deepmac.reproduction.row_config import row_config
 from deepmac.reproduction.suite import Row, Suite
 from deepmac.reproduction.training_costs import TrainingCost, cost_table, training_cost
 from deepmac.task import DeepMACTask
@@ -70,8 +71,7 @@ def test_the_page_of_the_recipes_shows_what_follows_from_its_counts():
     for cells in rows:
         shown = dict(zip(header, cells, strict=True))
         row = suite.row(shown["row"], 0)
-        config = exp_factory.get_exp_config(row.experiment)
-        config.override(row.config)
+        config = row_config(row)
         cost = TrainingCost(
             round(float(shown["TFLOP a picture, counted"]) * 1e12),
             config.task.train_data.global_batch_size,

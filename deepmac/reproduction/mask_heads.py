@@ -1,5 +1,6 @@
 """The paper's main experiment: mask heads alike when fully supervised differ on unseen classes."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -155,9 +156,9 @@ class MaskHeadComparison:
                 if result.classes == classes and (position := self._position(result.head, against))
             ]
             for color, family in enumerate(FAMILIES):
-                points = [point for point in found if _depth_in_family(point[2], family)]
+                points = [point for point in found if _family_and_depth(point[2])[0] == family]
                 _plot_curve(axes, sorted(points, key=lambda point: point[0]), f"C{color}", family)
-            others = (p for p in found if not any(_depth_in_family(p[2], family) for family in FAMILIES))
+            others = (point for point in found if not _family_and_depth(point[2])[0])
             for (position, measurement, head), marker in zip(others, "s^Dv", strict=False):
                 axes.plot(position, measurement.value, marker, color="gray", label=head.replace("_", " "))
             axes.set(title=title, xscale="log", xlabel=f"{against} of the mask head")
@@ -176,7 +177,7 @@ class MaskHeadComparison:
     def _position(self, head: str, against: str) -> int | None:
         if against == "parameters":
             return self.parameters[head] or None
-        return next(filter(None, (_depth_in_family(head, family) for family in FAMILIES)), None)
+        return _family_and_depth(head)[1]
 
 
 _DEPTH_TICKS = (4, 10, 20, 50, 100)
@@ -196,16 +197,16 @@ def _plot_curve(axes: Axes, points: Sequence[tuple[int, Measurement, str]], colo
 def _write_depths(axes: Axes, points: Sequence[tuple[int, Measurement, str]]):
     """Writes above each point of a curve how deep the head is."""
     for position, measurement, head in points:
-        depths = filter(None, (_depth_in_family(head, family) for family in FAMILIES))
-        for depth in depths:
+        _, depth = _family_and_depth(head)
+        if depth:
             where = (position, measurement.value)
             axes.annotate(str(depth), where, (0, 6), textcoords="offset points", ha="center", size=7)
 
 
-def _depth_in_family(head: str, family: str) -> int | None:
-    """The number of layers in "hourglass20"; None for a head of another family or a variant of one."""
-    digits = head.removeprefix(family)
-    return int(digits) if digits.isdigit() else None
+def _family_and_depth(head: str) -> tuple[str | None, int | None]:
+    """("hourglass", 20) for "hourglass20"; two None for a head of no family, or a variant of one."""
+    match = re.fullmatch(rf"({'|'.join(FAMILIES)})(\d+)", head)
+    return (match[1], int(match[2])) if match else (None, None)
 
 
 def _late_change(curve: pd.Series) -> float | None:

@@ -13,14 +13,15 @@ from typing import NamedTuple
 import click
 import tensorflow as tf
 import tf_keras
-from official.core import exp_factory, task_factory
+from official.core import task_factory
 
 from deepmac.errors import InputError
 from deepmac.inference import without_warnings
-from deepmac.mask_rcnn import task as mask_rcnn_task  # noqa: F401  # registers task and experiments
+from deepmac.mask_rcnn import task as mask_rcnn_task  # noqa: F401  # registers the task
 from deepmac.reproduction.head_costs import flops
+from deepmac.reproduction.row_config import row_config
 from deepmac.reproduction.suite import Row, Suite
-from deepmac.task import DeepMACTask  # noqa: F401  # registers task and experiments
+from deepmac.task import DeepMACTask  # noqa: F401  # registers the task
 
 # Published peak of a chip in operations a second: TPUs multiply in bfloat16 whatever the variables' type,
 # A100s in TensorFloat-32, TensorFlow's default for float32.
@@ -71,8 +72,7 @@ class TrainingCost(NamedTuple):
 
 def training_cost(row: Row) -> TrainingCost:
     """Counts the operations of a row's training: forward, backward and the weights' update."""
-    config = exp_factory.get_exp_config(row.experiment)
-    config.override(row.config)
+    config = row_config(row)
     batch = config.task.train_data.global_batch_size
     try:
         return TrainingCost(_step_operations(config.task), batch, config.trainer.train_steps)
