@@ -51,6 +51,11 @@ def test_lines_are_compared_with_lines_of_their_table():
         ),
         ("    title: Full", "    titel: Full", "notebook table_fully_supervised: unknown titel"),
         ("seen_10, name:", "seen_10, nam:", "line of notebook table_ablations, seen_10: unknown nam"),
+        (  # the first of two lines with the same pattern
+            "    rows: &mask_heads\n",
+            "    rows: &mask_heads\n      - {row: '{classes}_{head}', nam: heads}\n",
+            "line of notebook table_mask_heads, .*: unknown nam",
+        ),
     ],
 )
 def test_misspelt_keys_are_input_errors(checkout, written, misspelt, message):

@@ -239,18 +239,18 @@ class Suite:
 def _check_keys(document: dict[str, Any]):
     """Raises InputError for a key that means nothing."""
     sections = [
-        ("recipe", document["recipes"], _RECIPE_KEYS),
-        ("profile", document["profiles"], _PROFILE_KEYS),
-        ("notebook", document["notebooks"], _NOTEBOOK_KEYS),
+        ("recipe", document["recipes"].items(), _RECIPE_KEYS),
+        ("profile", document["profiles"].items(), _PROFILE_KEYS),
+        ("notebook", document["notebooks"].items(), _NOTEBOOK_KEYS),
     ]
     for name, profile in document["profiles"].items():
-        sections.append((f"recipe of profile {name},", profile.get("recipes", {}), _RECIPE_KEYS))
-        sections.append((f"details of profile {name},", profile.get("details", {}), _DETAIL_KEYS))
+        sections.append((f"recipe of profile {name},", profile.get("recipes", {}).items(), _RECIPE_KEYS))
+        sections.append((f"details of profile {name},", profile.get("details", {}).items(), _DETAIL_KEYS))
     for name, notebook in document["notebooks"].items():
-        lines = {line["row"]: line for line in notebook["rows"]}
+        lines = [(line["row"], line) for line in notebook["rows"]]  # several may share a pattern
         sections.append((f"line of notebook {name},", lines, _LINE_KEYS))
     for kind, entries, known in sections:
-        for name, entry in entries.items():
+        for name, entry in entries:
             unknown = set(entry) - known if isinstance(entry, dict) else ()
             if unknown:
                 raise InputError(

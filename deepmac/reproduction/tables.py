@@ -80,13 +80,13 @@ def comparison_table(study: Study, metrics: Sequence[str] = METRICS):
         if line.base in names:
             record["", "compared with"] = names[line.base]
         for metric in metrics:
-            value, short = study.measurement(line.key, metric), metric.removeprefix("gt_boxes/mask/")
-            record[short, "value"] = with_interval(value)
+            value = study.measurement(line.key, metric)
+            record[_short(metric), "value"] = with_interval(value)
             if line.base in names:
                 difference = value - study.measurement(line.base, metric)
-                record[short, "difference"] = with_interval(difference, "+.1f")
+                record[_short(metric), "difference"] = with_interval(difference, "+.1f")
     columns = [("", "seeds"), ("", "compared with")]
-    columns += [(m.removeprefix("gt_boxes/mask/"), part) for m in metrics for part in ("value", "difference")]
+    columns += [(_short(metric), part) for metric in metrics for part in ("value", "difference")]
     frame = pd.DataFrame.from_dict(records, orient="index", columns=pd.MultiIndex.from_tuples(columns))
     for name in study.not_run:
         frame.loc[name, columns[2]] = "not run"
@@ -105,6 +105,10 @@ def with_interval(measurement: Measurement, number: str = ".1f") -> str:
     ci95 = measurement.ci95
     interval = f" ({ci95[0]:{number}} to {ci95[1]:{number}})" if ci95 else ""
     return f"{measurement.value:{number}}{interval}"
+
+
+def _short(metric: str) -> str:
+    return metric.removeprefix("gt_boxes/mask/")
 
 
 def _cell(value) -> str:
