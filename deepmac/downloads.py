@@ -21,6 +21,11 @@ _CHUNK = 1 << 20  # bytes
 _TIMEOUT = 30  # seconds without an answer
 
 
+def cache_folder() -> Path:
+    """Where what can be had again is kept: the folder `DEEPMAC_CACHE` names, else the user's cache folder."""
+    return Path(os.environ.get("DEEPMAC_CACHE") or pooch.os_cache("deepmac")).absolute()
+
+
 def published_model(name: str, cache: str | os.PathLike | None = None) -> Path:
     """Returns the folder of a published model, downloaded and unpacked on first use.
 
@@ -29,8 +34,7 @@ def published_model(name: str, cache: str | os.PathLike | None = None) -> Path:
 
     Args:
         name: a key of `PUBLISHED_MODELS`.
-        cache: where archives and models are kept; by default the folder `DEEPMAC_CACHE` names, else the
-            user's cache folder.
+        cache: where archives and models are kept; `cache_folder()` by default.
 
     Returns:
         A folder with `pipeline.config`, `checkpoint/` and `saved_model/`.
@@ -41,7 +45,7 @@ def published_model(name: str, cache: str | os.PathLike | None = None) -> Path:
     """
     if name not in PUBLISHED_MODELS:
         raise InputError(f"unknown model {name!r}: use one of {', '.join(PUBLISHED_MODELS)}")
-    cache = Path(cache or os.environ.get("DEEPMAC_CACHE") or pooch.os_cache("deepmac"))
+    cache = Path(cache or cache_folder())
     folder = cache / name
     if not folder.is_dir():
         archive = _fetch(PUBLISHED_MODELS[name], cache)

@@ -5,6 +5,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -178,6 +179,9 @@ def test_a_truncated_checkpoint_gives_way_to_the_one_before(part, tmp_path):
     resume.clean_model_dir(str(tmp_path))
     assert resume.last_step(str(tmp_path)) == 2
     assert (tmp_path / f"damaged-ckpt-4.{part}").is_file() and not (tmp_path / "ckpt-6_temp").exists()
+    copy = shutil.copytree(tmp_path, tmp_path / "copy")
+    (tmp_path / "ckpt-2.index").unlink()
+    assert resume.last_step(str(copy)) == 2, "also where it is copied to"
 
 
 def test_without_any_whole_checkpoint_training_starts_anew(tmp_path):

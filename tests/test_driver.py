@@ -1,6 +1,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -8,12 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
 import pytest
+import synthetic
 import yaml
 from click.testing import CliRunner
+from tiny_training import TINY
 
 from deepmac import cli
 from deepmac.errors import InputError
 from deepmac.reproduction import driver
+from deepmac.reproduction.folders import Folder
 from deepmac.reproduction.suite import Suite
 
 GOOD = """
@@ -134,7 +138,7 @@ def test_a_report_written_meanwhile_finds_whole_notebooks(checkout, monkeypatch)
         output.write_bytes(before)
 
     monkeypatch.setattr(driver.papermill, "execute_notebook", execute)
-    driver._execute("good", "smoke", checkout, checkout / "runs", folder)
+    driver._execute("good", "smoke", checkout, Folder(checkout / "runs"), Folder(folder))
     assert [path.name for path in folder.glob("*.ipynb")] == ["good.ipynb"]
     assert "data:image/png;base64," in (folder / "report.html").read_text()
 
@@ -185,9 +189,80 @@ def test_a_failed_row_stands_in_the_report(checkout, monkeypatch):
     assert "**some_row-seed0 failed**: no memory" in (checkout / "out" / "report.md").read_text()
 
 
-def test_a_bucket_is_an_input_error(checkout):
-    with pytest.raises(InputError, match="gs://bucket/out: rows need a file system with locks"):
-        driver.reproduce("smoke", root=checkout, output_dir="gs://bucket/out")
+@pytest.mark.parametrize(
+    ("place", "problem"),
+    [
+        ("s3://bucket/out", "s3://bucket/out: of object storage, only gs://bucket/folder can be used"),
+        ("gs:///out", "gs:///out: of object storage, only gs://bucket/folder can be used"),
+        ("gs://nowhere/out", "gs://nowhere/out: no such bucket"),
+    ],
+)
+@pytest.mark.parametrize("folder", ["work_dir", "output_dir"])
+def test_object_storage_that_cannot_be_used_is_an_input_error(checkout, bucket_url, folder, place, problem):
+    with pytest.raises(InputError, match=f"^{re.escape(problem)}$"):
+        driver.reproduce("smoke", root=checkout, **{folder: place})
+    assert not (checkout / "papermill_runs").exists()
+
+
+@pytest.mark.slow
+def test_a_bucket_gets_rows_notebooks_and_report(checkout, bucket_url, object_storage):
+    synthetic.write_splits(checkout / "coco", (64, 64), num_images=4)
+    profile = {
+        **{"experiment": "deepmac_mini", "configs": ".", "seeds": [0], "rows": ["detector"]},
+        "dataset": {"coco": {"coco_dir": str(checkout / "coco")}},
+    }
+    suite = {
+        "profiles": {"smoke": profile},
+        "recipes": {"detector": {"config": "tiny.yaml"}},
+        "notebooks": {
+            "bad": {"rows": []},
+            "good": {"rows": [{"row": "detector", "name": "a line"}]},
+        },
+    }
+    (checkout / "configs" / "reproduction.yaml").write_text(yaml.safe_dump(suite))
+    (checkout / "configs" / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    notebook = nbformat.read(checkout / "notebooks" / "good.ipynb", 4)
+    notebook.cells[1].source = (
+        "from deepmac.reproduction.study import Study\n"
+        "study = Study('good', profile, work_dir, results_path)\n"
+        "study.train()\n"
+        "study.write({'profile': profile}, [], [])\n"
+        "assert (study.model_folder('detector') / 'checkpoint').is_file()\n"
+    )
+    nbformat.write(notebook, checkout / "notebooks" / "good.ipynb")
+    places = {"work_dir": f"{bucket_url}/runs", "output_dir": f"{bucket_url}/out/"}
+
+    bad, good = driver.reproduce("smoke", root=checkout, **places)
+
+    assert (bad.error, good.error) == ("cell 2: RuntimeError: the data has gone", "")
+    assert good.output == f"{bucket_url}/out/good.ipynb"
+    names = object_storage.names(bucket_url)
+    [row] = {name.split("/")[2] for name in names if name.startswith("runs/rows/")}
+    results = ["bad.ipynb", "good.ipynb", "good.json", "report.html", "report.md", f"rows/{row}.json"]
+    assert [name for name in names if name.startswith("out/")] == [f"out/{name}" for name in results]
+    assert {f"runs/rows/{row}/{name}" for name in ("checkpoint", "evaluation.json", "train.log")} <= {*names}
+    executed = nbformat.reads(object_storage.read(good.output).decode(), 4)
+    assert executed.metadata.papermill.parameters == {
+        "profile": "smoke",
+        "work_dir": places["work_dir"],
+        "results_path": f"{bucket_url}/out/good.json",
+    }
+    assert executed.metadata.papermill.output_path == good.output
+    report = object_storage.read(f"{bucket_url}/out/report.html").decode()
+    assert "the data has gone" in report
+    assert "notebook good, configuration" in report
+    assert str(checkout) not in report
+
+    del object_storage.changes[:]
+    distributed = pytest.importorskip("dask.distributed")
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        [again] = driver.reproduce(
+            "smoke", only=["good"], root=checkout, scheduler=cluster.scheduler_address, **places
+        )
+    assert (again.error, again.output) == ("", good.output)
+    assert ("POST", "out/good.ipynb") in object_storage.changes
+    assert not [name for _, name in object_storage.changes if name.startswith("runs/")], "it is all there"
+    assert "the data has gone" in object_storage.read(f"{bucket_url}/out/report.md").decode()
 
 
 def test_unknown_notebook_and_profile_are_input_errors(checkout):

@@ -11,6 +11,7 @@ import yaml
 
 from deepmac.errors import InputError
 from deepmac.reproduction import rows
+from deepmac.reproduction.bucket import Bucket
 from deepmac.reproduction.rows import RowStore
 from deepmac.reproduction.suite import Dataset, Row
 from deepmac.training.progress import training_line
@@ -155,7 +156,7 @@ def test_an_attempt_whose_end_nobody_saw_counts_until_its_evaluation(make_row, t
     row = make_row("detector", "detector.yaml")
     store.train(row)
     folder = store.model_folder(row)
-    store._result_path(row).unlink()
+    (store.results_dir / f"{row.folder_name}.json").unlink()
     start = (folder / "evaluation.json").stat().st_mtime - 100
     (folder / "attempts.txt").write_text(f"\n5.0\n10.0 30.0\n{start}")
     assert store.train(row).seconds == pytest.approx(120, abs=0.2)
@@ -184,3 +185,34 @@ def test_threads_of_a_training_are_limited(make_row, tmp_path, monkeypatch):
     with pytest.raises(rows.RowError):
         store.train(row)
     assert (store.model_folder(row) / "train.log").read_text() == "3\n"
+
+
+def test_rows_of_a_bucket_are_found_on_every_machine(make_row, trainer, bucket_url, tmp_path, monkeypatch):
+    detector = make_row("detector", "detector.yaml")
+    row = make_row("voc_only", "voc_only.yaml", init=detector)
+    with Bucket(f"{bucket_url}/results").write(f"{detector.folder_name}/weights") as path:
+        path.write_text("published")
+    store = RowStore(f"{bucket_url}/runs", f"{bucket_url}/results")
+    assert store.missing(row) == [row]
+
+    trainer.status = 1
+    with pytest.raises(rows.RowError, match=f"see {bucket_url}/runs/rows/{row.folder_name}/train.log$"):
+        store.train(row)
+    trainer.status = 0
+    result = store.train(row)
+    assert [name for name, _ in trainer.runs] == [row.folder_name] * 2
+    start = Path(trainer.runs[0][1]["task"]["init_checkpoint"])
+    assert start.is_relative_to(tmp_path / "cache")
+    assert (start / "weights").read_text() == "published"
+    assert store.progress(row) == 7
+
+    monkeypatch.setenv("DEEPMAC_CACHE", str(tmp_path / "other"))
+    assert store.missing(row, with_model=True) == []
+    assert store.train(row) == result
+    folder = store.train_model(row)
+    assert folder.is_relative_to(tmp_path / "other")
+    assert (folder / "evaluation.json").is_file()
+    assert len(trainer.runs) == 2
+    with_local_models = RowStore(tmp_path / "runs", f"{bucket_url}/results")
+    assert with_local_models.train(row) == result
+    assert with_local_models.missing(row, with_model=True) == [row]

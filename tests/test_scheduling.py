@@ -1,4 +1,8 @@
 import json
+import os
+import re
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,6 +14,8 @@ from tiny_training import TINY
 
 from deepmac.errors import InputError
 from deepmac.reproduction import scheduling
+from deepmac.reproduction.bucket import Bucket
+from deepmac.reproduction.folders import Timing
 from deepmac.reproduction.rows import RowStore
 from deepmac.reproduction.scheduling import open_executor, rows_to_train, train_rows
 from deepmac.reproduction.suite import Dataset, Row
@@ -91,15 +97,27 @@ def test_no_scheduler_is_an_input_error(monkeypatch):
         pass
 
 
-@pytest.mark.slow
-def test_a_killed_worker_loses_nothing_and_nothing_is_done_twice(tmp_path):
-    distributed = pytest.importorskip("dask.distributed")
+@pytest.fixture
+def tiny_rows(tmp_path):
+    """Makes rows on the same few pictures: a detector, and `a` and `b`, which start from it."""
     synthetic.write_splits(tmp_path / "coco", (64, 64), num_images=4)
     dataset = Dataset("coco", {"coco_dir": str(tmp_path / "coco")})
-    config_file = tmp_path / "config.yaml"
-    config_file.write_text(yaml.safe_dump(TINY))
-    detector = Row("detector", config_file, "deepmac_mini", {}, dataset, 0)
-    rows = [detector, *(Row(key, config_file, "deepmac_mini", {}, dataset, 1, detector) for key in "ab")]
+
+    def make(steps_of_a=TINY["trainer"]["train_steps"]):
+        config_file = tmp_path / "config.yaml"
+        config_file.write_text(yaml.safe_dump(TINY))
+        overrides = {"trainer": {"train_steps": steps_of_a, "validation_interval": steps_of_a}}
+        detector = Row("detector", config_file, "deepmac_mini", {}, dataset, 0)
+        a = Row("a", config_file, "deepmac_mini", overrides, dataset, 1, detector)
+        return [detector, a, Row("b", config_file, "deepmac_mini", {}, dataset, 1, detector)]
+
+    return make
+
+
+@pytest.mark.slow
+def test_a_killed_worker_loses_nothing_and_nothing_is_done_twice(tmp_path, tiny_rows):
+    distributed = pytest.importorskip("dask.distributed")
+    rows = tiny_rows()
     store = RowStore(tmp_path / "runs", tmp_path / "results", threads=1)
     killed = []
 
@@ -123,3 +141,73 @@ def test_a_killed_worker_loses_nothing_and_nothing_is_done_twice(tmp_path):
         assert store.result(row).seconds > 0
         starts = (folder / "attempts.txt").read_text().split("\n")[1:]
         assert len(starts) == 1, "the training outlives its worker, and whoever takes over waits for it"
+
+
+@pytest.mark.slow
+def test_another_machine_resumes_what_a_killed_one_pushed(tmp_path, tiny_rows, bucket_url, object_storage):
+    """Two workers with a cache each, and nothing in common but a bucket."""
+    distributed = pytest.importorskip("dask.distributed")
+    rows = tiny_rows(steps_of_a=40)
+    timing = Timing(beat=0.5, expiry=5, push=0.5, poll=0.5)
+    store = RowStore(Bucket(f"{bucket_url}/runs", timing), Bucket(f"{bucket_url}/results", timing), threads=1)
+    work = Bucket(f"{bucket_url}/runs")
+    killed, resumed_from = [], 0
+
+    def kill_the_machine_of_row_a(steps):
+        nonlocal resumed_from
+        state = work.read(f"rows/{rows[1].folder_name}/checkpoint")
+        if state and not killed:
+            [machine] = [name for name in workers if trainings(rows[1], tmp_path / name)]
+            workers[machine].kill()
+            workers[machine].wait()
+            psutil.wait_procs(trainings(rows[1], tmp_path / machine), timeout=10)
+            assert not trainings(rows[1], tmp_path / machine), "a training ends with its worker"
+            killed.append(machine)
+            state = work.read(f"rows/{rows[1].folder_name}/checkpoint")
+            resumed_from = int(re.search(rb'model_checkpoint_path: "ckpt-(\d+)"', state)[1])
+
+    with (
+        distributed.LocalCluster(n_workers=0, dashboard_address=None) as cluster,
+        open_executor(1, cluster.scheduler_address) as executor,
+    ):
+        workers = {name: start_worker(cluster.scheduler_address, tmp_path / name) for name in ("one", "two")}
+        try:
+            cluster.wait_for_workers(2)
+            assert train_rows(rows, store, executor, kill_the_machine_of_row_a) == {}
+        finally:
+            for worker in workers.values():
+                worker.kill()
+                worker.wait()
+
+    assert killed
+    assert 0 < resumed_from < 40
+    for row in rows:
+        assert store.result(row).seconds > 0
+        log = work.read(f"rows/{row.folder_name}/train.log")
+        starts = [int(step) for step in re.findall(rb"train \| step: +(\d+) \| training until", log)]
+        assert starts == ([0, resumed_from] if row is rows[1] else [0])
+        time.sleep(timing.poll)
+        assert store.progress(row) == row.steps
+        assert store.missing(row) == []
+    assert list(store.result(rows[1]).curve("total_loss").index) == list(range(2, 41, 2))
+    assert not any(name.endswith(".lease") for name in object_storage.names(bucket_url))
+
+
+def trainings(row, cache):
+    """The processes that train a row on the machine with this cache."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        arguments = process.info["cmdline"] or ()
+        here = any(a.startswith(f"--model_dir={cache}/") and a.endswith(row.folder_name) for a in arguments)
+        if here and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found
+
+
+def start_worker(scheduler, cache):
+    """A worker of one thread that nobody starts again when it is killed."""
+    command = [
+        *(sys.executable, "-m", "distributed.cli.dask_worker", scheduler, "--no-nanny", "--no-dashboard"),
+        *("--nthreads", "1", "--local-directory", str(cache / "dask")),
+    ]
+    return subprocess.Popen(command, env={**os.environ, "DEEPMAC_CACHE": str(cache)})

@@ -4,7 +4,7 @@ import dataclasses
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, as_completed
 from pathlib import Path
 
@@ -14,14 +14,16 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from tqdm.auto import tqdm
 
-from deepmac.atomic import atomic_file
 from deepmac.errors import InputError
 from deepmac.reproduction import report
+from deepmac.reproduction.bucket import Bucket, open_folder
+from deepmac.reproduction.folders import Folder
 from deepmac.reproduction.rows import RowStore
 from deepmac.reproduction.scheduling import default_jobs, open_executor, rows_to_train, train_rows
 from deepmac.reproduction.suite import Suite
 
 OUTPUT_DIR = Path("papermill_runs")
+_LOCAL_WORK_DIR = "runs"  # in the checkout
 ROWS_DIR = "rows"  # results of the rows, beside those of the notebooks
 # Training steps that take about as long as a notebook: the progress bar counts both.
 _NOTEBOOK_STEPS = 100
@@ -31,10 +33,13 @@ _KERNEL_STARTS = 3
 
 @dataclasses.dataclass(frozen=True)
 class NotebookRun:
-    """How the execution of a notebook ended; `error` is empty when it succeeded."""
+    """How the execution of a notebook ended; `error` is empty when it succeeded.
+
+    The executed one lies at `output`: a path, or gs://bucket/file.
+    """
 
     notebook: str
-    output: Path
+    output: Path | str
     seconds: float
     error: str = ""
 
@@ -58,9 +63,9 @@ def reproduce(
         profile: smoke, quick, mini, subset or paper.
         only: notebooks to run; none means all.
         root: the checkout.
-        work_dir: holds data sets and training runs.
-        output_dir: where executed notebooks, results (of rows in `rows/`) and report go;
-            `papermill_runs/<profile>` in the checkout when None.
+        work_dir: holds data sets and training runs; may be gs://bucket/folder.
+        output_dir: where executed notebooks, results (of rows in `rows/`) and report go; may be
+            gs://bucket/folder; `papermill_runs/<profile>` in the checkout when None.
         jobs: rows or notebooks at once; None chooses by the machine.
         scheduler: address of a Dask scheduler that runs them instead.
 
@@ -68,13 +73,9 @@ def reproduce(
         How each notebook ended.
 
     Raises:
-        InputError: unknown profile or notebook, not in a checkout, no scheduler there, or a bucket.
+        InputError: unknown profile or notebook, not in a checkout, no scheduler there, or a bucket that
+            cannot be used.
     """
-    for folder in (work_dir, output_dir):
-        if "://" in str(folder):
-            raise InputError(
-                f"{folder}: rows need a file system with locks; mount the bucket, or use a folder"
-            )
     root = Path(root).absolute()  # workers of a scheduler are at work elsewhere
     suite = Suite.load(profile, root)
     unknown = set(only) - set(suite.notebooks)
@@ -82,13 +83,16 @@ def reproduce(
         raise InputError(
             f"unknown notebook {', '.join(sorted(unknown))}: choose from {', '.join(suite.notebooks)}"
         )
-    output_dir = Path(output_dir).absolute() if output_dir else root / OUTPUT_DIR / profile
-    output_dir.mkdir(parents=True, exist_ok=True)
+    work = open_folder(work_dir)
+    output = open_folder(output_dir or root / OUTPUT_DIR / profile)
+    for folder in (work, output):
+        folder.check()
+    output.path.mkdir(parents=True, exist_ok=True)
     names = [name for name in suite.notebooks if not only or name in only]
     jobs = jobs or default_jobs()
     # Workers of a scheduler know best how many cores they have.
     threads = None if scheduler else max(1, (os.cpu_count() or 1) // jobs)
-    store = RowStore(work_dir, output_dir / ROWS_DIR, threads)
+    store = RowStore(work, output.subfolder(ROWS_DIR), threads)
     rows = rows_to_train(
         (run for name in names for line in suite.table_rows(name) for run in line.runs), store
     )
@@ -105,23 +109,36 @@ def reproduce(
         for row, error in errors.items():
             bar.write(f"{row}: {error}", file=sys.stderr)
         runs = []
-        for run in _execute_all(suite, names, store.work_dir, output_dir, executor):
+        _pull(output, suite.notebooks)  # the report shows those of earlier runs, too
+        for run in _execute_all(suite, names, work, output, executor):
             runs.append(run)
+            _pull(output, [run.notebook])
             bar.update(_NOTEBOOK_STEPS)
             bar.set_postfix_str(run.notebook, refresh=False)
             failures = {run.notebook: run.error for run in runs if run.error}
-            report.write_report(output_dir, suite, errors | failures)
+            report.write_report(output.path, suite, errors | failures)
+            for name in report.FILES:
+                output.push(name)
     return sorted(runs, key=lambda run: names.index(run.notebook))
 
 
+def _pull(output: Folder, names: Iterable[str]):
+    """Gets executed notebooks and their results, of notebooks that no worker has in hand."""
+    for name in names:
+        for suffix in (".ipynb", ".json"):
+            output.pull(name + suffix)
+
+
 def _execute_all(
-    suite: Suite, names: Sequence[str], work_dir: Path, output_dir: Path, executor: Executor
+    suite: Suite, names: Sequence[str], work: Folder, output: Folder, executor: Executor
 ) -> Iterator[NotebookRun]:
     """Executes notebooks side by side, then one by one those that measure the machine."""
     alone = [name for name in names if suite.notebooks[name].get("alone")]
     for group in ([name for name in names if name not in alone], *([name] for name in alone)):
         futures = {
-            executor.submit(_execute, name, suite.profile, suite.root, work_dir, output_dir): name
+            executor.submit(
+                _execute, name, suite.profile, suite.root, _notebook_folder(suite, name, work), output
+            ): name
             for name in group
         }
         for future in as_completed(futures):
@@ -129,30 +146,35 @@ def _execute_all(
             if failure:
                 name = futures[future]
                 error = f"{type(failure).__name__}: {failure}"
-                yield NotebookRun(name, output_dir / f"{name}.ipynb", 0.0, error)
+                yield NotebookRun(name, output.place(f"{name}.ipynb"), 0.0, error)
             else:
                 yield future.result()
 
 
-def _execute(name: str, profile: str, root: Path, work_dir: Path, output_dir: Path) -> NotebookRun:
-    output = output_dir / f"{name}.ipynb"
+def _notebook_folder(suite: Suite, name: str, work: Folder) -> Folder:
+    """What a notebook works in: one that trains nothing uses data sets alone, which no bucket holds."""
+    trains = suite.notebooks[name]["rows"]
+    return open_folder(suite.root / _LOCAL_WORK_DIR) if isinstance(work, Bucket) and not trains else work
+
+
+def _execute(name: str, profile: str, root: Path, work: Folder, output: Folder) -> NotebookRun:
     parameters = {
         "profile": profile,
         # Relative to the checkout, where the kernel runs: executed notebooks are published.
-        "work_dir": os.path.relpath(work_dir, root),
-        "results_path": os.path.relpath(output.with_suffix(".json"), root),
+        "work_dir": work.place("", root),
+        "results_path": output.place(f"{name}.json", root),
     }
     start = time.monotonic()
     # The report, written whenever a notebook ends, reads the executed ones: it never sees a half-written one.
-    with atomic_file(output) as executed:
+    with output.write(f"{name}.ipynb") as executed:
         for _ in range(_KERNEL_STARTS):
             error, kernel_started = _run_papermill(name, root, executed, parameters)
             if kernel_started:
                 break
-        _finish_metadata(executed, output, root, error)
+        _finish_metadata(executed, root, output.place(f"{name}.ipynb", root), error)
     if error:
-        output.with_suffix(".json").unlink(missing_ok=True)  # of an earlier run
-    return NotebookRun(name, output, time.monotonic() - start, error)
+        output.remove(f"{name}.json")  # of an earlier run
+    return NotebookRun(name, output.place(f"{name}.ipynb"), time.monotonic() - start, error)
 
 
 def _run_papermill(name: str, root: Path, executed: Path, parameters: dict[str, str]) -> tuple[str, bool]:
@@ -183,10 +205,10 @@ def _running_cell(executed: Path) -> int:
     return next((i for i, status in enumerate(statuses) if status != "completed"), len(cells) - 1)
 
 
-def _finish_metadata(executed: Path, output: Path, root: Path, error: str):
+def _finish_metadata(executed: Path, root: Path, place: str, error: str):
     """Notes where the notebook ends up, with paths relative to the checkout, and what went wrong."""
     notebook = nbformat.read(executed, as_version=4)
     paths = notebook.metadata.papermill
-    paths.input_path, paths.output_path = (os.path.relpath(path, root) for path in (paths.input_path, output))
+    paths.input_path, paths.output_path = os.path.relpath(paths.input_path, root), place
     notebook.metadata[report.ERROR_KEY] = error
     nbformat.write(notebook, executed)

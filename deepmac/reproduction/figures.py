@@ -15,7 +15,6 @@ from pycocotools.coco import COCO
 
 import deepmac
 from deepmac import plotting
-from deepmac.atomic import atomic_file
 from deepmac.boxes import normalized_boxes
 from deepmac.images import read_image
 from deepmac.reproduction.study import Study
@@ -80,8 +79,8 @@ def unseen_class_masks(study: Study, keys: Mapping[str, str], count: int) -> Fig
 def _predicted_masks(study: Study, key: str, examples: Sequence[Example]) -> list[np.ndarray]:
     """What a row's first seed predicts; kept beside its result, so that the model need not be."""
     row = study.runs(key)[0]
-    path = study.store.results_dir / "shown" / f"{row.folder_name}.json"
-    kept = json.loads(path.read_text()) if path.is_file() else {}
+    results, name = study.store.results, f"shown/{row.folder_name}.json"
+    kept = json.loads(results.read(name) or "{}")
     missing = [example for example in examples if str(example.annotation_id) not in kept]
     if missing:
         predictor = deepmac.load(study.model_folder(key))
@@ -89,7 +88,7 @@ def _predicted_masks(study: Study, key: str, examples: Sequence[Example]) -> lis
             predictor.set_image(example.picture)
             [result] = predictor.predict([example.box], box_format="xywh").to_coco(0)
             kept[str(example.annotation_id)] = result["segmentation"]
-        with atomic_file(path) as temporary:
+        with results.write(name) as temporary:
             temporary.write_text(json.dumps(kept) + "\n")
     return [coco_mask.decode(kept[str(example.annotation_id)]).astype(bool) for example in examples]
 

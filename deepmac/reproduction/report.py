@@ -16,6 +16,7 @@ from deepmac.reproduction.suite import Suite
 
 # In the metadata of an executed notebook: what went wrong, empty if nothing did.
 ERROR_KEY = "deepmac_error"
+FILES = ("report.md", "report.html")
 _PACKAGES = ("deepmac", "tensorflow", "tf-models-official", "tf-keras", "numpy", "pycocotools")
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; color: #222 }
@@ -59,10 +60,9 @@ def write_report(folder: Path, suite: Suite, errors: Mapping[str, str]):
         elif results.exists():
             document = json.loads(results.read_text())
             sections.append(Section(notebook.get("title", name), document, _figures(cells)))
-    with atomic_file(folder / "report.md") as path:
-        path.write_text(_markdown(sections, suite.profile, failures), encoding="utf-8")
-    with atomic_file(folder / "report.html") as path:
-        path.write_text(_html(sections, suite.profile, failures), encoding="utf-8")
+    for name, text in zip(FILES, (_markdown, _html), strict=True):
+        with atomic_file(folder / name) as path:
+            path.write_text(text(sections, suite.profile, failures), encoding="utf-8")
 
 
 def _note(profile: str) -> str:

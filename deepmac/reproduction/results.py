@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from deepmac.atomic import atomic_file
 from deepmac.evaluation.bootstrap import confidence_intervals
 from deepmac.evaluation.files import Evaluation
 from deepmac.hardware import hardware
+from deepmac.reproduction.bucket import open_file
 from deepmac.reproduction.rows import RowResult
 
 VERDICTS = {True: "holds", False: "does not hold", None: "not enough evidence"}
@@ -152,7 +152,7 @@ def write_results(
     """Writes a notebook's results as JSON.
 
     Args:
-        path: the file; replaced in one step.
+        path: the file, which may be gs://bucket/file; replaced in one step.
         notebook: its name.
         parameters: what papermill gave it.
         config_sha256: hash of everything that decides the numbers.
@@ -174,7 +174,8 @@ def write_results(
         "rows": [row.as_dict() for row in rows],
         "claims": [dataclasses.asdict(claim) for claim in claims],
     }
-    with atomic_file(path) as temporary:
+    folder, name = open_file(path)
+    with folder.write(name) as temporary:
         temporary.write_text(json.dumps(document, indent=1) + "\n")
 
 

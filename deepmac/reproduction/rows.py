@@ -1,7 +1,9 @@
 """Trains and evaluates rows, each once for each configuration hash, and keeps their results."""
 
+import contextlib
 import dataclasses
 import json
+import math
 import os
 import re
 import subprocess
@@ -15,9 +17,12 @@ import yaml
 
 from deepmac import __version__
 from deepmac.atomic import atomic_file
+from deepmac.errors import InputError
 from deepmac.evaluation.files import EVALUATION_FILE, read_evaluation
 from deepmac.hardware import hardware
+from deepmac.reproduction.bucket import Lease, LostLeaseError, open_folder
 from deepmac.reproduction.datasets import PreparedData, expanded, prepare_dataset
+from deepmac.reproduction.folders import Folder
 from deepmac.reproduction.locks import exclusive
 from deepmac.reproduction.suite import Row
 
@@ -25,6 +30,7 @@ _LOG = "train.log"
 _ATTEMPTS_FILE = "attempts.txt"  # a line for every attempt: when it started and, unless killed, ended
 # Of single classes only these are kept: the rest fills nine tenths of a result and no table.
 _CLASS_METRICS = ("AP", "mIoU")
+_TETHER = (sys.executable, "-m", "deepmac.reproduction.tether")
 
 
 class RowError(RuntimeError):
@@ -71,42 +77,60 @@ class RowStore:
     in a folder of the row's name: so all rows of a run that takes several machines start from the same ones.
     """
 
-    def __init__(self, work_dir: str | Path, results_dir: str | Path, threads: int | None = None):
-        """Names the places.
+    def __init__(
+        self, work_dir: str | Path | Folder, results_dir: str | Path | Folder, threads: int | None = None
+    ):
+        """Names the places: folders, or gs://bucket/folder.
 
         Args:
-            work_dir: holds data sets and model folders.
+            work_dir: holds data sets, on each machine its own, and model folders.
             results_dir: holds a JSON file for each row, and weights that rows start from.
             threads: of a training process; None leaves it to TensorFlow, which takes all cores.
+
+        Raises:
+            InputError: object storage that cannot be used.
         """
-        self.work_dir = Path(work_dir).absolute()
-        self.results_dir = Path(results_dir).absolute()
+        self._work = open_folder(work_dir)
+        self.results = open_folder(results_dir)
         self._threads = threads
+        self._progress: dict[str, tuple[float, int]] = {}  # row -> when its log was read, its last step
+
+    @property
+    def work_dir(self) -> Path:
+        """Data sets and model folders on this machine."""
+        return self._work.path
+
+    @property
+    def results_dir(self) -> Path:
+        """Results on this machine; of a bucket, only weights that rows start from."""
+        return self.results.path
 
     def model_folder(self, row: Row) -> Path:
-        """Where a row's checkpoints and summaries lie."""
-        return self.work_dir / "rows" / row.folder_name
+        """Where a row's checkpoints and summaries lie on this machine."""
+        return self.work_dir / _model_name(row)
 
     def start_folder(self, row: Row) -> Path:
         """Where rows that start from this one find its checkpoint."""
-        return (
-            self._published_weights(row) if self._published_weights(row).is_dir() else self.model_folder(row)
-        )
+        if self.results.has_folder(row.folder_name):
+            self.results.pull(row.folder_name)
+            return self.results_dir / row.folder_name
+        self._work.pull(_model_name(row))
+        return self.model_folder(row)
 
     def result(self, row: Row) -> RowResult | None:
         """The result of a row, None if there is none."""
-        path = self._result_path(row)
-        return RowResult(**json.loads(path.read_text())) if path.is_file() else None
+        text = self.results.read(_result_name(row))
+        return RowResult(**json.loads(text)) if text is not None else None
 
     def is_trained(self, row: Row) -> bool:
         """Whether the row's model is there."""
-        return (self.model_folder(row) / EVALUATION_FILE).is_file()
+        return self._work.has_file(f"{_model_name(row)}/{EVALUATION_FILE}")
 
     def missing(self, row: Row, with_model: bool = False) -> list[Row]:
         """What has to be trained for the result of a row (or its model), in order."""
-        if self.is_trained(row) or (not with_model and self.result(row)):
+        if (not with_model and self.result(row)) or self.is_trained(row):
             return []
-        has_start = not row.init or self._published_weights(row.init).is_dir()
+        has_start = not row.init or self.results.has_folder(row.init.folder_name)
         return [*([] if has_start else self.missing(row.init, with_model=True)), row]
 
     def train(self, row: Row) -> RowResult:
@@ -120,29 +144,45 @@ class RowStore:
         """
         for part in self.missing(row):
             self._train(part)
-        return self.result(row) or self._keep_result(row)
+        if result := self.result(row):
+            return result
+        self._work.pull(_model_name(row))
+        return self._keep_result(row)
 
     def train_model(self, row: Row) -> Path:
         """Trains a row, also if its result is there, unless its model is; returns the model's folder."""
         for part in self.missing(row, with_model=True):
             self._train(part)
+        self._work.pull(_model_name(row))
         return self.model_folder(row)
 
     def progress(self, row: Row) -> int:
-        """The step that a running training has logged last."""
-        log = self.model_folder(row) / _LOG
-        # The lines that `deepmac.training.progress.training_line` makes; importing it takes TensorFlow.
-        steps = re.findall(rb"\bstep (\d+)/", log.read_bytes()) if log.is_file() else []
-        return int(steps[-1]) if steps else 0
+        """The step that a running training has logged last; what is in a bucket, as of some seconds ago."""
+        last_read, step = self._progress.get(row.folder_name, (-math.inf, 0))
+        if time.monotonic() - last_read >= self._work.timing.poll:
+            with contextlib.suppress(InputError):  # a bucket that does not answer now may do so later
+                log = self._work.read(f"{_model_name(row)}/{_LOG}")
+                step = _last_step(log or b"")
+            self._progress[row.folder_name] = time.monotonic(), step
+        return step
 
     def _train(self, row: Row):
-        folder = self.model_folder(row)
         data = prepare_dataset(row.dataset, self.work_dir)
-        with exclusive(folder / "lock") as lock:
-            if not self.is_trained(row):
+        is_done = False
+        while not is_done:
+            with contextlib.suppress(LostLeaseError):  # waits for whoever has taken over
+                self._train_once(row, data)
+                is_done = True
+
+    def _train_once(self, row: Row, data: PreparedData):
+        name, folder = _model_name(row), self.model_folder(row)
+        with self._work.lease(name) as lease, exclusive(folder / "lock") as lock:
+            self._work.pull(name)
+            if not (folder / EVALUATION_FILE).is_file():
                 with atomic_file(folder / "row.yaml") as path:
                     path.write_text(yaml.safe_dump(self._overrides(row, data)))
-                self._run_training(row, folder, lock)
+                with self._work.pushing(name, lease, last=EVALUATION_FILE):
+                    self._run_training(row, folder, lock, lease)
             self._keep_result(row)
 
     def _overrides(self, row: Row, data: PreparedData) -> dict[str, Any]:
@@ -159,8 +199,12 @@ class RowStore:
             task["init_checkpoint"] = expanded(row.init_checkpoint)
         return config
 
-    def _run_training(self, row: Row, folder: Path, lock):
-        """Trains in a process of its own: precision policy, memory and crashes stay there."""
+    def _run_training(self, row: Row, folder: Path, lock, lease: Lease | None):
+        """Trains in a process of its own: precision policy, memory and crashes stay there.
+
+        If this process is killed, that one goes on, and keeps the lock. With a lease it ends, as another
+        machine takes over.
+        """
         command = [
             sys.executable,
             "-m",
@@ -173,9 +217,10 @@ class RowStore:
         log = folder / _LOG
         with (folder / _ATTEMPTS_FILE).open("a") as attempts:
             attempts.write(f"\n{time.time():.1f}")
-        with log.open("ab") as output:
+        with log.open("ab") as output, lease.leash() if lease else contextlib.nullcontext() as leash:
             status = subprocess.run(
-                command,
+                [*_TETHER, *command] if lease else command,
+                stdin=leash,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=self._environment(),
@@ -185,7 +230,8 @@ class RowStore:
         with (folder / _ATTEMPTS_FILE).open("a") as attempts:
             attempts.write(f" {time.time():.1f}")
         if status:
-            raise RowError(f"training {row.folder_name} failed with status {status}; see {log}")
+            place = self._work.place(f"{_model_name(row)}/{_LOG}")
+            raise RowError(f"training {row.folder_name} failed with status {status}; see {place}")
 
     def _environment(self) -> dict[str, str]:
         if self._threads is None:
@@ -207,15 +253,23 @@ class RowStore:
             hardware=hardware(),
             code_version=__version__,
         )
-        with atomic_file(self._result_path(row)) as path:
+        with self.results.write(_result_name(row)) as path:
             path.write_text(json.dumps(dataclasses.asdict(result)) + "\n")
         return result
 
-    def _published_weights(self, row: Row) -> Path:
-        return self.results_dir / row.folder_name
 
-    def _result_path(self, row: Row) -> Path:
-        return self.results_dir / f"{row.folder_name}.json"
+def _model_name(row: Row) -> str:
+    return f"rows/{row.folder_name}"
+
+
+def _last_step(log: bytes) -> int:
+    # The lines that `deepmac.training.progress.training_line` makes; importing it takes TensorFlow.
+    steps = re.findall(rb"\bstep (\d+)/", log)
+    return int(steps[-1]) if steps else 0
+
+
+def _result_name(row: Row) -> str:
+    return f"{row.folder_name}.json"
 
 
 def _kept_metrics(metrics: dict[str, float | None]) -> dict[str, float | None]:

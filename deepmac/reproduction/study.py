@@ -15,6 +15,7 @@ from deepmac.evaluation import MaskEvaluator
 from deepmac.evaluation.baselines import BASELINES
 from deepmac.evaluation.files import Evaluation
 from deepmac.reproduction import results
+from deepmac.reproduction.bucket import open_file, open_folder
 from deepmac.reproduction.commands import PLACEHOLDERS, tpu_command
 from deepmac.reproduction.datasets import PreparedData, prepare_dataset
 from deepmac.reproduction.row_config import model_summary
@@ -47,13 +48,15 @@ class Study:
         Args:
             notebook: name of the notebook, without suffix.
             profile: smoke, quick, mini, subset or paper.
-            work_dir: holds data sets and training runs; those that are there are used again.
-            results_path: where the results JSON goes; results of rows lie in `rows/` beside it. None: the
-                notebook writes none, and rows are those of `papermill_runs/<profile>`.
+            work_dir: holds data sets and training runs; those that are there are used again. May be
+                gs://bucket/folder.
+            results_path: where the results JSON goes; results of rows lie in `rows/` beside it. May be
+                gs://bucket/file. None: the notebook writes none, and rows are those of
+                `papermill_runs/<profile>`.
             root: the checkout.
 
         Raises:
-            InputError: no such profile, or not in a checkout.
+            InputError: no such profile, not in a checkout, or object storage that cannot be used.
         """
         self.notebook = notebook
         self.profile = profile
@@ -61,9 +64,12 @@ class Study:
         self.lines = self.suite.table_rows(notebook)
         self.not_run = self.suite.not_run(notebook)
         self.is_published_data = profile == "paper"
-        self._results_path = None if results_path is None else Path(results_path)
-        folder = Path(root, "papermill_runs", profile) if results_path is None else Path(results_path).parent
-        self.store = RowStore(work_dir, folder / "rows")
+        self._results_path = results_path
+        if results_path is None:
+            folder = open_folder(Path(root, "papermill_runs", profile))
+        else:
+            folder, _ = open_file(results_path)
+        self.store = RowStore(work_dir, folder.subfolder("rows"))
         self._results: dict[str, RowResult] = {}
 
     def describe(self) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import tensorflow as tf
 from absl import logging
@@ -47,7 +48,9 @@ def clean_model_dir(model_dir: str) -> None:
         _set_aside(damaged)
     if whole != checkpoints:
         if whole:
-            tf.compat.v1.train.update_checkpoint_state(model_dir, whole[-1], whole)
+            # Named without their folder: it may be moved, or copied to another machine.
+            names = [Path(name).name for name in whole] if Path(model_dir).is_absolute() else whole
+            tf.compat.v1.train.update_checkpoint_state(model_dir, names[-1], names)
         else:
             tf.io.gfile.remove(f"{model_dir}/checkpoint")
 
