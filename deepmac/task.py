@@ -11,6 +11,7 @@ from official.projects.centernet.tasks import centernet
 from deepmac import experiments
 from deepmac.categories import ALL_IDS
 from deepmac.data import decoder, records
+from deepmac.data.autotuning import without_autotuning
 from deepmac.data.parser import DeepMACParser
 from deepmac.data.preprocessing import displayable
 from deepmac.errors import InputError
@@ -66,7 +67,7 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
             )
         # No decorator: Orbit looks for `input_context` in the signature, to split batches over replicas.
         read = tf.autograph.experimental.do_not_convert(self._input_reader(params).read)
-        return read(input_context, self._ordered_records(params, input_context))
+        return without_autotuning(read(input_context, self._ordered_records(params, input_context)))
 
     def _input_reader(self, params):
         parser = self._parser(params)

@@ -103,6 +103,12 @@ def test_trains_and_evaluates_from_detections_and_from_boxes(overrides, tmp_path
             assert len(evaluation["bootstrap"][f"{source}/mask/{subset}/AP"]) == 201
 
 
+def test_input_pipelines_are_not_tuned_while_they_run(config):
+    task = MaskRCNNTask(config)
+    for data in (config.train_data, config.validation_data):
+        assert task.build_inputs(data).options().autotune.enabled is False
+
+
 @pytest.mark.parametrize("only_gt_boxes", [True, False])
 def test_masks_of_classes_not_allowed_never_reach_the_loss(config, only_gt_boxes):
     config.model.use_gt_boxes_for_masks = only_gt_boxes

@@ -64,6 +64,13 @@ def _trained(config, steps):
     return task, model, logs
 
 
+def test_input_pipelines_are_not_tuned_while_they_run(config):
+    """The thread that does so holds up whoever deletes an iterator, for up to a minute."""
+    task = DeepMACTask(config)
+    for data in (config.train_data, config.validation_data):
+        assert task.build_inputs(data).options().autotune.enabled is False
+
+
 def test_every_loss_falls_and_the_total_is_their_weighted_sum(config):
     _, _, logs = _trained(config, 40)
     for name in ("total_loss", "ct_loss", "scale_loss", "deep_mask_estimation"):

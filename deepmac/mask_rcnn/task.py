@@ -9,6 +9,7 @@ from official.vision.modeling.layers import detection_generator
 from official.vision.ops.preprocess_ops import MEAN_RGB, STDDEV_RGB
 
 from deepmac.categories import ALL_IDS
+from deepmac.data.autotuning import without_autotuning
 from deepmac.data.preprocessing import displayable
 from deepmac.errors import InputError
 from deepmac.evaluation.validation import EVALUATION_LOG, SHOWN_PICTURES, MaskValidation
@@ -61,7 +62,7 @@ class MaskRCNNTask(MaskValidation, deep_mask_head_rcnn.DeepMaskHeadRCNNTask):
         """`tf.data.Dataset` of (images, labels), as Model Garden's task gives it."""
         # No decorator: Orbit looks for `input_context` in the signature, to split batches over replicas.
         build = tf.autograph.experimental.do_not_convert(super().build_inputs)
-        return build(params, input_context, dataset_fn)
+        return without_autotuning(build(params, input_context, dataset_fn))
 
     def build_metrics(self, training=True):
         """A mean for every loss in training; validation measures masks and boxes (`MaskValidation`)."""
