@@ -1,5 +1,6 @@
 """Command lines of the paper profile: accepted as they are printed, and, at a reduced size, run."""
 
+import functools
 import json
 import multiprocessing
 import shlex
@@ -132,8 +133,9 @@ def test_the_printed_command_trains_two_steps_and_evaluates(key, records, tmp_pa
     assert (tmp_path / key / "evaluation.json").is_file()
 
 
-def _distinct_programs() -> list[str]:
-    """A row for each training step: which classes have masks is decided by the input, not by the step."""
+@functools.cache
+def _first_row_of_each_program() -> list[str]:
+    """Rows with different training steps: the input, not the step, decides which classes have masks."""
     programs = {}
     for key in ROWS:
         task = row_config(SUITE.row(key, 0)).task.as_dict()
@@ -143,9 +145,11 @@ def _distinct_programs() -> list[str]:
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("key", _distinct_programs())
+@pytest.mark.parametrize("key", ROWS)
 def test_xla_compiles_the_training_step(key, records, monkeypatch):
     """At the published size, with gradients; for this machine's processor, not executed."""
+    if key not in _first_row_of_each_program():
+        pytest.skip("another row has the same training step")
     # All passes of XLA run; LLVM alone does not optimise: most of the time, and of no use to a TPU.
     flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     monkeypatch.setenv("XLA_FLAGS", flags)
@@ -153,7 +157,7 @@ def test_xla_compiles_the_training_step(key, records, monkeypatch):
     with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as executor:
         program = executor.submit(_compiled_training_step, key, records).result()
     assert "is_scheduled=true" in program, "the order of execution is the last thing that XLA decides"
-    assert program.count("convolution") > 100
+    assert program.count("convolution(") > 100
 
 
 def _compiled_training_step(key: str, records: Path) -> str:

@@ -48,7 +48,7 @@ def clean_model_dir(model_dir: str) -> None:
         _set_aside(damaged)
     if whole != checkpoints:
         if whole:
-            # Named without their folder: it may be moved, or copied to another machine.
+            # Named without their folder, as TensorFlow does for a relative one: it may be copied elsewhere.
             names = [Path(name).name for name in whole] if Path(model_dir).is_absolute() else whole
             tf.compat.v1.train.update_checkpoint_state(model_dir, names[-1], names)
         else:
