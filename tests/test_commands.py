@@ -4,6 +4,7 @@ import functools
 import json
 import multiprocessing
 import shlex
+import shutil
 import string
 import subprocess
 import sys
@@ -131,6 +132,7 @@ def test_the_printed_command_trains_two_steps_and_evaluates(key, records, tmp_pa
     assert run.returncode == 0, run.stderr[-3000:]
     assert "step 2/2" in run.stdout
     assert (tmp_path / key / "evaluation.json").is_file()
+    shutil.rmtree(tmp_path / key)  # 7 GB of checkpoints; pytest keeps them for three sessions
 
 
 @functools.cache
