@@ -6,8 +6,10 @@ import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import nbformat
+import papermill
 import pytest
 import synthetic
 import yaml
@@ -56,6 +58,8 @@ def checkout(tmp_path, monkeypatch):
         notebook = nbformat.v4.new_notebook(cells=cells, metadata={"language_info": {"name": "python"}})
         nbformat.write(notebook, tmp_path / "notebooks" / f"{name}.ipynb")
     monkeypatch.chdir(tmp_path)
+    # Papermill's threads can leave behind the folder of an earlier test, to which it changes when it writes.
+    papermill.iorw.papermill_io.get_handler("local").cwd(None)
     return tmp_path
 
 
@@ -141,6 +145,21 @@ def test_a_report_written_meanwhile_finds_whole_notebooks(checkout, monkeypatch)
     driver._execute("good", "smoke", checkout, Folder(checkout / "runs"), Folder(folder))
     assert [path.name for path in folder.glob("*.ipynb")] == ["good.ipynb"]
     assert "data:image/png;base64," in (folder / "report.html").read_text()
+
+
+def test_kernels_run_in_the_checkout_and_this_process_stays_where_it_is(
+    checkout, tmp_path_factory, monkeypatch
+):
+    here = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.chdir(here)
+    seen = set()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(driver.reproduce, "smoke", root=checkout)
+        while not running.done():
+            seen.add(Path.cwd())
+            time.sleep(0.01)
+    assert (checkout / "dot.png").exists(), "a notebook's relative paths start at the checkout"
+    assert seen | {Path.cwd()} == {here}
 
 
 def test_only_runs_what_is_asked_for(checkout):

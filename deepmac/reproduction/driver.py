@@ -184,10 +184,11 @@ def _run_papermill(name: str, root: Path, executed: Path, parameters: dict[str, 
             root / "notebooks" / f"{name}.ipynb",
             executed,
             parameters=parameters,
-            cwd=str(root.absolute()),
             kernel_name="python3",
             progress_bar=False,
             log_output=False,
+            # The kernel's folder. Papermill's `cwd` changes that of this process, all threads of it.
+            resources={"metadata": {"path": str(root)}},
         )
     except PapermillExecutionError as failure:
         return f"cell {failure.cell_index}: {failure.ename}: {failure.evalue}", True
