@@ -1,5 +1,6 @@
 """What is reproduced: profiles, trained rows and notebooks of `configs/reproduction.yaml`."""
 
+import copy
 import dataclasses
 import hashlib
 import itertools
@@ -71,8 +72,8 @@ class Row:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The configuration file's content, with the row's overrides."""
-        return _merged(yaml.safe_load(self.config_file.read_text()) or {}, self.overrides)
+        """The configuration file's content, with the row's overrides; a copy that may be changed."""
+        return _merged(yaml.safe_load(self.config_file.read_text()) or {}, copy.deepcopy(self.overrides))
 
     @property
     def steps(self) -> int:
