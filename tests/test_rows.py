@@ -36,7 +36,8 @@ def dataset(tmp_path_factory):
 def make_row(dataset):
     def make(key, config, init=None):
         config_file = ROOT / "configs" / "mini" / config
-        return Row(key, config_file, "deepmac_mini", {"trainer": {"train_steps": 7}}, dataset, 5, init)
+        options = {"task": {"train_data": {"num_keypoints": 10}}, "trainer": {"train_steps": 7}}
+        return Row(key, config_file, "deepmac_mini", options, dataset, 5, init)
 
     return make
 
@@ -89,6 +90,7 @@ def test_a_row_is_trained_once_after_the_row_it_starts_from(make_row, trainer, s
     _, config = trainer.runs[1]
     assert config["task"]["allowed_masked_classes_ids"][0] == 1, "the configuration file's"
     assert config["trainer"] == {"train_steps": 7}, "the row's"
+    assert config["task"]["train_data"]["num_keypoints"] == 10, "beside what the store puts there"
     assert config["task"]["seed"] == config["task"]["train_data"]["seed"] == 5
     assert config["task"]["init_checkpoint"] == str(store.model_folder(detector))
     assert Path(config["task"]["annotation_file"]).is_file()
