@@ -11,6 +11,7 @@ from deepmac.categories import VOC_IDS
 from deepmac.errors import InputError
 from deepmac.evaluation import bootstrap, coco_ap
 from deepmac.evaluation.annotations import Instances, load_annotations
+from deepmac.evaluation.garbage_collection import garbage_collection_paused
 from deepmac.pasting import encode_masks
 
 
@@ -136,6 +137,7 @@ class MaskEvaluator:
                 scores = np.ones(len(truth.boxes))
                 self.add(image_id, truth.boxes, truth.classes, scores, mask_probs, truth.annotation_ids)
 
+    @garbage_collection_paused()
     def result(self) -> dict[str, float]:
         """Computes all metrics of the predictions added so far, in percent.
 
@@ -174,6 +176,7 @@ class MaskEvaluator:
             values[f"mask/{subset}class_mIoU"] = float(np.mean(means)) if parts else float("nan")
         return values
 
+    @garbage_collection_paused()
     def bootstrap(self, iou_type: str = "mask", resamples: int = 200, seed: int = 0) -> dict[str, np.ndarray]:
         """Recomputes AP (and mean IoU) on images drawn with replacement.
 
