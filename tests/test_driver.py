@@ -95,6 +95,11 @@ def test_a_failing_notebook_is_reported_and_does_not_stop_the_others(checkout):
     assert "data:image/png;base64," in (folder / "report.html").read_text()
 
 
+def test_kernels_write_nothing_into_the_terminal(checkout, capfd):
+    driver.reproduce("smoke", ["good"], checkout)
+    assert "IPKernelApp" not in capfd.readouterr().err
+
+
 def test_a_dead_kernel_is_reported_and_does_not_stop_the_others(checkout):
     notebook = nbformat.read(checkout / "notebooks" / "bad.ipynb", 4)
     notebook.cells[-1].source = "import os; os._exit(9)"

@@ -189,6 +189,8 @@ def _run_papermill(name: str, root: Path, executed: Path, parameters: dict[str, 
             log_output=False,
             # The kernel's folder. Papermill's `cwd` changes that of this process, all threads of it.
             resources={"metadata": {"path": str(root)}},
+            # What a kernel has to say of itself: sockets without encryption, its end as an error.
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
         )
     except PapermillExecutionError as failure:
         return f"cell {failure.cell_index}: {failure.ename}: {failure.evalue}", True
