@@ -96,7 +96,7 @@ def measure_full_size_training(benchmark: Benchmark, peaks: dict[str, Convolutio
         before = _resident()
         step = {precision: _training_step(config, precision, batch)}
         repeats = max(1, benchmark.scope.full_size_repeats // 2)
-        measured = _timed_with_peaks(step, {precision: peaks[precision]}, repeats)
+        measured = _timed_with_peaks(step, {precision: peaks[precision]}, repeats, warm_ups=1)
         timings |= measured[0]
         peak_timings |= measured[1]
         memory[precision] = _resident() - before
@@ -119,10 +119,10 @@ def measure_full_size_training(benchmark: Benchmark, peaks: dict[str, Convolutio
     return Section(rows)
 
 
-def _timed_with_peaks(steps, peaks: dict[str, Convolution], repeats: int):
+def _timed_with_peaks(steps, peaks: dict[str, Convolution], repeats: int, warm_ups: int = 2):
     """Timings of steps, and of the peaks' convolutions called in turn with them."""
     calls = {("peak", precision): convolution.call for precision, convolution in peaks.items()}
-    timings = interleaved(steps | calls, repeats)
+    timings = interleaved(steps | calls, repeats, warm_ups)
     return {name: timings[name] for name in steps}, {name: timings["peak", name] for name in peaks}
 
 
