@@ -173,7 +173,6 @@ def _compiled_training_step(key: str, records: Path) -> str:
     optimizer = tf_keras.optimizers.SGD(1e-3)
     optimizer.build(model.trainable_variables)
     features, labels = next(iter(task.build_inputs(config.task.train_data)))
-    labels.pop("groundtruths", None)  # strings, for evaluation
     step = tf.function(
         lambda features, labels: task.train_step((features, labels), model, optimizer)["loss"],
         jit_compile=True,

@@ -89,7 +89,6 @@ def _step_operations(config) -> int:
         config.train_data.input_path = records.name
         task = task_factory.get_task(config)
         features, labels = task.build_inputs(config.train_data).element_spec
-    labels.pop("groundtruths", None)  # strings, for evaluation
     optimizer = tf_keras.optimizers.SGD()  # keeps nothing for each weight: less memory
     with without_warnings():
         model = task.build_model()
