@@ -17,7 +17,7 @@ class Scope:
         repeats: calls of everything quick that is compared; their median counts.
         training_steps: timed steps of each way to train.
         compiles: whether to train with XLA too; it compiles for half a minute.
-        memory_steps: training steps and predictions over which memory is watched.
+        memory_steps: training steps over which memory is watched.
         num_boxes: counts of boxes in one call.
         input_sizes: sides of the network input, pixels.
         batches: pictures encoded in one call.
