@@ -79,6 +79,20 @@ def test_operations_are_those_of_convolutions():
     assert convolution_operations(network.get_concrete_function()) == expected
 
 
+def test_gradients_of_a_convolution_take_what_it_takes():
+    kernel = tf.Variable(tf.ones([3, 3, 3, 5]))
+
+    @tf.function(input_signature=[tf.TensorSpec([2, 8, 10, 3])])
+    def gradients(image):
+        with tf.GradientTape() as tape:
+            tape.watch(image)
+            loss = tf.reduce_sum(tf.nn.conv2d(image, kernel, 2, "SAME") ** 2)
+        return tape.gradient(loss, [image, kernel])
+
+    forward = 2 * (2 * 4 * 5 * 5) * (3 * 3 * 3)
+    assert convolution_operations(gradients.get_concrete_function()) == 3 * forward
+
+
 @pytest.mark.parametrize("has_bfloat16", [True, False])
 def test_peaks_are_plausible(monkeypatch, has_bfloat16):
     monkeypatch.setattr(convolutions, "computes_bfloat16", lambda: has_bfloat16)

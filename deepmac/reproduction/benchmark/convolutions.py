@@ -11,8 +11,13 @@ from deepmac.reproduction.benchmark.timing import Timing, interleaved
 
 # Batch, height, width, channels in and out of convolutions 3x3, as in large and small networks.
 _SHAPES = ((1, 64, 64, 256, 256), (1, 128, 128, 128, 128), (2, 32, 32, 384, 384), (32, 32, 32, 64, 64))
-
-
+# Type of operation -> what a convolution returned, or the gradient of that, and its kernel or the gradient of
+# that: forward and backward, every number returned takes a multiplication and an addition for each weight.
+_PIXELS_AND_KERNEL = {
+    "Conv2D": lambda convolution: (convolution.outputs[0], convolution.inputs[1]),
+    "Conv2DBackpropInput": lambda gradient: (gradient.inputs[2], gradient.inputs[1]),
+    "Conv2DBackpropFilter": lambda gradient: (gradient.inputs[2], gradient.outputs[0]),
+}
 # Convolutions in a call: the first one after something else finds its operands no longer in the caches.
 _REPEATS = 8
 
@@ -85,10 +90,11 @@ def _convolution(shape, precision: str) -> tf.types.experimental.ConcreteFunctio
 
 
 def convolution_operations(function: tf.types.experimental.ConcreteFunction) -> float:
-    """Floating-point operations of a function's convolutions; all shapes must be known."""
+    """Floating-point operations of a function's convolutions and their gradients; shapes must be known."""
     total = 0
     for operation in function.graph.get_operations():
-        if operation.type == "Conv2D":
-            height, width, channels, _ = operation.inputs[1].shape
-            total += 2 * operation.outputs[0].shape.num_elements() * height * width * channels
+        if operation.type in _PIXELS_AND_KERNEL:
+            pixels, kernel = _PIXELS_AND_KERNEL[operation.type](operation)
+            height, width, channels, _ = kernel.shape
+            total += 2 * pixels.shape.num_elements() * height * width * channels
     return float(total)

@@ -4,6 +4,7 @@ import contextlib
 import gc
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import tensorflow as tf
@@ -27,8 +28,6 @@ _XLA = "XLA"
 _INPUT = "input"
 _INPUT_BATCHES = 16  # read at a time
 _SMALL_BATCH = 2  # pictures a step while memory is watched
-# Forward, and backward for the input and for the weights of every layer.
-_PASSES = 3
 FULL_SIZE_CONFIG = Path("configs/center_net_deepmac_512x512_voc_only.yaml")
 
 
@@ -40,19 +39,19 @@ def measure_training(benchmark: Benchmark, peaks: dict[str, Convolution]) -> Sec
     """
     config = _mini_config(benchmark)
     batch = _batch(config)
+    trained = {precision: _training_step(config, precision, batch) for precision in peaks}
     steps = {
         _PLAIN: _plain_step(_mini_config(benchmark)),
-        **{precision: _training_step(config, precision, batch) for precision in peaks},
+        **{precision: step.call for precision, step in trained.items()},
     }
     if benchmark.scope.compiles:
-        steps[_XLA] = _training_step(config, resolve_precision("auto"), batch, jit_compile=True)
+        steps[_XLA] = _training_step(config, resolve_precision("auto"), batch, jit_compile=True).call
     steps[_INPUT] = _reading(config)
     timings, peak_timings = _timed_with_peaks(steps, peaks, benchmark.scope.training_steps)
     reading = timings.pop(_INPUT).wall / _INPUT_BATCHES
     best = min(peaks, key=lambda name: timings[name].wall)
     growth = _growth(_small_step(benchmark, best), benchmark.scope.memory_steps)
 
-    operations = _PASSES * _forward_operations(config, batch)
     pictures = config.task.train_data.global_batch_size
     rows = []
     for name, timing in timings.items():
@@ -62,7 +61,7 @@ def measure_training(benchmark: Benchmark, peaks: dict[str, Convolution]) -> Sec
             row(f"mini training step, {name}", "pictures/s", pictures / timing.wall),
         ]
         if name in peaks:
-            share = peaks[name].share(peak_timings[name], operations, timing)
+            share = peaks[name].share(peak_timings[name], trained[name].operations, timing)
             rows.append(row(f"mini training step, {name}", "share of convolution peak", share))
     watched = f"{benchmark.scope.memory_steps} steps of {_SMALL_BATCH} pictures"
     rows.append(row("mini training", f"growth of memory in {watched}, %", growth))
@@ -90,17 +89,17 @@ def measure_full_size_training(benchmark: Benchmark, peaks: dict[str, Convolutio
     config.task.train_data.global_batch_size = 1
     _use_pictures(config, benchmark)
     batch = _batch(config)
-    operations = _PASSES * _forward_operations(config, batch)
+    repeats = max(1, benchmark.scope.full_size_repeats // 2)
     timings: dict[str, Timing] = {}
-    peak_timings: dict[str, Timing] = {}
-    memory = {}
-    for precision in peaks:
+    shares, memory = {}, {}
+    for precision, peak in peaks.items():
         before = _resident()
-        step = {precision: _training_step(config, precision, batch)}
-        repeats = max(1, benchmark.scope.full_size_repeats // 2)
-        measured = _timed_with_peaks(step, {precision: peaks[precision]}, repeats, warm_ups=1)
-        timings |= measured[0]
-        peak_timings |= measured[1]
+        step = _training_step(config, precision, batch)
+        timing, peak_timing = _timed_with_peaks(
+            {precision: step.call}, {precision: peak}, repeats, warm_ups=1
+        )
+        timings |= timing
+        shares[precision] = peak.share(peak_timing[precision], step.operations, timing[precision])
         memory[precision] = _resident() - before
         del step
         _forget()
@@ -111,11 +110,7 @@ def measure_full_size_training(benchmark: Benchmark, peaks: dict[str, Convolutio
             row(name, "ratio to float32", timing.wall / timings["float32"].wall),
             row(name, "CPU ratio", timing.cpu / timings["float32"].cpu),
             row(name, "pictures/s", 1 / timing.wall),
-            row(
-                name,
-                "share of convolution peak",
-                peaks[precision].share(peak_timings[precision], operations, timing),
-            ),
+            row(name, "share of convolution peak", shares[precision]),
             row(name, "memory, GiB", memory[precision] / 2**30),
         ]
     return Section(rows)
@@ -159,7 +154,14 @@ def _reading(config: cfg.ExperimentConfig) -> Callable[[], object]:
     return read
 
 
-def _training_step(config, precision: str, batch, jit_compile=None) -> Callable[[], object]:
+class _TrainingStep(NamedTuple):
+    """A step on one batch, and the operations of its convolutions, forward and backward."""
+
+    call: Callable[[], object]
+    operations: float
+
+
+def _training_step(config, precision: str, batch, jit_compile=None) -> _TrainingStep:
     """A step as the trainer takes it, on a batch."""
     task = DeepMACTask(config.task)
     with _policy(precision), without_warnings():
@@ -172,14 +174,14 @@ def _training_step(config, precision: str, batch, jit_compile=None) -> Callable[
 
     with without_warnings():  # the published heads of the first stage get no gradients, as intended
         program = step.get_concrete_function(*batch)
-    return lambda: program(*batch)[task.loss].numpy()
+    return _TrainingStep(lambda: program(*batch)[task.loss].numpy(), convolution_operations(program))
 
 
 def _small_step(benchmark: Benchmark, precision: str) -> Callable[[], object]:
     """A training step on few pictures: what a step leaves behind shows after many, and these are quick."""
     config = _mini_config(benchmark)
     config.task.train_data.global_batch_size = _SMALL_BATCH
-    return _training_step(config, precision, _batch(config))
+    return _training_step(config, precision, _batch(config)).call
 
 
 def _plain_step(config) -> Callable[[], object]:
@@ -202,14 +204,6 @@ def _plain_step(config) -> Callable[[], object]:
         return loss
 
     return lambda: step(*batch).numpy()
-
-
-def _forward_operations(config, batch) -> float:
-    with without_warnings():
-        model = DeepMACTask(config.task).build_model()
-    features, _ = batch
-    forward = tf.function(lambda: model(features, training=True)["raw_output"], autograph=False)
-    return convolution_operations(forward.get_concrete_function())
 
 
 @contextlib.contextmanager
