@@ -1,5 +1,6 @@
 """The paper's main experiment: mask heads alike when fully supervised differ on unseen classes."""
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -44,7 +45,6 @@ class MaskHeadComparison:
 
     Attributes:
         results: one for each head and set of classes that the profile runs.
-        parameters: head -> trained numbers in it.
     """
 
     def __init__(self, study: Study):
@@ -60,7 +60,11 @@ class MaskHeadComparison:
         self._rows = {
             result.head: line.runs[0] for result, line in zip(self.results, study.lines, strict=True)
         }
-        self.parameters = {head: trained_parameters(row) for head, row in self._rows.items()}
+
+    @functools.cached_property
+    def parameters(self) -> dict[str, int]:
+        """Head -> trained numbers in it."""
+        return {head: trained_parameters(row) for head, row in self._rows.items()}
 
     def costs(self) -> dict[str, HeadCost]:
         """Measures what each head costs on this machine; nothing else should run on it."""
