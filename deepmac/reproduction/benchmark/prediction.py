@@ -73,7 +73,7 @@ def measure_full_size(benchmark: Benchmark) -> Section:
     del model
     gc.collect()
     predictor = Predictor(build_network(config.task, lambda model: model.set_weights(weights)))
-    timings = _latencies(predictor, graph, benchmark.scope.full_size_repeats, warm_ups=2)
+    timings = _latencies(predictor, graph, benchmark.scope.full_size_repeats, warm_ups=1)
     held = (psutil.Process().memory_info().rss - before) / sum(value.nbytes for value in weights)
     name = "hourglass-104, 512x512"
     rows = [

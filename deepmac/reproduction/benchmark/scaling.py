@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 import deepmac
+from deepmac.predictor import Predictor
 from deepmac.reproduction.benchmark.prediction import random_boxes, random_picture
 from deepmac.reproduction.benchmark.record import Section, row
 from deepmac.reproduction.benchmark.scope import Benchmark
@@ -17,10 +18,11 @@ def scaling(benchmark: Benchmark) -> dict[str, pd.DataFrame]:
         "boxes" (in one call), "input size" (pixels) and "pictures" (encoded in one call) -> columns
         "time" (ms) and "ratio" to the first line's time.
     """
+    predictor = deepmac.load("mini")
     calls = {
-        "boxes": _box_calls(benchmark.scope.num_boxes),
+        "boxes": _box_calls(predictor, benchmark.scope.num_boxes),
         "input size": _size_calls(benchmark.scope.input_sizes),
-        "pictures": _batch_calls(benchmark.scope.batches),
+        "pictures": _batch_calls(predictor, benchmark.scope.batches),
     }
     return {axis: _table(of_axis, benchmark.scope.repeats) for axis, of_axis in calls.items()}
 
@@ -36,8 +38,7 @@ def scaling_section(tables: dict[str, pd.DataFrame]) -> Section:
     )
 
 
-def _box_calls(counts):
-    predictor = deepmac.load("mini")
+def _box_calls(predictor: Predictor, counts):
     encoded = predictor.encode(random_picture())
 
     def call(boxes):
@@ -55,8 +56,7 @@ def _size_calls(sizes):
     return {size: call(deepmac.load("mini", input_size=size)) for size in sizes}
 
 
-def _batch_calls(counts):
-    predictor = deepmac.load("mini")
+def _batch_calls(predictor: Predictor, counts):
     picture = random_picture()
 
     def call(count):

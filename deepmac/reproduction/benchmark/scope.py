@@ -64,8 +64,8 @@ _QUICK = Scope(
 )
 _FULL = dataclasses.replace(
     _QUICK,
-    repeats=21,
-    training_steps=21,
+    repeats=15,
+    training_steps=15,
     memory_steps=500,
     num_boxes=(1, 2, 4, 8, 16, 32, 64, 100, 128, 256),
     input_sizes=(128, 192, 256, 384, 512, 640, 768),
