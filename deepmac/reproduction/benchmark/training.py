@@ -28,6 +28,7 @@ _XLA = "XLA"
 _INPUT = "input"
 _INPUT_BATCHES = 16  # read at a time
 _SMALL_BATCH = 2  # pictures a step while memory is watched
+_SETTLING_CALLS = 10  # reserve what every further call uses again
 FULL_SIZE_CONFIG = Path("configs/center_net_deepmac_512x512_voc_only.yaml")
 
 
@@ -218,7 +219,8 @@ def _policy(precision: str):
 
 def _growth(call: Callable[[], object], calls: int) -> float:
     """Percent by which the process grows in some calls."""
-    call()  # reserves what every further call uses again
+    for _ in range(_SETTLING_CALLS):
+        call()
     before = _resident()
     for _ in range(calls):
         call()
