@@ -79,17 +79,18 @@ def test_operations_are_those_of_convolutions():
     assert convolution_operations(network.get_concrete_function()) == expected
 
 
-def test_gradients_of_a_convolution_take_what_it_takes():
+@pytest.mark.parametrize(("padding", "outputs"), [("SAME", 2 * 4 * 5 * 5), ("VALID", 2 * 3 * 4 * 5)])
+def test_gradients_of_a_convolution_take_what_it_takes(padding, outputs):
     kernel = tf.Variable(tf.ones([3, 3, 3, 5]))
 
     @tf.function(input_signature=[tf.TensorSpec([2, 8, 10, 3])])
     def gradients(image):
         with tf.GradientTape() as tape:
             tape.watch(image)
-            loss = tf.reduce_sum(tf.nn.conv2d(image, kernel, 2, "SAME") ** 2)
+            loss = tf.reduce_sum(tf.nn.conv2d(image, kernel, 2, padding) ** 2)
         return tape.gradient(loss, [image, kernel])
 
-    forward = 2 * (2 * 4 * 5 * 5) * (3 * 3 * 3)
+    forward = 2 * outputs * (3 * 3 * 3)
     assert convolution_operations(gradients.get_concrete_function()) == 3 * forward
 
 

@@ -91,6 +91,7 @@ def _convolution(shape, precision: str) -> tf.types.experimental.ConcreteFunctio
 
 def convolution_operations(function: tf.types.experimental.ConcreteFunction) -> float:
     """Floating-point operations of a function's convolutions and their gradients; shapes must be known."""
+    # Not by TensorFlow's profiler: to gradients it counts the padding around a picture, too.
     total = 0
     for operation in function.graph.get_operations():
         if operation.type in _PIXELS_AND_KERNEL:
