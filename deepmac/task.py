@@ -201,8 +201,7 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
             total += tf.add_n(list(masks.values()))
         losses["total_loss"] = total
         if "step" in labels and self.monitor is not None:
-            source_ids = labels["groundtruths"]["source_id"] if "groundtruths" in labels else None
-            self.monitor.update(losses, labels["step"], source_ids)
+            self.monitor.update(losses, labels["step"], labels["groundtruths"]["source_id"])
         return losses
 
     def _jittered_boxes(self, labels):

@@ -28,12 +28,12 @@ class LossMonitor:
         Args:
             losses: name -> float scalar.
             step: int scalar.
-            source_ids: int64 [B], ids of the step's pictures; None or another number: not remembered.
+            source_ids: int64 [B], ids of the step's pictures; another number: not remembered.
         """
         is_bad = ~tf.math.is_finite(tf.stack([losses[name] for name in self._names]))
         is_first = tf.reduce_any(is_bad) & (self._step < 0)
         news = [(self._step, tf.cast(step, tf.int64)), (self._is_bad, is_bad)]
-        if source_ids is not None and source_ids.shape == self._pictures.shape:
+        if source_ids.shape == self._pictures.shape:
             news.append((self._pictures, tf.cast(source_ids, tf.int64)))
         for variable, value in news:
             variable.assign(tf.where(is_first, value, variable))
