@@ -154,7 +154,8 @@ def test_what_cannot_be_opened_is_told_in_the_window(notebook_page):
     page = notebook_page("deepmac_colab", model="no such model")
     with pytest.raises(AssertionError, match="InputError"):
         page.run_all()
-    error = page.locator(".jp-OutputArea-output", has_text="no model 'no such model'")
-    error.scroll_into_view_if_needed()
+    # A cell that reaches the kernel after it has dropped those waiting behind the failed one fails alike.
+    errors = page.locator(".jp-OutputArea-output", has_text="no model 'no such model'")
+    errors.first.scroll_into_view_if_needed()
     page.screenshot("no-such-model")
-    assert error.inner_text().count("\n") == 0
+    assert all(error.count("\n") == 0 for error in errors.all_inner_texts())
