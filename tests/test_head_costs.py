@@ -1,5 +1,4 @@
 import pytest
-import yaml
 
 from deepmac.reproduction.head_costs import head_cost
 from deepmac.reproduction.suite import Dataset, Row
@@ -12,8 +11,8 @@ def cost(tmp_path):
     def measured(**options):
         mask_head = {"num_init_channels": CHANNELS, "dim": DIM, "pixel_embedding_dim": PIXEL_DIM}
         config = {"task": {"model": {"mask_head": {**mask_head, "mask_size": SIZE, **options}}}}
-        (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-        return head_cost(Row("head", tmp_path / "config.yaml", "deepmac_mini", {}, Dataset("scenes", {}), 0))
+        config_file = tmp_path / "config.yaml"
+        return head_cost(Row("head", config_file, config, "deepmac_mini", {}, Dataset("scenes", {}), 0))
 
     return measured
 

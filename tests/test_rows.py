@@ -13,7 +13,7 @@ from deepmac.errors import InputError
 from deepmac.reproduction import rows
 from deepmac.reproduction.bucket import Bucket
 from deepmac.reproduction.rows import RowStore
-from deepmac.reproduction.suite import Dataset, Row
+from deepmac.reproduction.suite import Dataset, Row, read_configuration
 from deepmac.training.progress import training_line
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,7 +37,8 @@ def make_row(dataset):
     def make(key, config, init=None):
         config_file = ROOT / "configs" / "mini" / config
         options = {"task": {"train_data": {"num_keypoints": 10}}, "trainer": {"train_steps": 7}}
-        return Row(key, config_file, "deepmac_mini", options, dataset, 5, init)
+        content = read_configuration(config_file)
+        return Row(key, config_file, content, "deepmac_mini", options, dataset, 5, init)
 
     return make
 

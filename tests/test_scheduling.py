@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 import synthetic
-import yaml
 from tiny_training import TINY
 
 from deepmac.errors import InputError
@@ -42,11 +41,10 @@ class Store:
 @pytest.fixture
 def make_row(tmp_path):
     config_file = tmp_path / "config.yaml"
-    config_file.write_text("task: {}\n")
 
     def make(key, init=None):
         schedule = {"trainer": {"train_steps": 10}}
-        return Row(key, config_file, "deepmac_mini", schedule, Dataset("coco", {}), 0, init)
+        return Row(key, config_file, {}, "deepmac_mini", schedule, Dataset("coco", {}), 0, init)
 
     return make
 
@@ -105,11 +103,10 @@ def tiny_rows(tmp_path):
 
     def make(steps_of_a=TINY["trainer"]["train_steps"]):
         config_file = tmp_path / "config.yaml"
-        config_file.write_text(yaml.safe_dump(TINY))
         overrides = {"trainer": {"train_steps": steps_of_a, "validation_interval": steps_of_a}}
-        detector = Row("detector", config_file, "deepmac_mini", {}, dataset, 0)
-        a = Row("a", config_file, "deepmac_mini", overrides, dataset, 1, detector)
-        return [detector, a, Row("b", config_file, "deepmac_mini", {}, dataset, 1, detector)]
+        detector = Row("detector", config_file, TINY, "deepmac_mini", {}, dataset, 0)
+        a = Row("a", config_file, TINY, "deepmac_mini", overrides, dataset, 1, detector)
+        return [detector, a, Row("b", config_file, TINY, "deepmac_mini", {}, dataset, 1, detector)]
 
     return make
 

@@ -103,7 +103,8 @@ def test_hash_follows_what_decides_the_result_and_nothing_else(checkout):
 
     detector = checkout / "configs" / "mini" / "detector.yaml"
     detector.write_text(detector.read_text() + "trainer:\n  max_to_keep: 3\n")
-    assert row.sha256 != Suite.load("quick", ROOT).row("voc_only", seed=0).sha256, "its detector changed"
+    changed = Suite.load("quick", checkout).row("voc_only", seed=0)
+    assert changed.sha256 != row.sha256, "its detector changed"
 
 
 def test_rows_share_their_detector():
@@ -181,3 +182,31 @@ def test_a_row_named_after_another_is_that_row():
     assert Suite.load("smoke", ROOT).seeds("seen_5") == []
     with pytest.raises(InputError, match="no row 'voc_nobody'"):
         suite.row("voc_nobody", 0)
+
+
+def test_rows_keep_the_names_that_committed_results_are_kept_under():
+    """A row's name holds the hash of everything that decides its result: see `papermill_runs/*/rows`."""
+    names = set()
+    for profile in PROFILES:
+        suite = Suite.load(profile, ROOT)
+        keys = [*suite.settings["rows"], *suite.settings["single_seed_rows"]]
+        rows = (suite.row(key, seed) for key in keys for seed in suite.seeds(key))
+        names |= {f"{profile} {part.folder_name}" for row in rows for part in row.with_predecessors()}
+    assert names == set((ROOT / "tests" / "row_names.txt").read_text().splitlines())
+
+
+def test_rows_stay_what_they_were_when_a_configuration_is_edited_meanwhile(checkout):
+    suite = Suite.load("mini", checkout)
+    row = suite.row("voc_only_resnet4", 0)
+    config, name = row.config, row.folder_name
+    path = checkout / "configs" / "mini" / "voc_only.yaml"
+    path.write_text(path.read_text() + "\nruntime: {mixed_precision_dtype: float32}\n")
+    assert (row.config, row.folder_name) == (config, name)
+    assert suite.row("voc_only_resnet4", 0).folder_name == name
+    assert Suite.load("mini", checkout).row("voc_only_resnet4", 0).folder_name != name
+
+
+def test_a_missing_configuration_names_the_row_that_needs_it(checkout):
+    (checkout / "configs" / "mini" / "seen_5.yaml").unlink()
+    with pytest.raises(InputError, match=r"'seen_5' needs .*seen_5\.yaml"):
+        Suite.load("mini", checkout).row("seen_5", 0)

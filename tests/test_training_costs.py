@@ -19,10 +19,9 @@ PAGE = Path(__file__).resolve().parents[1] / "configs/cluster/README.md"
 @pytest.mark.slow
 def test_a_step_takes_three_times_the_convolutions_forward(tmp_path):
     """Backward there is one for the input and one for the weights of every layer; the rest takes little."""
-    (tmp_path / "mini.yaml").write_text("{}")
     jitter = {"model": {"mask_head": {"max_roi_jitter_ratio": 0.1}}}  # depends on the pictures' ids
     options = {"trainer": {"train_steps": 7}, "task": jitter}
-    row = Row("mini", tmp_path / "mini.yaml", "deepmac_mini", options, None, 0)
+    row = Row("mini", tmp_path / "mini.yaml", {}, "deepmac_mini", options, None, 0)
     cost = training_cost(row)
     config = exp_factory.get_exp_config(row.experiment).task
     assert (cost.batch, cost.steps) == (config.train_data.global_batch_size, 7)

@@ -53,6 +53,8 @@ class Row:
     Attributes:
         key: name in `reproduction.yaml`.
         config_file: YAML on top of the experiment.
+        file_content: what stood in it when the suite was loaded: a row stays what it was, whoever edits the
+            file while the suite runs.
         experiment: registered Model Garden experiment.
         overrides: configuration on top of the file: the row's options and what the profile shortens.
         dataset: what it is trained and evaluated on.
@@ -63,6 +65,7 @@ class Row:
 
     key: str
     config_file: Path
+    file_content: dict[str, Any]
     experiment: str
     overrides: dict[str, Any]
     dataset: Dataset
@@ -73,7 +76,7 @@ class Row:
     @property
     def config(self) -> dict[str, Any]:
         """The configuration file's content, with the row's overrides; a copy that may be changed."""
-        return _merged(yaml.safe_load(self.config_file.read_text()) or {}, copy.deepcopy(self.overrides))
+        return copy.deepcopy(_merged(self.file_content, self.overrides))
 
     @property
     def steps(self) -> int:
@@ -138,6 +141,7 @@ class Suite:
         recipes: name of a row -> how it is trained, or the name of the row it is the same as.
         notebooks: name -> lines of its table.
         root: the checkout.
+        configurations: content of the configuration files that recipes name, as far as they exist.
     """
 
     profile: str
@@ -145,6 +149,7 @@ class Suite:
     recipes: dict[str, Any]
     notebooks: dict[str, Any]
     root: Path
+    configurations: dict[Path, dict[str, Any]]
 
     @classmethod
     def load(cls, profile: str, root: str | Path = ".") -> "Suite":
@@ -169,7 +174,13 @@ class Suite:
         settings |= {key: list(_row_names(settings.get(key, ()))) for key in ("rows", "single_seed_rows")}
         listed = document["recipes"] | settings.get("recipes", {})  # a profile may have recipes of its own
         recipes = dict(pair for name, recipe in listed.items() for pair in _expand(name, recipe))
-        return cls(profile, settings, recipes, document["notebooks"], root)
+        files = {
+            root / "configs" / settings["configs"] / part["config"]
+            for part in (*recipes.values(), *settings.get("details", {}).values())
+            if isinstance(part, dict) and "config" in part
+        }
+        configurations = {file: read_configuration(file) for file in files if file.is_file()}
+        return cls(profile, settings, recipes, document["notebooks"], root, configurations)
 
     @property
     def dataset(self) -> Dataset:
@@ -195,9 +206,13 @@ class Suite:
         key = self._resolved(key)
         spec = self.settings | self.recipes[key] | self.settings.get("details", {}).get(key, {})
         schedule = _schedule(spec["steps"]) if "steps" in spec else {}
+        config_file = self.root / "configs" / self.settings["configs"] / spec["config"]
+        if config_file not in self.configurations:
+            raise InputError(f"row {key!r} needs {config_file}, which is not there")
         return Row(
             key=key,
-            config_file=self.root / "configs" / self.settings["configs"] / spec["config"],
+            config_file=config_file,
+            file_content=self.configurations[config_file],
             experiment=spec["experiment"],
             overrides=_merged(_nested(spec.get("set", {})), schedule),
             dataset=self._dataset(spec["dataset"]),
@@ -235,6 +250,11 @@ class Suite:
             raise InputError(f"no row {key!r} in {SUITE_FILE}: it has {', '.join(self.recipes)}")
         recipe = self.recipes[key]
         return self._resolved(recipe) if isinstance(recipe, str) else key
+
+
+def read_configuration(path: Path) -> dict[str, Any]:
+    """Content of a configuration file; an empty file changes nothing of its experiment."""
+    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
 
 
 def _check_keys(document: dict[str, Any]):
