@@ -79,7 +79,7 @@ weights: $(INSTALLED) ## train the weights that ship with the package, into runs
 	$(call train_weights,photos,task.init_checkpoint=runs/weights/scenes-model$(comma))
 	$(call train_weights,photos dice,task.init_checkpoint=runs/weights/photos-model$(comma))
 	rm -rf runs/weights/mini
-	$(VENV_PYTHON) -m deepmac.shipped_weights runs/weights/dice-model runs/weights/mini 384
+	$(VENV_PYTHON) -m deepmac.export.weights runs/weights/dice-model runs/weights/mini 384
 
 demo: $(INSTALLED) ## open the demo notebook in JupyterLab
 	$(VENV_PYTHON) -m jupyter lab notebooks/deepmac_colab.ipynb $(jupyter_options) $(JUPYTER_ARGS)

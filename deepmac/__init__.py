@@ -18,7 +18,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1" if Path("/dev/nvidia0").exists
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 # Public name -> module that defines it; imported on first use, because these need TensorFlow.
-_LAZY = {"load": "deepmac.predictor", "Predictor": "deepmac.predictor", "Prediction": "deepmac.prediction"}
+_LAZY = {
+    "load": "deepmac.inference.predictor",
+    "Predictor": "deepmac.inference.predictor",
+    "Prediction": "deepmac.inference.prediction",
+}
 
 __all__ = ["Prediction", "Predictor", "__version__", "load"]
 

@@ -1,13 +1,74 @@
 """The `deepmac` command. Each command imports what it needs, so that `--help` is instant."""
 
+import importlib.metadata
+import re
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
 from deepmac import __version__
-from deepmac.cli_errors import ErrorReportingGroup
-from deepmac.precision import PRECISIONS
+from deepmac.core.errors import InputError
+from deepmac.core.machine import PRECISIONS
+
+_MENDABLE = (
+    InputError,
+    FileNotFoundError,
+    FileExistsError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
+
+
+class ErrorReportingGroup(click.Group):
+    """A click group that reports errors as this module says, for every command in it."""
+
+    def invoke(self, ctx):
+        super().invoke(ctx)  # what a command returns is no exit status, so nothing is returned
+
+    def main(self, *args, **kwargs) -> NoReturn:
+        kwargs["standalone_mode"] = False  # click raises its errors instead of printing several lines
+        try:
+            sys.exit(super().main(*args, **kwargs))
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(2)
+        except click.UsageError as error:
+            command = error.ctx.command_path if error.ctx else "deepmac"
+            _fail(f"{error.format_message()} See `{command} --help`.")
+        except click.ClickException as error:
+            _fail(error.format_message())
+        except click.Abort:
+            sys.exit(130)
+        except ModuleNotFoundError as error:
+            extra = _extra_that_brings(error.name or "")
+            if extra is None:
+                raise
+            _fail(f"this command needs the package {error.name}: run pip install 'deepmac[{extra}]'")
+        except _MENDABLE as error:
+            _fail(_describe(error))
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(f"deepmac: {' '.join(message.split())}", err=True)
+    sys.exit(2)
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
+def _extra_that_brings(module: str) -> str | None:
+    """The optional part of this package that installs a module, None when it is in none of them."""
+    for requirement in importlib.metadata.requires("deepmac") or ():
+        optional = re.match(r"([\w.-]+).*extra == ['\"](\w+)['\"]", requirement)
+        if optional and optional[1].replace("-", "_") == module.partition(".")[0]:
+            return optional[2]
+    return None
 
 
 @click.group("deepmac", cls=ErrorReportingGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -53,9 +114,9 @@ def segment(images, box_texts, box_file, box_format, min_score, model, precision
     Exit status: 0, also if some pictures were skipped because they are unreadable or their boxes unusable
     (they are listed at the end); 2 if all were, or if the input is wrong.
     """
-    from deepmac.box_files import boxes_from_texts, read_boxes
-    from deepmac.pictures import find_pictures
-    from deepmac.segment import segment
+    from deepmac.jobs.box_files import boxes_from_texts, read_boxes
+    from deepmac.jobs.pictures import find_pictures
+    from deepmac.jobs.segment import segment
 
     if bool(box_texts) == bool(box_file):
         raise click.UsageError("Give either --box or --boxes FILE.")
@@ -79,7 +140,7 @@ def segment(images, box_texts, box_file, box_format, min_score, model, precision
 @click.option("--sprites", type=click.Path(), help="Own RGBA cut-outs to add: CLASS NAME/PICTURE.png")
 def scenes(out, images, val_images, size, seed, jobs, sprites):
     """Compose images with instance masks from emoji artwork, as a COCO folder."""
-    from deepmac.data.scenes import compose_scenes
+    from deepmac.scenes.dataset import compose_scenes
 
     folder = compose_scenes(out, images, val_images, size=size, seed=seed, jobs=jobs, sprites=sprites)
     click.echo(f"Wrote {folder}; look at {folder / 'contact_sheet.png'}")
@@ -93,7 +154,7 @@ def scenes(out, images, val_images, size, seed, jobs, sprites):
 def cutouts(coco_dir, out, split, ids):
     """Cut annotated objects out of photographs, for `deepmac scenes --sprites`."""
     from deepmac.data.coco import read_image_ids
-    from deepmac.data.cutouts import write_cutouts
+    from deepmac.scenes.cutouts import write_cutouts
 
     count = write_cutouts(coco_dir, out, split, read_image_ids(ids) if ids else None)
     click.echo(f"Wrote {count} cut-outs to {out}")
@@ -149,7 +210,7 @@ def reproduce(profile, only, work_dir, out, jobs, scheduler):
     checkout, and the same folders under the same paths; or folders in a bucket, of which every machine keeps
     a copy in its cache.
     """
-    from deepmac.reproduction import driver
+    from deepmac.suite import driver
 
     runs = driver.reproduce(profile, only, ".", work_dir, out, jobs, scheduler)
     for run in runs:
@@ -168,8 +229,8 @@ def import_config(pipeline_config, out):
     The YAML goes on top of --experiment=deepmac_hourglass_coco. Fields that are unknown or not supported are
     errors; those without effect here are listed.
     """
-    from deepmac.atomic import atomic_file
-    from deepmac.pipeline_config import read_pipeline
+    from deepmac.core.files import atomic_file
+    from deepmac.interop.pipeline import read_pipeline
 
     pipeline = read_pipeline(pipeline_config)
     for field in pipeline.ignored:
@@ -203,15 +264,15 @@ def import_checkpoint(source, model_dir, config_files, params_override, experime
     deepmac_1024x1024_coco17, which is downloaded. All of it must fit the model. With --config-file or
     --params-override the model may differ, in its number of classes or its mask head: what fits is restored.
     """
-    from deepmac import checkpoints
-    from deepmac.downloads import PUBLISHED_MODELS, published_model
+    from deepmac.inference.find import PUBLISHED_MODELS, published_model
+    from deepmac.interop import published
 
     folder = published_model(source) if source in PUBLISHED_MODELS and not Path(source).exists() else source
-    config = checkpoints.target_config(folder, experiment, config_files, params_override)
+    config = published.target_config(folder, experiment, config_files, params_override)
     partial = bool(config_files or params_override)
-    report = checkpoints.import_checkpoint(folder, config, model_dir, partial)
+    report = published.import_checkpoint(folder, config, model_dir, partial)
     click.echo(report.summary())
-    click.echo(f"Wrote {model_dir}; {checkpoints.REPORT_NAME} there lists every tensor")
+    click.echo(f"Wrote {model_dir}; {published.REPORT_NAME} there lists every tensor")
 
 
 @main.command()
@@ -263,10 +324,10 @@ def evaluate(model, coco_dir, split, seen, ids, out):
 
     From detections, and from ground-truth boxes, which leaves only the masks to be wrong.
     """
-    from deepmac.categories import CLASS_SETS
+    from deepmac.core.categories import CLASS_SETS
     from deepmac.data.coco import read_image_ids
-    from deepmac.evaluate import evaluate_model, summary
     from deepmac.evaluation.files import write_evaluation
+    from deepmac.jobs.evaluate import evaluate_model, summary
 
     image_ids = read_image_ids(ids) if ids else None
     image_ids = image_ids.get(split) if isinstance(image_ids, dict) else image_ids
@@ -289,7 +350,7 @@ def submission(model, coco_dir, split, name, out):
 
     The ZIP is checked against what the server demands; where to upload it: cocodataset.org/#upload.
     """
-    from deepmac.submission import write_submission
+    from deepmac.jobs.submission import write_submission
 
     click.echo(f"Wrote {write_submission(model, coco_dir, out, split, name)}")
 

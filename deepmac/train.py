@@ -21,14 +21,16 @@ from official.core import task_factory, train_utils
 from official.modeling import performance
 from official.vision.utils.summary_manager import maybe_build_eval_summary_manager
 
-from deepmac import experiments, task  # noqa: F401  # registers the experiments
-from deepmac.data.records import record_files
-from deepmac.errors import InputError
+from deepmac.core.errors import InputError
+from deepmac.data.tfrecords import record_files
 from deepmac.evaluation.files import write_evaluation
-from deepmac.mask_rcnn import experiments as mask_rcnn_experiments  # noqa: F401
-from deepmac.mask_rcnn import task as mask_rcnn_task  # noqa: F401
-from deepmac.training import devices, resume
-from deepmac.training.failures import explained
+from deepmac.training import (
+    devices,
+    mask_rcnn,  # noqa: F401  # registers Deep-MARC's experiments and task
+    resume,
+    task,  # noqa: F401  # registers DeepMAC's
+)
+from deepmac.training.monitor import explained
 from deepmac.training.progress import TrainingLog
 from deepmac.training.runner import ExperimentRunner
 

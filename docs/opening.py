@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from skimage import data
 
 import deepmac
-from deepmac.plotting import overlay
+from deepmac.core.drawing import overlay
 
 # Public-domain photographs of scikit-image, with boxes (xmin, ymin, xmax, ymax) drawn by hand.
 PICTURES = {

@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from deepmac.pasting import encode_masks, paste_masks
+from deepmac.core.masks import encode_masks, paste_masks
 
 HEIGHT, WIDTH = 200, 260
 SEEN_IDS = (1, 3, 17)

@@ -17,8 +17,8 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 
 from official.core import exp_factory  # noqa: E402  # devices first
 
-from deepmac import experiments  # noqa: E402, F401  # registers the experiment
-from deepmac.task import DeepMACTask  # noqa: E402
+from deepmac import configs  # noqa: E402, F401  # registers the experiment
+from deepmac.training.task import DeepMACTask  # noqa: E402
 
 STEPS = 10
 

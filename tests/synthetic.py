@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as rle
 
-from deepmac.categories import COCO_CATEGORIES
+from deepmac.core.categories import COCO_CATEGORIES
 
 PERSON, APPLE = 1, 53  # category ids: of a VOC class, and of one that is not
 # Far apart from each other and from the black background.

@@ -4,11 +4,11 @@ import collections
 
 import pytest
 
-from deepmac.categories import COCO_CATEGORIES
-from deepmac.data import artwork
-from deepmac.data.artwork import ARTWORK, CREDITS, WITHOUT_ARTWORK, artworks, svg_path
-from deepmac.data.sprites import render
-from deepmac.errors import InputError
+from deepmac.core.categories import COCO_CATEGORIES
+from deepmac.core.errors import InputError
+from deepmac.scenes import artwork
+from deepmac.scenes.artwork import ARTWORK, CREDITS, WITHOUT_ARTWORK, artworks, svg_path
+from deepmac.scenes.sprites import render
 
 
 def test_every_coco_class_has_artwork_or_a_reason():

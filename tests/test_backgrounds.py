@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from deepmac.data import backgrounds
-from deepmac.data.backgrounds import PHOTOGRAPHS, TEXTURES, background, texture
+from deepmac.scenes import backgrounds
+from deepmac.scenes.backgrounds import PHOTOGRAPHS, TEXTURES, background, texture
 
 
 def test_all_pictures_are_in_the_wheel():

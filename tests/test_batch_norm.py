@@ -4,7 +4,7 @@ import tensorflow as tf
 import tf_keras
 from official.projects.centernet.modeling.layers import cn_nn_blocks
 
-from deepmac.modeling.batch_norm import configure_batch_norm
+from deepmac.modeling.keras_fixes import configure_batch_norm
 
 
 def _hourglass():

@@ -9,9 +9,9 @@ import synthetic
 import tensorflow as tf
 import yaml
 
+from deepmac.core.errors import InputError
 from deepmac.data.coco import write_tfrecords
-from deepmac.errors import InputError
-from deepmac.reproduction.benchmark import (
+from deepmac.suite.benchmark import (
     agreement,
     charts,
     convolutions,
@@ -21,14 +21,14 @@ from deepmac.reproduction.benchmark import (
     scaling,
     timing,
 )
-from deepmac.reproduction.benchmark.convolutions import (
+from deepmac.suite.benchmark.convolutions import (
     Convolution,
     convolution_operations,
     fastest_convolutions,
 )
-from deepmac.reproduction.benchmark.scope import _SCOPES, Benchmark
-from deepmac.reproduction.rows import PreparedData
-from deepmac.reproduction.suite import SUITE_FILE
+from deepmac.suite.benchmark.scope import _SCOPES, Benchmark
+from deepmac.suite.rows import PreparedData
+from deepmac.suite.suite import SUITE_FILE
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from evaluation_data import SEEN_IDS, Predictions, add_all, blobs, imperfect, scenes
 
-from deepmac.errors import InputError
+from deepmac.core.errors import InputError
 from deepmac.evaluation import MaskEvaluator, confidence_intervals
 from deepmac.evaluation.bootstrap import bootstrap_weights
 

@@ -3,8 +3,8 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from deepmac.box_files import boxes_from_texts, read_boxes
-from deepmac.errors import InputError
+from deepmac.core.errors import InputError
+from deepmac.jobs.box_files import boxes_from_texts, read_boxes
 
 COCO_ANNOTATIONS = {
     "images": [{"id": 5, "file_name": "a.jpg"}, {"id": 6, "file_name": "sub/b.jpg"}],

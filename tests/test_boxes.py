@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from deepmac.boxes import normalized_boxes, pixel_xywh
-from deepmac.errors import InputError
+from deepmac.core.boxes import normalized_boxes, pixel_xywh
+from deepmac.core.errors import InputError
 
 GOOD = [0.1, 0.2, 0.5, 0.6]
 

@@ -11,14 +11,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deepmac.errors import InputError
-from deepmac.reproduction import bucket as bucket_module
-from deepmac.reproduction.bucket import Bucket, LostLeaseError, open_file, open_folder
-from deepmac.reproduction.folders import Folder, Timing
+from deepmac.core.errors import InputError
+from deepmac.suite import bucket as bucket_module
+from deepmac.suite.bucket import Bucket, LostLeaseError, open_file, open_folder
+from deepmac.suite.folders import Folder, Timing
 
 QUICK = Timing(beat=0.1, expiry=1, push=0.1, poll=0)
 ROW = "rows/a"
-TETHER = (sys.executable, "-m", "deepmac.reproduction.tether")
+TETHER = (sys.executable, "-m", "deepmac.suite.tether")
 
 
 @pytest.fixture
@@ -203,8 +203,8 @@ def test_a_lease_excludes_and_is_handed_on(bucket, object_storage, bucket_url):
 
 def test_a_lease_whose_holder_is_gone_is_taken_over_by_one(bucket, object_storage):
     holder = (
-        "import sys, time\nfrom deepmac.reproduction.bucket import Bucket\n"
-        "from deepmac.reproduction.folders import Timing\n"
+        "import sys, time\nfrom deepmac.suite.bucket import Bucket\n"
+        "from deepmac.suite.folders import Timing\n"
         "with Bucket(sys.argv[1], Timing(beat=0.1)).lease(sys.argv[2]):\n"
         "    print('held', flush=True)\n    time.sleep(600)\n"
     )

@@ -5,7 +5,7 @@ import json
 from importlib import metadata
 from pathlib import Path
 
-from deepmac import categories
+from deepmac.core import categories
 
 # PASCAL VOC's 20 classes as its devkit spells them, with COCO's name where it differs.
 # fmt: off

@@ -11,9 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 import deepmac
-from deepmac.cli import main
-from deepmac.cli_errors import ErrorReportingGroup
-from deepmac.errors import InputError
+from deepmac.cli import ErrorReportingGroup, main
+from deepmac.core.errors import InputError
 
 
 def _group_that_raises(error: BaseException) -> click.Group:
@@ -115,7 +114,7 @@ def test_what_a_command_returns_is_no_exit_status():
 def test_ctrl_c_ends_quietly_with_130():
     code = """
 import sys, time, click
-from deepmac.cli_errors import ErrorReportingGroup
+from deepmac.cli import ErrorReportingGroup
 
 @click.group(cls=ErrorReportingGroup)
 def group(): pass

@@ -19,7 +19,7 @@ from cluster_recipes import RECIPES, ROOT, Manifests, container_command
 from official.common import flags as model_garden_flags
 
 from deepmac import cli
-from deepmac.reproduction import training_costs
+from deepmac.suite import training_costs
 
 STEPS = 2
 # Writes down where it ran, in the form of a notebook's results.
@@ -308,7 +308,7 @@ def parsed_training(arguments):
     from absl import flags
     from official.core import train_utils
 
-    from deepmac import experiments  # noqa: F401  # registers the experiments
+    from deepmac import configs  # noqa: F401  # registers the experiments
 
     values = flags.FlagValues()
     known = flags.FLAGS
@@ -339,7 +339,7 @@ def test_commands_of_the_page_are_accepted():
         if words[0] == "deepmac":
             cli.main.commands[words[1]].make_context(words[1], words[2:])
         else:
-            assert words[:3] == ["python", "-m", "deepmac.reproduction.training_costs"]
+            assert words[:3] == ["python", "-m", "deepmac.suite.training_costs"]
             training_costs.main.make_context(words[2], words[3:])
 
 

@@ -13,9 +13,9 @@ from pycocotools.coco import COCO
 from synthetic import draw_scene, run_lengths, save_annotations, write_coco
 
 from deepmac.cli import main
+from deepmac.core.errors import InputError
 from deepmac.data.coco import check_coco, read_image_ids, write_tfrecords
-from deepmac.data.decoder import MaskExampleDecoder
-from deepmac.errors import InputError
+from deepmac.data.tfrecords import MaskExampleDecoder
 
 SPLIT = "val2017"
 

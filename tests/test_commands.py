@@ -20,12 +20,12 @@ import yaml
 from official.core import exp_factory, task_factory
 from official.modeling import hyperparams, performance
 
-from deepmac import task as deepmac_task  # noqa: F401  # registers the experiments
 from deepmac.data.coco import read_image_ids, write_tfrecords
-from deepmac.mask_rcnn import task as mask_rcnn_task  # noqa: F401
-from deepmac.reproduction.commands import tpu_command
-from deepmac.reproduction.row_config import row_config
-from deepmac.reproduction.suite import Suite
+from deepmac.suite.commands import tpu_command
+from deepmac.suite.row_config import row_config
+from deepmac.suite.suite import Suite
+from deepmac.training import mask_rcnn as mask_rcnn_task  # noqa: F401
+from deepmac.training import task as deepmac_task  # noqa: F401  # registers the experiments
 
 ROOT = Path(__file__).resolve().parents[1]
 SUITE = Suite.load("paper", ROOT)

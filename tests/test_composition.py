@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from deepmac.data.composition import MIN_VISIBLE_PIXELS, _Canvas, compose_scene
-from deepmac.data.layers import Layer
-from deepmac.data.sprites import sprite_pools
+from deepmac.scenes.composition import MIN_VISIBLE_PIXELS, _Canvas, compose_scene
+from deepmac.scenes.layers import Layer
+from deepmac.scenes.sprites import sprite_pools
 
 
 def _square(top, left, side, shade=1.0, area=None):

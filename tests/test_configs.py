@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deepmac.categories import NON_VOC_IDS, VOC_IDS
-from deepmac.pipeline_config import EXPERIMENT, read_pipeline
+from deepmac.core.categories import NON_VOC_IDS, VOC_IDS
+from deepmac.interop.pipeline import EXPERIMENT, read_pipeline
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 # Stem -> (published mask AP, network input, mask head, classes with masks, where training starts).
@@ -36,7 +36,7 @@ def test_is_accepted_by_the_experiment(stem):
     from official.core import exp_factory
     from official.modeling import optimization
 
-    from deepmac import experiments  # noqa: F401  # registers the experiment
+    from deepmac import configs  # noqa: F401  # registers the experiment
 
     published_ap, size, network_type, allowed_ids, modules = PUBLISHED[stem]
     text = (CONFIGS / f"{stem}.yaml").read_text()

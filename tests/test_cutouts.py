@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import synthetic
 
-from deepmac.data.cutouts import write_cutouts
-from deepmac.data.sprites import read_cutout, sprite_pools
+from deepmac.scenes.cutouts import write_cutouts
+from deepmac.scenes.sprites import read_cutout, sprite_pools
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
 import pytest
 import synthetic
 
-from deepmac.errors import InputError
-from deepmac.reproduction.datasets import prepare_dataset
-from deepmac.reproduction.suite import Dataset
+from deepmac.core.errors import InputError
+from deepmac.suite.datasets import prepare_dataset
+from deepmac.suite.suite import Dataset
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from official.vision.dataloaders.tf_example_decoder import TfExampleDecoder
 from synthetic import draw_scene, write_coco
 
 from deepmac.data.coco import write_tfrecords
-from deepmac.data.decoder import MaskExampleDecoder
+from deepmac.data.tfrecords import MaskExampleDecoder
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,10 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 import deepmac
+from deepmac.core.errors import InputError
 from deepmac.demo.app import Demo
 from deepmac.demo.controls import FOLDER
 from deepmac.demo.samples import SAMPLES
-from deepmac.errors import InputError
 
 BOX = {"x": 100, "y": 50, "width": 200, "height": 150, "label": "thing"}
 
@@ -348,7 +348,7 @@ def test_parameters(loads, tmp_path):
 
 def test_notebooks_show_input_errors_without_a_traceback(capsys):
     shell = InteractiveShell.instance()
-    shell.run_cell("from deepmac.errors import InputError\nraise InputError('no such picture: x.jpg')")
+    shell.run_cell("from deepmac.core.errors import InputError\nraise InputError('no such picture: x.jpg')")
     text = "".join(capsys.readouterr())
     assert "no such picture: x.jpg" in text
     assert "Traceback" not in text

@@ -6,11 +6,11 @@ import pytest
 import tiny_model
 from PIL import Image
 
-from deepmac.categories import ID_BY_NAME
+from deepmac.core.categories import ID_BY_NAME
+from deepmac.core.errors import InputError
 from deepmac.demo import sources
 from deepmac.demo.samples import SAMPLES
 from deepmac.demo.sources import open_picture, opened_upload
-from deepmac.errors import InputError
 
 PICTURE = tiny_model.picture()
 

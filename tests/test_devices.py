@@ -13,8 +13,9 @@ import tensorflow as tf
 import tiny_training
 from official.core import config_definitions
 
-from deepmac import experiments, precision
-from deepmac.errors import InputError
+from deepmac import configs
+from deepmac.core import machine
+from deepmac.core.errors import InputError
 from deepmac.training import devices
 
 TESTS = Path(__file__).parent
@@ -52,7 +53,7 @@ def check_run(process, model_dir, steps=4):
     ],
 )
 def test_auto_precision_is_of_the_device_that_trains(monkeypatch, dtype, strategy, expected):
-    monkeypatch.setattr(precision, "computes_bfloat16", lambda: False)
+    monkeypatch.setattr(machine, "computes_bfloat16", lambda: False)
     runtime = config_definitions.RuntimeConfig(mixed_precision_dtype=dtype, distribution_strategy=strategy)
     assert devices.precision(runtime) == expected
 
@@ -145,7 +146,7 @@ def test_batches_must_split_evenly():
     class FourReplicas:
         num_replicas_in_sync = 4
 
-    task = experiments.deepmac_mini().task
+    task = configs.deepmac_mini().task
     task.validation_data.global_batch_size = 6
     devices.check_batch_sizes(task, FourReplicas(), "train")
     with pytest.raises(InputError, match=r"task\.validation_data\.global_batch_size 6 .* the 4 replicas"):

@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from deepmac import downloads
-from deepmac.errors import InputError
+from deepmac.core.errors import InputError
+from deepmac.inference import find
 
 NAME = "deepmac_1024x1024_coco17"
 ARCHIVE = f"{NAME}.tar.gz"
@@ -72,37 +72,37 @@ def server(monkeypatch):
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         url = f"http://127.0.0.1:{server.server_port}/models/{ARCHIVE}"
-        monkeypatch.setitem(downloads.PUBLISHED_MODELS, NAME, url)
+        monkeypatch.setitem(find.PUBLISHED_MODELS, NAME, url)
         yield server
         server.shutdown()
         thread.join()
 
 
 def test_downloads_once_and_keeps_the_checksum(server, tmp_path, capsys):
-    folder = downloads.published_model(NAME, tmp_path)
+    folder = find.published_model(NAME, tmp_path)
     assert (folder / "pipeline.config").read_text() == "model {}"
     assert (folder / "checkpoint" / "ckpt-0.data").read_bytes() == CONTENT
     digest = hashlib.sha256(server.content).hexdigest()
     assert (tmp_path / f"{ARCHIVE}.sha256").read_text() == f"{digest}  {ARCHIVE}\n"
     assert "100%" in capsys.readouterr().err  # a progress bar
-    assert downloads.published_model(NAME, tmp_path) == folder
+    assert find.published_model(NAME, tmp_path) == folder
     assert server.requests == [None]
     assert {path.name for path in tmp_path.iterdir()} == {NAME, ARCHIVE, f"{ARCHIVE}.sha256"}
 
 
 def test_the_cache_folder_comes_from_the_environment(server, tmp_path, monkeypatch):
     monkeypatch.setenv("DEEPMAC_CACHE", str(tmp_path / "models"))
-    assert tmp_path / "models" in downloads.published_model(NAME).parents
+    assert tmp_path / "models" in find.published_model(NAME).parents
 
 
 def test_an_interrupted_download_is_continued(server, tmp_path):
     server.cut = 1_200_000
     with pytest.raises(InputError, match="run again to continue"):
-        downloads.published_model(NAME, tmp_path)
+        find.published_model(NAME, tmp_path)
     arrived = (tmp_path / f"{ARCHIVE}.part").stat().st_size
     assert 0 < arrived <= server.cut and not (tmp_path / ARCHIVE).exists()
     server.cut = None
-    folder = downloads.published_model(NAME, tmp_path)
+    folder = find.published_model(NAME, tmp_path)
     assert server.requests == [None, f"bytes={arrived}-"]
     assert (folder / "checkpoint" / "ckpt-0.data").read_bytes() == CONTENT
     assert (tmp_path / ARCHIVE).read_bytes() == server.content
@@ -112,32 +112,32 @@ def test_an_interrupted_download_is_continued(server, tmp_path):
 def test_a_changed_file_is_downloaded_from_the_start(server, tmp_path):
     server.cut = 1_200_000
     with pytest.raises(InputError):
-        downloads.published_model(NAME, tmp_path)
+        find.published_model(NAME, tmp_path)
     server.cut, server.etag, server.content = None, '"2"', archive(("more", b"x"))
-    downloads.published_model(NAME, tmp_path)
+    find.published_model(NAME, tmp_path)
     assert (tmp_path / ARCHIVE).read_bytes() == server.content
 
 
 def test_a_part_that_is_no_part_is_thrown_away(server, tmp_path):
     (tmp_path / f"{ARCHIVE}.part").write_bytes(server.content + b"more")
     (tmp_path / f"{ARCHIVE}.part.etag").write_text(server.etag)
-    downloads.published_model(NAME, tmp_path)
+    find.published_model(NAME, tmp_path)
     assert (tmp_path / ARCHIVE).read_bytes() == server.content
 
 
 def test_without_a_version_nothing_is_continued(server, tmp_path):
     server.cut, server.etag = 1_200_000, 'W/"weak"'
     with pytest.raises(InputError):
-        downloads.published_model(NAME, tmp_path)
+        find.published_model(NAME, tmp_path)
     server.cut = None
-    downloads.published_model(NAME, tmp_path)
+    find.published_model(NAME, tmp_path)
     assert server.requests == [None, None]
 
 
 def test_another_file_than_the_first_is_refused(server, tmp_path):
     (tmp_path / f"{ARCHIVE}.sha256").write_text(f"{'0' * 64}  {ARCHIVE}\n")
     with pytest.raises(InputError, match="not the file that was downloaded first"):
-        downloads.published_model(NAME, tmp_path)
+        find.published_model(NAME, tmp_path)
     assert not (tmp_path / NAME).exists() and not (tmp_path / ARCHIVE).exists()
 
 
@@ -145,25 +145,25 @@ def test_a_damaged_copy_is_fetched_again(server, tmp_path):
     digest = hashlib.sha256(server.content).hexdigest()
     (tmp_path / f"{ARCHIVE}.sha256").write_text(f"{digest}  {ARCHIVE}\n")
     (tmp_path / ARCHIVE).write_bytes(server.content[:-10])
-    downloads.published_model(NAME, tmp_path)
+    find.published_model(NAME, tmp_path)
     assert (tmp_path / ARCHIVE).read_bytes() == server.content
 
 
 def test_offline_says_where_to_put_the_file(server, tmp_path, monkeypatch):
     content = server.content
-    monkeypatch.setitem(downloads.PUBLISHED_MODELS, NAME, f"http://127.0.0.1:9/{ARCHIVE}")
+    monkeypatch.setitem(find.PUBLISHED_MODELS, NAME, f"http://127.0.0.1:9/{ARCHIVE}")
     with pytest.raises(InputError) as caught:
-        downloads.published_model(NAME, tmp_path)
+        find.published_model(NAME, tmp_path)
     assert str(tmp_path / ARCHIVE) in str(caught.value)
     (tmp_path / ARCHIVE).write_bytes(content)
-    assert (downloads.published_model(NAME, tmp_path) / "pipeline.config").is_file()
+    assert (find.published_model(NAME, tmp_path) / "pipeline.config").is_file()
     assert (tmp_path / f"{ARCHIVE}.sha256").is_file()
 
 
 def test_a_server_error_is_an_input_error(server, tmp_path, monkeypatch):
     monkeypatch.setattr(Handler, "do_GET", lambda handler: handler.send_error(404))
     with pytest.raises(InputError, match="404"):
-        downloads.published_model(NAME, tmp_path)
+        find.published_model(NAME, tmp_path)
 
 
 def link(name, target):
@@ -192,7 +192,7 @@ def test_nothing_is_written_outside(server, tmp_path, members):
     server.content = archive(*members)
     cache = tmp_path / "cache"
     with pytest.raises(InputError, match="refused: it would write outside"):
-        downloads.published_model(NAME, cache)
+        find.published_model(NAME, cache)
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
     assert [path.name for path in cache.iterdir()] == [ARCHIVE]
 
@@ -209,13 +209,13 @@ def test_nothing_is_written_outside(server, tmp_path, members):
 def test_a_damaged_archive_leaves_no_folder(server, tmp_path, content, expected):
     server.content = content
     with pytest.raises(InputError, match=expected):
-        downloads.published_model(NAME, tmp_path)
+        find.published_model(NAME, tmp_path)
     assert not (tmp_path / NAME).exists()
     server.content = archive()
     (tmp_path / ARCHIVE).unlink()
-    assert (downloads.published_model(NAME, tmp_path) / "pipeline.config").is_file()
+    assert (find.published_model(NAME, tmp_path) / "pipeline.config").is_file()
 
 
 def test_unknown_names_list_the_known_ones():
     with pytest.raises(InputError, match=NAME):
-        downloads.published_model("deepmac_2048")
+        find.published_model("deepmac_2048")

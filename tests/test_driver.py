@@ -17,10 +17,10 @@ from click.testing import CliRunner
 from tiny_training import TINY
 
 from deepmac import cli
-from deepmac.errors import InputError
-from deepmac.reproduction import driver
-from deepmac.reproduction.folders import Folder
-from deepmac.reproduction.suite import Suite
+from deepmac.core.errors import InputError
+from deepmac.suite import driver
+from deepmac.suite.folders import Folder
+from deepmac.suite.suite import Suite
 
 GOOD = """
 import json, pathlib
@@ -247,7 +247,7 @@ def test_a_bucket_gets_rows_notebooks_and_report(checkout, bucket_url, object_st
     (checkout / "configs" / "tiny.yaml").write_text(yaml.safe_dump(TINY))
     notebook = nbformat.read(checkout / "notebooks" / "good.ipynb", 4)
     notebook.cells[1].source = (
-        "from deepmac.reproduction.study import Study\n"
+        "from deepmac.suite.study import Study\n"
         "study = Study('good', profile, work_dir, results_path)\n"
         "study.train()\n"
         "study.write({'profile': profile}, [], [])\n"

@@ -24,11 +24,11 @@ from pycocotools import mask as coco_mask
 from pycocotools.cocoeval import COCOeval
 from scipy import ndimage
 
-from deepmac.categories import VOC_IDS
-from deepmac.errors import InputError
+from deepmac.core.categories import VOC_IDS
+from deepmac.core.errors import InputError
+from deepmac.core.masks import encode_masks, paste_masks
 from deepmac.evaluation import MaskEvaluator, baseline_results
 from deepmac.evaluation.baselines import ellipse_mask
-from deepmac.pasting import encode_masks, paste_masks
 
 # pycocotools' `decode` has yet to learn NumPy 2's copy keyword.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -3,7 +3,7 @@ import pytest
 from evaluation_data import HEIGHT, WIDTH, scenes
 from pycocotools import mask as coco_mask
 
-from deepmac.errors import InputError
+from deepmac.core.errors import InputError
 from deepmac.evaluation import MaskEvaluator, baseline_results
 from deepmac.evaluation.annotations import load_annotations
 

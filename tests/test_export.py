@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 import deepmac
 from deepmac.cli import main
-from deepmac.errors import InputError
+from deepmac.core.errors import InputError
 from deepmac.export import export_model, graphs
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 import deepmac
 from deepmac.cli import main
-from deepmac.errors import InputError
+from deepmac.core.errors import InputError
 from deepmac.export import FORMATS, export_model, graphs
 from deepmac.export import onnx as onnx_format
 from deepmac.export import tflite as tflite_format

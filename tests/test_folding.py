@@ -3,8 +3,8 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from deepmac.modeling import folding
-from deepmac.modeling.folding import fold
+from deepmac.inference import folding
+from deepmac.inference.folding import fold
 
 layers = tf_keras.layers
 

@@ -4,8 +4,8 @@ import numpy as np
 import tiny_model
 
 from deepmac.demo.samples import SAMPLES
-from deepmac.reproduction.gallery import segment_samples
-from deepmac.reproduction.results import Claim
+from deepmac.suite.gallery import segment_samples
+from deepmac.suite.results import Claim
 
 
 def test_the_gallery_shows_and_measures_every_sample(tmp_path):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepmac.errors import InputError
-from deepmac.images import read_image
+from deepmac.core.errors import InputError
+from deepmac.core.images import read_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
 

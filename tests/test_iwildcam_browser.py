@@ -10,9 +10,9 @@ from PIL import Image
 from deepmac.iwildcam.browser import Browser
 from deepmac.iwildcam.collection import open_collection
 from deepmac.iwildcam.masks import write_label_image
-from deepmac.iwildcam.sample.compose import compose_sample
-from deepmac.iwildcam.sample.view import WIDTH
 from deepmac.iwildcam.tables import objects_table, pictures_table
+from deepmac.scenes.camera_traps.compose import compose_sample
+from deepmac.scenes.camera_traps.view import WIDTH
 
 
 @pytest.fixture

@@ -2,12 +2,12 @@ import camera_traps
 import pytest
 import tiny_model
 
-from deepmac.errors import InputError
+from deepmac.core.errors import InputError
 from deepmac.iwildcam import cluster, mask_task
 from deepmac.iwildcam.jobs import Shard
 from deepmac.iwildcam.make_masks import make_masks
 from deepmac.iwildcam.mask_task import MaskTask
-from deepmac.reproduction import scheduling
+from deepmac.suite import scheduling
 
 COUNT = 30
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from deepmac.errors import InputError
+from deepmac.core.errors import InputError
 from deepmac.iwildcam.coco import write_coco
 from deepmac.iwildcam.collection import open_collection
 from deepmac.iwildcam.masks import write_label_image

@@ -4,7 +4,7 @@ import json
 import camera_traps
 import pytest
 
-from deepmac.errors import InputError
+from deepmac.core.errors import InputError
 from deepmac.iwildcam.collection import open_collection
 
 

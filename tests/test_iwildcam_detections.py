@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepmac.errors import InputError
+from deepmac.core.errors import InputError
 from deepmac.iwildcam.detections import Detections, read_detections, write_detections
 
 FRACTIONS = st.floats(0, 1, allow_subnormal=False)

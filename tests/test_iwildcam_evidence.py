@@ -8,7 +8,7 @@ from deepmac.iwildcam import evidence
 from deepmac.iwildcam.checks import Problem
 from deepmac.iwildcam.collection import open_collection
 from deepmac.iwildcam.masks import write_label_image
-from deepmac.iwildcam.sample.compose import TRUTH_FOLDER
+from deepmac.scenes.camera_traps.compose import TRUTH_FOLDER
 
 
 def test_faults_of_masks_decide_the_claim_and_others_are_mentioned():

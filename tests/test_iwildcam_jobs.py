@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepmac.errors import InputError
+from deepmac.core.errors import InputError
 from deepmac.iwildcam.detections import Detections
 from deepmac.iwildcam.jobs import Plan, Shard
 from deepmac.iwildcam.masks import write_label_image

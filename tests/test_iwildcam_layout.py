@@ -3,7 +3,7 @@ from pathlib import Path
 import camera_traps
 import pytest
 
-from deepmac.errors import InputError
+from deepmac.core.errors import InputError
 from deepmac.iwildcam.layout import find_layout, mask_path, picture_id, picture_path, relative_names
 
 

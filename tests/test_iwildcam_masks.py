@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from deepmac.errors import InputError
+from deepmac.core.errors import InputError
 from deepmac.iwildcam.masks import label_image, read_label_image, read_texts, sample_bits, write_label_image
 
 HEIGHT, WIDTH = 11, 13

@@ -7,11 +7,11 @@ from PIL import Image
 from deepmac.iwildcam.checks import check_collection
 from deepmac.iwildcam.collection import open_collection
 from deepmac.iwildcam.masks import read_label_image
-from deepmac.iwildcam.sample import compose
-from deepmac.iwildcam.sample.animals import SPECIES, animal_layer
-from deepmac.iwildcam.sample.compose import LABEL, compose_sample
-from deepmac.iwildcam.sample.scenery import HABITATS, Scenery
-from deepmac.iwildcam.sample.view import (
+from deepmac.scenes.camera_traps import compose
+from deepmac.scenes.camera_traps.animals import SPECIES, animal_layer
+from deepmac.scenes.camera_traps.compose import LABEL, compose_sample
+from deepmac.scenes.camera_traps.scenery import HABITATS, Scenery
+from deepmac.scenes.camera_traps.view import (
     HEIGHT,
     WIDTH,
     Canvas,

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from deepmac.data.artwork import artworks
-from deepmac.data.layers import _colour_jitter, distractor_layer, object_layer
+from deepmac.scenes.artwork import artworks
+from deepmac.scenes.layers import _colour_jitter, distractor_layer, object_layer
 
 
 def _layers(size, count=60):

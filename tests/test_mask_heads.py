@@ -6,8 +6,8 @@ import tensorflow as tf
 import tf_keras
 from official.projects.deepmac_maskrcnn.modeling.heads import hourglass_network
 
-from deepmac import experiments
-from deepmac.errors import InputError
+from deepmac import configs
+from deepmac.core.errors import InputError
 from deepmac.modeling import mask_heads, roi
 
 RNG = np.random.default_rng(0)
@@ -50,7 +50,7 @@ HEADS = {
 
 def head_config(network_type, **options):
     options = {"num_init_channels": 4, "dim": 7, "pixel_embedding_dim": 3, "mask_size": 32, **options}
-    return experiments.MaskHead(network_type=network_type, **options)
+    return configs.MaskHeadConfig(network_type=network_type, **options)
 
 
 def embeddings(config, num_boxes=2):
@@ -71,7 +71,7 @@ def logits_in_boxes(head, config, reference, boxes):
 
 @pytest.mark.parametrize("name", REFERENCES)
 def test_published_weights_give_the_published_masks(name, reference_dir):
-    config = experiments.MaskHead(
+    config = configs.MaskHeadConfig(
         **{"num_init_channels": 16, "dim": 32, "pixel_embedding_dim": 16, **REFERENCES[name]}
     )
     head = mask_heads.build_mask_head(config)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deepmac import experiments
-from deepmac.categories import VOC_IDS
-from deepmac.errors import InputError
+from deepmac import configs
+from deepmac.core.categories import VOC_IDS
+from deepmac.core.errors import InputError
 from deepmac.modeling import mask_losses, weak_losses
 
 RNG = np.random.default_rng(0)
@@ -16,7 +16,7 @@ ALL_LOSSES = {
     "augmented_self_supervision_loss_weight": 0.5,
     "pointly_supervised_keypoint_loss_weight": 0.25,
 }
-FULL_RESOLUTION = experiments.MaskHead(predict_full_resolution_masks=True)
+FULL_RESOLUTION = configs.MaskHeadConfig(predict_full_resolution_masks=True)
 CLASSES = np.array([[1, 5, 51, 0], [22, 22, 0, 0]], np.int32)
 
 
@@ -39,7 +39,7 @@ def compute(logits, inputs, mask_head=FULL_RESOLUTION, tensors=(), **options):
         logits,
         **inputs,
         **dict(tensors),
-        loss_config=experiments.MaskLoss(**options),
+        loss_config=configs.MaskLossConfig(**options),
         mask_head_config=mask_head,
     )
     return {name: float(loss) for name, loss in losses.items()}
@@ -78,8 +78,8 @@ def test_losses_are_the_published_ones(name, jit_compile, reference_dir):
         lambda logits, **labels: mask_losses.mask_losses(
             [logits],
             **labels,
-            loss_config=experiments.MaskLoss(task_loss_weight=5.0, **loss_options),
-            mask_head_config=experiments.MaskHead(mask_size=32, **head_options),
+            loss_config=configs.MaskLossConfig(task_loss_weight=5.0, **loss_options),
+            mask_head_config=configs.MaskHeadConfig(mask_size=32, **head_options),
             allowed_ids=sorted(VOC_IDS),
         ),
         jit_compile=jit_compile,
@@ -120,7 +120,7 @@ def test_fractional_weights_count_as_whole_instances_for_masks_only():
     losses = compute(logits, inputs, box_consistency_loss_weight=1.0)
     np.testing.assert_allclose(losses[mask_losses.ESTIMATION], values.sum() / 5, rtol=1e-5)
     boxes = weak_losses.box_consistency_loss(
-        logits[0], inputs["boxes"], experiments.MaskClassificationLoss()
+        logits[0], inputs["boxes"], configs.MaskClassificationLossConfig()
     ).numpy()
     expected = (boxes * inputs["weights"]).sum() / 2.5
     np.testing.assert_allclose(losses[mask_losses.BOX_CONSISTENCY], expected, rtol=1e-5)
@@ -133,7 +133,7 @@ def test_roi_logits_are_compared_with_soft_crops():
     for tensors, boxes in (({}, inputs["boxes"]), ({"crop_boxes": crop_boxes}, crop_boxes)):
         targets = tf.image.crop_and_resize(masks, boxes.reshape(8, 4), np.arange(8), [8, 8])
         values = cross_entropy(logits[0], targets.numpy().reshape(2, 4, 8, 8)) * inputs["weights"]
-        losses = compute(logits, inputs, experiments.MaskHead(mask_size=8), tensors)
+        losses = compute(logits, inputs, configs.MaskHeadConfig(mask_size=8), tensors)
         np.testing.assert_allclose(losses[mask_losses.ESTIMATION], values.sum() / 5, rtol=1e-4)
 
 
@@ -141,7 +141,7 @@ def test_losses_are_averaged_over_the_stages():
     logits, inputs = batch(stages=3)
     each = [compute([stage], inputs, **ALL_LOSSES) for stage in logits]
     together = compute(logits, inputs, **ALL_LOSSES)
-    for name in mask_losses.loss_names(experiments.MaskLoss(**ALL_LOSSES)):
+    for name in mask_losses.loss_names(configs.MaskLossConfig(**ALL_LOSSES)):
         np.testing.assert_allclose(together[name], np.mean([losses[name] for losses in each]), rtol=1e-5)
     assert len({losses[mask_losses.COLOR_CONSISTENCY] for losses in each}) == 3
 
@@ -150,7 +150,7 @@ def test_every_loss_is_named_weighted_and_zero_without_its_tensors():
     logits, inputs = batch(stages=1)
     assert list(compute(logits, inputs, task_loss_weight=0.0)) == []
     losses = compute(logits, inputs, **ALL_LOSSES)
-    assert list(losses) == mask_losses.loss_names(experiments.MaskLoss(**ALL_LOSSES))
+    assert list(losses) == mask_losses.loss_names(configs.MaskLossConfig(**ALL_LOSSES))
     assert len(losses) == 5
     assert losses[mask_losses.SELF_SUPERVISION] == losses[mask_losses.POINT_SUPERVISION] == 0
     tensors = {
@@ -168,8 +168,8 @@ def test_every_loss_is_named_weighted_and_zero_without_its_tensors():
 
 
 def test_boxes_of_all_classes_teach_the_weak_losses_only():
-    assert not mask_losses.uses_boxes_of_all_classes(experiments.MaskLoss())
-    assert mask_losses.uses_boxes_of_all_classes(experiments.MaskLoss(box_consistency_loss_weight=0.1))
+    assert not mask_losses.uses_boxes_of_all_classes(configs.MaskLossConfig())
+    assert mask_losses.uses_boxes_of_all_classes(configs.MaskLossConfig(box_consistency_loss_weight=0.1))
     logits, inputs = batch(stages=1)
     some = compute(logits, inputs, tensors={"allowed_ids": [1]}, box_consistency_loss_weight=1.0)
     all_classes = compute(logits, inputs, box_consistency_loss_weight=1.0)
@@ -178,7 +178,7 @@ def test_boxes_of_all_classes_teach_the_weak_losses_only():
 
 def test_color_consistency_needs_full_resolution_and_point_supervision_insists():
     logits, inputs = batch(stages=1)
-    roi_head = experiments.MaskHead(mask_size=8)
+    roi_head = configs.MaskHeadConfig(mask_size=8)
     losses = compute(logits, inputs, roi_head, color_consistency_loss_weight=1.0)
     assert losses[mask_losses.COLOR_CONSISTENCY] == 0
     points = {

@@ -13,13 +13,13 @@ from official.core import exp_factory
 from official.projects.deepmac_maskrcnn.configs import deep_mask_head_rcnn  # noqa: F401  # registers
 from synthetic import APPLE, PERSON
 
-from deepmac.categories import NON_VOC_IDS, VOC_IDS
+from deepmac import configs
+from deepmac.core.categories import NON_VOC_IDS, VOC_IDS
+from deepmac.core.errors import InputError
+from deepmac.core.masks import paste_masks
 from deepmac.data.coco import write_tfrecords
-from deepmac.errors import InputError
-from deepmac.mask_rcnn import experiments
-from deepmac.mask_rcnn.task import MaskRCNNTask, _from_edge_to_edge, _masks_in_boxes
-from deepmac.modeling.upsampling import RepeatUpsampling
-from deepmac.pasting import paste_masks
+from deepmac.modeling.keras_fixes import RepeatUpsampling
+from deepmac.training.mask_rcnn import MaskRCNNTask, _from_edge_to_edge, _masks_in_boxes
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 # Stem -> (published mask AP, experiment's ending, backbone, mask head, classes with masks).
@@ -66,7 +66,7 @@ def overrides(tmp_path_factory):
 
 @pytest.fixture
 def config(overrides):
-    config = experiments.mask_rcnn_mini().task
+    config = configs.mask_rcnn_mini().task
     config.override(overrides["task"])
     config.allowed_mask_class_ids = [PERSON]
     tf_keras.utils.set_random_seed(0)

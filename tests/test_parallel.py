@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from deepmac.data.parallel import map_in_order
+from deepmac.scenes.parallel import map_in_order
 
 
 def _times_with_process(task, shared):

@@ -4,8 +4,8 @@ import shutil
 import numpy as np
 import pytest
 
-from deepmac.errors import InputError
-from deepmac.reproduction import parity
+from deepmac.core.errors import InputError
+from deepmac.suite import parity
 
 
 @pytest.fixture(scope="module")

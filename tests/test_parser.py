@@ -8,10 +8,10 @@ import tensorflow as tf
 from scipy import ndimage
 from synthetic import COLORS, Scene, box_of, draw_scene
 
-from deepmac.categories import VOC_IDS
+from deepmac.core.categories import VOC_IDS
+from deepmac.core.errors import InputError
 from deepmac.data.parser import DeepMACParser
 from deepmac.data.preprocessing import network_input
-from deepmac.errors import InputError
 
 SIZE = 64
 RAW = {"bgr_ordering": False, "channel_means": (0.0, 0.0, 0.0), "channel_stds": (1.0, 1.0, 1.0)}

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from deepmac.errors import InputError
-from deepmac.pictures import find_pictures
+from deepmac.core.errors import InputError
+from deepmac.jobs.pictures import find_pictures
 
 
 @pytest.fixture

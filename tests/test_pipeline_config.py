@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepmac.cli import main
-from deepmac.errors import InputError
-from deepmac.pipeline_config import pipeline_experiment, read_pipeline
+from deepmac.core.errors import InputError
+from deepmac.interop.pipeline import pipeline_experiment, read_pipeline
 
 MINIMAL = """model { center_net { num_classes: 5
   feature_extractor { type: "hourglass_20" }

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from deepmac import experiments
-from deepmac.errors import InputError
+from deepmac import configs
+from deepmac.core.errors import InputError
 from deepmac.modeling.pixel_losses import dice_loss, pixel_loss
 
 RNG = np.random.default_rng(0)
@@ -14,7 +14,7 @@ WEIGHTS = RNG.integers(0, 2, (5, 12)).astype(np.float32)
 
 
 def loss_config(**options):
-    return experiments.MaskClassificationLoss(**options)
+    return configs.MaskClassificationLossConfig(**options)
 
 
 def cross_entropy(logits, targets):
@@ -38,7 +38,7 @@ def test_weighted_sigmoid_is_the_mean_cross_entropy(weights):
 @pytest.mark.parametrize("alpha", [None, 0.25])
 @pytest.mark.parametrize("gamma", [0.0, 2.0])
 def test_focal_loss_weighs_hard_positions(gamma, alpha):
-    config = loss_config(type="focal", focal=experiments.FocalLoss(gamma=gamma, alpha=alpha))
+    config = loss_config(type="focal", focal=configs.FocalLossConfig(gamma=gamma, alpha=alpha))
     targets = TARGETS.round()
     probabilities = 1 / (1 + np.exp(-LOGITS))
     right = np.where(targets == 1, probabilities, 1 - probabilities)
@@ -50,7 +50,7 @@ def test_focal_loss_weighs_hard_positions(gamma, alpha):
 @pytest.mark.parametrize("squared", [False, True])
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
 def test_dice_loss_is_one_minus_the_overlap(squared, weights):
-    config = loss_config(type="dice", dice=experiments.DiceLoss(squared_normalization=squared))
+    config = loss_config(type="dice", dice=configs.DiceLossConfig(squared_normalization=squared))
     expected = dice(LOGITS, TARGETS, 1 if weights is None else weights, 2 if squared else 1)
     np.testing.assert_allclose(pixel_loss(LOGITS, TARGETS, config, weights), expected, rtol=1e-5)
 

@@ -9,10 +9,10 @@ from click.testing import CliRunner
 from synthetic import draw_scene, save_annotations, write_coco
 
 from deepmac.cli import main
+from deepmac.core.errors import InputError
 from deepmac.data.coco import write_tfrecords
-from deepmac.data.decoder import MaskExampleDecoder
 from deepmac.data.points import most_points, read_points
-from deepmac.errors import InputError
+from deepmac.data.tfrecords import MaskExampleDecoder
 
 SPLIT = "val2017"
 

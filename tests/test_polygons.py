@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from pycocotools import mask as rle
 
-from deepmac.data.polygons import mask_to_polygons
+from deepmac.scenes.polygons import mask_to_polygons
 
 masks = arrays.arrays(bool, st.tuples(st.integers(1, 24), st.integers(1, 24)))
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
-from deepmac.errors import InputError
-from deepmac.prediction import Prediction
+from deepmac.core.errors import InputError
+from deepmac.inference.prediction import Prediction
 
 
 def _prediction(boxes, mask_probs, size=(40, 60), **options):

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from deepmac.modeling.prediction_heads import PredictionHeads
+from deepmac.modeling.model import PredictionHeads
 
 OUTPUTS = {"ct_heatmaps": 7, "ct_offset": 2, "ct_size": 2, "instance_embedding": 5, "pixel_embedding": 3}
 

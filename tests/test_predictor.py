@@ -9,9 +9,9 @@ import tiny_model
 from PIL import Image
 
 import deepmac
-from deepmac.errors import InputError
-from deepmac.model_folders import SHIPPED
-from deepmac.predictor import Predictor
+from deepmac.core.errors import InputError
+from deepmac.inference.find import SHIPPED
+from deepmac.inference.predictor import Predictor
 
 
 @pytest.fixture

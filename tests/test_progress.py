@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from deepmac.errors import InputError
+from deepmac.core.errors import InputError
 from deepmac.training.monitor import LossMonitor
 from deepmac.training.progress import evaluation_line, training_line
 

@@ -5,8 +5,8 @@ from google.protobuf import descriptor_pb2, text_format
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepmac.errors import InputError
-from deepmac.prototext import parse_prototext, read_prototext
+from deepmac.core.errors import InputError
+from deepmac.interop.prototext import parse_prototext, read_prototext
 
 
 def test_reads_every_notation():

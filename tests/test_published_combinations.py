@@ -6,10 +6,10 @@ import tensorflow as tf
 from official.core import exp_factory
 from published_model import HEADS, PublishedModel, crop, sigmoid
 
-from deepmac import checkpoints
-from deepmac import experiments as _  # noqa: F401  # registers the experiments
-from deepmac.modeling import deepmac_model
-from deepmac.task import DeepMACTask
+from deepmac import configs  # noqa: F401  # registers the experiments
+from deepmac.interop.published import restore_published
+from deepmac.modeling.model import build_deepmac
+from deepmac.training.task import DeepMACTask
 
 SIZE = 64
 ALLOWED = [1, 3]
@@ -211,8 +211,8 @@ def test_combination(name, tmp_path):
     published = PublishedModel(config.model)
     published.save(tmp_path)
     last_alone = config.losses.mask.use_only_last_stage
-    model = deepmac_model.build_deepmac(config.model, last_alone)
-    report = checkpoints.restore_published(model, tmp_path)
+    model = build_deepmac(config.model, last_alone)
+    report = restore_published(model, tmp_path)
     assert len(report.of_status("restored")) == len(model.variables) == len(published.variables)
     assert not report.misfits()
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepmac.data.pyramid import build_pyramid
+from deepmac.scenes.pyramid import build_pyramid
 
 BORDER = cv2.BORDER_CONSTANT
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from deepmac.reproduction import driver
-from deepmac.reproduction.rows import RowStore
-from deepmac.reproduction.scheduling import rows_to_train
-from deepmac.reproduction.suite import Suite
+from deepmac.suite import driver
+from deepmac.suite.rows import RowStore
+from deepmac.suite.scheduling import rows_to_train
+from deepmac.suite.suite import Suite
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deepmac.evaluation.files import Evaluation
-from deepmac.reproduction.results import Measurement, ResultRow, higher, write_results
+from deepmac.suite.results import Measurement, ResultRow, higher, write_results
 
 METRIC = "gt_boxes/mask/unseen/AP"
 

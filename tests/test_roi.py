@@ -7,7 +7,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepmac.errors import InputError
+from deepmac.core.errors import InputError
 from deepmac.modeling import roi
 
 RNG = np.random.default_rng(0)

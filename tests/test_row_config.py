@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from deepmac.reproduction.head_costs import trained_parameters
-from deepmac.reproduction.row_config import model_summary
-from deepmac.reproduction.suite import Suite
+from deepmac.suite.head_costs import trained_parameters
+from deepmac.suite.row_config import model_summary
+from deepmac.suite.suite import Suite
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -9,11 +9,11 @@ import pytest
 import synthetic
 import yaml
 
-from deepmac.errors import InputError
-from deepmac.reproduction import rows
-from deepmac.reproduction.bucket import Bucket
-from deepmac.reproduction.rows import RowStore
-from deepmac.reproduction.suite import Dataset, Row, read_configuration
+from deepmac.core.errors import InputError
+from deepmac.suite import rows
+from deepmac.suite.bucket import Bucket
+from deepmac.suite.rows import RowStore
+from deepmac.suite.suite import Dataset, Row, read_configuration
 from deepmac.training.progress import training_line
 
 ROOT = Path(__file__).resolve().parents[1]

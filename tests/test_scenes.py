@@ -16,12 +16,12 @@ from click.testing import CliRunner
 from PIL import Image
 from pycocotools.coco import COCO
 
-from deepmac.categories import ALL_IDS, ID_BY_NAME
 from deepmac.cli import main
-from deepmac.data.contact_sheet import contact_sheet
+from deepmac.core.categories import ALL_IDS, ID_BY_NAME
+from deepmac.core.errors import InputError
 from deepmac.data.points import read_points
-from deepmac.data.scenes import compose_scenes
-from deepmac.errors import InputError
+from deepmac.scenes.contact_sheet import contact_sheet
+from deepmac.scenes.dataset import compose_scenes
 
 ARGUMENTS = {"images": 40, "val_images": 12, "size": 64, "seed": 5, "progress": False}
 

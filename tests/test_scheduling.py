@@ -11,13 +11,13 @@ import pytest
 import synthetic
 from tiny_training import TINY
 
-from deepmac.errors import InputError
-from deepmac.reproduction import scheduling
-from deepmac.reproduction.bucket import Bucket
-from deepmac.reproduction.folders import Timing
-from deepmac.reproduction.rows import RowStore
-from deepmac.reproduction.scheduling import open_executor, rows_to_train, train_rows
-from deepmac.reproduction.suite import Dataset, Row
+from deepmac.core.errors import InputError
+from deepmac.suite import scheduling
+from deepmac.suite.bucket import Bucket
+from deepmac.suite.folders import Timing
+from deepmac.suite.rows import RowStore
+from deepmac.suite.scheduling import open_executor, rows_to_train, train_rows
+from deepmac.suite.suite import Dataset, Row
 
 
 class Store:

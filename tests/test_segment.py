@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from PIL import Image
 from pycocotools import mask as rle
 
-from deepmac import segment
 from deepmac.cli import main
+from deepmac.jobs import segment
 
 BOX = "0.1,0.2,0.7,0.8"
 

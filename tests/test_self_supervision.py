@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deepmac import experiments
-from deepmac.errors import InputError
+from deepmac import configs
+from deepmac.core.errors import InputError
 from deepmac.modeling import self_supervision
 
 RNG = np.random.default_rng(0)
@@ -13,7 +13,7 @@ SEED = (3, 4)
 
 
 def augmentation(translation=0.0, scale=(1.0, 1.0), flip=0.0):
-    return experiments.MaskLoss(
+    return configs.MaskLossConfig(
         augmented_self_supervision_max_translation=translation,
         augmented_self_supervision_scale_min=scale[0],
         augmented_self_supervision_scale_max=scale[1],

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepmac.categories import ID_BY_NAME, NAME_BY_ID
-from deepmac.data.artwork import ARTWORK, Picture, artworks, svg_path
-from deepmac.data.sprites import read_cutout, render, sprite_pools
-from deepmac.errors import InputError
+from deepmac.core.categories import ID_BY_NAME, NAME_BY_ID
+from deepmac.core.errors import InputError
+from deepmac.scenes.artwork import ARTWORK, Picture, artworks, svg_path
+from deepmac.scenes.sprites import read_cutout, render, sprite_pools
 
 
 @pytest.fixture(scope="module")

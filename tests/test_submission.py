@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from pycocotools import mask as coco_mask
 
 from deepmac.cli import main
-from deepmac.errors import InputError
-from deepmac.evaluate import evaluate_model
-from deepmac.submission import check_submission, read_image_list, write_submission
+from deepmac.core.errors import InputError
+from deepmac.jobs.evaluate import evaluate_model
+from deepmac.jobs.submission import check_submission, read_image_list, write_submission
 
 SPLIT = "val2017"
 

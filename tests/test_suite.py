@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from deepmac.categories import NON_VOC_IDS
-from deepmac.errors import InputError
-from deepmac.reproduction.suite import Suite
+from deepmac.core.categories import NON_VOC_IDS
+from deepmac.core.errors import InputError
+from deepmac.suite.suite import Suite
 
 PROFILES = ("smoke", "quick", "mini", "subset", "paper")
 ROOT = Path(__file__).resolve().parents[1]

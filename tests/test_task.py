@@ -7,11 +7,11 @@ import tensorflow as tf
 import tf_keras
 from synthetic import APPLE, PERSON
 
-from deepmac import experiments
+from deepmac import configs
+from deepmac.core.errors import InputError
 from deepmac.data.coco import write_tfrecords
-from deepmac.errors import InputError
-from deepmac.evaluation.validation import SHOWN_MASKS
-from deepmac.task import DeepMACTask
+from deepmac.training.task import DeepMACTask
+from deepmac.training.validation import SHOWN_MASKS
 
 SIZE = 64
 
@@ -26,7 +26,7 @@ def records(tmp_path_factory):
 
 @pytest.fixture
 def config(records):
-    config = experiments.deepmac_mini().task
+    config = configs.deepmac_mini().task
     config.override(
         {
             "model": {

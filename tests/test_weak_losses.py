@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deepmac import experiments
+from deepmac import configs
 from deepmac.modeling import weak_losses
 
 RNG = np.random.default_rng(0)
@@ -16,8 +16,8 @@ BOXES = np.array(
     ],
     np.float32,
 )
-SIGMOID = experiments.MaskClassificationLoss()
-DICE = experiments.MaskClassificationLoss(type="dice")
+SIGMOID = configs.MaskClassificationLossConfig()
+DICE = configs.MaskClassificationLossConfig(type="dice")
 
 
 def sigmoid(logits):
@@ -70,7 +70,7 @@ def projection_loss(logits, filled, kind, normalization, tightness):
     ],
 )
 def test_box_consistency_compares_projections(kind, normalization, tightness):
-    config = experiments.MaskClassificationLoss(type=kind)
+    config = configs.MaskClassificationLossConfig(type=kind)
     losses = weak_losses.box_consistency_loss(
         LOGITS, BOXES, config, normalization=normalization, tightness=tightness
     )

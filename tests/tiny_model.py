@@ -9,9 +9,9 @@ import tensorflow as tf
 import tf_keras
 from official.core import train_utils
 
-from deepmac import experiments
-from deepmac.modeling.deepmac_model import build_deepmac
-from deepmac.predictor import Predictor, load
+from deepmac import configs
+from deepmac.inference.predictor import Predictor, load
+from deepmac.modeling.model import build_deepmac
 
 SIZE = 64
 _folders = []  # deleted when Python ends
@@ -22,7 +22,7 @@ def model_dir() -> Path:
     """A folder with `params.yaml` and a checkpoint."""
     _folders.append(tempfile.TemporaryDirectory(prefix="deepmac-tiny-"))
     folder = Path(_folders[-1].name)
-    config = experiments.deepmac_mini()
+    config = configs.deepmac_mini()
     config.task.model.input_size = [SIZE, SIZE, 3]
     train_utils.serialize_config(config, str(folder))
     model = build_model(config.task.model)
@@ -33,7 +33,7 @@ def model_dir() -> Path:
     return folder
 
 
-def build_model(config: experiments.DeepMACModel, seed: int = 0):
+def build_model(config: configs.DeepMACModelConfig, seed: int = 0):
     """Builds a model with random weights and random statistics; its masks are neither empty nor full."""
     tf_keras.utils.set_random_seed(seed)
     model = build_deepmac(config)

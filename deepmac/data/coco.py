@@ -18,10 +18,10 @@ from PIL import Image
 from pycocotools import mask as rle
 from tqdm.auto import tqdm
 
-from deepmac.atomic import atomic_folder
-from deepmac.categories import NAME_BY_ID
+from deepmac.core.categories import NAME_BY_ID
+from deepmac.core.errors import InputError
+from deepmac.core.files import atomic_folder
 from deepmac.data.points import add_points, most_points, points_problem
-from deepmac.errors import InputError
 
 SPLITS = ("train2017", "val2017")
 

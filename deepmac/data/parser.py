@@ -6,9 +6,9 @@ import tensorflow as tf
 from official.projects.centernet.dataloaders.centernet_input import CenterNetParser
 from official.vision.ops import preprocess_ops
 
+from deepmac.core.errors import InputError
 from deepmac.data import augmentation
 from deepmac.data.preprocessing import network_input, normalize
-from deepmac.errors import InputError
 
 _ANNOTATION_FIELDS = ("groundtruth_boxes", "groundtruth_classes", "groundtruth_area", "groundtruth_is_crowd")
 _MASK_FIELD = "groundtruth_instance_masks_png"

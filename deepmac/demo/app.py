@@ -13,15 +13,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import deepmac
-from deepmac.atomic import atomic_file
+from deepmac.core.drawing import overlay
+from deepmac.core.errors import InputError
+from deepmac.core.files import atomic_file
 from deepmac.demo import exports
 from deepmac.demo.canvas import DrawnBoxes
 from deepmac.demo.controls import FOLDER, Controls
 from deepmac.demo.mask_table import mask_table
 from deepmac.demo.samples import SAMPLES
 from deepmac.demo.sources import OpenedPicture, expanded, open_picture, opened_upload
-from deepmac.errors import InputError
-from deepmac.plotting import overlay
 
 _LARGEST_LINK = 20 << 20  # bytes: a page with more in a link becomes slow
 _NO_BOXES = DrawnBoxes(np.zeros((0, 4)), [])

@@ -11,7 +11,7 @@ from ipywidgets import Layout
 from jupyter_bbox_widget import BBoxWidget
 from PIL import Image
 
-from deepmac.plotting import instance_colors
+from deepmac.core.drawing import instance_colors
 
 # Pictures are shown as large as fits into this (width, height), in pixels of the screen.
 _LARGEST = (680, 560)

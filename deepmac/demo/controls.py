@@ -6,7 +6,7 @@ import ipywidgets as widgets
 
 from deepmac.demo.canvas import Canvas
 from deepmac.demo.samples import SAMPLES
-from deepmac.downloads import PUBLISHED_MODELS
+from deepmac.inference.find import PUBLISHED_MODELS
 
 FOLDER = "a folder ..."
 _OWN = "a picture of your own"

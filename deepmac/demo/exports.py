@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as rle
 
-from deepmac.categories import ID_BY_NAME, MAX_CATEGORY_ID
-from deepmac.plotting import overlay
-from deepmac.prediction import Prediction
+from deepmac.core.categories import ID_BY_NAME, MAX_CATEGORY_ID
+from deepmac.core.drawing import overlay
+from deepmac.inference.prediction import Prediction
 
 
 def coco_dataset(picture: str, prediction: Prediction, names: Sequence[str]) -> dict:
@@ -40,7 +40,7 @@ def label_png(prediction: Prediction) -> bytes:
 
 
 def overlay_png(prediction: Prediction, names: Sequence[str], **options) -> bytes:
-    """The picture under its masks as a PNG file; options as of `deepmac.plotting.overlay`."""
+    """The picture under its masks as a PNG file; options as of `deepmac.core.drawing.overlay`."""
     labels = prediction.to_label_image()
     return _png(overlay(prediction.image, labels, prediction.boxes, names, **options))
 

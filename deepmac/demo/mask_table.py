@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deepmac.categories import ID_BY_NAME
-from deepmac.prediction import Prediction
+from deepmac.core.categories import ID_BY_NAME
+from deepmac.inference.prediction import Prediction
 
 _HEADER = (
     "<tr><th></th><th>name</th><th title='part of the box that the mask fills'>of box</th>"

@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 from skimage import data
 
-from deepmac.images import read_image
+from deepmac.core.images import read_image
 
 Box = tuple[float, float, float, float]
 

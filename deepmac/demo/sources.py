@@ -9,9 +9,9 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import requests
 
+from deepmac.core.errors import InputError
+from deepmac.core.images import read_image
 from deepmac.demo.samples import SAMPLES
-from deepmac.errors import InputError
-from deepmac.images import read_image
 
 _TIMEOUT = 20  # seconds without an answer
 _LARGEST = 100 << 20  # bytes of a picture's file

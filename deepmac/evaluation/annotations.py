@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from deepmac.errors import InputError
+from deepmac.core.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from deepmac.errors import InputError
+from deepmac.core.errors import InputError
 from deepmac.evaluation.evaluator import MaskEvaluator
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from deepmac.errors import InputError
+from deepmac.core.errors import InputError
 from deepmac.evaluation.annotations import Annotations
 
 BACKENDS = ("auto", "faster_coco_eval", "pycocotools")

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from deepmac.categories import VOC_IDS
-from deepmac.errors import InputError
+from deepmac.core.categories import VOC_IDS
+from deepmac.core.errors import InputError
+from deepmac.core.masks import encode_masks
 from deepmac.evaluation import bootstrap, coco_ap
 from deepmac.evaluation.annotations import Instances, load_annotations
 from deepmac.evaluation.garbage_collection import garbage_collection_paused
-from deepmac.pasting import encode_masks
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from deepmac.atomic import atomic_file
+from deepmac.core.files import atomic_file
 from deepmac.evaluation.evaluator import MaskEvaluator
 
 EVALUATION_FILE = "evaluation.json"

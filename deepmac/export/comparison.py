@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from deepmac import experiments
+from deepmac import configs
 from deepmac.data.preprocessing import pad_to_square, resize_image, resized_shape
-from deepmac.exported_graph import SIGNATURE
-from deepmac.inference import InferenceNetwork
-from deepmac.modeling.deepmac_model import DeepMACModel
+from deepmac.inference.exported import SIGNATURE
+from deepmac.inference.load import InferenceNetwork
+from deepmac.modeling.model import DeepMACModel
 
 # Graphs must take any number of boxes.
 _NUM_BOXES = (8, 1)
@@ -17,7 +17,7 @@ _NUM_BOXES = (8, 1)
 def largest_difference(
     graphs: Mapping[str, Callable[..., dict[str, np.ndarray]]],
     model: DeepMACModel,
-    config: experiments.DeepMACTask,
+    config: configs.DeepMACTaskConfig,
 ) -> float:
     """Runs graphs and model on a random picture and random boxes.
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from deepmac import experiments
+from deepmac import configs
 from deepmac.export.graphs import Graph
 
 _PLACES = {
@@ -38,7 +38,7 @@ def write_description(
     model: str,
     file_format: str,
     graphs: Sequence[Graph],
-    config: experiments.DeepMACTask,
+    config: configs.DeepMACTaskConfig,
     difference: float,
 ):
     """Writes `graphs.json` and `README.md`.

@@ -4,13 +4,13 @@ import importlib
 import importlib.util
 import os
 
-from deepmac.atomic import atomic_folder
-from deepmac.errors import InputError
+from deepmac.core.errors import InputError
+from deepmac.core.files import atomic_folder
 from deepmac.export.comparison import largest_difference
 from deepmac.export.description import write_description
 from deepmac.export.graphs import encoder_graph, mask_head_graph, whole_graph
-from deepmac.inference import build_model, trained_model
-from deepmac.model_folders import find_model
+from deepmac.inference.find import find_model
+from deepmac.inference.load import build_model, trained_model
 
 # Name -> module that writes and opens the format.
 _MODULES = {

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from deepmac import experiments
+from deepmac import configs
 from deepmac.data.preprocessing import normalize
 from deepmac.export.published import published_outputs
-from deepmac.exported_graph import INPUTS, SIGNATURE
-from deepmac.inference import normalization
-from deepmac.modeling.deepmac_model import DeepMACModel
+from deepmac.inference.exported import INPUTS, SIGNATURE
+from deepmac.inference.load import normalization
+from deepmac.modeling.model import DeepMACModel
 
 _IN_SQUARE = "normalised to the square network input"
 _IN_PICTURE = "normalised to the picture"
@@ -42,7 +42,7 @@ class Graph:
         return self.function.get_concrete_function().structured_outputs
 
 
-def encoder_graph(model: DeepMACModel, config: experiments.DeepMACTask) -> Graph:
+def encoder_graph(model: DeepMACModel, config: configs.DeepMACTaskConfig) -> Graph:
     """From a picture of the network's size to embeddings; see `export_model`."""
     options = normalization(config)
 
@@ -63,7 +63,7 @@ def encoder_graph(model: DeepMACModel, config: experiments.DeepMACTask) -> Graph
     )
 
 
-def mask_head_graph(model: DeepMACModel, config: experiments.DeepMACTask) -> Graph:
+def mask_head_graph(model: DeepMACModel, config: configs.DeepMACTaskConfig) -> Graph:
     """From embeddings and boxes to masks; see `export_model`."""
 
     def predict(instance_embedding, pixel_embedding, boxes):
@@ -87,7 +87,7 @@ def mask_head_graph(model: DeepMACModel, config: experiments.DeepMACTask) -> Gra
     )
 
 
-def whole_graph(model: DeepMACModel, config: experiments.DeepMACTask) -> Graph:
+def whole_graph(model: DeepMACModel, config: configs.DeepMACTaskConfig) -> Graph:
     """From pictures of any size and boxes to masks and detections; see `export_model`."""
 
     def serve(input_tensor, boxes):

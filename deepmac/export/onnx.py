@@ -9,8 +9,8 @@ import onnxruntime
 import tf2onnx
 
 from deepmac.export.graphs import Graph
-from deepmac.inference import without_warnings
-from deepmac.modeling.folding import folded_graph
+from deepmac.inference.folding import folded_graph
+from deepmac.inference.load import without_warnings
 
 _SUFFIX = ".onnx"
 _OPSET = 17

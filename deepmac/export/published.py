@@ -2,15 +2,15 @@
 
 import tensorflow as tf
 
-from deepmac import experiments
+from deepmac import configs
 from deepmac.data.preprocessing import network_input, resized_shape
-from deepmac.inference import normalization
-from deepmac.modeling.deepmac_model import DeepMACModel
+from deepmac.inference.load import normalization
+from deepmac.modeling.model import DeepMACModel
 
 _DETECTION_HEADS = ("ct_heatmaps", "ct_size", "ct_offset")
 
 
-def published_outputs(model: DeepMACModel, config: experiments.DeepMACTask, images, boxes):
+def published_outputs(model: DeepMACModel, config: configs.DeepMACTaskConfig, images, boxes):
     """What the published graph computes; see `deepmac.export.export_model` for arguments and results."""
     size = config.model.input_size[0]
     options = normalization(config)

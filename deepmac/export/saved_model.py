@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from deepmac.export.graphs import Graph
-from deepmac.exported_graph import read_saved_model
-from deepmac.inference import without_warnings
+from deepmac.inference.exported import read_saved_model
+from deepmac.inference.load import without_warnings
 
 _FOLDER = "saved_model"
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from deepmac.atomic import atomic_file
+from deepmac.core.files import atomic_file
 from deepmac.iwildcam import views
 from deepmac.iwildcam.coco import write_coco
 from deepmac.iwildcam.collection import CameraTrapPicture, Collection

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from deepmac.atomic import atomic_file
+from deepmac.core.files import atomic_file
 from deepmac.iwildcam.collection import CameraTrapPicture, Collection
 from deepmac.iwildcam.masks import read_label_image
 

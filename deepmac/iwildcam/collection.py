@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from deepmac.errors import InputError
+from deepmac.core.errors import InputError
 from deepmac.iwildcam.detections import Detections, PictureDetections, read_detections
 from deepmac.iwildcam.layout import (
     SPLITS,

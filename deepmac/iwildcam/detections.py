@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from deepmac.atomic import atomic_file
-from deepmac.errors import InputError
+from deepmac.core.errors import InputError
+from deepmac.core.files import atomic_file
 
 _FORMAT_VERSION = "1.4"
 # The median box of a file in normalised coordinates lies far below, that of a file in pixels far above.

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from deepmac import pasting
+from deepmac.core import masks
 from deepmac.evaluation.baselines import BASELINES
 from deepmac.iwildcam.checks import Problem
 from deepmac.iwildcam.collection import CameraTrapPicture, Collection
 from deepmac.iwildcam.masks import read_label_image
-from deepmac.iwildcam.sample.compose import TRUTH_FOLDER
-from deepmac.reproduction.results import Claim, Measurement, ResultRow, higher, write_results
+from deepmac.scenes.camera_traps.compose import TRUTH_FOLDER
+from deepmac.suite.results import Claim, Measurement, ResultRow, higher, write_results
 
 _SAMPLES_PER_BOX = 65
 _RESAMPLES = 1000
@@ -69,7 +69,7 @@ def _compare(collection: Collection, picture: CameraTrapPicture):
             continue  # a false alarm
         scores = {"number": number, "masks": _iou(labels == number, true)}
         for name, baseline in BASELINES.items():
-            guess = pasting.paste_masks(baseline(_SAMPLES_PER_BOX)[None], box[None], *true.shape)[0]
+            guess = masks.paste_masks(baseline(_SAMPLES_PER_BOX)[None], box[None], *true.shape)[0]
             scores[name] = _iou(guess, true)
         yield scores
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from deepmac.plotting import instance_colors
+from deepmac.core.drawing import instance_colors
 
 _MOST_GROUPS = 16  # categories or locations that a figure shows
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deepmac.errors import InputError
+from deepmac.core.errors import InputError
 from deepmac.iwildcam.detections import Detections, PictureDetections
 from deepmac.iwildcam.layout import mask_path, picture_path, relative_names
 from deepmac.iwildcam.masks import read_texts
@@ -155,7 +155,7 @@ class Plan:
         """Removes temporary files that a killed run left beside the masks of pictures."""
         targets = {mask_path(self._masks, self._names[index]) for index in indices}
         for folder in {target.parent for target in targets}:
-            for path in folder.glob(".*-*.png"):  # as `deepmac.atomic` calls them
+            for path in folder.glob(".*-*.png"):  # as `deepmac.core.files` calls them
                 if path.with_name(f"{path.stem[1:].rpartition('-')[0]}.png") in targets:
                     path.unlink(missing_ok=True)
 

@@ -19,8 +19,8 @@ import posixpath
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from deepmac.errors import InputError
-from deepmac.pictures import PICTURE_SUFFIXES
+from deepmac.core.errors import InputError
+from deepmac.jobs.pictures import PICTURE_SUFFIXES
 
 SPLITS = ("train", "test")
 MASK_FOLDER = "instance_masks"

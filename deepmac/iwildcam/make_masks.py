@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from deepmac.atomic import atomic_file
-from deepmac.errors import InputError
+from deepmac.core.errors import InputError
+from deepmac.core.files import atomic_file
 from deepmac.iwildcam.cluster import segment_on_cluster
 from deepmac.iwildcam.jobs import Plan, Shard
 from deepmac.iwildcam.mask_task import MaskTask

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from deepmac import __version__
-from deepmac.errors import InputError
+from deepmac.core.errors import InputError
+from deepmac.inference.find import weights_sha256
+from deepmac.inference.predictor import load_network
 from deepmac.iwildcam.detections import read_detections
 from deepmac.iwildcam.jobs import Plan, Shard
-from deepmac.model_folders import weights_sha256
-from deepmac.predictor import load_network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,5 +63,5 @@ class MaskTask:
         return Plan(self.images, detections, self.out, self.min_conf, shard, self.settings())
 
     def load_network(self):
-        """Loads the model; see `deepmac.predictor.load_network`."""
+        """Loads the model; see `deepmac.inference.predictor.load_network`."""
         return load_network(self.model, self.precision, self.input_size)

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from deepmac import pasting
-from deepmac.atomic import atomic_file
-from deepmac.errors import InputError
+from deepmac.core import masks
+from deepmac.core.errors import InputError
+from deepmac.core.files import atomic_file
 
 MOST_DETECTIONS = {8: 255, 16: 65535}  # bits of a sample -> detections it can tell apart
 # Pillow's modes of one integer channel.
@@ -70,7 +70,7 @@ def label_image(
     labels = np.zeros((height, width), np.uint8 if bits == 8 else np.uint16)
     weakest_first = sorted(range(len(numbers)), key=lambda i: (confidences[i], -numbers[i]))
     for i in weakest_first:
-        mask, y0, x0 = pasting.paste_mask(mask_probs[i], boxes[i], height, width, threshold)
+        mask, y0, x0 = masks.paste_mask(mask_probs[i], boxes[i], height, width, threshold)
         labels[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]][mask] = numbers[i]
     return labels
 

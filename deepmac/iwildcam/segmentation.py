@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deepmac.errors import InputError
-from deepmac.images import read_image
+from deepmac.core.errors import InputError
+from deepmac.core.images import read_image
 from deepmac.iwildcam import masks
 from deepmac.iwildcam.jobs import FINGERPRINT, Job
 from deepmac.iwildcam.layout import picture_path
@@ -69,7 +69,7 @@ def segment_pictures(
     Args:
         jobs: pictures and where their masks go.
         images: folder of the pictures.
-        network: as `deepmac.predictor.load_network` returns.
+        network: as `deepmac.inference.predictor.load_network` returns.
         sixteen_bit: whether pictures with more than 255 detections get 16-bit masks.
         workers: threads that decode, and as many that write; one for each core unless given.
 

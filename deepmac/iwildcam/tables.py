@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from deepmac.errors import InputError
+from deepmac.core.errors import InputError
 from deepmac.iwildcam.collection import CameraTrapPicture, Collection
 from deepmac.iwildcam.masks import read_label_image
 from deepmac.iwildcam.threads import ahead, threads

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from deepmac.errors import InputError
-from deepmac.images import read_image
+from deepmac.core.drawing import overlay
+from deepmac.core.errors import InputError
+from deepmac.core.images import read_image
 from deepmac.iwildcam.collection import CameraTrapPicture, Collection
 from deepmac.iwildcam.masks import read_label_image
-from deepmac.plotting import overlay
 
 _PAPER, _INK = (250, 250, 248), (40, 40, 40)
 _GAP = 6

@@ -11,10 +11,10 @@ import tensorflow as tf
 import tf_keras
 from official.projects.deepmac_maskrcnn.modeling.heads import hourglass_network
 
-from deepmac import experiments
-from deepmac.errors import InputError
+from deepmac import configs
+from deepmac.core.errors import InputError
 from deepmac.modeling import roi
-from deepmac.modeling.upsampling import use_repeat_upsampling
+from deepmac.modeling.keras_fixes import use_repeat_upsampling
 
 # Name -> (Model Garden's constructor, factor its innermost level is downsampled by).
 _HOURGLASSES = {
@@ -37,7 +37,7 @@ _RESNETS = {
 _FULLY_CONNECTED_UNITS = 1024
 
 
-def build_mask_head(config: experiments.MaskHead) -> tf_keras.layers.Layer:
+def build_mask_head(config: configs.MaskHeadConfig) -> tf_keras.layers.Layer:
     """Builds the mask head `config.network_type` names.
 
     Args:
@@ -79,7 +79,7 @@ def build_mask_head(config: experiments.MaskHead) -> tf_keras.layers.Layer:
     raise InputError(f"unknown mask_head.network_type {name!r}: use one of {', '.join(known)}")
 
 
-def mask_head_pixels(pixel_embedding, boxes, config: experiments.MaskHead):
+def mask_head_pixels(pixel_embedding, boxes, config: configs.MaskHeadConfig):
     """What the mask head sees of the pixel embedding for each box, coordinates first if `use_xy`.
 
     RoI crops carry their own coordinates (y, x), -1 to 1 from edge to edge. With
@@ -109,7 +109,7 @@ def mask_head_pixels(pixel_embedding, boxes, config: experiments.MaskHead):
     return tf.concat([tf.cast(coordinates, pixels.dtype), pixels], axis=-1)
 
 
-def crop_logits(logits, boxes, config: experiments.MaskHead, stride: int = 4):
+def crop_logits(logits, boxes, config: configs.MaskHeadConfig, stride: int = 4):
     """Brings mask logits into their boxes.
 
     Args:

@@ -2,9 +2,9 @@
 
 import tensorflow as tf
 
-from deepmac import experiments
-from deepmac.errors import InputError
-from deepmac.modeling import color, roi, self_supervision, weak_losses
+from deepmac import configs
+from deepmac.core.errors import InputError
+from deepmac.modeling import roi, self_supervision, weak_losses
 from deepmac.modeling.pixel_losses import pixel_loss
 
 ESTIMATION = "deep_mask_estimation"
@@ -14,7 +14,7 @@ SELF_SUPERVISION = "deep_mask_augmented_self_supervision"
 POINT_SUPERVISION = "deep_mask_pointly_supervised"
 
 
-def loss_weights(config: experiments.MaskLoss) -> dict[str, float]:
+def loss_weights(config: configs.MaskLossConfig) -> dict[str, float]:
     """The losses that count: name -> weight, all above 0."""
     weights = {
         ESTIMATION: config.task_loss_weight,
@@ -26,12 +26,12 @@ def loss_weights(config: experiments.MaskLoss) -> dict[str, float]:
     return {name: weight for name, weight in weights.items() if weight > 0}
 
 
-def loss_names(config: experiments.MaskLoss) -> list[str]:
+def loss_names(config: configs.MaskLossConfig) -> list[str]:
     """Names of the losses `mask_losses` returns."""
     return list(loss_weights(config))
 
 
-def uses_boxes_of_all_classes(config: experiments.MaskLoss) -> bool:
+def uses_boxes_of_all_classes(config: configs.MaskLossConfig) -> bool:
     """Whether a loss learns from boxes of classes whose masks may not be used."""
     return bool(set(loss_weights(config)) - {ESTIMATION})
 
@@ -44,8 +44,8 @@ def mask_losses(
     classes,
     weights,
     images,
-    loss_config: experiments.MaskLoss,
-    mask_head_config: experiments.MaskHead,
+    loss_config: configs.MaskLossConfig,
+    mask_head_config: configs.MaskHeadConfig,
     allowed_ids=(),
     step=None,
     crop_boxes=None,
@@ -120,7 +120,7 @@ def mask_losses(
     return {name: factor * losses.get(name, tf.constant(0.0)) for name, factor in factors.items()}
 
 
-def mask_loss(logits, targets, config: experiments.MaskClassificationLoss, boxes=None, classes=None):
+def mask_loss(logits, targets, config: configs.MaskClassificationLossConfig, boxes=None, classes=None):
     """Compares the mask logits of every instance with its target, see `pixel_loss`.
 
     Args:
@@ -145,7 +145,7 @@ def mask_loss(logits, targets, config: experiments.MaskClassificationLoss, boxes
     return tf.reshape(losses, leading)
 
 
-def mask_targets(masks, crop_boxes, config: experiments.MaskHead):
+def mask_targets(masks, crop_boxes, config: configs.MaskHeadConfig):
     """What the logits are compared with: soft crops of the masks, or whole masks at full resolution.
 
     Args:
@@ -218,7 +218,7 @@ def _box_losses(stages, boxes, crop_boxes, config, head_config):
 
 
 def _color_losses(stages, boxes, images, step, config):
-    lab_images = color.network_input_to_lab(images, roi.map_size(stages[0], axis=2))
+    lab_images = weak_losses.network_input_to_lab(images, roi.map_size(stages[0], axis=2))
     threshold, dilation = config.color_consistency_threshold, config.color_consistency_dilation
     warmup = warmup_factor(step, config.color_consistency_warmup_start, config.color_consistency_warmup_steps)
     return [

@@ -2,8 +2,8 @@
 
 import tensorflow as tf
 
-from deepmac import experiments
-from deepmac.errors import InputError
+from deepmac import configs
+from deepmac.core.errors import InputError
 
 NORMALIZATIONS = ("normalize_auto", "normalize_groundtruth_count", "normalize_balanced")
 
@@ -11,7 +11,7 @@ NORMALIZATIONS = ("normalize_auto", "normalize_groundtruth_count", "normalize_ba
 def pixel_loss(
     logits,
     targets,
-    config: experiments.MaskClassificationLoss,
+    config: configs.MaskClassificationLossConfig,
     weights=None,
     normalization: str = "normalize_auto",
 ):
@@ -88,7 +88,7 @@ def dice_loss(logits, targets, squared_normalization=False, weights=None):
     return 1.0 - 2.0 * overlap / tf.maximum(area, 1.0)
 
 
-def _focal_loss(logits, targets, options: experiments.FocalLoss):
+def _focal_loss(logits, targets, options: configs.FocalLossConfig):
     probabilities = tf.sigmoid(logits)
     target_probabilities = probabilities * targets + (1.0 - probabilities) * (1.0 - targets)
     cross_entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=logits)

@@ -7,7 +7,7 @@ converts to TFLite and ONNX; `tf.image.crop_and_resize` does not.
 
 import tensorflow as tf
 
-from deepmac.errors import InputError
+from deepmac.core.errors import InputError
 
 # Samples this close to the map's edge, as a part of its length, count as inside: a box that ends at
 # exactly 1.0 may land a rounding error beyond the last cell.

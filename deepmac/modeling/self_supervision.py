@@ -10,15 +10,15 @@ is stretched to the whole input: bigger than the image it shrinks, with xmin > x
 
 import tensorflow as tf
 
-from deepmac import experiments
-from deepmac.errors import InputError
+from deepmac import configs
+from deepmac.core.errors import InputError
 from deepmac.modeling import roi
 from deepmac.modeling.pixel_losses import dice_loss
 
 _EPSILON = 1e-7
 
 
-def draw_windows(num_images, config: experiments.MaskLoss, seed):
+def draw_windows(num_images, config: configs.MaskLossConfig, seed):
     """Draws one augmentation for each image.
 
     With translation t in [-max_translation, max_translation], scale s in [scale_min, scale_max] for

@@ -3,8 +3,8 @@
 import tensorflow as tf
 from official.common import distribute_utils
 
-from deepmac.errors import InputError
-from deepmac.precision import resolve_precision
+from deepmac.core.errors import InputError
+from deepmac.core.machine import resolve_precision
 
 STRATEGIES = ("off", "one_device", "mirrored", "multi_worker_mirrored", "tpu")
 

@@ -1,10 +1,12 @@
 """Watches the losses inside the training loop, which runs many steps without coming back to Python."""
 
+import contextlib
 from collections.abc import Sequence
 
 import tensorflow as tf
 
-from deepmac.errors import InputError
+from deepmac.core.errors import InputError
+from deepmac.data import tfrecords
 
 
 class LossMonitor:
@@ -62,3 +64,49 @@ class LossMonitor:
 
 def _local_values(variable):
     return [value.numpy() for value in tf.distribute.get_strategy().experimental_local_results(variable)]
+
+
+_NO_SPACE = ("No space left on device", "File too large", "Disk quota exceeded")
+
+
+@contextlib.contextmanager
+def explained(model_dir: str, task):
+    """Raises `InputError` for damaged records, and for a model directory that cannot be written to.
+
+    Args:
+        model_dir: of the training.
+        task: `DeepMACTask` configuration, names the records.
+    """
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        message = _explanation(error, model_dir, task)
+        if message is None:
+            raise
+        raise InputError(message) from error
+
+
+def _explanation(error, model_dir, task) -> str | None:
+    text = str(error)
+    if any(reason in text for reason in _NO_SPACE):
+        return (
+            f"no space left to write {model_dir}: free some and run again; training goes on from "
+            f"{tf.train.latest_checkpoint(model_dir) or 'the start'}"
+        )
+    if isinstance(error, (PermissionError, NotADirectoryError, tf.errors.PermissionDeniedError)) or (
+        isinstance(error, tf.errors.FailedPreconditionError) and ("directory" in text or model_dir in text)
+    ):
+        return f"cannot write to {model_dir}: {text.splitlines()[0]}"
+    if isinstance(error, (tf.errors.DataLossError, tf.errors.InvalidArgumentError)):
+        return _damaged_record(task)
+    return None
+
+
+def _damaged_record(task) -> str | None:
+    for name in ("train_data", "validation_data"):
+        data = getattr(task, name)
+        decode = tfrecords.MaskExampleDecoder(num_keypoints=getattr(data, "num_keypoints", 0)).decode
+        files = tfrecords.record_files(data.input_path)
+        if damage := tfrecords.find_damage(files, decode):
+            return f"task.{name}.input_path: damaged record: {damage}. Write it again with `deepmac tfrecord`"
+    return None

@@ -1,0 +1,136 @@
+"""Boxes as people give them: formats, checks, clipping."""
+
+import warnings
+
+import numpy as np
+
+from deepmac.core.errors import InputError
+
+# Format -> how a box of it is written. An image spans 0 to width and 0 to height in pixels.
+BOX_FORMATS = {
+    "yxyx_norm": "[ymin, xmin, ymax, xmax], 0 to 1",
+    "xyxy": "[xmin, ymin, xmax, ymax] in pixels",
+    "xywh": "[xmin, ymin, width, height] in pixels",
+}
+# Boxes that reach less than this beyond the image (of its size) were rounded: clipped without a warning.
+_EDGE_TOLERANCE = 1e-3
+
+
+def normalized_boxes(boxes, box_format: str, height: int, width: int) -> np.ndarray:
+    """Checks boxes and brings them to one format.
+
+    Args:
+        boxes: numbers [N, 4], N at least 1.
+        box_format: one of `BOX_FORMATS`.
+        height: image height in pixels.
+        width: image width in pixels.
+
+    Returns:
+        float32 [N, 4], (ymin, xmin, ymax, xmax) normalised to the image and clipped to it.
+
+    Raises:
+        InputError: no boxes, not N x 4 numbers, or a box (named by its index) that is inverted, has no
+            area, is not finite or lies outside the image.
+
+    Warns:
+        UserWarning: boxes that reach beyond the image; they are clipped.
+    """
+    given = _array_of_boxes(boxes, box_format)
+    exact = _to_yxyx_norm(given, box_format, height, width)
+    _refuse_impossible(given, exact, box_format)
+    clipped = np.clip(exact, 0, 1).astype(np.float32)
+    index = _first((clipped[:, 2:] <= clipped[:, :2]).any(axis=1))
+    if index is not None:
+        raise InputError(f"{_text(given, index)} is too small to hold anything")
+    beyond = np.flatnonzero(np.abs(exact - clipped).max(axis=1) > _EDGE_TOLERANCE)
+    if len(beyond):
+        which = ", ".join(str(i) for i in beyond[:5]) + (", ..." if len(beyond) > 5 else "")
+        warnings.warn(f"boxes that reach beyond the image were clipped: {which}", stacklevel=3)
+    return clipped
+
+
+def pixel_xywh(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Turns (ymin, xmin, ymax, xmax) normalised into COCO's (xmin, ymin, width, height) in pixels.
+
+    Args:
+        boxes: float [N, 4].
+        height: image height in pixels.
+        width: image width in pixels.
+
+    Returns:
+        float64 [N, 4].
+    """
+    ymin, xmin, ymax, xmax = np.asarray(boxes, np.float64).T * np.array([[height], [width]] * 2)
+    return np.stack([xmin, ymin, xmax - xmin, ymax - ymin], axis=1)
+
+
+def _array_of_boxes(boxes, box_format):
+    if box_format not in BOX_FORMATS:
+        raise InputError(f"unknown box_format {box_format!r}: use one of {', '.join(BOX_FORMATS)}")
+    expected = f"boxes must be N x 4 numbers, each {BOX_FORMATS[box_format]}"
+    try:
+        array = np.asarray(boxes, np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{expected}; {_odd_one_out(boxes)}") from error
+    if array.size == 0:
+        raise InputError(f"no boxes given: {expected}")
+    if array.shape == (4,):
+        raise InputError(f"{expected}; for a single box write [[...]], a list of one box")
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise InputError(f"{expected}, not an array of shape {list(array.shape)}")
+    return array
+
+
+def _odd_one_out(boxes):
+    """Names the first box that is not four numbers."""
+    try:
+        for index, box in enumerate(boxes):
+            if np.asarray(box, np.float64).shape != (4,):
+                return f"box {index} is {_short(box)}"
+    except (TypeError, ValueError):
+        return f"box {index} is {_short(box)}"
+    return f"not {_short(boxes)}"
+
+
+def _short(value):
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _to_yxyx_norm(boxes, box_format, height, width):
+    if box_format == "yxyx_norm":
+        return boxes
+    xmin, ymin, xmax, ymax = boxes.T
+    if box_format == "xywh":
+        with np.errstate(over="ignore", invalid="ignore"):  # reported as not finite
+            xmax, ymax = xmin + xmax, ymin + ymax
+    return np.stack([ymin / height, xmin / width, ymax / height, xmax / width], axis=1)
+
+
+def _refuse_impossible(given, boxes, box_format):
+    index = _first(~np.isfinite(boxes).all(axis=1))
+    if index is not None:
+        raise InputError(f"{_text(given, index)} has a coordinate that is not a finite number")
+    index = _first((boxes[:, 2:] < boxes[:, :2]).any(axis=1))
+    if index is not None:
+        raise InputError(
+            f"{_text(given, index)} is inverted: {box_format} boxes are {BOX_FORMATS[box_format]}"
+        )
+    index = _first((boxes[:, 2:] == boxes[:, :2]).any(axis=1))
+    if index is not None:
+        raise InputError(f"{_text(given, index)} has no area")
+    index = _first((boxes[:, 2:] <= 0).any(axis=1) | (boxes[:, :2] >= 1).any(axis=1))
+    if index is not None:
+        # Pixels given as normalised coordinates are the usual mistake.
+        pixels = box_format == "yxyx_norm" and np.abs(given).max() > 2
+        hint = "; if the numbers are pixels, use box_format xyxy or xywh" if pixels else ""
+        raise InputError(f"{_text(given, index)} lies outside the image{hint}")
+
+
+def _first(condition):
+    indices = np.flatnonzero(condition)
+    return int(indices[0]) if len(indices) else None
+
+
+def _text(boxes, index):
+    return f"box {index} [{', '.join(f'{value:g}' for value in boxes[index])}]"

@@ -1,0 +1,111 @@
+"""Pictures of every kind to uint8 RGB."""
+
+import io
+import os
+import struct
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from deepmac.core.errors import InputError
+
+# What Pillow's readers raise for files that are damaged or no pictures.
+_READ_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+
+
+def read_image(source) -> np.ndarray:
+    """Reads a picture as it is meant to be seen.
+
+    EXIF orientation is applied, transparency is laid over white, 16-bit samples are scaled to 8 bits, of
+    an animation the first frame is taken.
+
+    Args:
+        source: path of a file, a file's content as `bytes`, PIL image, or array: uint8 or uint16 [H, W]
+            grey, [H, W, 1] grey, [H, W, 3] RGB or [H, W, 4] RGBA.
+
+    Returns:
+        uint8 RGB [H, W, 3], contiguous, a copy.
+
+    Raises:
+        InputError: no such file, not a picture, truncated, empty, or an array of another shape or dtype.
+    """
+    if isinstance(source, str | os.PathLike):
+        return _read_file(source, str(source))
+    if isinstance(source, bytes):
+        return _read_file(io.BytesIO(source), "the picture")
+    if isinstance(source, Image.Image):
+        return _from_pil(source, "the picture")
+    return _from_array(source)
+
+
+def _read_file(file, name):
+    try:
+        with Image.open(file) as picture:
+            return _from_pil(picture, name)
+    except FileNotFoundError as error:
+        raise InputError(f"no such picture: {name}") from error
+    except InputError:
+        raise
+    except _READ_ERRORS as error:
+        raise InputError(f"cannot read {name}: {_reason(error)}") from error
+
+
+def _from_pil(picture, name):
+    try:
+        picture = ImageOps.exif_transpose(picture)
+        if picture.mode.startswith("I"):
+            return _from_array(_sixteen_bits(np.asarray(picture), name))
+        if picture.mode == "F":
+            raise InputError(f"{name} has floating-point samples: convert it to 8 or 16 bits")
+        if picture.has_transparency_data:
+            return _from_array(np.asarray(picture.convert("RGBA")))
+        return _from_array(np.asarray(picture.convert("RGB")))
+    except InputError:
+        raise
+    except _READ_ERRORS as error:
+        raise InputError(f"cannot read {name}: {_reason(error)}") from error
+
+
+def _reason(error):
+    return "not a picture" if isinstance(error, Image.UnidentifiedImageError) else f"damaged ({error})"
+
+
+def _sixteen_bits(samples, name):
+    """Samples of Pillow's 16- and 32-bit grey modes as uint16."""
+    if samples.size and (samples.min() < 0 or samples.max() > 65535):
+        raise InputError(f"{name} has samples beyond 16 bits: convert it to 8 or 16 bits")
+    return samples.astype(np.uint16)
+
+
+def _from_array(array):
+    array = np.asarray(array)
+    if array.dtype not in (np.uint8, np.uint16):
+        raise InputError(
+            f"an image must be uint8 (or uint16) RGB [H, W, 3], not {array.dtype}: "
+            "scale it to 0..255 and convert it with astype('uint8')"
+        )
+    if array.ndim == 2:
+        array = array[..., np.newaxis]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
+        raise InputError(f"an image must be RGB [H, W, 3], not an array of shape {list(array.shape)}")
+    if array.size == 0:
+        raise InputError(f"the image is empty: shape {list(array.shape)}")
+    if array.dtype == np.uint16:
+        array = ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if array.shape[2] == 4:
+        array = _over_white(array)
+    return np.array(np.broadcast_to(array, (*array.shape[:2], 3)), order="C")
+
+
+def _over_white(rgba):
+    alpha = rgba[..., 3:].astype(np.uint16)
+    blended = (rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255
+    return blended.astype(np.uint8)

@@ -1,0 +1,52 @@
+"""What to compute with: float32, or bfloat16 where the hardware has it."""
+
+import os
+import platform
+from pathlib import Path
+
+from deepmac.core.errors import InputError
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+_CPUINFO = Path("/proc/cpuinfo")  # Linux only
+
+
+def resolve_precision(precision: str) -> str:
+    """Returns 'float32' or 'bfloat16'; 'auto' is bfloat16 where the hardware computes with it.
+
+    Raises:
+        InputError: unknown precision.
+    """
+    if precision not in PRECISIONS:
+        raise InputError(f"unknown precision {precision!r}: use one of {', '.join(PRECISIONS)}")
+    if precision != "auto":
+        return precision
+    return "bfloat16" if computes_bfloat16() else "float32"
+
+
+def computes_bfloat16() -> bool:
+    """Whether the hardware computes with bfloat16; where it does not, gradients take some 20 times longer."""
+    import tensorflow as tf  # not above: the command line needs only the names
+
+    if tf.config.list_physical_devices("TPU"):
+        return True
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability")
+        return capability is not None and capability >= (8, 0)
+    # TensorFlow's own kernels, used without oneDNN, convert every number.
+    if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0" or not _CPUINFO.is_file():
+        return False
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(_CPUINFO.read_text().split())
+
+
+def hardware() -> str:
+    """One line on the machine: processor, cores, memory."""
+    cpu = Path("/proc/cpuinfo")
+    names = [line.split(":", 1)[1].strip() for line in _lines(cpu) if line.startswith("model name")]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GB"
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.is_file() else []

@@ -1,0 +1,217 @@
+"""Streams of records: in an order that can be resumed, padded to full batches, searched for damage."""
+
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+from official.vision.dataloaders import tf_example_decoder
+
+from deepmac.core.errors import InputError
+
+_FILES_READ_AT_ONCE = 16
+
+
+def record_files(input_path) -> list[str]:
+    """Files that match `input_path`, a pattern, several with commas, or a list of them."""
+    patterns = input_path if isinstance(input_path, (list, tuple)) else input_path.split(",")
+    return [name for pattern in patterns if pattern.strip() for name in tf.io.gfile.glob(pattern.strip())]
+
+
+def reproducible_records(
+    files: Sequence[str],
+    buffer_size: int,
+    seed: int,
+    start: int = 0,
+    context: tf.distribute.InputContext | None = None,
+) -> tf.data.Dataset:
+    """Endless records in an order that depends on the seed alone.
+
+    In every epoch, files are shuffled, and records in blocks of `buffer_size`. Nothing has to be saved to
+    resume: the position says all.
+
+    Args:
+        files: TFRecord files.
+        buffer_size: records shuffled together.
+        seed: of order and seeds.
+        start: records that were read before, in this input pipeline; they are read over.
+        context: shares the files, or if there are too few the records, among input pipelines.
+
+    Returns:
+        Dataset of (seed int32 [2], serialised example); the seed depends on the position alone.
+
+    Raises:
+        InputError: the files hold no records.
+    """
+    pipelines = context.num_input_pipelines if context else 1
+    pipeline = context.input_pipeline_id if context else 0
+    files = sorted(files)
+    share_files = len(files) >= pipelines
+    names = tf.constant(files[pipeline::pipelines] if share_files else files)
+
+    def records(names):
+        dataset = tf.data.Dataset.from_tensor_slices(names).interleave(
+            tf.data.TFRecordDataset,
+            cycle_length=min(_FILES_READ_AT_ONCE, len(files)),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+        return dataset if share_files else dataset.shard(pipelines, pipeline)
+
+    root = tf.constant([seed, pipeline], tf.int32)
+    order_seed, record_seed = tf.unstack(tf.random.split(root))
+
+    def epoch(number):
+        epoch_seed = tf.random.fold_in(order_seed, number)
+        shuffled = tf.random.experimental.stateless_shuffle(names, epoch_seed)
+
+        def block(index, block_records):
+            block_seed = tf.random.fold_in(epoch_seed, index + 1)
+            return tf.data.Dataset.from_tensor_slices(
+                tf.random.experimental.stateless_shuffle(block_records, block_seed)
+            )
+
+        return records(shuffled).batch(buffer_size).prefetch(1).enumerate().flat_map(block)
+
+    first_epoch, passed = divmod(start, _count(records(names), files)) if start else (0, 0)
+    dataset = tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(epoch)
+    dataset = dataset.skip(passed).enumerate(start)
+    return dataset.map(lambda index, record: (tf.random.fold_in(record_seed, index), record))
+
+
+def _count(dataset, files) -> int:
+    count = int(dataset.reduce(tf.constant(0, tf.int64), lambda total, _: total + 1))
+    if not count:
+        raise InputError(f"no records in {files[0]} and {len(files) - 1} other files")
+    return count
+
+
+def padded_batches(global_batch_size: int) -> Callable[..., tf.data.Dataset]:
+    """For `InputReader`: full batches for every replica; examples without picture fill the last ones.
+
+    Shapes stay static, as TPUs need, and no replica is left without a batch. The padding has `source_id`
+    -1, no objects, and no part of its image is valid.
+
+    Args:
+        global_batch_size: over all replicas.
+
+    Returns:
+        Function of (dataset of parsed examples, input context or None) -> batched dataset.
+    """
+
+    def transform(dataset, context):
+        batch_size = context.get_per_replica_batch_size(global_batch_size) if context else global_batch_size
+        replicas = context.num_replicas_in_sync // context.num_input_pipelines if context else 1
+        empty = tf.nest.map_structure(lambda spec: tf.zeros(spec.shape, spec.dtype), dataset.element_spec)
+        empty[1]["groundtruths"]["source_id"] -= 1
+        padding = tf.data.Dataset.from_tensors(empty).repeat(batch_size * replicas - 1)
+        batches = dataset.concatenate(padding).batch(batch_size, drop_remainder=True)
+        return batches.batch(replicas, drop_remainder=True).unbatch()
+
+    return transform
+
+
+def find_damage(files: Sequence[str], decode: Callable) -> str | None:
+    """Looks for the first record that cannot be read or decoded.
+
+    Args:
+        files: TFRecord files.
+        decode: function of a serialised example.
+
+    Returns:
+        "FILE: record NUMBER: reason", counted from 0; None if there is none.
+    """
+    for name in sorted(files):
+        number = -1  # of the last record read
+        try:
+            for number, record in enumerate(tf.data.TFRecordDataset(name)):  # noqa: B007
+                decode(record)
+        except tf.errors.DataLossError as error:
+            return f"{name}: record {number + 1}: {_first_line(error)}"
+        except tf.errors.OpError as error:
+            return f"{name}: record {number}: {_first_line(error)}"
+    return None
+
+
+def _first_line(error: tf.errors.OpError) -> str:
+    return error.message.split("\n")[0]
+
+
+# As the TF Object Detection API writes them: flat, K of each instance, depth in z.
+_POINT_FEATURES = {
+    "image/object/keypoint/x": tf.io.VarLenFeature(tf.float32),
+    "image/object/keypoint/y": tf.io.VarLenFeature(tf.float32),
+    "image/object/keypoint/visibility": tf.io.VarLenFeature(tf.int64),
+    "image/object/keypoint/z": tf.io.VarLenFeature(tf.float32),
+}
+
+
+class MaskExampleDecoder(tf_example_decoder.TfExampleDecoder):
+    """Model Garden's decoder, with masks as PNG strings, and with points.
+
+    An image has up to a hundred masks and training uses a few: the parser decodes those it has chosen.
+    """
+
+    def __init__(self, regenerate_source_id: bool = False, num_keypoints: int = 0):
+        """Args: regenerate_source_id: as Model Garden's; num_keypoints: points of an instance, K."""
+        super().__init__(include_mask=True, regenerate_source_id=regenerate_source_id)
+        self._num_keypoints = num_keypoints
+
+    def decode(self, serialized_example: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Decodes one serialised `tf.Example`.
+
+        Returns:
+            As `TfExampleDecoder.decode`: `source_id`, `image` uint8 RGB [H, W, 3], `height`, `width`,
+            `groundtruth_classes` int64 [n], `groundtruth_boxes` float32 [n, 4] normalised (ymin, xmin,
+            ymax, xmax), `groundtruth_area`, `groundtruth_is_crowd`; and `groundtruth_instance_masks_png`
+            string [n], but no `groundtruth_instance_masks`. With K > 0, `groundtruth_keypoints` float32
+            [n, K, 2] normalised (y, x), NaN where not annotated, and `groundtruth_keypoint_depths`
+            float32 [n, K].
+        """
+        decoded = super().decode(serialized_example)
+        del decoded["groundtruth_instance_masks"]
+        if self._num_keypoints:
+            num_instances = tf.shape(decoded["groundtruth_classes"])[0]
+            decoded |= self._decode_points(serialized_example, num_instances)
+        return decoded
+
+    def _decode_masks(self, parsed_tensors):
+        return parsed_tensors["image/object/mask"]
+
+    def _decode_points(self, serialized_example, num_instances):
+        parsed = tf.io.parse_single_example(serialized_example, _POINT_FEATURES)
+        x, y, visibility, depths = (tf.sparse.to_dense(parsed[name]) for name in _POINT_FEATURES)
+        shape = [num_instances, self._num_keypoints]
+        count = shape[0] * shape[1]
+        message = (
+            f"the records do not hold {self._num_keypoints} points for every instance, as "
+            "task.train_data.num_keypoints says: write them with `deepmac tfrecord`, which says how many"
+        )
+        checks = [tf.debugging.assert_equal(tf.size(part), count, message) for part in (x, y)]
+        with tf.control_dependencies(checks):
+            points = tf.reshape(tf.stack([y, x], axis=-1), [*shape, 2])
+        # Without visibility, every point counts whose coordinates are numbers; without depth, all are 0.
+        visibility = tf.cond(
+            tf.size(visibility) == count, lambda: visibility, lambda: 2 * tf.ones_like(x, tf.int64)
+        )
+        depths = tf.cond(tf.size(depths) == count, lambda: depths, lambda: tf.zeros_like(x))
+        annotated = tf.reshape(visibility > 0, [*shape, 1])
+        return {
+            "groundtruth_keypoints": tf.where(annotated, points, float("nan")),
+            "groundtruth_keypoint_depths": tf.reshape(depths, shape),
+        }
+
+
+def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Lets TensorFlow choose once, not again and again, how many records are read side by side.
+
+    The thread that chooses again sleeps for up to a minute, and whoever deletes an iterator waits for it: the
+    wake-up call often gets lost. So a third of all trainings, and some evaluations, ended half a minute late.
+
+    Args:
+        dataset: in which `AUTOTUNE` stands for a number of parallel calls.
+
+    Returns:
+        The same elements; `AUTOTUNE` stands for the number of threads, at most 16.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)

@@ -1,0 +1,48 @@
+"""Writes weights to ship: `python -m deepmac.export.weights MODEL_DIR OUT INPUT_SIZE`.
+
+What only training needs, optimizer state and paths of the machine, is left out. `make weights` trains
+the model of the package and calls this; `papermill_runs/README.md` says when it serves a reference run.
+"""
+
+import sys
+from pathlib import Path
+
+import tensorflow as tf
+from official.core import exp_factory, train_utils
+
+from deepmac.core.files import atomic_folder
+from deepmac.inference.load import build_model, trained_model
+
+
+def write_shipped_weights(model_dir: str | Path, out: str | Path, input_size: int):
+    """Copies a trained model in the layout `deepmac.load` reads.
+
+    Args:
+        model_dir: written by training; its last checkpoint counts.
+        out: new or empty folder.
+        input_size: side of the network input in pixels to load the model with.
+
+    Raises:
+        InputError: no trained model there.
+    """
+    config, restore = trained_model(Path(model_dir))
+    config.override(
+        {
+            "train_data": {"input_path": ""},
+            "validation_data": {"input_path": ""},
+            "annotation_file": "",
+            "init_checkpoint": None,
+        }
+    )
+    model = build_model(config, restore, "float32", input_size)
+    params = exp_factory.get_exp_config("deepmac_mini")
+    no_best = {"best_checkpoint_eval_metric": "", "best_checkpoint_export_subdir": ""}
+    params.override({"task": config.as_dict(), "trainer": no_best})
+    with atomic_folder(out) as folder:
+        train_utils.serialize_config(params, str(folder))
+        saved = tf.train.Checkpoint(**model.checkpoint_items)
+        tf.train.CheckpointManager(saved, str(folder), max_to_keep=1).save(checkpoint_number=0)
+
+
+if __name__ == "__main__":
+    write_shipped_weights(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -1,0 +1,118 @@
+"""Runs exported graphs that take an image and boxes, behind the interface of a trained network."""
+
+import contextlib
+from pathlib import Path
+
+import absl.logging
+import numpy as np
+import tensorflow as tf
+
+from deepmac.core.errors import InputError
+
+INPUTS = ("input_tensor", "boxes")  # of the published graph's signature
+SIGNATURE = "serving_default"
+
+
+class ExportedGraph:
+    """A SavedModel of images and boxes, in the place of an `InferenceNetwork`.
+
+    The graph resizes pictures itself and computes everything in every call. All boxes of a picture go
+    into one call: masks of published graphs with full-resolution masks depend on how many there are.
+
+    Attributes:
+        input_size: None; only the graph knows the size it works at.
+        precision: 'float32', what published graphs compute with.
+    """
+
+    input_size = None
+    precision = "float32"
+
+    def __init__(self, folder: Path):
+        """Loads a graph.
+
+        Args:
+            folder: SavedModel whose signature takes `input_tensor`, uint8 [B, H, W, 3], and `boxes`,
+                float32 [B, N, 4], (ymin, xmin, ymax, xmax) normalised to the picture.
+
+        Raises:
+            InputError: no SavedModel, a damaged one, or one with another signature.
+        """
+        self._model = read_saved_model(folder)
+        self._run = self._model.signatures.get(SIGNATURE)
+        given = () if self._run is None else self._run.structured_input_signature[1]
+        if set(given) != set(INPUTS) or "detection_masks" not in self._run.structured_outputs:
+            raise InputError(
+                f"{folder} takes {', '.join(sorted(given)) or 'nothing'}: graphs of DeepMAC take "
+                f"{' and '.join(INPUTS)}, and give detection_masks; export the model with both inputs"
+            )
+
+    def prepare(self, image: np.ndarray) -> tuple[tf.Tensor, np.ndarray]:
+        """Returns a picture, uint8 [H, W, 3], as uint8 [1, H, W, 3], all of which shows the picture."""
+        return tf.constant(image[np.newaxis]), np.ones(2, np.float32)
+
+    def encode(self, pixels: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Returns the pictures: the graph starts from them in every call."""
+        return list(pixels)
+
+    def mask_probs(self, pixels: tf.Tensor, boxes: np.ndarray) -> np.ndarray:
+        """Predicts masks.
+
+        Args:
+            pixels: uint8 [1, H, W, 3], from `encode`.
+            boxes: float32 [N, 4], (ymin, xmin, ymax, xmax) normalised to the picture.
+
+        Returns:
+            float32 [N, S, S], probabilities inside each box.
+        """
+        return self.outputs(pixels, boxes[np.newaxis])["detection_masks"][0]
+
+    def outputs(self, images, boxes) -> dict[str, np.ndarray]:
+        """Everything the graph gives.
+
+        Args:
+            images: uint8 [B, H, W, 3].
+            boxes: float32 [B, N, 4], (ymin, xmin, ymax, xmax) normalised to the picture.
+
+        Returns:
+            Output name -> array; see `deepmac.export` for the published names.
+        """
+        outputs = self._run(input_tensor=tf.constant(images), boxes=tf.constant(boxes, tf.float32))
+        return {name: value.numpy() for name, value in outputs.items()}
+
+
+def open_graph(folder: Path, precision: str = "auto", input_size: int | None = None) -> ExportedGraph:
+    """Loads a graph as `deepmac.load` does a model.
+
+    Raises:
+        InputError: as `ExportedGraph`; a precision or an input size is asked for that the graph has not.
+    """
+    if precision not in ("auto", ExportedGraph.precision) or input_size is not None:
+        raise InputError(
+            f"{folder} is an exported graph, whose precision ({ExportedGraph.precision}) and input size "
+            "cannot be chosen: leave them out, or load the model it was made of"
+        )
+    return ExportedGraph(folder)
+
+
+def read_saved_model(folder: Path):
+    """Loads a SavedModel.
+
+    Raises:
+        InputError: none there, or a damaged one.
+    """
+    try:
+        with _quiet_import():
+            return tf.saved_model.load(str(folder))
+    except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
+        raise InputError(f"cannot read the SavedModel {folder}: {str(error).splitlines()[0]}") from error
+
+
+@contextlib.contextmanager
+def _quiet_import():
+    """Silences TensorFlow about gradients that were not exported, once for each operation."""
+    verbosity = absl.logging.get_verbosity()
+    absl.logging.set_verbosity(absl.logging.ERROR)
+    try:
+        yield
+    finally:
+        absl.logging.set_verbosity(verbosity)

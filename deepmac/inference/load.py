@@ -1,0 +1,294 @@
+"""The two halves of a trained model, compiled: image to embeddings, boxes to masks."""
+
+import contextlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+import yaml
+from official.projects.centernet.modeling.backbones.hourglass import HOURGLASS_SPECS
+
+from deepmac import configs
+from deepmac.core.errors import InputError
+from deepmac.core.machine import resolve_precision
+from deepmac.data.preprocessing import network_input
+from deepmac.inference.find import PARAMS_FILE, PIPELINE_FILE
+from deepmac.inference.folding import fold
+from deepmac.interop.pipeline import pipeline_experiment
+from deepmac.interop.published import find_checkpoint, restore_published
+from deepmac.modeling.model import DeepMACModel, build_deepmac
+
+# Boxes of a call: powers of two up to this, so that kernels are prepared for few shapes.
+_MOST_BOXES = 64
+# Bounds the memory of a call: boxes times positions a mask is predicted at.
+_MOST_POSITIONS = 64 * 64 * 64
+_policy_lock = threading.Lock()
+
+
+class InferenceNetwork:
+    """A trained model, compiled for one input size and precision; safe to use from several threads.
+
+    Attributes:
+        input_size: side of the square network input in pixels.
+        precision: 'float32' or 'bfloat16'.
+    """
+
+    def __init__(self, model: DeepMACModel, config: configs.DeepMACTaskConfig, precision: str):
+        """Compiles a model, which is not needed afterwards.
+
+        Args:
+            model: with its weights.
+            config: of the task it was trained for.
+            precision: it was built with.
+        """
+        self._normalization = normalization(config)
+        self.input_size = config.model.input_size[0]
+        self.precision = precision
+        self._encode = fold(model.encode, [tf.TensorSpec([None, *config.model.input_size])])
+        maps = [
+            tf.TensorSpec([1, *output.shape[1:]], output.dtype)
+            for output in self._encode.get_concrete_function().outputs
+        ]
+        self._masks = fold(_mask_probabilities(model), [*maps, tf.TensorSpec([1, None, 4])])
+        mask_head = config.model.mask_head
+        positions = (
+            np.prod(maps[1].shape[1:3]) if mask_head.predict_full_resolution_masks else mask_head.mask_size**2
+        )
+        # The published slip makes masks depend on how many boxes are predicted together.
+        self._together = mask_head.predict_full_resolution_masks and mask_head.resize_by_box_count
+        self._most_boxes = _power_of_two(min(_MOST_BOXES, max(1, _MOST_POSITIONS // int(positions))))
+
+    def prepare(self, image: np.ndarray) -> tuple[tf.Tensor, np.ndarray]:
+        """Brings a picture to the network's size.
+
+        Args:
+            image: uint8 RGB [H, W, 3].
+
+        Returns:
+            The network input, float32 [1, S, S, 3], and float32 [2], the part of it, in height and width,
+            that the picture fills.
+        """
+        pixels, part = network_input(image, self.input_size, **self._normalization)
+        return pixels, part.numpy()
+
+    def encode(self, pixels: list[tf.Tensor]) -> list[tuple[tf.Tensor, tf.Tensor]]:
+        """Encodes network inputs, each float32 [1, S, S, 3], in one call.
+
+        Returns:
+            For each the instance embedding [1, h, w, E] and the pixel embedding [1, h, w, D].
+        """
+        maps = self._encode(tf.concat(pixels, axis=0))
+        return list(zip(*(tf.split(output, len(pixels)) for output in maps), strict=True))
+
+    def mask_probs(self, embeddings: tuple[tf.Tensor, tf.Tensor], boxes: np.ndarray) -> np.ndarray:
+        """Predicts masks.
+
+        Args:
+            embeddings: of one image, from `encode`.
+            boxes: float32 [N, 4], (ymin, xmin, ymax, xmax) normalised to the network input.
+
+        Returns:
+            float32 [N, S, S], probabilities inside each box.
+        """
+        parts = []
+        for size in [len(boxes)] if self._together else call_sizes(len(boxes), self._most_boxes):
+            part, boxes = boxes[:size], boxes[size:]
+            padded = np.zeros([1, size, 4], np.float32)
+            padded[0, : len(part)] = part
+            parts.append(self._masks(*embeddings, padded)[0][0, : len(part)].numpy())
+        return np.concatenate(parts)
+
+    @property
+    def num_traces(self) -> int:
+        """How often the two functions were traced."""
+        return sum(f.experimental_get_tracing_count() for f in (self._encode, self._masks))
+
+
+def build_network(
+    config: configs.DeepMACTaskConfig,
+    restore: Callable[[DeepMACModel], None],
+    precision: str = "auto",
+    input_size: int | None = None,
+) -> InferenceNetwork:
+    """Builds a model, restores its weights and compiles it.
+
+    Args:
+        config: of the task it was trained for.
+        restore: puts the trained weights into the model it is called with.
+        precision: 'float32', 'bfloat16', or 'auto': bfloat16 where the hardware computes with it.
+        input_size: side of the network input in pixels; the configuration's unless given.
+
+    Raises:
+        InputError: unknown precision, an input size that does not fit the network.
+    """
+    precision = resolve_precision(precision)
+    return InferenceNetwork(build_model(config, restore, precision, input_size), config, precision)
+
+
+def build_model(
+    config: configs.DeepMACTaskConfig,
+    restore: Callable[[DeepMACModel], None],
+    precision: str,
+    input_size: int | None = None,
+) -> DeepMACModel:
+    """Builds a model for inference and restores its weights; `config` becomes the one it was built from.
+
+    Args:
+        config: of the task it was trained for.
+        restore: puts the trained weights into the model it is called with.
+        precision: 'float32' or 'bfloat16'.
+        input_size: side of the network input in pixels; the configuration's unless given.
+
+    Raises:
+        InputError: an input size that does not fit the network.
+    """
+    model_config = config.model
+    # Statistics are not updated in inference, let alone over replicas; the fused kernel is quicker.
+    model_config.norm_activation.use_sync_bn = False
+    if input_size is not None:
+        model_config.input_size = [input_size, input_size, 3]
+    _check_input_size(model_config)
+    policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
+    with _keras_policy(policy), without_warnings():
+        model = build_deepmac(model_config)
+    restore(model)
+    return model
+
+
+def normalization(config: configs.DeepMACTaskConfig) -> dict[str, Any]:
+    """Arguments of `preprocessing.normalize`, as the model was trained with."""
+    parser = config.validation_data.parser
+    return {
+        "bgr_ordering": parser.bgr_ordering,
+        "channel_means": parser.channel_means,
+        "channel_stds": parser.channel_stds,
+    }
+
+
+def network_of_folder(
+    folder: Path, precision: str = "auto", input_size: int | None = None
+) -> InferenceNetwork:
+    """Loads a trained model; see `trained_model` and `build_network` for arguments and errors."""
+    return build_network(*trained_model(folder), precision, input_size)
+
+
+def trained_model(folder: Path) -> tuple[configs.DeepMACTaskConfig, Callable[[DeepMACModel], None]]:
+    """Reads what describes a trained model, and finds its weights.
+
+    Args:
+        folder: written by training (`params.yaml`, the last checkpoint counts), or in the published layout
+            (`pipeline.config` and `checkpoint/`).
+
+    Returns:
+        The configuration, and what puts the weights into a model built from it. It raises `InputError`
+        if the weights are damaged or do not fit.
+
+    Raises:
+        InputError: the configuration or the checkpoint is missing, or the former is damaged.
+    """
+    if not (folder / PARAMS_FILE).is_file():
+        config, published = pipeline_experiment(folder / PIPELINE_FILE).task, find_checkpoint(folder)
+        return config, lambda model: restore_published(model, published)
+    checkpoint = tf.train.latest_checkpoint(folder)
+    if checkpoint is None:
+        raise InputError(f"no checkpoint in {folder}: training writes ckpt-* there")
+
+    def restore(model):
+        try:
+            status = tf.train.Checkpoint(**model.checkpoint_items).restore(checkpoint)
+            status.expect_partial().assert_existing_objects_matched()
+        except (ValueError, AssertionError, IndexError, tf.errors.OpError) as error:
+            reason = str(error).split("\n")[0]
+            raise InputError(f"{checkpoint} does not fit {folder / 'params.yaml'}: {reason}") from error
+
+    return read_task_config(folder / PARAMS_FILE), restore
+
+
+def read_task_config(path: Path) -> configs.DeepMACTaskConfig:
+    """Reads the task's configuration from the `params.yaml` of a model directory.
+
+    Raises:
+        InputError: not YAML, or not the configuration of a DeepMAC task.
+    """
+    try:
+        params = _ParamsLoader(path.read_text(encoding="utf-8")).get_single_data()
+        config = configs.DeepMACTaskConfig()
+        config.override(params["task"])
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} does not describe a DeepMAC experiment: {reason}") from error
+    return config
+
+
+class _ParamsLoader(yaml.SafeLoader):
+    """Safe YAML in which Model Garden's tuples are lists."""
+
+
+_ParamsLoader.add_constructor("tag:yaml.org,2002:python/tuple", yaml.SafeLoader.construct_yaml_seq)
+
+
+@contextlib.contextmanager
+def _keras_policy(name):
+    """Sets Keras' policy for the layers that are made in the block."""
+    with _policy_lock:
+        previous = tf_keras.mixed_precision.global_policy()
+        tf_keras.mixed_precision.set_global_policy(name)
+        try:
+            yield
+        finally:
+            tf_keras.mixed_precision.set_global_policy(previous)
+
+
+@contextlib.contextmanager
+def without_warnings():
+    """Silences TensorFlow about deprecated names in Model Garden, and about files it writes."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _check_input_size(config):
+    height, width = config.input_size[:2]
+    if height != width:
+        raise InputError(f"the predictor needs a square network input, not {height} x {width}")
+    if config.backbone.type == "hourglass":
+        levels = len(HOURGLASS_SPECS[config.backbone.hourglass.model_id]["blocks_per_stage"])
+        stride = 4 * 2 ** (levels - 1)
+        if height < stride or height % stride:
+            raise InputError(f"input_size must be a multiple of {stride} for this network, not {height}")
+
+
+def _mask_probabilities(model):
+    def mask_probabilities(instance_embedding, pixel_embedding, boxes):
+        logits = model.mask_logits(instance_embedding, pixel_embedding, boxes)
+        return model.probabilities_in_boxes(logits, boxes)
+
+    return mask_probabilities
+
+
+def call_sizes(num_boxes: int, most: int) -> list[int]:
+    """Splits boxes into calls of powers of two up to `most`.
+
+    The last call is padded where that wastes a quarter of it at most, instead of being split further.
+    """
+    sizes = []
+    while num_boxes > 0:
+        size = min(most, _power_of_two(num_boxes))
+        if size < most and num_boxes >= 1.5 * size:
+            size *= 2
+        sizes.append(size)
+        num_boxes -= size
+    return sizes
+
+
+def _power_of_two(number):
+    """The largest power of two up to a number."""
+    return 1 << (number.bit_length() - 1)

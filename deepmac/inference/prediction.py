@@ -1,0 +1,129 @@
+"""What the predictor returns: masks in boxes, at any resolution and in the usual formats."""
+
+import dataclasses
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from deepmac.core import masks
+from deepmac.core.boxes import pixel_xywh
+from deepmac.core.errors import InputError
+
+# Stability compares masks at the threshold moved by this much up and down, in logits (1.0 as Segment
+# Anything, arXiv 2304.02643, does); around 0.5 these are the probabilities 0.27 and 0.73.
+STABILITY_OFFSET = 1.0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Prediction:
+    """Masks of N boxes in one image.
+
+    `dataclasses.replace(prediction, threshold=0.4)` gives the same masks at another threshold.
+
+    Attributes:
+        image: uint8 RGB [H, W, 3], the image at its own size.
+        boxes: float32 [N, 4], (ymin, xmin, ymax, xmax) normalised to the image, clipped to it.
+        mask_probs: float32 [N, S, S], mask probabilities inside each box; the S samples span the box
+            from edge to edge, both included.
+        threshold: a pixel belongs to a mask when its probability is greater.
+    """
+
+    image: np.ndarray
+    boxes: np.ndarray
+    mask_probs: np.ndarray
+    threshold: float = 0.5
+
+    def __post_init__(self):
+        if not 0 < self.threshold < 1:
+            raise InputError(f"threshold must lie between 0 and 1, not {self.threshold}")
+
+    def __len__(self):
+        return len(self.boxes)
+
+    @cached_property
+    def masks(self) -> np.ndarray:
+        """bool [N, H, W]: the masks at the image's size, made when first asked for."""
+        return masks.paste_masks(self.mask_probs, self.boxes, *self._size, self.threshold)
+
+    @cached_property
+    def stability(self) -> np.ndarray:
+        """float32 [N], 0 to 1: how little each mask depends on the threshold.
+
+        The IoU, inside the box, of the masks at `STABILITY_OFFSET` logits above and below the
+        threshold; 0 where even the lower one finds nothing.
+        """
+        logit = np.log(self.threshold / (1 - self.threshold))
+        low, high = (
+            1 / (1 + np.exp(-(logit - STABILITY_OFFSET))),
+            1 / (1 + np.exp(-(logit + STABILITY_OFFSET))),
+        )
+        larger = (self.mask_probs > low).sum(axis=(1, 2))
+        smaller = (self.mask_probs > high).sum(axis=(1, 2))
+        return (smaller / np.maximum(larger, 1)).astype(np.float32)
+
+    def to_coco(
+        self,
+        image_id: int | str,
+        category_ids: Sequence[int] | None = None,
+        scores: Sequence[float] | None = None,
+    ) -> list[dict]:
+        """COCO results, fit for JSON and for `COCO.loadRes`; no bitmap of the image is held.
+
+        Args:
+            image_id: of the image.
+            category_ids: N ids; 1 for all unless given.
+            scores: N numbers; the stability unless given.
+
+        Returns:
+            N dicts: `image_id`, `category_id`, `bbox` [xmin, ymin, width, height] in pixels,
+            `segmentation` (run-length encoding), `score`. For a mask AP by object size take `bbox` out:
+            `COCO.loadRes` would take the box's area for the mask's.
+        """
+        category_ids = [1] * len(self) if category_ids is None else category_ids
+        scores = self.stability if scores is None else scores
+        rles = masks.encode_masks(self.mask_probs, self.boxes, *self._size, self.threshold)
+        bboxes = pixel_xywh(self.boxes, *self._size).round(2).tolist()
+        return [
+            {
+                "image_id": image_id,
+                "category_id": int(category_id),
+                "bbox": bbox,
+                "segmentation": rle,
+                "score": round(float(score), 4),
+            }
+            for category_id, bbox, rle, score in zip(category_ids, bboxes, rles, scores, strict=True)
+        ]
+
+    def to_label_image(self) -> np.ndarray:
+        """One image of all masks: 0 is background, i + 1 the mask of box i.
+
+        Where masks overlap, the smaller one is seen (of equal ones the later), so that an object in
+        front of a larger one keeps its pixels.
+
+        Returns:
+            uint8 [H, W], uint16 for more than 255 boxes.
+
+        Raises:
+            InputError: more than 65,535 boxes.
+        """
+        if len(self) > 65535:
+            raise InputError(f"a label image holds 65535 masks at most, not {len(self)}")
+        labels = np.zeros(self._size, np.uint8 if len(self) <= 255 else np.uint16)
+        areas = np.full(len(self) + 1, np.inf)  # of each label's mask; background gives way to all
+        for index, (mask_prob, box) in enumerate(zip(self.mask_probs, self.boxes, strict=True)):
+            mask, y0, x0 = masks.paste_mask(mask_prob, box, *self._size, self.threshold)
+            window = labels[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]]
+            areas[index + 1] = mask.sum()
+            window[mask & (areas[window] >= areas[index + 1])] = index + 1
+        return labels
+
+    def plot(self, ax=None, **options):
+        """Draws the image with masks and boxes; see `deepmac.core.drawing.plot_prediction`."""
+        from deepmac.core import drawing  # matplotlib takes a while to import
+
+        return drawing.plot_prediction(self, ax=ax, **options)
+
+    @property
+    def _size(self):
+        return self.image.shape[:2]

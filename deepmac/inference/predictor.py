@@ -1,0 +1,207 @@
+"""Boxes in, masks out: `deepmac.load` and the `Predictor` it returns."""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from deepmac.core.boxes import normalized_boxes
+from deepmac.core.errors import InputError
+from deepmac.core.images import read_image
+from deepmac.inference.find import find_model
+from deepmac.inference.prediction import Prediction
+
+
+def load(
+    name_or_path: str | os.PathLike = "mini", precision: str = "auto", input_size: int | None = None
+) -> "Predictor":
+    """Loads a trained model.
+
+    Args:
+        name_or_path: "mini", the small model shipped with the package; "deepmac_1024x1024_coco17", the
+            published one, downloaded at first use; or a folder: a `model_dir` written by training
+            (`params.yaml` and a checkpoint), one in the published layout (`pipeline.config` and
+            `checkpoint/`), or an exported graph (`saved_model/`, or the SavedModel itself).
+        precision: "float32", "bfloat16" (masks agree, about twice as fast where the hardware has it), or
+            "auto", which chooses by the hardware. An exported graph keeps its own.
+        input_size: side of the square network input in pixels, a multiple of the network's stride; the
+            one it was trained with unless given. A larger one shows smaller objects and takes longer. An
+            exported graph keeps its own.
+
+    Returns:
+        The predictor.
+
+    Raises:
+        InputError: no such model, a damaged one, an unknown precision or an unsuitable input size.
+    """
+    return Predictor(load_network(name_or_path, precision, input_size))
+
+
+def load_network(
+    name_or_path: str | os.PathLike = "mini", precision: str = "auto", input_size: int | None = None
+):
+    """Loads what a predictor works with, for programs that overlap its steps; as `load`.
+
+    Returns:
+        `deepmac.inference.load.InferenceNetwork`, or `deepmac.inference.exported.ExportedGraph` with the
+        same methods.
+    """
+    model = find_model(name_or_path)
+    if model.is_graph:
+        from deepmac.inference.exported import open_graph  # imports TensorFlow
+
+        return open_graph(model.folder, precision, input_size)
+    from deepmac.inference.load import network_of_folder
+
+    return network_of_folder(model.folder, precision, input_size)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EncodedImage:
+    """An image with what the network made of it; boxes of it can be asked for at any time.
+
+    Attributes:
+        image: uint8 RGB [H, W, 3].
+        embeddings: the last stage's instance embedding [1, h, w, E] and pixel embedding [1, h, w, D]; for
+            exported graphs the image itself.
+        part: float32 [2], the part (height, width) of the square network input that the image fills.
+    """
+
+    image: np.ndarray
+    embeddings: Any
+    part: np.ndarray
+
+
+class Predictor:
+    """Predicts the masks of objects in given boxes.
+
+    `set_image` does most of the work, once for each image; `predict` then takes milliseconds a box:
+
+        predictor = deepmac.load()
+        predictor.set_image("picture.jpg")
+        prediction = predictor.predict([[0.1, 0.2, 0.6, 0.7]])
+
+    Threads may share a predictor: each call of `predict` sees one image from beginning to end, the
+    one that was set last. Threads with images of their own use `encode` and `predict(..., encoded=...)`.
+    """
+
+    def __init__(self, network):
+        """Args: network: `deepmac.inference.InferenceNetwork`."""
+        self._network = network
+        self._encoded = None
+
+    @property
+    def input_size(self) -> int | None:
+        """Side of the square network input in pixels, to which images are scaled; None if a graph does it."""
+        return self._network.input_size
+
+    @property
+    def precision(self) -> str:
+        """'float32' or 'bfloat16'."""
+        return self._network.precision
+
+    def set_image(self, image) -> None:
+        """Encodes the image that boxes will be given for.
+
+        Args:
+            image: uint8 RGB [H, W, 3], a path, a PIL image, or what else `deepmac.core.images.read_image`
+                takes.
+
+        Raises:
+            InputError: not an image, or a damaged file.
+        """
+        self._encoded = self.encode(image)
+
+    def encode(self, image) -> EncodedImage:
+        """Encodes an image without setting it; see `set_image`."""
+        return self._encode_all([image])[0]
+
+    def predict(
+        self,
+        boxes,
+        box_format: str = "yxyx_norm",
+        *,
+        encoded: EncodedImage | None = None,
+        threshold: float = 0.5,
+    ) -> Prediction:
+        """Predicts the mask of the object in each box.
+
+        Args:
+            boxes: numbers [N, 4], N at least 1. What reaches beyond the image is clipped, with a warning.
+            box_format: "yxyx_norm": (ymin, xmin, ymax, xmax) from 0 to 1; "xyxy": (xmin, ymin, xmax, ymax) in
+                pixels of the image; "xywh": (xmin, ymin, width, height) in pixels of the image.
+            encoded: from `encode`; the image that was set unless given.
+            threshold: a pixel belongs to a mask when its probability is greater.
+
+        Returns:
+            The masks, in the order of the boxes.
+
+        Raises:
+            InputError: no image was set; no boxes; a box, named by its index, is inverted, has no area,
+                lies outside the image or is not a number.
+        """
+        encoded = encoded or self._encoded
+        if encoded is None:
+            raise InputError("no image yet: call set_image before predict")
+        boxes = normalized_boxes(boxes, box_format, *encoded.image.shape[:2])
+        mask_probs = self._network.mask_probs(encoded.embeddings, boxes * np.tile(encoded.part, 2))
+        return Prediction(encoded.image, boxes, mask_probs, threshold)
+
+    def predict_batch(
+        self,
+        images: Sequence,
+        boxes: Sequence,
+        box_format: str = "yxyx_norm",
+        *,
+        threshold: float = 0.5,
+        batch_size: int = 8,
+    ) -> list[Prediction]:
+        """Predicts masks in many images, encoding several at once.
+
+        Args:
+            images: as for `set_image`; of any sizes.
+            boxes: for each image its boxes, as for `predict`.
+            box_format: of all boxes.
+            threshold: of all masks.
+            batch_size: images encoded at once.
+
+        Returns:
+            One prediction for each image. The image set by `set_image` stays.
+
+        Raises:
+            InputError: as `set_image` and `predict`, naming the image by its index.
+        """
+        if len(images) != len(boxes):
+            raise InputError(
+                f"{len(images)} images, but boxes for {len(boxes)}: give a list of boxes for each image"
+            )
+        predictions = []
+        for start in range(0, len(images), batch_size):
+            batch = self._encode_all(images[start : start + batch_size], start)
+            for index, encoded in enumerate(batch, start):
+                with _naming(index):
+                    predictions.append(
+                        self.predict(boxes[index], box_format, encoded=encoded, threshold=threshold)
+                    )
+        return predictions
+
+    def _encode_all(self, images, first=None):
+        """Encodes images in one call; `first`: index of the first, for error messages."""
+        pictures = []
+        for index, image in enumerate(images):
+            with contextlib.nullcontext() if first is None else _naming(first + index):
+                pictures.append(read_image(image))
+        inputs, parts = zip(*map(self._network.prepare, pictures), strict=True)
+        return list(map(EncodedImage, pictures, self._network.encode(inputs), parts))
+
+
+@contextlib.contextmanager
+def _naming(index):
+    """Says in errors which image of a batch they are about."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"image {index}: {error}") from error

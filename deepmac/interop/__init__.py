@@ -1,0 +1,1 @@
+"""Checkpoints and pipeline configurations of the published implementation."""

@@ -1,0 +1,381 @@
+"""Reads checkpoints of the published DeepMAC into the trainable model.
+
+Every variable of the model gets the key it has in a published object-based checkpoint
+(`published_variables`); restoring then compares keys and shapes, and says of each tensor of either side what
+became of it. CenterNet detectors of the TF2 Object Detection API have the same keys without the mask head.
+"""
+
+import contextlib
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import yaml
+from official.core import exp_factory, train_utils
+from official.modeling import hyperparams
+from official.projects.centernet.modeling.layers import cn_nn_blocks
+from official.vision.modeling.backbones import mobilenet
+from official.vision.modeling.layers import nn_blocks
+
+from deepmac.core.errors import InputError
+from deepmac.core.files import atomic_folder
+from deepmac.interop.pipeline import EXPERIMENT, pipeline_experiment
+from deepmac.modeling.model import DeepMACModel, build_deepmac
+
+REPORT_NAME = "import_report.txt"
+
+_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+_BACKBONE = "model/_feature_extractor/_network"
+_HEADS = "model/_prediction_head_dict"
+_MASK_HEAD = "model/_mask_net"
+# Head of `PredictionHeads` -> key; ".S" stands for "/".
+_HEAD_KEYS = {
+    "ct_heatmaps": "object_center",
+    "ct_size": "box.Sscale",
+    "ct_offset": "box.Soffset",
+    "instance_embedding": "INSTANCE_EMBEDDING",
+    "pixel_embedding": "PIXEL_EMBEDDING",
+}
+_ANOTHER_SHAPE = "another shape"
+_NO_COUNTERPART = "no counterpart"
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorReport:
+    """What became of one tensor.
+
+    Attributes:
+        key: in the checkpoint, or the variable's name if it has none.
+        status: 'restored'; 'skipped': of the checkpoint, not used; 'missing': of the model, keeps its
+            initial value.
+        checkpoint_shape: None if it is not in the checkpoint.
+        model_shape: None if it is not in the model.
+        note: the reason, empty where there is nothing to say.
+    """
+
+    key: str
+    status: str
+    checkpoint_shape: tuple[int, ...] | None
+    model_shape: tuple[int, ...] | None
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class RestoreReport:
+    """What became of every tensor: restored and skipped ones are those of the checkpoint, restored and
+    missing ones those of the model.
+
+    Attributes:
+        checkpoint: the checkpoint's path.
+        tensors: one entry a tensor; two for a variable of another shape, skipped and missing.
+    """
+
+    checkpoint: str
+    tensors: tuple[TensorReport, ...]
+
+    def of_status(self, status: str) -> list[TensorReport]:
+        """The tensors 'restored', 'skipped' or 'missing'."""
+        return [tensor for tensor in self.tensors if tensor.status == status]
+
+    def misfits(self) -> list[TensorReport]:
+        """Tensors left over: missing ones, and skipped ones that are not training state."""
+        return [
+            tensor
+            for tensor in self.tensors
+            if tensor.status == "missing" or tensor.note in (_ANOTHER_SHAPE, _NO_COUNTERPART)
+        ]
+
+    def summary(self) -> str:
+        """A table of counts for each part of the model, then a line for every tensor left over."""
+        counts = Counter((_part(tensor.key), tensor.status) for tensor in self.tensors)
+        lines = [f"{'':24}{'restored':>10}{'skipped':>10}{'missing':>10}"]
+        for part in dict.fromkeys(part for part, _ in counts):
+            numbers = [counts[part, status] for status in ("restored", "skipped", "missing")]
+            lines.append(f"{part:24}" + "".join(f"{number:>10}" for number in numbers))
+        return "\n".join([*lines, *map(_line, self.misfits())])
+
+    def table(self) -> str:
+        """A line for every tensor: status, key, shapes, note."""
+        return "\n".join(map(_line, self.tensors))
+
+
+def published_variables(model: DeepMACModel) -> dict[str, tf.Variable]:
+    """The key of every variable of a built model in a published checkpoint."""
+    variables = dict(_backbone_variables(model.backbone))
+    for name, stages in model.head.heads.items():
+        for stage, head in enumerate(stages):
+            for index, layer in enumerate((head.conv1, head.conv2)):
+                prefix = f"{_HEADS}/{_HEAD_KEYS[name]}/{stage}/layer_with_weights-{index}"
+                variables |= {f"{prefix}/kernel": layer.kernel, f"{prefix}/bias": layer.bias}
+    return variables | _object_variables(_MASK_HEAD, model.mask_head)
+
+
+def restore_published(
+    model: DeepMACModel, checkpoint: str | os.PathLike, partial: bool = False
+) -> RestoreReport:
+    """Restores a published checkpoint into a built model.
+
+    Nothing is assigned unless all fits. Kernels of 1x3 (embedding heads of later published versions) go into
+    the middle row of 3x3 kernels, which gives the same values.
+
+    Args:
+        model: from `build_deepmac`.
+        checkpoint: prefix such as `checkpoint/ckpt-0`, or a folder that holds a checkpoint.
+        partial: warm start: restores what fits and leaves the rest as it is.
+
+    Returns:
+        What became of every tensor.
+
+    Raises:
+        InputError: no checkpoint there, or a damaged one; tensors of either side are left over (not with
+            `partial`), or none fits.
+    """
+    prefix = find_checkpoint(checkpoint)
+    with _naming_damage(prefix):
+        reader = tf.train.load_checkpoint(prefix)
+    variables = published_variables(model)
+    report = RestoreReport(prefix, tuple(_compare(reader.get_variable_to_shape_map(), variables, model)))
+    restored = report.of_status("restored")
+    misfits = report.misfits()
+    if not restored or (misfits and not partial):
+        examples = "; ".join(map(_line, misfits[:3]))
+        raise InputError(
+            f"{prefix} does not fit the model: {len(misfits)} tensors are left over, such as: {examples}. "
+            "Compare the model's configuration with the checkpoint's pipeline.config"
+        )
+    with _naming_damage(prefix):
+        values = {tensor.key: reader.get_tensor(tensor.key + _VALUE) for tensor in restored}
+    for tensor in restored:
+        value = _fit(values.pop(tensor.key), tensor.model_shape)
+        variables[tensor.key].assign(tf.cast(value, variables[tensor.key].dtype))
+    return report
+
+
+@contextlib.contextmanager
+def _naming_damage(prefix: str):
+    """Says which checkpoint cannot be read; TensorFlow's errors do not, and are of several kinds."""
+    try:
+        yield
+    except (tf.errors.OpError, IndexError, RuntimeError) as error:
+        reason = str(error).split("\n")[0]
+        raise InputError(f"{prefix} is damaged: {reason}. Copy or download the checkpoint again") from error
+
+
+def find_checkpoint(path: str | os.PathLike) -> str:
+    """The prefix of the checkpoint at `path`: a prefix, or a folder with a checkpoint or `checkpoint/`.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = Path(path)
+    if path.with_name(f"{path.name}.index").is_file():
+        return str(path)
+    for folder in (path / "checkpoint", path):
+        if folder.is_dir():
+            prefix = tf.train.latest_checkpoint(str(folder))
+            if prefix:
+                return prefix
+            found = sorted(folder.glob("*.index"))
+            if len(found) == 1:
+                return str(found[0].with_suffix(""))
+    raise InputError(f"no checkpoint at {path}: give a prefix such as checkpoint/ckpt-0, or its folder")
+
+
+def target_config(
+    folder: str | os.PathLike,
+    experiment: str = EXPERIMENT,
+    config_files: Sequence[str] = (),
+    params_override: str | None = None,
+):
+    """The configuration of the model a published checkpoint goes into.
+
+    Args:
+        folder: published folder; its `pipeline.config` counts where no file is given.
+        experiment: name of a registered experiment, the base of `config_files`.
+        config_files: YAML files with overrides, in their order.
+        params_override: further overrides, as Model Garden's flag: "task.model.num_classes=5,...".
+
+    Raises:
+        InputError: a file is missing, or an override is unknown or malformed.
+    """
+    for name in config_files:
+        if not Path(name).is_file():
+            raise InputError(f"no such configuration file: {name}")
+    try:
+        if config_files:
+            config = exp_factory.get_exp_config(experiment)
+        else:
+            config = pipeline_experiment(Path(folder) / "pipeline.config")
+        for source in (*config_files, *filter(None, [params_override])):
+            config = hyperparams.override_params_dict(config, source, is_strict=True)
+    except InputError:
+        raise
+    except (ValueError, TypeError, LookupError, yaml.YAMLError) as error:
+        raise InputError(f"configuration: {error.args[0] if error.args else error}") from error
+    return config
+
+
+def import_checkpoint(
+    checkpoint: str | os.PathLike, config, model_dir: str | os.PathLike, partial: bool = False
+) -> RestoreReport:
+    """Writes a published checkpoint as a model directory of our training.
+
+    Args:
+        checkpoint: prefix, or a folder that holds a checkpoint or `checkpoint/`.
+        config: `ExperimentConfig` of the model to fill.
+        model_dir: new or empty folder; gets `params.yaml`, the checkpoint as Model Garden's trainer saves it,
+            and the report.
+        partial: warm start, as in `restore_published`.
+
+    Returns:
+        What became of every tensor.
+
+    Raises:
+        InputError: as `restore_published`.
+        FileExistsError: `model_dir` is not empty.
+    """
+    with atomic_folder(model_dir) as folder:
+        model = build_deepmac(config.task.model)
+        report = restore_published(model, checkpoint, partial)
+        config.override({"task": {"init_checkpoint": None}})  # the weights are here
+        train_utils.serialize_config(config, str(folder))
+        saved = tf.train.Checkpoint(
+            global_step=tf.Variable(0, dtype=tf.int64), model=model, **model.checkpoint_items
+        )
+        tf.train.CheckpointManager(saved, str(folder), max_to_keep=1).save(checkpoint_number=0)
+        (folder / REPORT_NAME).write_text(f"{report.summary()}\n\n{report.table()}\n", encoding="utf-8")
+    return report
+
+
+def _compare(checkpoint_shapes, variables, model) -> Iterator[TensorReport]:
+    """Accounts for every tensor of the checkpoint and every variable of the model."""
+    shapes = {key.removesuffix(_VALUE): tuple(shape) for key, shape in checkpoint_shapes.items()}
+    for key in sorted(shapes):
+        shape = shapes[key]
+        if key not in variables:
+            yield TensorReport(key, "skipped", shape, None, _reason_to_skip(key))
+            continue
+        model_shape = tuple(variables[key].shape)
+        if shape == model_shape:
+            yield TensorReport(key, "restored", shape, model_shape)
+        elif _fits_in_the_middle(shape, model_shape):
+            yield TensorReport(key, "restored", shape, model_shape, "in the middle row of the kernel")
+        else:
+            yield TensorReport(key, "skipped", shape, model_shape, _ANOTHER_SHAPE)
+            yield TensorReport(key, "missing", shape, model_shape, _ANOTHER_SHAPE)
+    for key in sorted(variables.keys() - shapes.keys()):
+        yield TensorReport(key, "missing", None, tuple(variables[key].shape), "not in the checkpoint")
+    known = {id(variable) for variable in variables.values()}
+    for variable in model.variables:
+        if id(variable) not in known:
+            yield TensorReport(variable.name, "missing", None, tuple(variable.shape), _NO_COUNTERPART)
+
+
+def _reason_to_skip(key: str) -> str:
+    if "/.OPTIMIZER_SLOT/" in key or key.startswith("optimizer/"):
+        return "optimizer"
+    if key in ("save_counter", "step", "global_step"):
+        return "counter"
+    if key.startswith("model/_self_supervised_rng/"):
+        return "random state"
+    if key == "_CHECKPOINTABLE_OBJECT_GRAPH" or key.endswith("/.ATTRIBUTES/OBJECT_CONFIG_JSON"):
+        return "description"
+    return _NO_COUNTERPART
+
+
+def _fits_in_the_middle(shape, model_shape) -> bool:
+    return shape[:2] == (1, 3) and model_shape[:2] == (3, 3) and shape[2:] == model_shape[2:]
+
+
+def _fit(value, model_shape):
+    if value.shape == model_shape:
+        return value
+    kernel = np.zeros(model_shape, value.dtype)
+    kernel[1:2] = value
+    return kernel
+
+
+def _backbone_variables(backbone) -> Iterator[tuple[str, tf.Variable]]:
+    """Keys of Model Garden's `Hourglass`, a functional model of blocks."""
+    blocks = {
+        kind: [layer for layer in backbone.layers if isinstance(layer, kind)]
+        for kind in (mobilenet.Conv2DBNBlock, nn_blocks.ResidualBlock, cn_nn_blocks.HourglassBlock)
+    }
+    first_conv, *convs = blocks[mobilenet.Conv2DBNBlock]
+    first_residual, *residuals = blocks[nn_blocks.ResidualBlock]
+    yield from _convolution(f"{_BACKBONE}/downsample_input/conv_block", first_conv._conv0, first_conv._norm0)
+    yield from _residual(f"{_BACKBONE}/downsample_input/residual_block", first_residual)
+    for stage, hourglass in enumerate(blocks[cn_nn_blocks.HourglassBlock]):
+        yield from _hourglass(f"{_BACKBONE}/hourglass_network/{stage}", hourglass)
+        # Layers are sorted by their distance from the output; the intermediate convolutions, of the stage's
+        # input and of its output, have the same, and come in the order of the sum they enter.
+        names = ("output_conv", "intermediate_conv1", "intermediate_conv2")
+        for name, conv in zip(names, convs[3 * stage : 3 * stage + 3], strict=False):
+            yield from _convolution(f"{_BACKBONE}/{name}/{stage}", conv._conv0, conv._norm0)
+        for residual in residuals[stage : stage + 1]:
+            yield from _residual(f"{_BACKBONE}/intermediate_residual/{stage}", residual)
+
+
+def _hourglass(prefix, block):
+    """An hourglass and, recursively, the one inside; the innermost is a list of residual blocks."""
+    yield from _residuals(f"{prefix}/encoder_block1", block.encoder_block1)
+    yield from _residuals(f"{prefix}/encoder_block2", block.encoder_block2)
+    if hasattr(block.inner_hg, "blocks"):
+        yield from _residuals(f"{prefix}/inner_block", block.inner_hg.blocks)
+    else:
+        yield from _hourglass(f"{prefix}/inner_block/0", block.inner_hg)
+    yield from _residuals(f"{prefix}/decoder_block", block.decoder_block)
+
+
+def _residuals(prefix, blocks):
+    for index, block in enumerate(blocks.layers):
+        yield from _residual(f"{prefix}/{index}", block)
+
+
+def _residual(prefix, block):
+    yield from _convolution(f"{prefix}/conv_block", block._conv1, block._norm1)
+    yield from _convolution(prefix, block._conv2, block._norm2)
+    if hasattr(block, "_shortcut"):
+        yield from _convolution(f"{prefix}/skip", block._shortcut, block._norm0)
+
+
+def _convolution(prefix, convolution, norm):
+    yield f"{prefix}/conv/kernel", convolution.kernel
+    for name in ("gamma", "beta", "moving_mean", "moving_variance"):
+        yield f"{prefix}/norm/{name}", getattr(norm, name)
+
+
+def _object_variables(prefix: str, root) -> dict[str, tf.Variable]:
+    """Keys that a checkpoint of an object has: of the paths to a variable, the first in breadth."""
+    view = tf.train.TrackableView(root)
+    found, seen, queue = {}, set(), [(prefix, root)]
+    while queue:
+        path, node = queue.pop(0)
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, tf.Variable):
+            found[path] = node
+        queue += [(f"{path}/{name}", child) for name, child in view.children(node).items()]
+    return found
+
+
+def _part(key: str) -> str:
+    parts = {_BACKBONE: "backbone", _MASK_HEAD: "mask head"}
+    parts |= {f"{_HEADS}/{name}": f"head {name.replace('.S', '/')}" for name in _HEAD_KEYS.values()}
+    if ".OPTIMIZER_SLOT" not in key:
+        for prefix, part in parts.items():
+            if key.startswith(f"{prefix}/"):
+                return part
+    return "other"
+
+
+def _line(tensor: TensorReport) -> str:
+    shapes = [tensor.checkpoint_shape, tensor.model_shape]
+    checkpoint, model = ("-" if shape is None else "x".join(map(str, shape)) or "scalar" for shape in shapes)
+    note = f" ({tensor.note})" if tensor.note else ""
+    return f"{tensor.status}: {tensor.key} checkpoint {checkpoint}, model {model}{note}"

@@ -1,0 +1,1 @@
+"""The work behind the commands: many pictures, results written file by file."""

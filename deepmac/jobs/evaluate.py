@@ -1,0 +1,96 @@
+"""Evaluates a trained model on a folder in COCO layout."""
+
+import json
+import math
+import tempfile
+from collections import Counter
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+import tensorflow as tf
+from tqdm.auto import tqdm
+
+from deepmac.core.errors import InputError
+from deepmac.core.machine import resolve_precision
+from deepmac.data.coco import write_tfrecords
+from deepmac.evaluation import MaskEvaluator
+from deepmac.inference.find import find_model
+from deepmac.inference.load import build_model, trained_model
+from deepmac.training.task import DeepMACTask
+
+# What a summary shows of the hundreds of figures.
+HEADLINES = ("mask/AP", "mask/seen/AP", "mask/unseen/AP", "mask/mIoU", "mask/unseen/mIoU", "box/AP")
+
+
+def evaluate_model(
+    model: str | Path,
+    coco_dir: str | Path,
+    split: str = "val2017",
+    seen_ids: Iterable[int] | None = None,
+    image_ids: Collection[int] | None = None,
+    precision: str = "auto",
+    progress: bool = True,
+) -> dict[str, MaskEvaluator]:
+    """Measures masks and boxes, from detections and from ground-truth boxes.
+
+    Args:
+        model: name or folder, as `deepmac.load` takes it, except exported graphs.
+        coco_dir: folder in COCO layout.
+        split: the pictures, e.g. val2017.
+        seen_ids: category ids counted as seen; None means those whose masks the model was trained on.
+        image_ids: pictures to evaluate; None means all of the split.
+        precision: 'float32', 'bfloat16', or 'auto': bfloat16 where the hardware computes with it.
+        progress: whether to show a progress bar.
+
+    Returns:
+        Source of the boxes ("detections", "gt_boxes") -> evaluator with all predictions.
+
+    Raises:
+        InputError: no model or no pictures there.
+    """
+    found = find_model(model)
+    if found.is_graph:
+        raise InputError(f"{model} is an exported graph: evaluate the model it was exported from")
+    config, restore = trained_model(found.folder)
+    if seen_ids is not None:
+        config.allowed_masked_classes_ids = sorted(seen_ids)
+    with tempfile.TemporaryDirectory() as scratch:
+        records = Path(scratch) / "records"
+        write_tfrecords(Path(coco_dir), records, splits=[split], ids=set(image_ids) if image_ids else None)
+        config.validation_data.input_path = f"{records}/{split}-*"
+        config.annotation_file = str(records / f"instances_{split}.json")
+        config.model.max_num_instances = _most_instances(config.annotation_file)
+        network = build_model(config, restore, resolve_precision(precision))
+        return _run(DeepMACTask(config), network, progress)
+
+
+def summary(evaluators: dict[str, MaskEvaluator]) -> str:
+    """A table of the headline figures, in percent."""
+    results = {source: evaluator.result() for source, evaluator in evaluators.items()}
+    lines = [f"{'':16}" + "".join(f"{source:>12}" for source in results)]
+    for name in HEADLINES:
+        lines.append(f"{name:16}" + "".join(f"{_cell(result.get(name)):>12}" for result in results.values()))
+    return "\n".join(lines)
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.1f}"
+
+
+def _most_instances(annotation_file: str) -> int:
+    """The largest number of annotations of one picture."""
+    annotations = json.loads(Path(annotation_file).read_text())["annotations"]
+    return max(Counter(annotation["image_id"] for annotation in annotations).values())
+
+
+def _run(task: DeepMACTask, model, progress: bool) -> dict[str, MaskEvaluator]:
+    data = task.task_config.validation_data
+    step = tf.function(lambda batch: task.validation_step(batch, model), reduce_retracing=True)
+    state = None
+    with tqdm(desc="evaluating", unit="picture", disable=not progress) as bar:
+        for batch in task.build_inputs(data):
+            # A tuple over replicas, as a distribution strategy gives it.
+            outputs = tf.nest.map_structure(lambda value: (value,), step(batch))
+            state = task.aggregate_logs(state, outputs)
+            bar.update(int(tf.math.count_nonzero(batch[1]["groundtruths"]["source_id"] >= 0)))
+    return state

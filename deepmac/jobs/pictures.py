@@ -1,0 +1,82 @@
+"""Finds the pictures that files, folders and globs name."""
+
+import dataclasses
+import glob
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from deepmac.core.errors import InputError
+
+PICTURE_SUFFIXES = frozenset(
+    [
+        ".bmp",
+        ".gif",
+        ".jfif",
+        ".jpeg",
+        ".jpg",
+        ".jp2",
+        ".pbm",
+        ".pgm",
+        ".png",
+        ".ppm",
+        ".tif",
+        ".tiff",
+        ".webp",
+    ]
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A picture's file.
+
+    Attributes:
+        path: of the file.
+        name: the path relative to the folder that was asked for; the file's name if the file was.
+    """
+
+    path: Path
+    name: Path
+
+
+def find_pictures(sources: Iterable[str], outside: Path) -> list[Picture]:
+    """Lists the pictures of files, folders (with their subfolders) and globs, each once.
+
+    Args:
+        sources: paths, or patterns with `*`, `?`, `[...]` and `**`.
+        outside: a folder whose label images and overlays are results, not pictures.
+
+    Raises:
+        InputError: a source that names nothing.
+    """
+    found = {}
+    for source in sources:
+        pictures = [picture for picture in _pictures(source) if not _is_result(picture.path, outside)]
+        if not pictures:
+            raise InputError(
+                f"no pictures at {source}: give files, folders or patterns such as 'photos/*.jpg'"
+            )
+        for picture in pictures:
+            found.setdefault(picture.path.resolve(), picture)
+    return list(found.values())
+
+
+def _pictures(source) -> Iterator[Picture]:
+    path = Path(source)
+    if path.is_file():
+        yield Picture(path, Path(path.name))
+    elif path.is_dir():
+        yield from _files(path.rglob("*"), path)
+    elif glob.has_magic(str(source)):
+        fixed = next(parent for parent in path.parents if not glob.has_magic(str(parent)))
+        yield from _files(fixed.glob(str(path.relative_to(fixed))), fixed)
+
+
+def _files(paths, folder):
+    for path in sorted(paths):
+        if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file():
+            yield Picture(path, path.relative_to(folder))
+
+
+def _is_result(path, folder):
+    return path.stem.endswith(("_labels", "_overlay")) and path.resolve().is_relative_to(folder.resolve())

@@ -1,0 +1,62 @@
+"""Batch normalisation as configured, in every layer."""
+
+import tensorflow as tf
+import tf_keras
+from official.projects.centernet.modeling.layers import cn_nn_blocks
+from official.projects.deepmac_maskrcnn.modeling.heads import hourglass_network
+
+# No subclass of each other: backbone and mask heads use the first and the second.
+_LAYER_TYPES = (tf_keras.layers.BatchNormalization, tf_keras.layers.experimental.SyncBatchNormalization)
+
+
+def configure_batch_norm(model, momentum: float, synchronized: bool):
+    """Gives every batch-norm layer of a built model the same momentum and kind of statistics.
+
+    Model Garden's hourglass blocks pass neither on to their inner blocks, which therefore always have
+    momentum 0.1 and statistics over all replicas. Those are computed by a chain of small operations;
+    on a single device the fused kernel does the same 1.7 times faster (the whole training step).
+
+    Args:
+        model: a `tf.Module` whose variables exist.
+        momentum: moving = momentum * moving + (1 - momentum) * batch.
+        synchronized: whether statistics are taken over all replicas.
+    """
+    for layer in model.submodules:
+        if isinstance(layer, _LAYER_TYPES):
+            layer.momentum = momentum
+            layer.synchronized = synchronized
+            layer.fused = not synchronized
+            layer._data_format = "NHWC"  # what `build` sets for the fused kernel only
+
+
+# Block of Model Garden -> its attribute that holds Keras' upsampling.
+_ATTRIBUTES = {
+    cn_nn_blocks.HourglassBlock: "upsample_layer",
+    hourglass_network.EncoderDecoderBlock: "upsample",
+}
+
+
+class RepeatUpsampling(tf_keras.layers.Layer):
+    """Repeats every row and column: Keras' UpSampling2D, whose gradient has no XLA kernel."""
+
+    def __init__(self, factor: int):
+        """Args: factor: how often."""
+        super().__init__(name="upsampling")
+        self._factor = factor
+
+    def call(self, inputs):
+        """[M, H * factor, W * factor, C] from [M, H, W, C]."""
+        return tf.repeat(tf.repeat(inputs, self._factor, axis=1), self._factor, axis=2)
+
+
+def use_repeat_upsampling(model):
+    """Gives every hourglass block of a model upsampling that compiles, with the same values.
+
+    Args:
+        model: a `tf.Module` with Model Garden's hourglass blocks, of backbone or mask head.
+    """
+    for block in model.submodules:
+        attribute = _ATTRIBUTES.get(type(block))
+        if hasattr(block, attribute or ""):  # the innermost block of a backbone has none
+            factor, _ = getattr(block, attribute).size
+            setattr(block, attribute, RepeatUpsampling(factor))

@@ -1,0 +1,1 @@
+"""Pictures composed from artwork, with masks in COCO format."""

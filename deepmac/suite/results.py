@@ -1,0 +1,190 @@
+"""Results of a notebook: measured values beside published ones, claims with their evidence, JSON."""
+
+import dataclasses
+import importlib.metadata
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from deepmac.core.machine import hardware
+from deepmac.evaluation.bootstrap import confidence_intervals
+from deepmac.evaluation.files import Evaluation
+from deepmac.suite.bucket import open_file
+from deepmac.suite.rows import RowResult
+
+VERDICTS = {True: "holds", False: "does not hold", None: "not enough evidence"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """A metric over seeds.
+
+    Attributes:
+        value: mean over the seeds, AP and IoU in percent; None where there is no ground truth.
+        samples: float [resamples], bootstrap over images and seeds; empty if there is none.
+        seeds: number of training runs, of a difference the smaller one; 0 if nothing was trained for it.
+    """
+
+    value: float | None
+    samples: np.ndarray
+    seeds: int
+
+    @classmethod
+    def from_evaluations(cls, evaluations: Sequence[Evaluation | RowResult], metric: str) -> "Measurement":
+        """Takes a metric from the evaluations of the seeds.
+
+        Each sample draws images, the same for all seeds, and then seeds, both with replacement; the same
+        seeds for all rows of as many seeds, since a seed decides their input order too.
+        """
+        values = [evaluation.metrics.get(metric) for evaluation in evaluations]
+        value = None if None in values else float(np.mean(values))
+        samples = [evaluation.bootstrap.get(metric, []) for evaluation in evaluations]
+        by_seed = np.array(samples, np.float64)[:, 1:]  # (seeds, resamples); element 0 is the value itself
+        draws = np.random.default_rng(0).integers(len(by_seed), size=by_seed.shape)
+        resampled = np.take_along_axis(by_seed, draws, axis=0).mean(axis=0)
+        return cls(value, resampled[np.isfinite(resampled)], len(evaluations))
+
+    @classmethod
+    def exact(cls, value: float | None) -> "Measurement":
+        """A value without samples, for which nothing was trained."""
+        return cls(value, np.empty(0), 0)
+
+    def __sub__(self, other: "Measurement") -> "Measurement":
+        """The difference, whose samples draw the same images for both; one without samples is exact."""
+        value = None if self.value is None or other.value is None else self.value - other.value
+        count = min([m.samples.size for m in (self, other) if m.samples.size], default=0)
+        samples = _samples(self, count) - _samples(other, count) if count and value is not None else []
+        seeds = min([m.seeds for m in (self, other) if m.seeds], default=0)
+        return Measurement(value, np.asarray(samples, np.float64), seeds)
+
+    @property
+    def ci95(self) -> tuple[float, float] | None:
+        """95 % interval: what another draw of as many images, and of seeds, would give."""
+        if self.value is None or not self.samples.size:
+            return None
+        return confidence_intervals({"": np.concatenate([[self.value], self.samples])})[""]
+
+
+@dataclasses.dataclass(frozen=True)
+class ResultRow:
+    """A line of the results: a metric of a configuration beside its published value."""
+
+    name: str
+    metric: str
+    measurement: Measurement
+    published: float | None = None
+    source: str | None = None
+
+    def as_dict(self) -> dict:
+        """The line as it stands in the results JSON."""
+        ci95 = self.measurement.ci95
+        return {
+            "name": self.name,
+            "metric": self.metric,
+            "published": self.published,
+            "measured": _rounded(self.measurement.value),
+            "ci95": None if ci95 is None else [_rounded(value) for value in ci95],
+            "seeds": self.measurement.seeds,
+            "source": self.source,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A statement checked by code; `holds` is None when the evidence does not decide it."""
+
+    text: str
+    holds: bool | None
+    evidence: str
+
+
+def higher(text: str, better: Measurement, worse: Measurement) -> Claim:
+    """Claims that one measurement is higher than another.
+
+    Decided by the 95 % interval of the difference, whose samples draw the same images for both. One training
+    run of a row does not tell how much another would differ, which may well be more than what is claimed: two
+    trained rows are compared only if both have several seeds.
+
+    Args:
+        text: the claim.
+        better: what should be higher.
+        worse: what should be lower; one without samples counts as exact.
+
+    Returns:
+        Holds when the interval lies above zero, does not when it lies below, undecided otherwise.
+    """
+    difference = better - worse
+    if difference.ci95 is None:
+        return Claim(text, None, "no value for one of the two")
+    low, high = difference.ci95
+    evidence = (
+        f"{better.value:.1f} against {worse.value:.1f}, {_seeds_text(better, worse)}: "
+        f"difference {difference.value:+.1f}, 95 % interval {low:+.1f} to {high:+.1f}"
+    )
+    if better.seeds and worse.seeds and difference.seeds == 1:
+        return Claim(text, None, f"{evidence}, which leaves out the spread between training runs")
+    return Claim(text, True if low > 0 else False if high < 0 else None, evidence)
+
+
+def _seeds_text(*measurements: Measurement) -> str:
+    """ "3 seeds", "3 seeds each" or "1 and 3 seeds"; untrained ones do not count."""
+    seeds = [measurement.seeds for measurement in measurements if measurement.seeds]
+    if not seeds:
+        return "nothing trained"
+    counted = " and ".join(map(str, seeds if len(set(seeds)) > 1 else seeds[:1]))
+    each = " each" if len(seeds) > 1 and len(set(seeds)) == 1 else ""
+    return f"{counted} seed{'s' * (counted != '1')}{each}"
+
+
+def write_results(
+    path: str | Path,
+    notebook: str,
+    parameters: dict,
+    config_sha256: str,
+    rows: Sequence[ResultRow],
+    claims: Sequence[Claim],
+    seconds: float,
+    not_run: Sequence[str] = (),
+    trained_on: Sequence[str] = (),
+):
+    """Writes a notebook's results as JSON.
+
+    Args:
+        path: the file, which may be gs://bucket/file; replaced in one step.
+        notebook: its name.
+        parameters: what papermill gave it.
+        config_sha256: hash of everything that decides the numbers.
+        rows: the lines.
+        claims: the checked statements.
+        seconds: time of the training and evaluation behind the numbers, summed over training runs, also
+            those that ran side by side or before.
+        not_run: names of the table's lines that the profile leaves out.
+        trained_on: the machines of the training runs; this one unless given.
+    """
+    document = {
+        "notebook": notebook,
+        "parameters": parameters,
+        "config_sha256": config_sha256,
+        "code_version": importlib.metadata.version("deepmac"),
+        "seconds": round(seconds, 1),
+        "hardware": "; ".join(trained_on or [hardware()]),
+        "not_run": list(not_run),
+        "rows": [row.as_dict() for row in rows],
+        "claims": [dataclasses.asdict(claim) for claim in claims],
+    }
+    folder, name = open_file(path)
+    with folder.write(name) as temporary:
+        temporary.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def _samples(measurement: Measurement, count: int):
+    return measurement.samples[:count] if measurement.samples.size else measurement.value
+
+
+def _rounded(value):
+    """Two decimals; of what is smaller, two significant digits."""
+    if value is None:
+        return None
+    return round(value, 2) if abs(value) >= 0.01 else float(f"{value:.1e}")

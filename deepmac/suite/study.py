@@ -1,0 +1,205 @@
+"""What a notebook works with: its rows trained, its measurements, curves and masks, its results file."""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+from tqdm.auto import tqdm
+
+from deepmac.core.categories import ALL_IDS, NAME_BY_ID
+from deepmac.evaluation import MaskEvaluator
+from deepmac.evaluation.baselines import BASELINES
+from deepmac.evaluation.files import Evaluation
+from deepmac.suite import results
+from deepmac.suite.bucket import open_file, open_folder
+from deepmac.suite.commands import PLACEHOLDERS, tpu_command
+from deepmac.suite.datasets import PreparedData, prepare_dataset
+from deepmac.suite.row_config import model_summary
+from deepmac.suite.rows import RowResult, RowStore
+from deepmac.suite.suite import Row, Suite
+
+_SAMPLES_PER_BOX = 65
+
+
+class Study:
+    """The part of a profile that a notebook reproduces.
+
+    Attributes:
+        profile: its name.
+        lines: what the table shows and this profile runs.
+        not_run: names of the lines that this profile leaves out.
+        is_published_data: whether measured values may be compared with the published ones.
+    """
+
+    def __init__(
+        self,
+        notebook: str,
+        profile: str,
+        work_dir: str | Path = "runs",
+        results_path: str | Path | None = None,
+        root: str | Path = ".",
+    ):
+        """Reads `configs/reproduction.yaml`.
+
+        Args:
+            notebook: name of the notebook, without suffix.
+            profile: smoke, quick, mini, subset or paper.
+            work_dir: holds data sets and training runs; those that are there are used again. May be
+                gs://bucket/folder.
+            results_path: where the results JSON goes; results of rows lie in `rows/` beside it. May be
+                gs://bucket/file. None: the notebook writes none, and rows are those of
+                `papermill_runs/<profile>`.
+            root: the checkout.
+
+        Raises:
+            InputError: no such profile, not in a checkout, or object storage that cannot be used.
+        """
+        self.notebook = notebook
+        self.profile = profile
+        self.suite = Suite.load(profile, root)
+        self.lines = self.suite.table_rows(notebook)
+        self.not_run = self.suite.not_run(notebook)
+        self.is_published_data = profile == "paper"
+        self._results_path = results_path
+        if results_path is None:
+            folder = open_folder(Path(root, "papermill_runs", profile))
+        else:
+            folder, _ = open_file(results_path)
+        self.store = RowStore(work_dir, folder.subfolder("rows"))
+        self._results: dict[str, RowResult] = {}
+
+    def describe(self) -> None:
+        """Prints what the lines of the table stand for, and which ones this profile leaves out."""
+        for line in self.lines:
+            seeds = ", ".join(str(run.seed) for run in line.runs)
+            print(f"{line.name}: {model_summary(line.runs[0])}, seed{'s' * (len(line.runs) > 1)} {seeds}")
+        if self.not_run:
+            print("not run in this profile:", "; ".join(self.not_run))
+
+    def train(self):
+        """Trains and evaluates every run of the table, or reads what earlier runs left."""
+        runs = [run for line in self.lines for run in line.runs]
+        for run in tqdm(runs, desc=self.notebook, unit="row"):
+            self._results[run.folder_name] = self.store.train(run)
+
+    def measurement(self, key: str, metric: str) -> results.Measurement:
+        """A metric of a row over its seeds.
+
+        Args:
+            key: the row's name in `reproduction.yaml`.
+            metric: e.g. "gt_boxes/mask/unseen/AP".
+        """
+        runs = [self._results[run.folder_name] for run in self.runs(key)]
+        return results.Measurement.from_evaluations(runs, metric)
+
+    def class_mean(self, key: str, ids: Iterable[int]) -> tuple[results.Measurement, int]:
+        """Mean AP from ground-truth boxes of some classes, over a row's seeds; without an interval.
+
+        Args:
+            key: the row.
+            ids: the categories; those without ground truth do not count.
+
+        Returns:
+            The mean, and how many classes count.
+        """
+        names = [f"gt_boxes/mask/class/{NAME_BY_ID[category_id]}/AP" for category_id in ids]
+        runs = [self._results[run.folder_name] for run in self.runs(key)]
+        values = [[value for name in names if (value := run.metrics.get(name)) is not None] for run in runs]
+        mean = float(np.mean([np.mean(v) for v in values]))
+        return results.Measurement(mean, np.empty(0), len(runs)), len(values[0])
+
+    def baseline(self, kind: str, key: str, metric: str) -> results.Measurement:
+        """The same metric for masks that look at nothing but the ground-truth box.
+
+        Args:
+            kind: "full_box" or "ellipse".
+            key: the row whose seen and unseen classes count.
+            metric: a metric of ground-truth boxes.
+        """
+        evaluator = MaskEvaluator(
+            self.data.annotation_file, self.seen_classes(key) or ALL_IDS, iou_types=("mask",)
+        )
+        mask = BASELINES[kind](_SAMPLES_PER_BOX)
+        evaluator.add_from_boxes(lambda _, boxes: [mask] * len(boxes))
+        evaluation = Evaluation.of({"gt_boxes": evaluator})
+        return dataclasses.replace(results.Measurement.from_evaluations([evaluation], metric), seeds=0)
+
+    def has(self, *keys: str) -> bool:
+        """Whether this profile runs all these rows."""
+        return set(keys) <= {line.key for line in self.lines}
+
+    def runs(self, key: str) -> tuple[Row, ...]:
+        """The training runs of a row of the table, one a seed.
+
+        Raises:
+            KeyError: the profile does not run it; ask `has` first.
+        """
+        return {line.key: line.runs for line in self.lines}[key]
+
+    def seen_classes(self, key: str) -> list[int]:
+        """Ids of the categories whose masks a row sees; empty for all."""
+        task = self.runs(key)[0].config["task"]
+        return task.get("allowed_masked_classes_ids") or task.get("allowed_mask_class_ids") or []
+
+    def model_folder(self, key: str) -> Path:
+        """The model of a row's first seed, for `deepmac.load`; trained again if only its result is there."""
+        return self.store.train_model(self.runs(key)[0])
+
+    def curve(self, key: str, loss: str) -> pd.Series:
+        """A training loss of a row's first seed: step -> value, the mean since the step before."""
+        return self._results[self.runs(key)[0].folder_name].curve(loss)
+
+    @property
+    def data(self) -> PreparedData:
+        """The profile's pictures and records."""
+        return prepare_dataset(self.suite.dataset, self.store.work_dir)
+
+    @property
+    def shown(self) -> PreparedData:
+        """The pictures that figures show."""
+        return prepare_dataset(self.suite.shown_dataset, self.store.work_dir)
+
+    def print_tpu_commands(self) -> None:
+        """Prints how each line of the table is trained at full size, in the profile `paper`."""
+        lines = Suite.load("paper", self.suite.root).table_rows(self.notebook)
+        commands = {line.name: [tpu_command(run) for run in line.runs] for line in lines}
+        text = str(commands)
+        for name, meaning in PLACEHOLDERS.items():
+            if f"${name}" in text:
+                print(f"# ${name}: {meaning}")
+        for name, runs in commands.items():
+            print(f"\n# {name}", *runs, sep="\n")
+
+    def write(self, parameters: dict, result_rows, claims):
+        """Writes the results JSON, unless the study has no `results_path`.
+
+        Args:
+            parameters: the notebook's parameters.
+            result_rows: the table's `ResultRow`s.
+            claims: the checked `Claim`s.
+        """
+        if self._results_path is None:
+            return
+        runs = {run.folder_name: run for line in self.lines for run in line.runs}
+        trained = self._trained(runs.values())
+        hashes = sorted(run.sha256 for run in runs.values())
+        results.write_results(
+            self._results_path,
+            notebook=self.notebook,
+            parameters=parameters,
+            config_sha256=hashlib.sha256(yaml.safe_dump(hashes).encode()).hexdigest(),
+            rows=result_rows,
+            claims=claims,
+            seconds=sum(result.seconds for result in trained),
+            not_run=self.not_run,
+            trained_on=sorted({result.hardware for result in trained}),
+        )
+
+    def _trained(self, runs: Iterable[Row]) -> list[RowResult]:
+        """The results of rows and of those they start from, each once."""
+        parts = {part.folder_name: part for run in runs for part in run.with_predecessors()}
+        return [result for part in parts.values() if (result := self.store.result(part))]

@@ -1,0 +1,302 @@
+"""The DeepMAC task: input, model, losses, training and validation step for Model Garden's trainer."""
+
+import random
+
+import tensorflow as tf
+import tf_keras
+from absl import logging
+from official.core import input_reader, task_factory
+from official.projects.centernet.tasks import centernet
+
+from deepmac import configs
+from deepmac.core.categories import ALL_IDS
+from deepmac.core.errors import InputError
+from deepmac.data import tfrecords
+from deepmac.data.parser import DeepMACParser
+from deepmac.data.preprocessing import displayable
+from deepmac.data.tfrecords import without_autotuning
+from deepmac.modeling import detection_losses, mask_losses, model, roi, self_supervision
+from deepmac.training.monitor import LossMonitor
+from deepmac.training.validation import EVALUATION_LOG, SHOWN_PICTURES, MaskValidation
+
+_DETECTION_LOSSES = ("ct_loss", "scale_loss", "ct_offset_loss")
+
+
+@task_factory.register_task_cls(configs.DeepMACTaskConfig)
+class DeepMACTask(MaskValidation, centernet.CenterNetTask):
+    """CenterNet's task with masks: boxes of all classes, masks of the allowed ones.
+
+    AutoGraph, which rewrites Python that branches on tensors, is kept out: nothing here does, and reading all
+    the code that is called would take more than half of the time until the first step.
+
+    Attributes:
+        first_step: the step training starts from; with `train_data.deterministic`, the input is read over
+            up to it. Set it before `build_inputs`.
+        monitor: remembers losses that are not numbers; there once the model is built.
+    """
+
+    def __init__(self, params, logging_dir=None, name=None):
+        super().__init__(params, logging_dir, name)
+        self.first_step = 0
+        self.monitor = None
+        self._seed = random.getrandbits(31) if params.seed is None else params.seed
+
+    @property
+    def seen_ids(self):
+        """Category ids whose masks the model is trained on."""
+        return self.task_config.allowed_masked_classes_ids or ALL_IDS
+
+    def build_inputs(self, params, input_context=None):
+        """Reads TFRecords.
+
+        Args:
+            params: `task.train_data` or `task.validation_data`.
+            input_context: splits the batch over replicas.
+
+        Returns:
+            `tf.data.Dataset` of (features, labels), as `DeepMACParser` describes them.
+
+        Raises:
+            InputError: point supervision without points.
+        """
+        names = mask_losses.loss_names(self.task_config.losses.mask)
+        if params.is_training and mask_losses.POINT_SUPERVISION in names and not params.num_keypoints:
+            raise InputError(
+                "losses.mask.pointly_supervised_keypoint_loss_weight needs points: set "
+                "task.train_data.num_keypoints to the number `deepmac tfrecord` reported"
+            )
+        # No decorator: Orbit looks for `input_context` in the signature, to split batches over replicas.
+        read = tf.autograph.experimental.do_not_convert(self._input_reader(params).read)
+        return without_autotuning(read(input_context, self._ordered_records(params, input_context)))
+
+    def _input_reader(self, params):
+        parser = self._parser(params)
+        decode = tfrecords.MaskExampleDecoder(num_keypoints=params.num_keypoints).decode
+        options = {"dataset_fn": tf.data.TFRecordDataset, "parser_fn": parser.parse_fn(params.is_training)}
+        if _is_reproducible(params):
+            # The records come in their order, each with its seed.
+            return input_reader.InputReader(
+                params.replace(shuffle_buffer_size=1),
+                decoder_fn=lambda seed, record: decode(record) | {"seed": seed},
+                **options,
+            )
+        if not params.is_training:
+            # Every worker evaluates all pictures: what they found is not gathered.
+            params = params.replace(sharding=False)
+            if not params.drop_remainder:
+                options["transform_and_batch_fn"] = tfrecords.padded_batches(params.global_batch_size)
+        return input_reader.InputReader(params, decoder_fn=decode, **options)
+
+    def _ordered_records(self, params, input_context):
+        if not _is_reproducible(params):
+            return None
+        pipelines = input_context.num_input_pipelines if input_context else 1
+        return tfrecords.reproducible_records(
+            tfrecords.record_files(params.input_path),
+            buffer_size=params.shuffle_buffer_size,
+            seed=self._seed,
+            start=self.first_step * params.global_batch_size // pipelines,
+            context=input_context,
+        )
+
+    def _parser(self, params):
+        model = self.task_config.model
+        return DeepMACParser(
+            output_height=model.input_size[0],
+            output_width=model.input_size[1],
+            max_num_instances=model.max_num_instances,
+            mask_num_subsamples=self.task_config.mask_num_subsamples,
+            allowed_masked_classes_ids=self.task_config.allowed_masked_classes_ids,
+            supervise_all_classes=mask_losses.uses_boxes_of_all_classes(self.task_config.losses.mask),
+            dtype=params.dtype,
+            **params.parser.as_dict(),
+        )
+
+    def build_model(self):
+        """Builds the model of `task.model`, and what watches its losses."""
+        config = self.task_config
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        names = [*_DETECTION_LOSSES, *mask_losses.loss_names(config.losses.mask), "total_loss"]
+        self.monitor = LossMonitor(names, config.train_data.global_batch_size // replicas)
+        return model.build_deepmac(config.model, config.losses.mask.use_only_last_stage)
+
+    def initialize(self, model):
+        """Restores `task.init_checkpoint`.
+
+        Modules 'detection' are backbone and prediction heads as a CenterNet detector has them: the
+        mask head starts fresh; 'all' adds the mask head.
+
+        Raises:
+            InputError: no checkpoint there, unknown modules, or variables that do not fit.
+        """
+        path = self.task_config.init_checkpoint
+        if not path:
+            return
+        checkpoint = tf.train.latest_checkpoint(path) if tf.io.gfile.isdir(path) else path
+        if not checkpoint or not tf.io.gfile.exists(f"{checkpoint}.index"):
+            raise InputError(f"task.init_checkpoint: no checkpoint at {path}")
+        modules = {
+            "all": ("backbone", "head", "mask_head"),
+            "backbone": ("backbone",),
+            "detection": ("backbone", "head"),
+        }.get(self.task_config.init_checkpoint_modules)
+        if modules is None:
+            raise InputError(
+                "task.init_checkpoint_modules must be all, backbone or detection, "
+                f"not {self.task_config.init_checkpoint_modules}"
+            )
+        items = {name: item for name, item in model.checkpoint_items.items() if name in modules}
+        status = tf.train.Checkpoint(**items).restore(checkpoint)
+        status.expect_partial().assert_existing_objects_matched()
+        logging.info("Restored %s from %s", ", ".join(items), checkpoint)
+
+    def build_losses(self, outputs, labels, aux_losses=None):
+        """Losses of a batch.
+
+        Args:
+            outputs: the model's `raw_output`.
+            labels: as `DeepMACParser` gives them; in training with `features`, `step` and `model` added.
+            aux_losses: not used by this model; Model Garden passes none.
+
+        Returns:
+            Loss name -> float32 scalar: unweighted CenterNet losses, weighted mask losses (training
+            only), and `total_loss`.
+        """
+        config = self.task_config
+        losses = detection_losses.detection_losses(
+            outputs,
+            boxes=labels["boxes"],
+            classes=labels["classes"],
+            unpadded_size=labels["unpad_image_shapes"],
+            input_size=config.model.input_size[:2],
+            min_iou=config.losses.gaussian_iou,
+            class_offset=config.losses.class_offset,
+        )
+        weights = config.losses.detection
+        total = (
+            weights.object_center_weight * losses["ct_loss"]
+            + weights.scale_weight * losses["scale_loss"]
+            + weights.offset_weight * losses["ct_offset_loss"]
+        )
+        if "masks" in labels and mask_losses.loss_names(config.losses.mask):
+            mask_head = config.model.mask_head
+            boxes = labels["mask_boxes"]
+            masks = mask_losses.mask_losses(
+                outputs["mask_logits"],
+                boxes=boxes,
+                crop_boxes=self._jittered_boxes(labels),
+                masks=labels["masks"],
+                classes=labels["mask_classes"],
+                weights=labels["mask_weights"],
+                images=labels["features"]["image"],
+                loss_config=config.losses.mask,
+                mask_head_config=mask_head,
+                allowed_ids=config.allowed_masked_classes_ids,
+                step=labels["step"],
+                restored_logits=self._restored_logits(labels),
+                keypoints=labels.get("keypoints"),
+                keypoint_depths=labels.get("keypoint_depths"),
+            )
+            losses.update(masks)
+            total += tf.add_n(list(masks.values()))
+        losses["total_loss"] = total
+        if "step" in labels and self.monitor is not None:
+            self.monitor.update(losses, labels["step"], labels["groundtruths"]["source_id"])
+        return losses
+
+    def _jittered_boxes(self, labels):
+        """Boxes that crop the targets; None without jitter: the boxes themselves."""
+        mask_head = self.task_config.model.mask_head
+        if not mask_head.max_roi_jitter_ratio:
+            return None
+        seed = tf.random.fold_in(self._step_seed(labels), 0)
+        return roi.jitter_boxes(
+            labels["mask_boxes"], mask_head.max_roi_jitter_ratio, mask_head.jitter_mode, seed
+        )
+
+    def _step_seed(self, labels):
+        """Seed int32 [2] of a training step, another one for other pictures, and so in each replica."""
+        seed = tf.stack([tf.constant(self._seed), tf.cast(labels["step"], tf.int32)])
+        return tf.random.fold_in(seed, labels["groundtruths"]["source_id"][0])
+
+    def _restored_logits(self, labels):
+        """Mask logits of a second pass over augmented images, moved back; None without self-supervision."""
+        config = self.task_config.losses.mask
+        if not config.augmented_self_supervision_loss_weight:
+            return None
+        features, model = labels["features"], labels["model"]
+        seed = tf.random.fold_in(self._step_seed(labels), 1)
+        image, boxes = features["image"], features["boxes"]
+        windows = self_supervision.draw_windows(tf.shape(image)[0], config, seed)
+        augmented = {
+            "image": self_supervision.augment_images(image, windows),
+            "boxes": self_supervision.augment_boxes(boxes, windows),
+        }
+        stages = model(augmented, training=True)["raw_output"]["mask_logits"]
+        return [self_supervision.restore_masks(logits, windows) for logits in stages]
+
+    def build_metrics(self, training=True):
+        """A mean for every loss; mask losses in training only."""
+        names = ["total_loss", *_DETECTION_LOSSES]
+        if training:
+            names += mask_losses.loss_names(self.task_config.losses.mask)
+        return [tf_keras.metrics.Mean(name, dtype=tf.float32) for name in names]
+
+    @tf.autograph.experimental.do_not_convert
+    def train_step(self, inputs, model, optimizer, metrics=None):
+        """One step of CenterNet's loop; the losses also see the images, the step and the model."""
+        features, labels = inputs
+        labels = {**labels, "features": features, "step": optimizer.iterations, "model": model}
+        return super().train_step((features, labels), model, optimizer, metrics)
+
+    @tf.autograph.experimental.do_not_convert
+    def validation_step(self, inputs, model, metrics=None):
+        """Losses, detections and masks in ground-truth boxes of a batch.
+
+        Args:
+            inputs: (features, labels); `features["boxes"]` are the ground-truth boxes.
+            model: the model.
+            metrics: means of the losses, updated.
+
+        Returns:
+            Logs: loss name -> value, and what `MaskValidation` evaluates.
+        """
+        features, labels = inputs
+        outputs = model(features, training=False)
+        raw = tf.nest.map_structure(lambda x: tf.cast(x, tf.float32), outputs["raw_output"])
+        losses = self.build_losses(raw, labels)
+        logs = {self.loss: losses["total_loss"]}
+        for metric in metrics or ():
+            metric.update_state(losses[metric.name])
+            logs[metric.name] = metric.result()
+        if self.task_config.annotation_file:
+            unpadded_size = tf.tile(labels["unpad_image_shapes"][:, tf.newaxis, :2], [1, 1, 2])  # (B, 1, 4)
+            logs[EVALUATION_LOG] = {
+                "source_id": labels["groundtruths"]["source_id"],
+                "detections": {
+                    "boxes": outputs["boxes"] / unpadded_size,
+                    "classes": outputs["classes"],
+                    "scores": outputs["confidence"],
+                    "masks": outputs["masks"],
+                },
+                "gt_boxes": {
+                    "classes": labels["classes"],
+                    "masks": model.probabilities_in_boxes(raw["mask_logits"][-1], features["boxes"]),
+                },
+            }
+            if self.task_config.allow_image_summary:
+                parser = self.task_config.validation_data.parser
+                logs[EVALUATION_LOG]["shown"] = {
+                    "images": displayable(
+                        features["image"][:SHOWN_PICTURES],
+                        parser.bgr_ordering,
+                        parser.channel_means,
+                        parser.channel_stds,
+                    ),
+                    "boxes": features["boxes"][:SHOWN_PICTURES],
+                }
+        return logs
+
+
+def _is_reproducible(params) -> bool:
+    return bool(params.is_training and params.deterministic)

@@ -1,0 +1,139 @@
+import itertools
+
+import matplotlib
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from deepmac.core.drawing import instance_colors, mask_grid, overlay, plot_prediction
+from deepmac.inference.prediction import Prediction
+
+matplotlib.use("agg")
+IMAGE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+
+
+def _masks():
+    masks = np.zeros((2, 60, 80), bool)
+    masks[0, 10:50, 10:50] = True
+    masks[1, 20:30, 20:30] = True  # inside the first
+    return masks
+
+
+def test_colours_differ_and_stay_the_same():
+    colors = instance_colors(12)
+    assert colors.dtype == np.uint8
+    np.testing.assert_array_equal(instance_colors(5), colors[:5])
+    distances = [np.abs(a.astype(int) - b).sum() for a, b in itertools.combinations(colors, 2)]
+    assert min(distances) > 60
+    assert len(instance_colors(0)) == 0
+
+
+@given(opacity=st.floats(0, 1))
+def test_masks_are_blended_and_the_rest_is_untouched(opacity):
+    masks = _masks()[:1]
+    result = overlay(IMAGE, masks, opacity=opacity, outline=False)
+    np.testing.assert_array_equal(result[~masks[0]], IMAGE[~masks[0]])
+    expected = (1 - opacity) * IMAGE[masks[0]] + opacity * instance_colors(1)[0]
+    np.testing.assert_allclose(result[masks[0]], expected, atol=0.501)
+
+
+def test_colours_can_be_given():
+    colors = np.array([[1, 2, 3], [200, 100, 50]], np.uint8)
+    result = overlay(IMAGE, _masks(), opacity=1.0, colors=colors)
+    np.testing.assert_array_equal(result[_masks()[1]], np.broadcast_to(colors[1], (100, 3)))
+    np.testing.assert_array_equal(result[15, 15], colors[0])
+
+
+def test_the_image_itself_is_not_drawn_on():
+    before = IMAGE.copy()
+    overlay(IMAGE, _masks(), boxes=[[0, 0, 1, 1], [0, 0, 0.5, 0.5]])
+    np.testing.assert_array_equal(IMAGE, before)
+
+
+def test_the_smaller_mask_is_seen_whatever_the_order():
+    masks, colors = _masks(), instance_colors(2)
+    for order in ([0, 1], [1, 0]):
+        result = overlay(IMAGE, masks[order], opacity=1.0)
+        for position, index in enumerate(order):
+            point = [(45, 45), (25, 25)][index]
+            np.testing.assert_array_equal(result[point], colors[position])
+
+
+def test_label_image_and_masks_give_the_same_picture():
+    labels = np.zeros((60, 80), np.uint16)
+    for index, mask in enumerate(_masks()):
+        labels[mask] = index + 1
+    np.testing.assert_array_equal(overlay(IMAGE, labels), overlay(IMAGE, _masks()))
+
+
+def test_the_outline_follows_the_border():
+    result = overlay(IMAGE, _masks(), opacity=0)
+    changed = (result != IMAGE).any(axis=2)
+    expected = np.zeros((60, 80), bool)
+    expected[10:50, 10:50] = True
+    expected[11:49, 11:49] = False
+    expected[19:31, 20:30] = expected[20:30, 19:31] = True  # of both masks, where they meet
+    expected[21:29, 21:29] = False
+    np.testing.assert_array_equal(changed, expected)
+
+
+def test_boxes_are_drawn_inside_the_image_with_their_labels():
+    nothing = np.zeros((1, 60, 80), bool)
+    plain = overlay(IMAGE, nothing, boxes=[[0.25, 0.25, 0.75, 1.0]])
+    changed = (plain != IMAGE).any(axis=2)
+    rows, columns = changed.any(axis=1).nonzero()[0], changed.any(axis=0).nonzero()[0]
+    assert (rows[0], rows[-1], columns[0], columns[-1]) == (15, 44, 20, 79)
+    assert not changed[20:40, 25:75].any()
+    for corner in (0.0, 0.5):  # at the upper edge there is no room above the box
+        labelled = overlay(IMAGE, nothing, boxes=[[corner, 0.25, 1.0, 1.0]], labels=["cat"])
+        unlabelled = overlay(IMAGE, nothing, boxes=[[corner, 0.25, 1.0, 1.0]])
+        assert (labelled != unlabelled).any(axis=2).sum() > 50
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (200, 12000)])
+def test_images_of_any_size(size):
+    image = np.zeros((*size, 3), np.uint8)
+    result = overlay(image, np.ones((1, *size), bool), boxes=[[0, 0, 1, 1]], labels=["all"])
+    assert result.shape == image.shape
+    assert result.any()
+
+
+def test_no_masks_at_all():
+    np.testing.assert_array_equal(overlay(IMAGE, np.zeros((0, 60, 80), bool)), IMAGE)
+
+
+def test_a_prediction_is_plotted_with_boxes_and_labels():
+    boxes = np.array([[0.1, 0.1, 0.6, 0.5], [0.2, 0.3, 0.9, 0.9]], np.float32)
+    prediction = Prediction(IMAGE, boxes, np.full((2, 4, 4), 0.9, np.float32))
+    ax = prediction.plot(labels=["cat", "dog"])
+    np.testing.assert_array_equal(ax.images[0].get_array(), overlay(IMAGE, prediction.to_label_image()))
+    assert [text.get_text() for text in ax.texts] == ["cat", "dog"]
+    assert ax.patches[0].get_width() == pytest.approx(0.4 * 80)
+    assert ax.patches[0].get_y() == pytest.approx(0.1 * 60 - 0.5)
+
+    figure = matplotlib.figure.Figure()
+    given_axes = figure.add_subplot()
+    assert plot_prediction(prediction, given_axes, boxes=False) is given_axes
+    assert not given_axes.patches
+
+
+def test_the_grid_shows_the_surroundings_of_each_box(tmp_path):
+    masks = _masks()
+    boxes = np.array([[1 / 6, 1 / 8, 5 / 6, 5 / 8], [0, 0, 0.001, 0.001]])
+    figure = mask_grid(
+        [IMAGE, IMAGE],
+        [[masks[0], masks[1]], [masks[1], masks[0]]],
+        boxes,
+        titles=["ground truth", "predicted"],
+        row_titles=["cat", "dog"],
+        margin=0.1,
+    )
+    assert [ax.get_title() for ax in figure.axes] == ["ground truth", "predicted", "", ""]
+    assert [ax.get_ylabel() for ax in figure.axes] == ["cat", "", "dog", ""]
+    crop = figure.axes[1].images[0].get_array()
+    np.testing.assert_array_equal(crop, overlay(IMAGE[6:54, 6:54], masks[1][6:54, 6:54].astype(int)))
+    assert figure.axes[2].images[0].get_array().shape == (1, 1, 3)
+    figure.savefig(tmp_path / "grid.png", dpi=50)
+    assert np.ptp(np.asarray(Image.open(tmp_path / "grid.png"))) == 255

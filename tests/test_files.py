@@ -1,0 +1,128 @@
+"""Files and folders appear whole or not at all."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from deepmac.core.files import atomic_file, atomic_folder
+
+
+def test_file_appears_only_when_complete(tmp_path):
+    path = tmp_path / "new" / "results.json"
+    with atomic_file(path) as temporary:
+        temporary.write_text("{}")
+        assert not path.exists()
+        assert temporary.suffix == ".json"
+        assert temporary.parent == path.parent
+    assert path.read_text() == "{}"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_file_that_failed_leaves_the_old_one(tmp_path):
+    path = tmp_path / "results.json"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), atomic_file(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_file_is_replaced_in_one_step(tmp_path):
+    """A reader that opened the old file goes on reading the old content."""
+    path = tmp_path / "results.json"
+    path.write_text("old")
+    with path.open() as reader, atomic_file(path) as temporary:
+        temporary.write_text("new")
+    with path.open() as reader:
+        with atomic_file(path) as temporary:
+            temporary.write_text("newer")
+        assert reader.read() == "new"
+    assert path.read_text() == "newer"
+
+
+def test_folder_appears_only_when_complete(tmp_path):
+    path = tmp_path / "deep" / "scenes"
+    with atomic_folder(path) as temporary:
+        (temporary / "images").mkdir()
+        (temporary / "images" / "1.png").write_bytes(b"1")
+        assert not path.exists()
+    assert (path / "images" / "1.png").read_bytes() == b"1"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_folder_that_failed_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "scenes") as temporary:
+        (temporary / "1.png").write_bytes(b"1")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_empty_folder_is_filled(tmp_path):
+    path = tmp_path / "scenes"
+    path.mkdir()
+    with atomic_folder(path) as temporary:
+        (temporary / "1.png").write_bytes(b"1")
+    assert [file.name for file in path.iterdir()] == ["1.png"]
+
+
+@pytest.mark.parametrize("kind", ["file", "full folder"])
+def test_what_exists_is_not_overwritten_by_a_folder(tmp_path, kind):
+    path = tmp_path / "scenes"
+    if kind == "file":
+        path.write_text("mine")
+    else:
+        path.mkdir()
+        (path / "mine").write_text("mine")
+    with pytest.raises(FileExistsError, match="scenes already exists"), atomic_folder(path):
+        pytest.fail("the block must not run")
+    assert (path if kind == "file" else path / "mine").read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_folder_filled_by_somebody_else_meanwhile_is_kept(tmp_path):
+    path = tmp_path / "scenes"
+    with pytest.raises(OSError), atomic_folder(path) as temporary:
+        (temporary / "1.png").write_bytes(b"1")
+        path.mkdir()
+        (path / "theirs").write_text("theirs")
+    assert [file.name for file in path.iterdir()] == ["theirs"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("umask", "file_mode", "folder_mode"), [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700)]
+)
+def test_permissions_are_those_of_ordinary_files(tmp_path, umask, file_mode, folder_mode):
+    before = os.umask(umask)
+    try:
+        with atomic_file(tmp_path / "file"), atomic_folder(tmp_path / "folder"):
+            pass
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == file_mode
+    assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == folder_mode
+
+
+@pytest.mark.parametrize("what", ["atomic_file", "atomic_folder"])
+def test_killed_process_leaves_nothing_under_the_name(tmp_path, what):
+    path = tmp_path / "result"
+    code = f"""
+import os, signal, sys
+from deepmac.core.files import {what}
+with {what}(sys.argv[1]) as temporary:
+    (temporary / "half" if temporary.is_dir() else temporary).write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    run = subprocess.run([sys.executable, "-c", code, path], check=False)
+    assert run.returncode == -signal.SIGKILL
+    assert not path.exists()
+    assert [file.name[0] for file in tmp_path.iterdir()] == ["."]  # hidden: nobody takes it for a result
+
+    with atomic_folder(path) as temporary:  # the next run is not disturbed by the leftovers
+        (temporary / "whole").write_text("whole")
+    assert [file.name for file in path.iterdir()] == ["whole"]

@@ -1,0 +1,193 @@
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+import tiny_model
+from hypothesis import given
+from hypothesis import strategies as st
+
+import deepmac
+from deepmac import configs
+from deepmac.core.errors import InputError
+from deepmac.data.preprocessing import network_input
+from deepmac.inference import load
+from deepmac.inference.load import (
+    build_network,
+    call_sizes,
+    network_of_folder,
+    read_task_config,
+)
+from deepmac.inference.predictor import Predictor
+from deepmac.modeling.model import build_deepmac
+
+
+@pytest.fixture(scope="module")
+def model():
+    """The model of the folder as training sees it, not compiled."""
+    model = build_deepmac(read_task_config(tiny_model.model_dir() / "params.yaml").model)
+    checkpoint = tf.train.Checkpoint(model=model)
+    checkpoint.restore(tf.train.latest_checkpoint(tiny_model.model_dir())).expect_partial()
+    return model
+
+
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_masks_are_those_of_the_whole_model(model, count):
+    image, boxes = tiny_model.picture(), tiny_model.random_boxes(count).astype(np.float32)
+    pixels, part = network_input(image, tiny_model.SIZE)
+    boxes_in_square = boxes * np.tile(part, 2)
+    raw = model({"image": pixels, "boxes": boxes_in_square[None]}, training=False)["raw_output"]
+    expected = tf.sigmoid(raw["mask_logits"][-1][0])
+    assert np.ptp(expected) > 0.1
+
+    prediction = tiny_model.predictor().predict(boxes, encoded=tiny_model.predictor().encode(image))
+    np.testing.assert_allclose(prediction.mask_probs, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "folder", ["hourglass20", "embedding_projection", "resnet4_no_instance", "weak_losses"]
+)
+def test_published_masks(reference_dir, folder):
+    folder = reference_dir / folder
+    predictor = deepmac.load(folder, precision="float32")
+    reference = np.load(folder / "predict_io.npz")
+    for name in ("exact", "padded", "resized"):
+        predictor.set_image(reference[f"{name}/image"])
+        prediction = predictor.predict(reference[f"{name}/boxes"])
+        np.testing.assert_allclose(prediction.mask_probs, reference[f"{name}/mask_probs"], atol=1e-4)
+
+
+def test_bfloat16_agrees_with_float32():
+    image, boxes = tiny_model.picture(), tiny_model.random_boxes(20)
+    masks, precisions = [], ("float32", "bfloat16")
+    for precision in precisions:
+        predictor = tiny_model.predictor(precision)
+        assert predictor.precision == precision
+        predictor.set_image(image)
+        masks.append(predictor.predict(boxes).mask_probs)
+    assert not np.array_equal(*masks)
+    np.testing.assert_allclose(*masks, atol=0.05)
+    assert predictor.encode(image).embeddings[0].dtype == tf.bfloat16
+
+
+def test_precision_and_keras_policy_leave_each_other_alone():
+    image, boxes = tiny_model.picture(), tiny_model.random_boxes(3)
+    expected = tiny_model.predictor("float32")
+    before = tf_keras.mixed_precision.global_policy()
+    tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        predictor = Predictor(network_of_folder(tiny_model.model_dir(), "float32"))
+        assert tf_keras.mixed_precision.global_policy().name == "mixed_bfloat16"
+    finally:
+        tf_keras.mixed_precision.set_global_policy(before)
+    masks = [p.predict(boxes, encoded=p.encode(image)).mask_probs for p in (predictor, expected)]
+    np.testing.assert_array_equal(*masks)
+
+
+def test_the_keras_policy_is_restored_when_building_fails(monkeypatch):
+    def fail(config):
+        raise InputError("no")
+
+    before = tf_keras.mixed_precision.global_policy().name
+    monkeypatch.setattr(load, "build_deepmac", fail)
+    with pytest.raises(InputError):
+        network_of_folder(tiny_model.model_dir(), "bfloat16")
+    assert tf_keras.mixed_precision.global_policy().name == before
+
+
+@given(num_boxes=st.integers(1, 2000), most=st.sampled_from([1, 2, 16, 64]))
+def test_calls_hold_all_boxes_and_little_else(num_boxes, most):
+    sizes = call_sizes(num_boxes, most)
+    assert set(sizes) <= {1, 2, 4, 8, 16, 32, 64}
+    assert max(sizes) <= most
+    assert sum(sizes[:-1]) < num_boxes <= sum(sizes)
+    assert sum(sizes) - num_boxes <= sizes[-1] // 4
+
+
+def test_the_memory_of_a_call_is_bounded_for_full_resolution_masks():
+    config = configs.deepmac_mini().task
+    config.model.input_size = [512, 512, 3]
+    config.model.mask_head.predict_full_resolution_masks = True
+    network = build_network(config, lambda model: None, "float32")
+    assert network._most_boxes == 16  # 128 x 128 positions each
+
+
+def test_a_larger_input_size_uses_the_same_weights():
+    network = network_of_folder(tiny_model.model_dir(), "float32", input_size=2 * tiny_model.SIZE)
+    assert network.input_size == 2 * tiny_model.SIZE
+    boxes = tiny_model.random_boxes(2)
+    predictions = []
+    for predictor in (tiny_model.predictor(), Predictor(network)):
+        predictor.set_image(np.full((64, 64, 3), 200, np.uint8))
+        predictions.append(predictor.predict(boxes))
+    assert predictions[1].mask_probs.shape == predictions[0].mask_probs.shape
+    assert not np.array_equal(predictions[0].mask_probs, predictions[1].mask_probs)
+
+
+@pytest.mark.parametrize("size", [0, 4, 63, 100])
+def test_an_input_size_that_does_not_fit_is_refused(size):
+    with pytest.raises(InputError, match=f"multiple of 8 .* not {size}"):
+        network_of_folder(tiny_model.model_dir(), "float32", input_size=size)
+
+
+def test_a_rectangular_network_is_refused():
+    config = configs.deepmac_mini().task
+    config.model.input_size = [64, 128, 3]
+    with pytest.raises(InputError, match="square"):
+        build_network(config, lambda model: None, "float32")
+
+
+def test_the_configuration_is_read_as_training_wrote_it():
+    config = read_task_config(tiny_model.model_dir() / "params.yaml")
+    expected = configs.deepmac_mini().task
+    expected.model.input_size = [tiny_model.SIZE, tiny_model.SIZE, 3]
+    assert config.model.as_dict() == expected.model.as_dict()
+    assert list(config.validation_data.parser.channel_means) == list(
+        expected.validation_data.parser.channel_means
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "task: [",
+        "runtime: {}",
+        "task: 3",
+        "task: {model: {mask_haed: {dim: 3}}}",
+        "task: !!python/object/apply:os.system ['touch pwned']",
+        "\xff",
+    ],
+)
+def test_a_damaged_configuration_is_an_input_error(tmp_path, text, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "params.yaml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match=r"params\.yaml does not describe"):
+        read_task_config(path)
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_model_dir_without_or_with_another_checkpoint_is_an_input_error(tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(tiny_model.model_dir(), folder, ignore=shutil.ignore_patterns("ckpt-*", "checkpoint"))
+    with pytest.raises(InputError, match="no checkpoint in"):
+        network_of_folder(folder)
+    shutil.copytree(tiny_model.model_dir(), folder, dirs_exist_ok=True)
+    params = (folder / "params.yaml").read_text()
+    (folder / "params.yaml").write_text(params.replace("num_init_channels: 16", "num_init_channels: 8"))
+    with pytest.raises(InputError, match=r"ckpt-12 does not fit .*params\.yaml"):
+        network_of_folder(folder)
+    (folder / "params.yaml").write_text(params.replace("hourglass20", "hourglass32"))
+    with pytest.raises(InputError, match=r"ckpt-12 does not fit .*params\.yaml"):
+        network_of_folder(folder)
+
+
+def test_a_truncated_checkpoint_is_an_input_error(tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(tiny_model.model_dir(), folder)
+    data = next(folder.glob("*.data-*"))
+    data.write_bytes(data.read_bytes()[:10000])
+    with pytest.raises(InputError, match="ckpt-12"):
+        network_of_folder(folder)

@@ -1,0 +1,399 @@
+"""Published checkpoints: parity with the reference tensors, full accounts, warm starts, model directories."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+import yaml
+from click.testing import CliRunner
+from official.core import exp_factory
+from official.modeling import hyperparams
+from official.projects.deepmac_maskrcnn.modeling.heads import hourglass_network
+
+from deepmac import configs
+from deepmac.cli import main
+from deepmac.core.errors import InputError
+from deepmac.interop import published
+from deepmac.interop.pipeline import pipeline_experiment
+from deepmac.modeling import mask_heads
+from deepmac.modeling.model import build_deepmac
+from deepmac.training.task import DeepMACTask
+
+MINI = Path(__file__).resolve().parents[1] / "configs" / "mini" / "voc_only.yaml"
+FOLDERS = ["hourglass20", "embedding_projection", "resnet4_no_instance", "weak_losses"]
+SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+BACKBONE = "model/_feature_extractor/_network/"
+HEAT_MAP = "model/_prediction_head_dict/object_center/0/layer_with_weights-1/"
+MASK_HEADS = {
+    "hourglass10": {},
+    "hourglass32": {},
+    "hourglass20_uniform_size": {},
+    "hourglass20_no_shortcut": {},
+    "resnet20": {},
+    "fully_connected": {},
+    "cond_inst2": {"use_instance_embedding": False, "dim": 33},
+}
+
+
+@pytest.fixture(scope="module")
+def load(reference_dir):
+    """Loads a reference folder once: (config, model)."""
+    loaded = {}
+
+    def run(name):
+        if name not in loaded:
+            loaded[name] = load_folder(reference_dir / name)
+        return loaded[name]
+
+    return run
+
+
+def load_folder(folder):
+    """Its configuration, and the model with its weights."""
+    config = pipeline_experiment(folder / "pipeline.config")
+    model = build_deepmac(config.task.model)
+    published.restore_published(model, folder)
+    return config, model
+
+
+def tensors(prefix):
+    """Key -> array of a checkpoint, without the description of its objects."""
+    reader = tf.train.load_checkpoint(str(prefix))
+    keys = [key for key in reader.get_variable_to_shape_map() if key.endswith(SUFFIX)]
+    return {key.removesuffix(SUFFIX): reader.get_tensor(key) for key in keys}
+
+
+def write_tensors(prefix, values):
+    """Writes a checkpoint with these keys."""
+    prefix.parent.mkdir(parents=True, exist_ok=True)
+    tf.raw_ops.SaveV2(
+        prefix=str(prefix),
+        tensor_names=[key + SUFFIX for key in values],
+        shape_and_slices=[""] * len(values),
+        tensors=[tf.constant(value) for value in values.values()],
+    )
+    return prefix
+
+
+def small_config(**model):
+    """A model of hourglass-10 with 4 channels, without a mask network of its own."""
+    config = exp_factory.get_exp_config("deepmac_mini").task.model
+    mask_head = {"network_type": "embedding_projection", "dim": 16, "use_xy": False}
+    mask_head["use_instance_embedding"] = False
+    config.override({"input_size": [64, 64, 3], "num_classes": 3, "mask_head": mask_head})
+    config.override({"backbone": {"hourglass": {"input_channel_dims": 4}}, **model})
+    return config
+
+
+def randomize(variables, seed=0):
+    """Random values that keep activations and variances in range."""
+    rng = np.random.default_rng(seed)
+    for variable in variables:
+        if variable.name.rsplit("/")[-1].startswith(("gamma", "moving_variance")):
+            variable.assign(rng.uniform(0.5, 1.5, variable.shape))
+        else:
+            variable.assign(rng.normal(0, 0.1, variable.shape))
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_outputs_equal_the_reference(name, load, reference_dir):
+    _, model = load(name)
+    reference = np.load(reference_dir / name / "reference.npz")
+    size = reference["images"].shape[1:3]
+    images = reference["preprocessed"]
+    outputs = model({"image": images, "boxes": reference["gt/boxes_padded"]}, training=False)
+    raw = outputs["raw_output"]
+    heads = {
+        "object_center": "ct_heatmaps",
+        "box/scale": "ct_size",
+        "box/offset": "ct_offset",
+        "INSTANCE_EMBEDDING": "instance_embedding",
+        "PIXEL_EMBEDDING": "pixel_embedding",
+        "MASK_LOGITS_GT_BOXES": "mask_logits",
+    }
+    for theirs, ours in heads.items():
+        np.testing.assert_allclose(raw[ours][0], reference[f"pred/{theirs}/0"], rtol=1e-4, atol=1e-5)
+
+    # Published boxes are normalised to the image without its padding, and clipped to it.
+    part = np.tile(reference["true_shapes"][:, :2] / size, 2)[:, np.newaxis]  # (B, 1, 4)
+    boxes = np.clip(outputs["boxes"] / np.tile(size, 2) / part, 0, 1)
+    np.testing.assert_allclose(boxes, reference["post/detection_boxes"], atol=1e-5)
+    np.testing.assert_array_equal(outputs["classes"] - 1, reference["post/detection_classes"])
+    np.testing.assert_allclose(outputs["confidence"], reference["post/detection_scores"], atol=1e-5)
+    np.testing.assert_array_equal(outputs["num_detections"], reference["post/num_detections"])
+    np.testing.assert_allclose(outputs["masks"], reference["post/detection_masks"], atol=1e-5)
+
+    given = tf.constant(reference["boxes"] * part, tf.float32)
+    logits = model.mask_logits(*model.encode(images), given)
+    probabilities = model.probabilities_in_boxes(logits, given)
+    np.testing.assert_allclose(probabilities, reference["masks_from_boxes"], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_every_tensor_is_accounted_for(name, load, reference_dir):
+    _, model = load(name)
+    report = published.restore_published(model, reference_dir / name)
+    shapes = tf.train.load_checkpoint(report.checkpoint).get_variable_to_shape_map()
+    restored = report.of_status("restored")
+    skipped = {tensor.key: tensor.note for tensor in report.of_status("skipped")}
+    assert len(restored) == len(model.variables)
+    assert {tensor.key for tensor in restored} | skipped.keys() == {
+        key.removesuffix(SUFFIX) for key in shapes
+    }
+    assert skipped == {
+        "_CHECKPOINTABLE_OBJECT_GRAPH": "description",
+        "model/_self_supervised_rng/_state_var": "random state",
+        "save_counter": "counter",
+    }
+    assert not report.of_status("missing") and not report.misfits()
+    assert len(report.table().splitlines()) == len(shapes)
+    for tensor in restored:
+        assert tensor.checkpoint_shape == tuple(shapes[tensor.key + SUFFIX])
+
+
+@pytest.mark.parametrize(
+    ("model_id", "stages", "size"), [(20, 3, 64), pytest.param(52, 2, 128, marks=pytest.mark.nightly)]
+)
+def test_backbones_give_the_features_of_the_published_network(model_id, stages, size, tmp_path):
+    specification = {
+        20: ([1, 2, 2], [2, 2, 3]),
+        52: ([2, 2, 2, 2, 2, 4], [2, 2, 3, 3, 3, 4]),
+    }
+    blocks, channels = specification[model_id]
+    network = hourglass_network.HourglassNetwork(
+        num_stages=len(blocks) - 1,
+        input_channel_dims=4,
+        channel_dims_per_stage=[4 * factor for factor in channels],
+        blocks_per_stage=blocks,
+        num_hourglasses=stages,
+    )
+    images = np.random.default_rng(0).normal(size=(1, size, size, 3)).astype(np.float32)
+    network(images, training=False)  # creates the variables
+    randomize(network.variables)
+    extractor = tf.train.Checkpoint(_network=network)
+    root = tf.train.Checkpoint(model=tf.train.Checkpoint(_feature_extractor=extractor))
+    prefix = root.write(str(tmp_path / "ckpt"))
+
+    backbone = {"model_id": model_id, "input_channel_dims": 4, "num_hourglasses": stages}
+    levels = [*(f"2_{stage}" for stage in range(stages - 1)), "2"]
+    model = build_deepmac(
+        small_config(
+            input_size=[size, size, 3], backbone={"hourglass": backbone}, head={"input_levels": levels}
+        )
+    )
+    report = published.restore_published(model, prefix, partial=True)
+    restored = [tensor.key for tensor in report.of_status("restored")]
+    assert len(restored) == len(network.variables) == len(model.backbone.variables)
+    features = model.backbone(images, training=False)
+    for level, expected in zip(levels, network(images, training=False), strict=True):
+        np.testing.assert_allclose(features[level], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("network_type", MASK_HEADS)
+def test_mask_heads_have_the_keys_of_their_objects(network_type, tmp_path):
+    options = {"num_init_channels": 4, "dim": 4, "pixel_embedding_dim": 4, "mask_size": 8}
+    options |= {"use_xy": False, **MASK_HEADS[network_type]}
+    if network_type == "cond_inst2":
+        options["dim"] = (4 + 1) * 4 + (4 + 1)
+    config = configs.MaskHeadConfig(network_type=network_type, **options)
+    head = mask_heads.build_mask_head(config)
+    inputs = [tf_keras.Input([config.dim]), tf_keras.Input([8, 8, 4])]
+    head(*inputs)
+    randomize(head.variables)
+    saved = tf.train.Checkpoint(model=tf.train.Checkpoint(_mask_net=head)).write(str(tmp_path / "ckpt"))
+    keys = published._object_variables("model/_mask_net", head)
+    written = tensors(saved)
+    assert keys.keys() == written.keys() - {"save_counter"}
+    assert len(keys) == len(head.variables)
+    for key, variable in keys.items():
+        np.testing.assert_array_equal(variable, written[key])
+
+
+def test_kernels_of_unit_height_go_into_the_middle_row(load, reference_dir):
+    _, model = load("hourglass20")
+    report = published.restore_published(model, reference_dir / "hourglass20")
+    key = "model/_prediction_head_dict/PIXEL_EMBEDDING/0/layer_with_weights-0/kernel"
+    entry = next(tensor for tensor in report.tensors if tensor.key == key)
+    assert (entry.checkpoint_shape[:2], entry.model_shape[:2]) == ((1, 3), (3, 3))
+    kernel = published.published_variables(model)[key].numpy()
+    np.testing.assert_array_equal(kernel[1:2], tensors(report.checkpoint)[key])
+    assert not kernel[[0, 2]].any()
+
+
+def test_training_state_is_skipped_by_name(load, reference_dir, tmp_path):
+    _, model = load("embedding_projection")
+    values = tensors(reference_dir / "embedding_projection" / "checkpoint" / "ckpt-0")
+    slot = f"{HEAT_MAP}kernel/.OPTIMIZER_SLOT/optimizer/m"
+    values |= {slot: np.zeros(3), "optimizer/iter": np.int64(7), "step": np.int64(7)}
+    report = published.restore_published(model, write_tensors(tmp_path / "ckpt-7", values))
+    notes = {tensor.key: tensor.note for tensor in report.of_status("skipped")}
+    assert notes[slot] == notes["optimizer/iter"] == "optimizer"
+    assert notes["step"] == "counter"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda values: values.pop(f"{HEAT_MAP}bias"), "missing: .*layer_with_weights-1/bias"),
+        (lambda values: values.update({"model/_other/kernel": np.zeros(3)}), "skipped: model/_other/kernel"),
+        (lambda values: values.update({f"{HEAT_MAP}bias": np.zeros(91, np.float32)}), "another shape"),
+        (lambda values: [values.pop(key) for key in list(values) if "model" in key], "does not fit"),
+    ],
+)
+def test_what_is_left_over_is_an_error_and_nothing_is_assigned(change, expected, reference_dir, tmp_path):
+    config = pipeline_experiment(reference_dir / "embedding_projection" / "pipeline.config")
+    config.task.model.override({"input_size": [32, 32, 3]})
+    model = build_deepmac(config.task.model)
+    before = [variable.numpy() for variable in model.variables]
+    values = tensors(reference_dir / "embedding_projection" / "checkpoint" / "ckpt-0")
+    change(values)
+    with pytest.raises(InputError, match=expected):
+        published.restore_published(model, write_tensors(tmp_path / "ckpt-0", values))
+    for variable, value in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+
+
+def test_variables_without_a_published_key_are_missing(reference_dir):
+    config = pipeline_experiment(reference_dir / "embedding_projection" / "pipeline.config")
+    model = build_deepmac(config.task.model)
+    model.extra = tf_keras.layers.Dense(2)
+    model.extra.build([3])
+    with pytest.raises(InputError, match="2 tensors are left over, such as: missing: kernel"):
+        published.restore_published(model, reference_dir / "embedding_projection")
+
+
+def test_warm_start_with_other_classes_and_another_head(reference_dir, tmp_path):
+    model_dir = tmp_path / "warm"
+    arguments = ["import-checkpoint", str(reference_dir / "hourglass20"), "--out", str(model_dir)]
+    overrides = "task.model.num_classes=5,task.model.mask_head.network_type=resnet4"
+    result = CliRunner().invoke(main, [*arguments, "--params-override", overrides])
+    assert result.exit_code == 0, result.output
+    assert (
+        f"skipped: {HEAT_MAP}kernel checkpoint 1x1x256x90, model 1x1x256x5 (another shape)" in result.output
+    )
+    assert (
+        f"missing: {HEAT_MAP}kernel checkpoint 1x1x256x90, model 1x1x256x5 (another shape)" in result.output
+    )
+    assert "missing: model/_mask_net/_net/input_layer/kernel checkpoint -, model 1x1x50x16" in result.output
+    table = (model_dir / published.REPORT_NAME).read_text()
+    assert f"restored: {BACKBONE}output_conv/0/conv/kernel" in table
+
+    config = published.target_config(reference_dir / "hourglass20", params_override=overrides)
+    config.task.init_checkpoint, config.task.init_checkpoint_modules = str(model_dir), "all"
+    task = DeepMACTask(config.task)
+    model = task.build_model()
+    task.initialize(model)
+    variables = published.published_variables(model)
+    expected = tensors(reference_dir / "hourglass20" / "checkpoint" / "ckpt-0")
+    for key, variable in variables.items():
+        if key.startswith(BACKBONE) or "box.S" in key:
+            np.testing.assert_array_equal(variable, expected[key])
+    np.testing.assert_allclose(variables[f"{HEAT_MAP}bias"], -2.19)  # the initial value
+
+
+def test_a_detector_fills_backbone_and_detection_heads(reference_dir, tmp_path):
+    folder = reference_dir / "hourglass20"
+    values = tensors(folder / "checkpoint" / "ckpt-0")
+    of_deepmac = ("_mask_net", "EMBEDDING", "_self_supervised_rng")
+    detector = {key: value for key, value in values.items() if not any(part in key for part in of_deepmac)}
+    write_tensors(tmp_path / "detector" / "checkpoint" / "ckpt-0", detector)
+    target = pipeline_experiment(folder / "pipeline.config").as_dict()
+    (tmp_path / "deepmac.yaml").write_text(yaml.safe_dump(target))
+    config = published.target_config(tmp_path / "detector", config_files=[str(tmp_path / "deepmac.yaml")])
+    report = published.import_checkpoint(tmp_path / "detector", config, tmp_path / "start", partial=True)
+    assert len(report.of_status("restored")) == 70 + 3 * 4
+    assert {tensor.key.split("/")[1] for tensor in report.of_status("missing")} == {
+        "_mask_net",
+        "_prediction_head_dict",
+    }
+    config.task.init_checkpoint, config.task.init_checkpoint_modules = str(tmp_path / "start"), "detection"
+    task = DeepMACTask(config.task)
+    model = task.build_model()
+    task.initialize(model)
+    np.testing.assert_array_equal(
+        published.published_variables(model)[f"{HEAT_MAP}kernel"], values[f"{HEAT_MAP}kernel"]
+    )
+
+
+def test_model_directory_holds_config_and_weights(load, reference_dir, tmp_path):
+    folder, model_dir = reference_dir / "resnet4_no_instance", tmp_path / "model"
+    result = CliRunner().invoke(main, ["import-checkpoint", str(folder), "--out", str(model_dir)])
+    assert result.exit_code == 0, result.output
+    assert "backbone                        70         0         0" in result.output
+    assert {path.name for path in model_dir.iterdir()} >= {"params.yaml", "checkpoint", "ckpt-0.index"}
+
+    config = exp_factory.get_exp_config("deepmac_hourglass_coco")
+    config = hyperparams.override_params_dict(config, str(model_dir / "params.yaml"), is_strict=True)
+    original, expected = load("resnet4_no_instance")
+    assert config.task.model.as_dict() == original.task.model.as_dict()
+    model = build_deepmac(config.task.model)
+    status = tf.train.Checkpoint(model=model).restore(tf.train.latest_checkpoint(str(model_dir)))
+    status.assert_existing_objects_matched()
+    for variable, value in zip(model.variables, expected.variables, strict=True):
+        np.testing.assert_array_equal(variable, value)
+
+    again = CliRunner().invoke(main, ["import-checkpoint", str(folder), "--out", str(model_dir)])
+    assert again.exit_code == 2 and "not an empty folder" in again.stderr
+
+
+def test_mixed_precision_keeps_float32_weights(load, reference_dir):
+    _, expected = load("hourglass20")
+    tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        _, model = load_folder(reference_dir / "hourglass20")
+    finally:
+        tf_keras.mixed_precision.set_global_policy("float32")
+    assert model.backbone.layers[-1].compute_dtype == "bfloat16"
+    for variable, value in zip(model.variables, expected.variables, strict=True):
+        np.testing.assert_array_equal(variable, value)
+
+
+@pytest.mark.parametrize("part", ["index", "data-00000-of-00001"])
+def test_a_damaged_checkpoint_is_named_and_nothing_is_assigned(part, load, reference_dir, tmp_path):
+    _, model = load("embedding_projection")
+    before = [variable.numpy() for variable in model.variables]
+    shutil.copytree(reference_dir / "embedding_projection" / "checkpoint", tmp_path / "checkpoint")
+    path = tmp_path / "checkpoint" / f"ckpt-0.{part}"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError, match=r"ckpt-0 is damaged: .* again"):
+        published.restore_published(model, tmp_path)
+    for variable, value in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+
+
+def test_finds_checkpoints(reference_dir, tmp_path):
+    folder = reference_dir / "hourglass20"
+    prefix = str(folder / "checkpoint" / "ckpt-0")
+    assert published.find_checkpoint(folder) == prefix
+    assert published.find_checkpoint(folder / "checkpoint") == prefix
+    assert published.find_checkpoint(prefix) == prefix
+    alone = write_tensors(tmp_path / "alone" / "ckpt-3", {"a": np.zeros(2)})
+    assert published.find_checkpoint(tmp_path / "alone") == str(alone)
+    write_tensors(tmp_path / "alone" / "ckpt-4", {"a": np.zeros(2)})
+    for path in (tmp_path, tmp_path / "alone", tmp_path / "nothing"):
+        with pytest.raises(InputError, match="no checkpoint at"):
+            published.find_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--params-override", "task.model.num_clases=5"], "num_clases"),
+        (["--config-file", "nowhere.yaml"], "nowhere.yaml"),
+        (["--config-file", str(MINI), "--experiment", "deepmac_maxi"], "deepmac_maxi"),
+    ],
+)
+def test_wrong_configurations_are_one_line(options, expected, reference_dir, tmp_path):
+    arguments = ["import-checkpoint", str(reference_dir / "hourglass20"), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(main, [*arguments, *options])
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1 and expected in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_folder_without_a_config(tmp_path):
+    with pytest.raises(InputError, match=r"cannot read .*pipeline\.config: No such file"):
+        published.target_config(tmp_path)
