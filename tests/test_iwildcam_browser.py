@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from deepmac.core.label_images import write_label_image
 from deepmac.iwildcam.browser import Browser
 from deepmac.iwildcam.collection import open_collection
-from deepmac.iwildcam.masks import write_label_image
 from deepmac.iwildcam.tables import objects_table, pictures_table
 from deepmac.scenes.camera_traps.compose import compose_sample
 from deepmac.scenes.camera_traps.view import WIDTH

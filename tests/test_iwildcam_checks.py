@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deepmac.core.label_images import write_label_image
 from deepmac.iwildcam.checks import check_collection, picture_size
 from deepmac.iwildcam.collection import open_collection
-from deepmac.iwildcam.masks import write_label_image
 
 
 @pytest.fixture

@@ -2,12 +2,12 @@ import camera_traps
 import pytest
 import tiny_model
 
+from deepmac.core import executors
 from deepmac.core.errors import InputError
 from deepmac.iwildcam import cluster, mask_task
 from deepmac.iwildcam.jobs import Shard
 from deepmac.iwildcam.make_masks import make_masks
 from deepmac.iwildcam.mask_task import MaskTask
-from deepmac.suite import scheduling
 
 COUNT = 30
 
@@ -40,7 +40,7 @@ def test_a_part_that_is_begun_again_finds_what_was_written(pictures, tmp_path, m
 
 def test_no_scheduler_is_an_input_error(pictures, tmp_path, monkeypatch):
     pytest.importorskip("distributed")
-    monkeypatch.setattr(scheduling, "_CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(executors, "_CONNECT_SECONDS", 0.5)
     with pytest.raises(InputError, match="no Dask scheduler at tcp"):
         make_masks(pictures, pictures / "detections.json", tmp_path / "out", scheduler="tcp://127.0.0.1:1")
     assert not (tmp_path / "out").exists()

@@ -6,9 +6,9 @@ import pytest
 from pycocotools.coco import COCO
 
 from deepmac.core.errors import InputError
+from deepmac.core.label_images import write_label_image
 from deepmac.iwildcam.coco import write_coco
 from deepmac.iwildcam.collection import open_collection
-from deepmac.iwildcam.masks import write_label_image
 
 
 def test_masks_become_coco_annotations(tmp_path):

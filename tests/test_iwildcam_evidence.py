@@ -4,10 +4,10 @@ import camera_traps
 import numpy as np
 import pytest
 
+from deepmac.core.label_images import write_label_image
 from deepmac.iwildcam import evidence
 from deepmac.iwildcam.checks import Problem
 from deepmac.iwildcam.collection import open_collection
-from deepmac.iwildcam.masks import write_label_image
 from deepmac.scenes.camera_traps.compose import TRUTH_FOLDER
 
 

@@ -2,9 +2,9 @@ import camera_traps
 import numpy as np
 import pytest
 
+from deepmac.core.label_images import write_label_image
 from deepmac.iwildcam import figures
 from deepmac.iwildcam.collection import open_collection
-from deepmac.iwildcam.masks import write_label_image
 from deepmac.iwildcam.tables import objects_table, pictures_table
 
 

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepmac.core.errors import InputError
-from deepmac.iwildcam.detections import Detections
+from deepmac.core.label_images import write_label_image
+from deepmac.data.megadetector import Detections
 from deepmac.iwildcam.jobs import Plan, Shard
-from deepmac.iwildcam.masks import write_label_image
 
 WHOLE = Shard(0, 1)
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deepmac.core.label_images import read_label_image
 from deepmac.iwildcam.checks import check_collection
 from deepmac.iwildcam.collection import open_collection
-from deepmac.iwildcam.masks import read_label_image
 from deepmac.scenes.camera_traps import compose
 from deepmac.scenes.camera_traps.animals import SPECIES, animal_layer
 from deepmac.scenes.camera_traps.compose import LABEL, compose_sample

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deepmac.core.label_images import write_label_image
 from deepmac.iwildcam.collection import open_collection
-from deepmac.iwildcam.masks import write_label_image
 from deepmac.iwildcam.tables import ANY, Selection, objects_table, pictures_table
 
 

@@ -4,8 +4,8 @@ import pytest
 from PIL import Image
 
 from deepmac.core.images import read_image
+from deepmac.core.label_images import write_label_image
 from deepmac.iwildcam.collection import CameraTrapPicture, open_collection
-from deepmac.iwildcam.masks import write_label_image
 from deepmac.iwildcam.views import caption, few_colours, in_time_order, picture_view, sheet
 
 

@@ -11,12 +11,11 @@ import pytest
 import synthetic
 from tiny_training import TINY
 
-from deepmac.core.errors import InputError
-from deepmac.suite import scheduling
+from deepmac.core.executors import open_executor
 from deepmac.suite.bucket import Bucket
 from deepmac.suite.folders import Timing
 from deepmac.suite.rows import RowStore
-from deepmac.suite.scheduling import open_executor, rows_to_train, train_rows
+from deepmac.suite.scheduling import rows_to_train, train_rows
 from deepmac.suite.suite import Dataset, Row
 
 
@@ -83,16 +82,6 @@ def test_missing_rows_are_listed_once(make_row, tmp_path):
     first, second = make_row("a", detector), make_row("b", make_row("detector"))
     names = [row.key for row in rows_to_train([first, second, first], store)]
     assert names == ["detector", "a", "b"]
-
-
-def test_no_scheduler_is_an_input_error(monkeypatch):
-    pytest.importorskip("dask.distributed")
-    monkeypatch.setattr(scheduling, "_CONNECT_SECONDS", 0.5)
-    with (
-        pytest.raises(InputError, match="no Dask scheduler at tcp"),
-        open_executor(1, "tcp://127.0.0.1:9"),
-    ):
-        pass
 
 
 @pytest.fixture

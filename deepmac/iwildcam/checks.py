@@ -8,9 +8,9 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from deepmac.core.errors import InputError
+from deepmac.core.executors import ahead, threads
+from deepmac.core.label_images import read_label_image
 from deepmac.iwildcam.collection import CameraTrapPicture, Collection
-from deepmac.iwildcam.masks import read_label_image
-from deepmac.iwildcam.threads import ahead, threads
 
 _ORIENTATION = 0x0112  # EXIF tag
 _TURNED_BY_90_DEGREES = (5, 6, 7, 8)

@@ -34,7 +34,7 @@ def segment_on_cluster(task: MaskTask, todo: list[int], scheduler: str) -> Itera
     Raises:
         InputError: no Dask, no scheduler there, or masks that cannot be written.
     """
-    from deepmac.suite.scheduling import open_executor  # imports much
+    from deepmac.core.executors import open_executor  # imports much
 
     task = _with_absolute_paths(task)
     parts = [todo[start : start + _PART] for start in range(0, len(todo), _PART)]

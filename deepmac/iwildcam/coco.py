@@ -9,8 +9,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from deepmac.core.files import atomic_file
+from deepmac.core.label_images import read_label_image
 from deepmac.iwildcam.collection import CameraTrapPicture, Collection
-from deepmac.iwildcam.masks import read_label_image
 
 
 def write_coco(

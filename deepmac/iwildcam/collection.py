@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from deepmac.core.errors import InputError
-from deepmac.iwildcam.detections import Detections, PictureDetections, read_detections
+from deepmac.data.megadetector import Detections, PictureDetections, read_detections
 from deepmac.iwildcam.layout import (
     SPLITS,
     Layout,

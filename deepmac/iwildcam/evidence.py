@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from deepmac.core import masks
+from deepmac.core.label_images import read_label_image
 from deepmac.evaluation.baselines import BASELINES
 from deepmac.iwildcam.checks import Problem
 from deepmac.iwildcam.collection import CameraTrapPicture, Collection
-from deepmac.iwildcam.masks import read_label_image
 from deepmac.scenes.camera_traps.compose import TRUTH_FOLDER
 from deepmac.suite.results import Claim, Measurement, ResultRow, higher, write_results
 

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from deepmac.core.errors import InputError
-from deepmac.iwildcam.detections import Detections, PictureDetections
+from deepmac.core.label_images import read_texts
+from deepmac.data.megadetector import Detections, PictureDetections
 from deepmac.iwildcam.layout import mask_path, picture_path, relative_names
-from deepmac.iwildcam.masks import read_texts
 
 # Text in a label image: digest of what it was made from.
 FINGERPRINT = "Fingerprint"

@@ -6,9 +6,9 @@ from typing import Any
 
 from deepmac import __version__
 from deepmac.core.errors import InputError
+from deepmac.data.megadetector import read_detections
 from deepmac.inference.find import weights_sha256
 from deepmac.inference.predictor import load_network
-from deepmac.iwildcam.detections import read_detections
 from deepmac.iwildcam.jobs import Plan, Shard
 
 

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from deepmac.core import label_images as masks
 from deepmac.core.errors import InputError
+from deepmac.core.executors import ahead, threads
 from deepmac.core.images import read_image
-from deepmac.iwildcam import masks
 from deepmac.iwildcam.jobs import FINGERPRINT, Job
 from deepmac.iwildcam.layout import picture_path
-from deepmac.iwildcam.threads import ahead, threads
 
 BATCH_SIZE = 8
 # Pictures that decoding may be ahead, and writing behind, in batches.

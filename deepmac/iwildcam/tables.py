@@ -7,9 +7,9 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from deepmac.core.errors import InputError
+from deepmac.core.executors import ahead, threads
+from deepmac.core.label_images import read_label_image
 from deepmac.iwildcam.collection import CameraTrapPicture, Collection
-from deepmac.iwildcam.masks import read_label_image
-from deepmac.iwildcam.threads import ahead, threads
 
 ANY = "any"
 

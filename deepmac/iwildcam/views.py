@@ -8,8 +8,8 @@ from PIL import Image, ImageDraw, ImageFont
 from deepmac.core.drawing import overlay
 from deepmac.core.errors import InputError
 from deepmac.core.images import read_image
+from deepmac.core.label_images import read_label_image
 from deepmac.iwildcam.collection import CameraTrapPicture, Collection
-from deepmac.iwildcam.masks import read_label_image
 
 _PAPER, _INK = (250, 250, 248), (40, 40, 40)
 _GAP = 6

@@ -15,11 +15,12 @@ from papermill.exceptions import PapermillExecutionError
 from tqdm.auto import tqdm
 
 from deepmac.core.errors import InputError
+from deepmac.core.executors import open_executor
 from deepmac.suite import report
 from deepmac.suite.bucket import Bucket, open_folder
 from deepmac.suite.folders import Folder
 from deepmac.suite.rows import RowStore
-from deepmac.suite.scheduling import default_jobs, open_executor, rows_to_train, train_rows
+from deepmac.suite.scheduling import default_jobs, rows_to_train, train_rows
 from deepmac.suite.suite import Suite
 
 OUTPUT_DIR = Path("papermill_runs")

@@ -1,18 +1,14 @@
 """Runs rows side by side: in local processes or on a Dask cluster, each after the row it starts from."""
 
-import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Executor, wait
 from pathlib import Path
 
-from deepmac.core.errors import InputError
 from deepmac.suite.rows import RowStore
 from deepmac.suite.suite import Row
 
 _POLL_SECONDS = 1.0
-_CONNECT_SECONDS = 10  # for a scheduler to answer
-_RETRIES = 3  # of a task whose worker dies
 
 
 def default_jobs() -> int:
@@ -22,34 +18,6 @@ def default_jobs() -> int:
     """
     accelerator = Path("/dev/nvidia0").exists() or Path("/dev/accel0").exists()
     return 1 if accelerator else max(1, min(8, os.cpu_count() or 1))
-
-
-@contextlib.contextmanager
-def open_executor(jobs: int, scheduler: str | None = None) -> Iterator[Executor]:
-    """Opens what runs tasks.
-
-    Args:
-        jobs: tasks at once on this machine.
-        scheduler: address of a Dask scheduler, as tcp://host:8786, whose workers run the tasks instead.
-            They need this package, and the same folders under the same paths.
-
-    Raises:
-        InputError: no Dask, or no scheduler there.
-    """
-    if scheduler is None:
-        with ThreadPoolExecutor(jobs) as executor:
-            yield executor
-        return
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise InputError("--scheduler needs Dask: pip install 'deepmac[cluster]'") from error
-    try:
-        client = Client(scheduler, timeout=_CONNECT_SECONDS)
-    except (OSError, ValueError, TimeoutError) as error:
-        raise InputError(f"no Dask scheduler at {scheduler}: {error}") from error
-    with client:
-        yield client.get_executor(retries=_RETRIES, pure=False)
 
 
 def rows_to_train(rows: Iterable[Row], store: RowStore) -> list[Row]:
@@ -66,7 +34,7 @@ def train_rows(
     Args:
         rows: from `rows_to_train`.
         store: where results and models go.
-        executor: from `open_executor`.
+        executor: from `deepmac.core.executors.open_executor`.
         progress: called now and then with the steps trained so far, of all rows together.
 
     Returns:

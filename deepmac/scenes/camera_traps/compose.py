@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from deepmac.core.files import atomic_folder
-from deepmac.iwildcam.detections import Detections, write_detections
-from deepmac.iwildcam.masks import write_label_image
+from deepmac.core.label_images import write_label_image
+from deepmac.data.megadetector import Detections, write_detections
 from deepmac.scenes.artwork import CREDITS
 from deepmac.scenes.camera_traps.animals import SPECIES, Species, animal_layer
 from deepmac.scenes.camera_traps.scenery import HABITATS, Scenery

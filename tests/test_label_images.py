@@ -5,7 +5,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from deepmac.core.errors import InputError
-from deepmac.iwildcam.masks import label_image, read_label_image, read_texts, sample_bits, write_label_image
+from deepmac.core.label_images import (
+    label_image,
+    read_label_image,
+    read_texts,
+    sample_bits,
+    write_label_image,
+)
 
 HEIGHT, WIDTH = 11, 13
 INTERVALS = st.tuples(st.integers(0, 9), st.integers(1, 9))

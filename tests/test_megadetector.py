@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepmac.core.errors import InputError
-from deepmac.iwildcam.detections import Detections, read_detections, write_detections
+from deepmac.data.megadetector import Detections, read_detections, write_detections
 
 FRACTIONS = st.floats(0, 1, allow_subnormal=False)
 BOXES = st.tuples(FRACTIONS, FRACTIONS, FRACTIONS, FRACTIONS)

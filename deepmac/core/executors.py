@@ -1,0 +1,71 @@
+"""What runs tasks: threads of this process, some way ahead of who takes their results, or a Dask cluster."""
+
+import contextlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Any
+
+from deepmac.core.errors import InputError
+
+_CONNECT_SECONDS = 10  # for a scheduler to answer
+_RETRIES = 3  # of a task whose worker dies
+
+
+@contextlib.contextmanager
+def open_executor(jobs: int, scheduler: str | None = None) -> Iterator[Executor]:
+    """Opens what runs tasks.
+
+    Args:
+        jobs: tasks at once on this machine.
+        scheduler: address of a Dask scheduler, as tcp://host:8786, whose workers run the tasks instead.
+            They need this package, and the same folders under the same paths.
+
+    Raises:
+        InputError: no Dask, or no scheduler there.
+    """
+    if scheduler is None:
+        with ThreadPoolExecutor(jobs) as executor:
+            yield executor
+        return
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise InputError("--scheduler needs Dask: pip install 'deepmac[cluster]'") from error
+    try:
+        client = Client(scheduler, timeout=_CONNECT_SECONDS)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise InputError(f"no Dask scheduler at {scheduler}: {error}") from error
+    with client:
+        yield client.get_executor(retries=_RETRIES, pure=False)
+
+
+@contextlib.contextmanager
+def threads(count: int | None = None) -> Iterator[Executor]:
+    """A pool of threads; what they have not begun when the block is left is dropped.
+
+    Args:
+        count: of the threads; one for each core that may be used unless given.
+    """
+    pool = ThreadPoolExecutor(count or _cores())
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def ahead(pool: Executor, function: Callable[[Any], Any], items: Iterable, most: int = 64) -> Iterator[Any]:
+    """Like `map`, in order, computed in a pool with up to `most` items under way or waiting to be taken."""
+    under_way = deque()
+    for item in items:
+        under_way.append(pool.submit(function, item))
+        if len(under_way) >= most:
+            yield under_way.popleft().result()
+    while under_way:
+        yield under_way.popleft().result()
+
+
+def _cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
