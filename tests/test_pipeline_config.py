@@ -255,7 +255,12 @@ def test_momentum_without_averaging(tmp_path):
         ("weighted_sigmoid {}", "", "weighted_sigmoid_focal is missing"),
         ("object_detection_task {", "object_detection_task { weigth: 1", ":5: "),
         ("deepmac_mask_estimation {", "deepmac_mask_estimation { mask_sise: 3", "did you mean mask_size?"),
-        ("deepmac_mask_estimation {", "mask_estimation_task {", "deepmac_mask_estimation is missing"),
+        ("deepmac_mask_estimation {", "mask_estimation_task {", "mask_estimation_task: unknown"),
+        (
+            "deepmac_mask_estimation { classification_loss { weighted_sigmoid {} } }",
+            "",
+            "deepmac_mask_estimation is missing",
+        ),
         ("object_center_params {", "object_center_params { use_labeled_classes: true", "only false is"),
         (
             "object_center_params {",
@@ -263,7 +268,7 @@ def test_momentum_without_averaging(tmp_path):
             "only num_filters: 256",
         ),
         ("train_config {", "train_config { freeze_variables: 'x'", "freeze_variables: unknown"),
-        ("train_config {", "train_config { fine_tune_checkpoint_version: V1", "expected one of V2"),
+        ("train_config {", "train_config { fine_tune_checkpoint_version: V1", "only V2 is supported"),
         (
             "train_config {",
             "train_config { fine_tune_checkpoint: 'x' fine_tune_checkpoint_type: 'y'",
@@ -297,7 +302,11 @@ def test_momentum_without_averaging(tmp_path):
             "train_input_reader { load_instance_masks: true",
             "masks must be PNG_MASKS",
         ),
-        ("eval_config {", "eval_config { metrics_set: 'pascal_voc_detection_metrics'", "metrics_set: only"),
+        (
+            "eval_config {",
+            "eval_config { metrics_set: 'pascal_voc_detection_metrics'",
+            "metrics_set[0]: only",
+        ),
         ("eval_input_reader {", "eval_input_reader { sample_1_of_n_examples: 10", "only 1 is supported"),
     ],
 )

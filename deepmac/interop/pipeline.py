@@ -1,9 +1,9 @@
 """Converts the pipeline configs DeepMAC was published with into Model Garden configurations.
 
-Reads the text format of `TrainEvalPipelineConfig` (TF Object Detection API), applies the defaults of its
-messages, and gives what to override in the experiment `deepmac_hourglass_coco`. A field that is unknown, or
-has a value this library does not implement, is an error with its line; fields that change nothing here (label
-maps, queue sizes, how pictures are drawn in TensorBoard) are listed.
+Gives what `TrainEvalPipelineConfig` (TF Object Detection API) says as overrides of the experiment
+`deepmac_hourglass_coco`. A field that is unknown, or has a value this library does not implement, is an error
+with its line; fields that change nothing here (label maps, queue sizes, how TensorBoard draws pictures) are
+listed.
 """
 
 import dataclasses
@@ -11,8 +11,7 @@ import os
 
 import yaml
 
-from deepmac.interop import pipeline_training
-from deepmac.interop.prototext import Message, read_prototext
+from deepmac.interop.prototext import Prototext, enum_name, read_prototext
 
 EXPERIMENT = "deepmac_hourglass_coco"
 
@@ -24,50 +23,56 @@ _BACKBONES = {
     "hourglass_52": (52, 64, 1),
     "hourglass_104": (52, 128, 2),
 }
-# Options of `DeepMACMaskEstimation` and their defaults.
-_MASK_HEAD = {
-    "network_type": "hourglass52",
-    "num_init_channels": 64,
-    "dim": 256,
-    "pixel_embedding_dim": 16,
-    "mask_size": 32,
-    "use_xy": True,
-    "use_instance_embedding": True,
-    "predict_full_resolution_masks": False,
-    "postprocess_crop_size": 256,
-    "max_roi_jitter_ratio": 0.0,
-}
-_MASK_LOSS = {
-    "task_loss_weight": 1.0,
-    "use_only_last_stage": False,
-    "ignore_per_class_box_overlap": False,
-    "box_consistency_loss_weight": 0.0,
-    "box_consistency_tightness": False,
-    "color_consistency_loss_weight": 0.0,
-    "color_consistency_threshold": 0.4,
-    "color_consistency_dilation": 2,
-    "color_consistency_warmup_start": 0,
-    "color_consistency_warmup_steps": 0,
-    "augmented_self_supervision_loss_weight": 0.0,
-    "augmented_self_supervision_max_translation": 0.0,
-    "augmented_self_supervision_flip_probability": 0.0,
-    "augmented_self_supervision_scale_min": 1.0,
-    "augmented_self_supervision_scale_max": 1.0,
-    "augmented_self_supervision_warmup_start": 0,
-    "augmented_self_supervision_warmup_steps": 0,
-    "pointly_supervised_keypoint_loss_weight": 0.0,
-}
-_JITTER_MODES = (
-    "DEFAULT",
-    "EXPAND",
-    "SHRINK",
-    "EXPAND_SYMMETRIC",
-    "SHRINK_SYMMETRIC",
-    "EXPAND_SYMMETRIC_XY",
-    "SHRINK_SYMMETRIC_XY",
+# Options of `DeepMACMaskEstimation` that have the same name and meaning here.
+_MASK_HEAD = (
+    "network_type",
+    "num_init_channels",
+    "dim",
+    "pixel_embedding_dim",
+    "mask_size",
+    "use_xy",
+    "use_instance_embedding",
+    "predict_full_resolution_masks",
+    "postprocess_crop_size",
+    "max_roi_jitter_ratio",
 )
-_NORMALIZATIONS = ("NORMALIZE_AUTO", "NORMALIZE_GROUNDTRUTH_COUNT", "NORMALIZE_BALANCED")
-_SELF_SUPERVISION_LOSSES = ("LOSS_UNSET", "LOSS_DICE", "LOSS_MSE", "LOSS_KL_DIV")
+_MASK_LOSS = (
+    "task_loss_weight",
+    "use_only_last_stage",
+    "ignore_per_class_box_overlap",
+    "box_consistency_loss_weight",
+    "box_consistency_tightness",
+    "color_consistency_loss_weight",
+    "color_consistency_threshold",
+    "color_consistency_dilation",
+    "color_consistency_warmup_start",
+    "color_consistency_warmup_steps",
+    "augmented_self_supervision_loss_weight",
+    "augmented_self_supervision_max_translation",
+    "augmented_self_supervision_flip_probability",
+    "augmented_self_supervision_scale_min",
+    "augmented_self_supervision_scale_max",
+    "augmented_self_supervision_warmup_start",
+    "augmented_self_supervision_warmup_steps",
+    "pointly_supervised_keypoint_loss_weight",
+)
+# `fine_tune_checkpoint_type` -> `task.init_checkpoint_modules`.
+_CHECKPOINT_MODULES = {
+    "classification": "backbone",
+    "detection": "detection",
+    "fine_tune": "all",
+    "full": "all",
+}
+# Published name -> option of the parser, in the order the parser applies them.
+_AUGMENTATIONS = {
+    "random_horizontal_flip": "aug_rand_hflip",
+    "random_adjust_hue": "aug_rand_hue",
+    "random_adjust_contrast": "aug_rand_contrast",
+    "random_adjust_saturation": "aug_rand_saturation",
+    "random_adjust_brightness": "aug_rand_brightness",
+    "random_square_crop_by_scale": "odapi_augmentation",
+}
+_CENTER_NET = "model.center_net"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,19 +102,30 @@ def read_pipeline(path: str | os.PathLike) -> Pipeline:
         InputError: the file is missing or malformed, a field is unknown or has a value that is not
             supported; with the line.
     """
-    root = read_prototext(path)
-    ignored: list[str] = []
-    _, center_net = root.required("model").one_of("center_net")
-    task = {"model": _model(center_net), **_objective(center_net)}
-    ignored += center_net.skip("compute_heatmap_sparse")
-    overrides = {"runtime": {}, "task": task, "trainer": {}}
-    pipeline_training.read_training(root, overrides, ignored)
-    pipeline_training.read_evaluation(root, overrides, ignored)
-    normalization = _normalization(center_net.required("feature_extractor"))
+    file = read_prototext(path)
+    root = file.root
+    task = {"model": _model(file), **_objective(file), **_optimization(file)}
+    task["train_data"] = _training_data(file)
+    task["validation_data"] = _input(file, "eval_input_reader")
+    if root.HasField("eval_config"):
+        task["validation_data"]["global_batch_size"] = root.eval_config.batch_size
+        task["per_category_metrics"] = root.eval_config.include_metrics_per_category
+        for index, metric in enumerate(root.eval_config.metrics_set):
+            if metric not in ("coco_detection_metrics", "coco_mask_metrics"):
+                problem = "only coco_detection_metrics and coco_mask_metrics are supported"
+                raise file.error(f"eval_config.metrics_set[{index}]", problem)
+    extractor = root.model.center_net.feature_extractor
     for split in ("train_data", "validation_data"):
-        task[split].setdefault("parser", {}).update(normalization)
-    root.finish()
-    return Pipeline({name: section for name, section in overrides.items() if section}, ignored)
+        task[split].setdefault("parser", {}).update(
+            bgr_ordering=extractor.bgr_ordering,
+            channel_means=list(extractor.channel_means) or [0.0, 0.0, 0.0],
+            channel_stds=list(extractor.channel_stds) or [1.0, 1.0, 1.0],
+        )
+    overrides = {"task": task}
+    if root.HasField("train_config"):
+        precision = "bfloat16" if root.train_config.use_bfloat16 else "float32"
+        overrides = {"runtime": {"mixed_precision_dtype": precision}, **overrides, "trainer": _trainer(file)}
+    return Pipeline(overrides, file.ignored)
 
 
 def pipeline_experiment(path: str | os.PathLike):
@@ -136,22 +152,27 @@ _Dumper.add_representer(
 )
 
 
-def _model(center_net: Message) -> dict:
-    num_classes = center_net.integer("num_classes", 0)
-    if num_classes < 1:
-        raise center_net.error("num_classes must be at least 1", "num_classes")
-    center_net.only(use_depthwise=False)
-    extractor = center_net.required("feature_extractor")
-    extractor.only(use_depthwise=False, use_separable_conv=False, depth_multiplier=1.0)
-    kind = extractor.string("type", "")
+def _model(file: Prototext) -> dict:
+    center_net = file.root.model.center_net
+    if center_net.num_classes < 1:
+        raise file.error(f"{_CENTER_NET}.num_classes", "num_classes must be at least 1")
+    kind = center_net.feature_extractor.type
     if kind not in _BACKBONES:
-        raise extractor.error(f"unsupported backbone {kind!r}: use one of {', '.join(_BACKBONES)}", "type")
+        problem = f"unsupported backbone {kind!r}: use one of {', '.join(_BACKBONES)}"
+        raise file.error(f"{_CENTER_NET}.feature_extractor.type", problem)
     model_id, channels, stages = _BACKBONES[kind]
-    size = _input_size(center_net.required("image_resizer"))
-    center = center_net.required("object_center_params")
-    _check_prediction_head(center, "center_head_params")
+    size = _input_size(file)
+    center = center_net.object_center_params
+    mask = center_net.deepmac_mask_estimation
+    boxes = file.root.train_config.max_number_of_boxes
+    if file.root.train_input_reader.HasField("max_number_of_boxes"):  # replaced the field of `train_config`
+        boxes = file.root.train_input_reader.max_number_of_boxes
+    mask_head = {name: getattr(mask, name) for name in _MASK_HEAD}
+    mask_head["jitter_mode"] = enum_name(mask, "jitter_mode")
+    if mask.predict_full_resolution_masks:
+        mask_head["resize_by_box_count"] = True  # as the published code does
     return {
-        "num_classes": num_classes,
+        "num_classes": center_net.num_classes,
         "input_size": [size, size, 3],
         "backbone": {
             "type": "hourglass",
@@ -164,104 +185,195 @@ def _model(center_net: Message) -> dict:
         "head": {
             "input_levels": [*(f"2_{stage}" for stage in range(stages - 1)), "2"],
             "num_filters": 256,
-            "heatmap_bias": center.number("heatmap_bias_init", -2.19),
+            "heatmap_bias": center.heatmap_bias_init,
         },
         "detection_generator": {
-            "max_detections": center.integer("max_box_predictions", 100),
-            "peak_extract_kernel_size": center.integer("peak_max_pool_kernel_size", 3),
+            "max_detections": center.max_box_predictions,
+            "peak_extract_kernel_size": center.peak_max_pool_kernel_size,
         },
-        "mask_head": _mask_head(center_net.required("deepmac_mask_estimation")),
+        "mask_head": mask_head,
+        "max_num_instances": boxes,
     }
 
 
-def _input_size(image_resizer: Message) -> int:
-    _, resizer = image_resizer.one_of("keep_aspect_ratio_resizer")
-    low, high = resizer.integer("min_dimension", 600), resizer.integer("max_dimension", 1024)
-    if low != high or not resizer.boolean("pad_to_max_dimension", False):
-        raise resizer.error(
+def _input_size(file: Prototext) -> int:
+    """Side of the square network input, in pixels."""
+    resizer = file.root.model.center_net.image_resizer.keep_aspect_ratio_resizer
+    path = f"{_CENTER_NET}.image_resizer.keep_aspect_ratio_resizer"
+    if resizer.min_dimension != resizer.max_dimension or not resizer.pad_to_max_dimension:
+        raise file.error(
+            path,
             "only square network inputs are supported: equal min_dimension and max_dimension, and "
-            "pad_to_max_dimension: true"
+            "pad_to_max_dimension: true",
         )
-    resizer.choice("resize_method", ("BILINEAR",))
-    resizer.only(convert_to_grayscale=False)
-    if any(resizer.numbers("per_channel_pad_value")):
-        raise resizer.error("only zeros are supported", "per_channel_pad_value")
-    return high
+    if any(resizer.per_channel_pad_value):
+        raise file.error(f"{path}.per_channel_pad_value", "only zeros are supported")
+    return resizer.max_dimension
 
 
-def _check_prediction_head(message: Message, name: str) -> None:
-    head = message.message(name)
-    if head is None:
-        return
-    layers = head.integers("num_filters") or [256], head.integers("kernel_sizes") or [3]
-    if layers != ([256], [3]):
-        raise head.error("only num_filters: 256 and kernel_sizes: 3 are supported")
-
-
-def _mask_head(mask: Message) -> dict:
-    jitter_mode = mask.choice("jitter_mode", _JITTER_MODES, "DEFAULT")
-    options = mask.options(_MASK_HEAD) | {"jitter_mode": jitter_mode.lower()}
-    if options["predict_full_resolution_masks"]:
-        options["resize_by_box_count"] = True  # as the published code does
-    return options
-
-
-def _objective(center_net: Message) -> dict:
+def _objective(file: Prototext) -> dict:
     """Losses, and the classes whose masks may be used."""
-    detection = center_net.required("object_detection_task")
-    detection.required("localization_loss").one_of("l1_localization_loss")
-    for name in ("scale_head_params", "offset_head_params"):
-        _check_prediction_head(detection, name)
-    factor = detection.number("task_loss_weight", 1.0)
-    center = center_net.required("object_center_params")
-    _, focal = center.required("classification_loss").one_of("penalty_reduced_logistic_focal_loss")
-    if (focal.number("alpha", 0.0), focal.number("beta", 0.0)) != (2.0, 4.0):
-        raise focal.error("only alpha: 2.0 beta: 4.0 is supported")
-    center.only(use_labeled_classes=False)
-    mask = center_net.required("deepmac_mask_estimation")
+    center_net = file.root.model.center_net
+    detection, center = center_net.object_detection_task, center_net.object_center_params
+    for path, head in (
+        ("object_detection_task.scale_head_params", detection.scale_head_params),
+        ("object_detection_task.offset_head_params", detection.offset_head_params),
+        ("object_center_params.center_head_params", center.center_head_params),
+    ):
+        if list(head.num_filters) not in ([], [256]) or list(head.kernel_sizes) not in ([], [3]):
+            problem = "only num_filters: 256 and kernel_sizes: 3 are supported"
+            raise file.error(f"{_CENTER_NET}.{path}", problem)
+    focal = center.classification_loss.penalty_reduced_logistic_focal_loss
+    if (focal.alpha, focal.beta) != (2.0, 4.0):
+        path = "object_center_params.classification_loss.penalty_reduced_logistic_focal_loss"
+        raise file.error(f"{_CENTER_NET}.{path}", "only alpha: 2.0 beta: 4.0 is supported")
+    mask = center_net.deepmac_mask_estimation
     return {
         "losses": {
             "detection": {
-                "object_center_weight": center.number("object_center_loss_weight", 1.0),
-                "offset_weight": factor * detection.number("offset_loss_weight", 1.0),
-                "scale_weight": factor * detection.number("scale_loss_weight", 0.1),
+                "object_center_weight": center.object_center_loss_weight,
+                "offset_weight": detection.task_loss_weight * detection.offset_loss_weight,
+                "scale_weight": detection.task_loss_weight * detection.scale_loss_weight,
             },
-            "gaussian_iou": center.number("min_box_overlap_iou", 0.7),
-            "mask": _mask_losses(mask),
+            "gaussian_iou": center.min_box_overlap_iou,
+            "mask": {
+                "classification_loss": _classification_loss(mask.classification_loss),
+                **{name: getattr(mask, name) for name in _MASK_LOSS},
+                "box_consistency_loss_normalize": enum_name(mask, "box_consistency_loss_normalize"),
+                "augmented_self_supervision_loss": enum_name(mask, "augmented_self_supervision_loss"),
+            },
         },
-        "allowed_masked_classes_ids": mask.integers("allowed_masked_classes_ids"),
-        "mask_num_subsamples": mask.integer("mask_num_subsamples", -1),
+        "allowed_masked_classes_ids": list(mask.allowed_masked_classes_ids),
+        "mask_num_subsamples": mask.mask_num_subsamples,
     }
 
 
-def _mask_losses(mask: Message) -> dict:
-    normalization = mask.choice("box_consistency_loss_normalize", _NORMALIZATIONS, "NORMALIZE_AUTO")
-    comparison = mask.choice("augmented_self_supervision_loss", _SELF_SUPERVISION_LOSSES, "LOSS_DICE")
-    return {
-        "classification_loss": _classification_loss(mask.required("classification_loss")),
-        **mask.options(_MASK_LOSS),
-        "box_consistency_loss_normalize": normalization.lower(),
-        "augmented_self_supervision_loss": comparison.lower(),
-    }
-
-
-def _classification_loss(loss: Message) -> dict:
-    kind, options = loss.one_of(
-        "weighted_sigmoid", "weighted_dice_classification_loss", "weighted_sigmoid_focal"
-    )
-    if kind == "weighted_dice_classification_loss":
-        options.only(is_prediction_probability=False)
-        return {"type": "dice", "dice": options.options({"squared_normalization": False})}
-    options.only(anchorwise_output=False)
-    if kind == "weighted_sigmoid":
+def _classification_loss(loss) -> dict:
+    if loss.HasField("weighted_sigmoid"):
         return {"type": "weighted_sigmoid"}
-    gamma, alpha = options.number("gamma", 2.0), options.number("alpha")  # without alpha, no weighting
-    return {"type": "focal", "focal": {"gamma": gamma, "alpha": alpha}}
-
-
-def _normalization(extractor: Message) -> dict:
+    if loss.HasField("weighted_dice_classification_loss"):
+        squared = loss.weighted_dice_classification_loss.squared_normalization
+        return {"type": "dice", "dice": {"squared_normalization": squared}}
+    focal = loss.weighted_sigmoid_focal
+    # Without alpha, no weighting.
     return {
-        "bgr_ordering": extractor.boolean("bgr_ordering", False),
-        "channel_means": extractor.numbers("channel_means") or [0.0, 0.0, 0.0],
-        "channel_stds": extractor.numbers("channel_stds") or [1.0, 1.0, 1.0],
+        "type": "focal",
+        "focal": {"gamma": focal.gamma, "alpha": focal.alpha if focal.HasField("alpha") else None},
     }
+
+
+def _input(file: Prototext, name: str) -> dict:
+    """What both input readers have in common; `name` is one of them."""
+    if not file.root.HasField(name):
+        return {}
+    reader = getattr(file.root, name)
+    if reader.sample_1_of_n_examples > 1:
+        raise file.error(f"{name}.sample_1_of_n_examples", "only 1 is supported")
+    if reader.load_instance_masks and enum_name(reader, "mask_type") != "png_masks":
+        raise file.error(f"{name}.mask_type", "masks must be PNG_MASKS, as `deepmac tfrecord` writes them")
+    return {"input_path": ",".join(reader.tf_record_input_reader.input_path)}
+
+
+def _training_data(file: Prototext) -> dict:
+    data = _input(file, "train_input_reader")
+    if data:
+        reader = file.root.train_input_reader
+        data["shuffle_buffer_size"] = reader.shuffle_buffer_size if reader.shuffle else 1
+        if reader.num_keypoints:
+            data["num_keypoints"] = reader.num_keypoints
+    if file.root.HasField("train_config"):
+        data["global_batch_size"] = file.root.train_config.batch_size
+        data["parser"] = _augmentation(file)
+    return data
+
+
+def _augmentation(file: Prototext) -> dict:
+    options = dict.fromkeys(_AUGMENTATIONS.values(), False) | {"aug_scale_min": 1.0, "aug_scale_max": 1.0}
+    order, last = list(_AUGMENTATIONS), -1
+    for index, step in enumerate(file.root.train_config.data_augmentation_options):
+        name = step.WhichOneof("kind")
+        place = order.index(name)
+        if place <= last:
+            raise file.error(
+                f"train_config.data_augmentation_options[{index}]",
+                f"augmentations must come once each, in this order: {', '.join(order)}",
+            )
+        last = place
+        options[_AUGMENTATIONS[name]] = True
+        if name == "random_square_crop_by_scale":
+            crop = step.random_square_crop_by_scale
+            options |= {"aug_scale_min": crop.scale_min, "aug_scale_max": crop.scale_max}
+    return options
+
+
+def _optimization(file: Prototext) -> dict:
+    """The checkpoint to start from, which parts of it, and what keeps weights and gradients small."""
+    if not file.root.HasField("train_config"):
+        return {}
+    train = file.root.train_config
+    # The published hourglasses have no regulariser.
+    options = {"gradient_clip_norm": train.gradient_clipping_by_norm, "weight_decay": 0.0}
+    if not train.fine_tune_checkpoint:
+        return options
+    default = "detection" if train.from_detection_checkpoint else "classification"
+    kind = train.fine_tune_checkpoint_type or default
+    if kind not in _CHECKPOINT_MODULES:
+        problem = f"use one of {', '.join(_CHECKPOINT_MODULES)}"
+        raise file.error("train_config.fine_tune_checkpoint_type", problem)
+    checkpoint = {
+        "init_checkpoint": train.fine_tune_checkpoint,
+        "init_checkpoint_modules": _CHECKPOINT_MODULES[kind],
+    }
+    return checkpoint | options
+
+
+def _trainer(file: Prototext) -> dict:
+    optimizer = file.root.train_config.optimizer
+    kind = optimizer.WhichOneof("kind")
+    options = getattr(optimizer, kind)
+    if kind == "adam_optimizer":
+        rule = {"type": "adam", "adam": {"epsilon": options.epsilon}}
+    else:
+        rule = {"type": "sgd", "sgd": {"momentum": options.momentum_optimizer_value}}
+    path = f"train_config.optimizer.{kind}.learning_rate"
+    rate, warmup = _schedule(file, options.learning_rate, path)
+    config = {"optimizer": rule, "learning_rate": rate, "warmup": warmup}
+    if optimizer.use_moving_average:
+        config["ema"] = {"average_decay": optimizer.moving_average_decay}
+    # 0 steps: until stopped; with cosine decay nothing is learned after its last step.
+    steps = file.root.train_config.num_steps
+    if not steps and rate["type"] == "cosine":
+        steps = options.learning_rate.cosine_decay_learning_rate.total_steps
+    return ({"train_steps": steps} if steps else {}) | {"optimizer_config": config}
+
+
+def _schedule(file: Prototext, learning_rate, path: str) -> tuple[dict, dict]:
+    """Learning rate and warm-up of the schedule at `path`."""
+    kind = learning_rate.WhichOneof("kind")
+    options = getattr(learning_rate, kind)
+    no_warmup = {"type": None}
+    if kind == "constant_learning_rate":
+        return {"type": "constant", "constant": {"learning_rate": options.learning_rate}}, no_warmup
+    if kind == "exponential_decay_learning_rate":
+        decay = {
+            "initial_learning_rate": options.initial_learning_rate,
+            "decay_steps": options.decay_steps,
+            "decay_rate": options.decay_factor,
+            "staircase": options.staircase,
+        }
+        return {"type": "exponential", "exponential": decay}, no_warmup
+    if kind == "manual_step_learning_rate":
+        # Model Garden changes the rate after a boundary, the published schedule at it.
+        boundaries = [step.step - 1 for step in options.schedule]
+        values = [options.initial_learning_rate, *(step.learning_rate for step in options.schedule)]
+        return {"type": "stepwise", "stepwise": {"boundaries": boundaries, "values": values}}, no_warmup
+    base, start = options.learning_rate_base, options.warmup_learning_rate
+    total, warmup = options.total_steps, options.warmup_steps
+    if total <= warmup:
+        raise file.error(f"{path}.{kind}", f"total_steps {total} must exceed warmup_steps {warmup}")
+    if start > base:
+        problem = f"warmup_learning_rate {start} must not exceed learning_rate_base {base}"
+        raise file.error(f"{path}.{kind}", problem)
+    decay = {"initial_learning_rate": base, "decay_steps": total - warmup, "offset": warmup}
+    linear = {"type": "linear", "linear": {"warmup_learning_rate": start, "warmup_steps": warmup}}
+    return {"type": "cosine", "cosine": decay}, linear if warmup else no_warmup
