@@ -11,7 +11,9 @@ import yaml
 
 from deepmac.core.errors import InputError
 from deepmac.data.coco import write_tfrecords
-from deepmac.suite.benchmark import (
+from deepmac.suite.rows import PreparedData
+from deepmac.suite.suite import SUITE_FILE
+from lib.benchmark import (
     agreement,
     charts,
     convolutions,
@@ -21,14 +23,12 @@ from deepmac.suite.benchmark import (
     scaling,
     timing,
 )
-from deepmac.suite.benchmark.convolutions import (
+from lib.benchmark.convolutions import (
     Convolution,
     convolution_operations,
     fastest_convolutions,
 )
-from deepmac.suite.benchmark.scope import _SCOPES, Benchmark
-from deepmac.suite.rows import PreparedData
-from deepmac.suite.suite import SUITE_FILE
+from lib.benchmark.scope import _SCOPES, Benchmark
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from cluster_recipes import RECIPES, ROOT, Manifests, container_command
 from official.common import flags as model_garden_flags
 
 from deepmac import cli
-from deepmac.suite import training_costs
+from lib import training_costs
 
 STEPS = 2
 # Writes down where it ran, in the form of a notebook's results.
@@ -339,8 +339,8 @@ def test_commands_of_the_page_are_accepted():
         if words[0] == "deepmac":
             cli.main.commands[words[1]].make_context(words[1], words[2:])
         else:
-            assert words[:3] == ["python", "-m", "deepmac.suite.training_costs"]
-            training_costs.main.make_context(words[2], words[3:])
+            assert words[:4] == ["PYTHONPATH=notebooks", "python", "-m", "lib.training_costs"]
+            training_costs.main.make_context(words[3], words[4:])
 
 
 def test_image_is_made_of_what_is_there():

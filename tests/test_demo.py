@@ -2,13 +2,8 @@
 
 import dataclasses
 import datetime
-import importlib.util
 import io
-import sys
-import types
-from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 import tiny_model
@@ -353,33 +348,3 @@ def test_notebooks_show_input_errors_without_a_traceback(capsys):
     assert "no such picture: x.jpg" in text
     assert "Traceback" not in text
     assert text.strip().count("\n") == 0
-
-
-@pytest.mark.parametrize("installed", [True, False])
-def test_the_first_cell_prepares_colab(monkeypatch, capsys, installed):
-    path = Path(__file__).resolve().parents[1] / "notebooks" / "deepmac_colab.ipynb"
-    code = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-    calls = []
-    output = types.SimpleNamespace(enable_custom_widget_manager=lambda: calls.append("widgets"))
-    monkeypatch.setitem(sys.modules, "google.colab", types.SimpleNamespace(output=output))
-    monkeypatch.setitem(sys.modules, "google.colab.output", output)
-    find_spec = importlib.util.find_spec
-    missing = () if installed else ("deepmac",)
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name in missing else find_spec(name, *rest)
-    )
-    shell = InteractiveShell.instance()
-    monkeypatch.setattr(shell, "run_line_magic", lambda *arguments, **_: calls.append(arguments))
-    shell.run_cell(code[0])
-    shell.run_cell(code[1])
-    if installed:
-        assert calls == ["widgets"]
-        return
-    assert calls == []
-    assert "Set `repository`" in "".join(capsys.readouterr())
-    shell.run_cell("repository = 'https://example.org/deepmac'")
-    shell.run_cell(code[1])
-    (magic, line), widgets = calls
-    assert (magic, widgets) == ("pip", "widgets")
-    assert '"deepmac @ git+https://example.org/deepmac"' in shell.var_expand(line)
-    assert "jupyter-bbox-widget" in line

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 
 from deepmac.core.label_images import write_label_image
-from deepmac.iwildcam import figures
 from deepmac.iwildcam.collection import open_collection
 from deepmac.iwildcam.tables import objects_table, pictures_table
+from lib import iwildcam_figures as figures
 
 
 @pytest.fixture(params=["with masks", "without masks", "empty"])

@@ -1,26 +1,87 @@
 """The notebooks' sources; `test_reproduction.py` executes them."""
 
+import subprocess
+import sys
+import types
 from pathlib import Path
 
 import nbformat
 import pytest
 import yaml
+from IPython.core.interactiveshell import InteractiveShell
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+LIBRARY = sorted((ROOT / "notebooks" / "lib").rglob("*.py"))
+
+
+def _code(path: Path) -> list:
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_source_has_no_outputs_and_a_parameters_cell(path):
+def test_source_is_an_article_without_outputs_whose_first_cells_are_the_same_in_all(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert not any(cell.outputs or cell.execution_count for cell in code)
-    assert [cell for cell in code if "parameters" in cell.metadata.get("tags", [])] == code[:1]
-    assert notebook.cells[0].source.startswith("# ")
-    assert sum(len(cell.source.splitlines()) for cell in code) < 150, "logic belongs in the library"
+    title, opening = notebook.cells[0].source.split("\n\n", maxsplit=1)
+    assert title.startswith("# ") and opening
+    parameters, preamble, *code = _code(path)
+    assert "parameters" in parameters.metadata.tags
+    assert "\nrepository = None" in parameters.source
+    assert preamble.source == _code(NOTEBOOKS[0])[1].source
+    assert not any(cell.outputs or cell.execution_count for cell in (parameters, preamble, *code))
+    assert max(len(cell.source.splitlines()) for cell in code) <= 30, "long code belongs in notebooks/lib"
+
+
+def test_code_of_notebooks_is_short():
+    lengths = [len(path.read_text(encoding="utf-8").splitlines()) for path in LIBRARY]
+    assert sum(lengths) <= 2300
+
+
+@pytest.mark.parametrize("folder", [".", "notebooks"])
+def test_code_of_a_notebook_is_found_from_the_checkout_and_from_its_own_folder(folder):
+    preamble = _code(NOTEBOOKS[0])[1].source.removeprefix("%matplotlib inline\n")  # needs a notebook
+    program = f"""
+from IPython.core.interactiveshell import InteractiveShell
+InteractiveShell.instance().run_cell({preamble!r})
+import lib, pathlib
+print(lib.__file__, pathlib.Path.cwd(), sep="\\n")
+"""
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, cwd=ROOT / folder, capture_output=True, text=True, check=True)
+    found, cwd = result.stdout.splitlines()[-2:]
+    assert (Path(cwd, found).resolve(), Path(cwd)) == (ROOT / "notebooks/lib/__init__.py", ROOT)
 
 
 def test_every_notebook_of_the_suite_exists():
     suite = yaml.safe_load((ROOT / "configs" / "reproduction.yaml").read_text())
     assert set(suite["notebooks"]) <= {path.stem for path in NOTEBOOKS}
+
+
+def test_colab_gets_the_checkout_once(monkeypatch, capsys, tmp_path):
+    calls = []
+    output = types.SimpleNamespace(enable_custom_widget_manager=lambda: calls.append("widgets"))
+    monkeypatch.setitem(sys.modules, "google.colab", types.SimpleNamespace(output=output))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    shell = InteractiveShell.instance()
+    monkeypatch.setattr(shell, "run_line_magic", lambda *arguments, **_: calls.append(arguments))
+    monkeypatch.setattr(shell, "system", lambda line: calls.append(shell.var_expand(line)))
+    parameters, preamble, *_ = _code(NOTEBOOKS[0])
+    shell.run_cell(parameters.source)
+    shell.run_cell(preamble.source)
+    assert calls == [("matplotlib", "inline")]
+    assert "Set `repository`" in "".join(capsys.readouterr())
+    calls.clear()
+    shell.run_cell("repository = 'https://example.org/deepmac'")
+    shell.run_cell(preamble.source)
+    _, clone, folder, install, widgets = calls
+    assert clone == "git clone --quiet --depth 1 https://example.org/deepmac deepmac-checkout"
+    assert folder == ("cd", "-q deepmac-checkout")
+    assert install == ("pip", 'install --quiet ".[notebooks]"')
+    assert widgets == "widgets"
+
+    calls.clear()
+    (tmp_path / "notebooks").mkdir()  # run again
+    shell.run_cell(preamble.source)
+    assert calls == [("matplotlib", "inline"), "widgets"]

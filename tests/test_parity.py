@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from deepmac.core.errors import InputError
-from deepmac.suite import parity
+from lib import parity
 
 
 @pytest.fixture(scope="module")

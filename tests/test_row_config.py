@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from deepmac.suite.head_costs import trained_parameters
 from deepmac.suite.row_config import model_summary
 from deepmac.suite.suite import Suite
+from lib.head_costs import trained_parameters
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -7,10 +7,10 @@ import pytest
 import synthetic
 import yaml
 
-from deepmac.suite.mask_heads import MaskHeadComparison
 from deepmac.suite.rows import RowResult
 from deepmac.suite.study import Study
 from deepmac.suite.tables import claims_table, comparison_table, results_table, study_rows
+from lib.mask_heads import MaskHeadComparison
 
 # Two of them have the same depth, one no trained parameter of its own.
 HEADS = {

@@ -6,12 +6,12 @@ import tensorflow as tf
 from click.testing import CliRunner
 from official.core import exp_factory
 
-from deepmac.suite import training_costs
-from deepmac.suite.benchmark.convolutions import convolution_operations
 from deepmac.suite.row_config import row_config
 from deepmac.suite.suite import Row, Suite
-from deepmac.suite.training_costs import TrainingCost, cost_table, training_cost
 from deepmac.training.task import DeepMACTask
+from lib import training_costs
+from lib.benchmark.convolutions import convolution_operations
+from lib.training_costs import TrainingCost, cost_table, training_cost
 
 PAGE = Path(__file__).resolve().parents[1] / "configs/cluster/README.md"
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from deepmac.core.label_images import write_label_image
-from deepmac.iwildcam import evidence
 from deepmac.iwildcam.checks import Problem
 from deepmac.iwildcam.collection import open_collection
 from deepmac.scenes.camera_traps.compose import TRUTH_FOLDER
+from lib import iwildcam as evidence
 
 
 def test_faults_of_masks_decide_the_claim_and_others_are_mentioned():

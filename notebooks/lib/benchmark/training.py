@@ -17,11 +17,11 @@ from official.modeling import performance
 from deepmac import configs  # noqa: F401  # registers the experiments
 from deepmac.core.machine import resolve_precision
 from deepmac.inference.load import without_warnings
-from deepmac.suite.benchmark.convolutions import Convolution, convolution_operations
-from deepmac.suite.benchmark.record import Section, at_least, at_most, row
-from deepmac.suite.benchmark.scope import Benchmark
-from deepmac.suite.benchmark.timing import Timing, interleaved
 from deepmac.training.task import DeepMACTask
+from lib.benchmark.convolutions import Convolution, convolution_operations
+from lib.benchmark.record import Section, at_least, at_most, row
+from lib.benchmark.scope import Benchmark
+from lib.benchmark.timing import Timing, interleaved
 
 _PLAIN = "plain loop, float32"
 _XLA = "XLA"

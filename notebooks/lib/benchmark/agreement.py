@@ -7,7 +7,7 @@ from PIL import Image
 
 import deepmac
 from deepmac.evaluation.annotations import load_annotations
-from deepmac.suite.benchmark.scope import Benchmark
+from lib.benchmark.scope import Benchmark
 
 _MIN_AREA = 16**2  # of a box, pixels; the IoU of smaller masks is that of their edges
 _MAX_PICTURES = 50

@@ -1,6 +1,6 @@
 """What the published trainings take: operations counted in the training step, hours and price estimated.
 
-    python -m deepmac.suite.training_costs voc_only --price v3=1.50
+    PYTHONPATH=notebooks python -m lib.training_costs voc_only --price v3=1.50
 
 Nothing is trained: the step of the whole model is traced, which takes some minutes and 5 GB of memory.
 """
@@ -17,11 +17,11 @@ from official.core import task_factory
 
 from deepmac.core.errors import InputError
 from deepmac.inference.load import without_warnings
-from deepmac.suite.head_costs import flops
 from deepmac.suite.row_config import row_config
 from deepmac.suite.suite import Row, Suite
 from deepmac.training import mask_rcnn as mask_rcnn_task  # noqa: F401  # registers the task
 from deepmac.training.task import DeepMACTask  # noqa: F401  # registers the task
+from lib.head_costs import flops
 
 # Published peak of a chip in operations a second: TPUs multiply in bfloat16 whatever the variables' type,
 # A100s in TensorFloat-32, TensorFlow's default for float32.

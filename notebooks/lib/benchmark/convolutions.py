@@ -7,7 +7,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from deepmac.core.machine import computes_bfloat16
-from deepmac.suite.benchmark.timing import Timing, interleaved
+from lib.benchmark.timing import Timing, interleaved
 
 # Batch, height, width, channels in and out of convolutions 3x3, as in large and small networks.
 _SHAPES = ((1, 64, 64, 256, 256), (1, 128, 128, 128, 128), (2, 32, 32, 384, 384), (32, 32, 32, 64, 64))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from deepmac.suite import results
-from deepmac.suite.benchmark.scope import Benchmark
+from lib.benchmark.scope import Benchmark
 
 NOT_MEASURED = "measured in the profiles mini, subset and paper only"
 

@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from deepmac.suite.head_costs import HeadCost, head_cost, trained_parameters
 from deepmac.suite.results import Claim, Measurement, ResultRow, higher
 from deepmac.suite.study import Study
 from deepmac.suite.tables import with_interval
+from lib.head_costs import HeadCost, head_cost, trained_parameters
 
 SHALLOW, DEEP = "resnet4", ("hourglass20", "hourglass52")
 SAME_DEPTH = ("hourglass20", "resnet20")

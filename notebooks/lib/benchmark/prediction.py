@@ -17,11 +17,11 @@ from deepmac.inference.exported import ExportedGraph
 from deepmac.inference.find import find_model
 from deepmac.inference.load import build_model, build_network, trained_model
 from deepmac.inference.predictor import Predictor
-from deepmac.suite.benchmark.agreement import mean_agreement
-from deepmac.suite.benchmark.record import Section, at_least, at_most, row
-from deepmac.suite.benchmark.scope import Benchmark
-from deepmac.suite.benchmark.timing import Timing, interleaved, start_up_seconds
-from deepmac.suite.benchmark.training import FULL_SIZE_CONFIG
+from lib.benchmark.agreement import mean_agreement
+from lib.benchmark.record import Section, at_least, at_most, row
+from lib.benchmark.scope import Benchmark
+from lib.benchmark.timing import Timing, interleaved, start_up_seconds
+from lib.benchmark.training import FULL_SIZE_CONFIG
 
 _SIDE = 512  # of the picture, pixels; nothing depends on what it shows
 _MANY = 100  # boxes

@@ -5,10 +5,10 @@ import pandas as pd
 
 import deepmac
 from deepmac.inference.predictor import Predictor
-from deepmac.suite.benchmark.prediction import random_boxes, random_picture
-from deepmac.suite.benchmark.record import Section, row
-from deepmac.suite.benchmark.scope import Benchmark
-from deepmac.suite.benchmark.timing import interleaved
+from lib.benchmark.prediction import random_boxes, random_picture
+from lib.benchmark.record import Section, row
+from lib.benchmark.scope import Benchmark
+from lib.benchmark.timing import interleaved
 
 
 def scaling(benchmark: Benchmark) -> dict[str, pd.DataFrame]:

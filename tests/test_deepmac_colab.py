@@ -4,8 +4,8 @@ import numpy as np
 import tiny_model
 
 from deepmac.demo.samples import SAMPLES
-from deepmac.suite.gallery import segment_samples
 from deepmac.suite.results import Claim
+from lib.deepmac_colab import segment_samples
 
 
 def test_the_gallery_shows_and_measures_every_sample(tmp_path):

@@ -6,9 +6,9 @@ from deepmac.core.categories import ALL_IDS
 from deepmac.evaluation import MaskEvaluator
 from deepmac.evaluation.baselines import BASELINES
 from deepmac.evaluation.coco_ap import choose_backend
-from deepmac.suite.benchmark.record import Section, at_most, row
-from deepmac.suite.benchmark.scope import Benchmark
-from deepmac.suite.benchmark.timing import interleaved
+from lib.benchmark.record import Section, at_most, row
+from lib.benchmark.scope import Benchmark
+from lib.benchmark.timing import interleaved
 
 _SAMPLES = 33  # of a mask, per side
 _DIGITS = 6  # of AP from 0 to 1
