@@ -11,7 +11,7 @@ import os
 
 import yaml
 
-from deepmac.interop.prototext import Prototext, enum_name, read_prototext
+from deepmac.interop.prototext import Prototext, read_prototext, scalars
 
 EXPERIMENT = "deepmac_hourglass_coco"
 
@@ -23,7 +23,7 @@ _BACKBONES = {
     "hourglass_52": (52, 64, 1),
     "hourglass_104": (52, 128, 2),
 }
-# Options of `DeepMACMaskEstimation` that have the same name and meaning here.
+# Options of `DeepMACMaskEstimation` that are the mask head's; the others are the mask losses'.
 _MASK_HEAD = (
     "network_type",
     "num_init_channels",
@@ -35,26 +35,7 @@ _MASK_HEAD = (
     "predict_full_resolution_masks",
     "postprocess_crop_size",
     "max_roi_jitter_ratio",
-)
-_MASK_LOSS = (
-    "task_loss_weight",
-    "use_only_last_stage",
-    "ignore_per_class_box_overlap",
-    "box_consistency_loss_weight",
-    "box_consistency_tightness",
-    "color_consistency_loss_weight",
-    "color_consistency_threshold",
-    "color_consistency_dilation",
-    "color_consistency_warmup_start",
-    "color_consistency_warmup_steps",
-    "augmented_self_supervision_loss_weight",
-    "augmented_self_supervision_max_translation",
-    "augmented_self_supervision_flip_probability",
-    "augmented_self_supervision_scale_min",
-    "augmented_self_supervision_scale_max",
-    "augmented_self_supervision_warmup_start",
-    "augmented_self_supervision_warmup_steps",
-    "pointly_supervised_keypoint_loss_weight",
+    "jitter_mode",
 )
 # `fine_tune_checkpoint_type` -> `task.init_checkpoint_modules`.
 _CHECKPOINT_MODULES = {
@@ -167,8 +148,7 @@ def _model(file: Prototext) -> dict:
     boxes = file.root.train_config.max_number_of_boxes
     if file.root.train_input_reader.HasField("max_number_of_boxes"):  # replaced the field of `train_config`
         boxes = file.root.train_input_reader.max_number_of_boxes
-    mask_head = {name: getattr(mask, name) for name in _MASK_HEAD}
-    mask_head["jitter_mode"] = enum_name(mask, "jitter_mode")
+    mask_head = {name: value for name, value in scalars(mask).items() if name in _MASK_HEAD}
     if mask.predict_full_resolution_masks:
         mask_head["resize_by_box_count"] = True  # as the published code does
     return {
@@ -228,6 +208,8 @@ def _objective(file: Prototext) -> dict:
         path = "object_center_params.classification_loss.penalty_reduced_logistic_focal_loss"
         raise file.error(f"{_CENTER_NET}.{path}", "only alpha: 2.0 beta: 4.0 is supported")
     mask = center_net.deepmac_mask_estimation
+    of_the_task = ("allowed_masked_classes_ids", "mask_num_subsamples")
+    options = scalars(mask)
     return {
         "losses": {
             "detection": {
@@ -238,13 +220,10 @@ def _objective(file: Prototext) -> dict:
             "gaussian_iou": center.min_box_overlap_iou,
             "mask": {
                 "classification_loss": _classification_loss(mask.classification_loss),
-                **{name: getattr(mask, name) for name in _MASK_LOSS},
-                "box_consistency_loss_normalize": enum_name(mask, "box_consistency_loss_normalize"),
-                "augmented_self_supervision_loss": enum_name(mask, "augmented_self_supervision_loss"),
+                **{name: options[name] for name in options if name not in (*_MASK_HEAD, *of_the_task)},
             },
         },
-        "allowed_masked_classes_ids": list(mask.allowed_masked_classes_ids),
-        "mask_num_subsamples": mask.mask_num_subsamples,
+        **{name: options[name] for name in of_the_task},
     }
 
 
@@ -255,11 +234,8 @@ def _classification_loss(loss) -> dict:
         squared = loss.weighted_dice_classification_loss.squared_normalization
         return {"type": "dice", "dice": {"squared_normalization": squared}}
     focal = loss.weighted_sigmoid_focal
-    # Without alpha, no weighting.
-    return {
-        "type": "focal",
-        "focal": {"gamma": focal.gamma, "alpha": focal.alpha if focal.HasField("alpha") else None},
-    }
+    alpha = focal.alpha if focal.HasField("alpha") else None  # without it, no weighting
+    return {"type": "focal", "focal": {"gamma": focal.gamma, "alpha": alpha}}
 
 
 def _input(file: Prototext, name: str) -> dict:
@@ -269,7 +245,7 @@ def _input(file: Prototext, name: str) -> dict:
     reader = getattr(file.root, name)
     if reader.sample_1_of_n_examples > 1:
         raise file.error(f"{name}.sample_1_of_n_examples", "only 1 is supported")
-    if reader.load_instance_masks and enum_name(reader, "mask_type") != "png_masks":
+    if reader.load_instance_masks and scalars(reader)["mask_type"] != "png_masks":
         raise file.error(f"{name}.mask_type", "masks must be PNG_MASKS, as `deepmac tfrecord` writes them")
     return {"input_path": ",".join(reader.tf_record_input_reader.input_path)}
 

@@ -1,8 +1,8 @@
 """Reads pipeline configs, protobuf messages as text, by a schema of the fields this library knows.
 
 `pipeline_schema.yaml` lists these fields with their published defaults and says which are only checked, or
-ignored; nothing else in a file is accepted. Protobuf parses the values. It does not tell where in the text
-a field stands: that is found by a walk over the text's tokens.
+ignored; nothing else in a file is accepted. Protobuf parses the text. It does not tell where a field stands:
+a walk over the tokens does, together with the message, and refuses what is not supported.
 """
 
 import dataclasses
@@ -10,13 +10,12 @@ import difflib
 import functools
 import os
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto
 from google.protobuf.message import Message
 
@@ -39,7 +38,7 @@ class Prototext:
     source: str
     root: Message
     lines: dict[str, int]
-    ignored: list[str] = dataclasses.field(default_factory=list)
+    ignored: list[str]
 
     def error(self, path: str, problem: str) -> InputError:
         """An error at a field, or, where it is not set, at the message around it."""
@@ -68,105 +67,96 @@ def read_prototext(path: str | os.PathLike) -> Prototext:
 def parse_prototext(text: str, source: str = "text") -> Prototext:
     """Parses a pipeline config; `source` is the name errors give."""
     root_class, treatments = _schema()
-    root = root_class()
+    file = Prototext(source, root_class(), {}, [])
     try:
-        lines = _lines(text, root.DESCRIPTOR, source)
-        text_format.Parse(text, root)
+        text_format.Parse(text, file.root, allow_unknown_field=True)
     except text_format.ParseError as error:
         problem = str(error).partition(" : ")[2]
         raise InputError(f"{source}:{error.GetLine()}: {problem}") from error
-    file = Prototext(source, root, lines)
-    for missing in root.FindInitializationErrors():
+    _Check(file, treatments, text).fields(file.root, "", "")
+    for missing in file.root.FindInitializationErrors():
         path, _, name = missing.rpartition(".")
         raise file.error(path, f"{name} is missing")
-    for path, message in _messages("", root):
-        for union in message.DESCRIPTOR.oneofs:
-            if message.WhichOneof(union.name) is None:
-                raise file.error(path, f"{' or '.join(field.name for field in union.fields)} is missing")
-        for field, value in message.ListFields():
-            places = [place for place, _ in _places(path, field, value)]
-            treatment = treatments.get(field.full_name)
-            if treatment == "ignored":
-                file.ignored.extend(f"line {lines[place]}: {place}" for place in places)
-            elif treatment == "only" and value != field.default_value:
-                default = text_format.MessageToString(type(message)(**{field.name: field.default_value}))
-                raise file.error(places[0], f"only {default.split()[1]} is supported")
     return file
 
 
-def enum_name(message: Message, field: str) -> str:
-    """Name of the value of an enumeration, in lower case."""
-    enumeration = message.DESCRIPTOR.fields_by_name[field].enum_type
-    return enumeration.values_by_number[getattr(message, field)].name.lower()
+def scalars(message: Message) -> dict[str, Any]:
+    """All fields that are not messages: name -> value; enumerations by their value's name in lower case."""
+    values = {}
+    for field in message.DESCRIPTOR.fields:
+        if not field.message_type:
+            value = getattr(message, field.name)
+            if field.enum_type:
+                value = field.enum_type.values_by_number[value].name.lower()
+            values[field.name] = value if field.has_presence else list(value)
+    return values
 
 
-def _messages(path: str, message: Message) -> Iterator[tuple[str, Message]]:
-    """A message and all that it holds, with their paths."""
-    yield path, message
-    for field, value in message.ListFields():
-        if field.message_type:
-            for place, inner in _places(path, field, value):
-                yield from _messages(place, inner)
+class _Check:
+    """Goes through a text and the message that was parsed from it at once."""
 
+    def __init__(self, file: Prototext, treatments: dict[str, str], text: str):
+        """Args: file: its `lines` and `ignored` are filled; treatments: from `_schema`; text: well-formed."""
+        self._file = file
+        self._treatments = treatments
+        self._tokenizer = text_format.Tokenizer(text.splitlines())
 
-def _places(path: str, field: FieldDescriptor, value) -> list[tuple[str, Any]]:
-    """The values of a field of the message at `path`, several if it is repeated, with their paths."""
-    place = f"{path}.{field.name}".lstrip(".")
-    if field.has_presence:  # not repeated
-        return [(place, value)]
-    return [(f"{place}[{index}]", item) for index, item in enumerate(value)]
+    def fields(self, message: Message, path: str, end: str) -> None:
+        """Reads the fields of a message and the mark that ends it, none for the whole text.
 
-
-def _lines(text: str, root: Descriptor, source: str) -> dict[str, int]:
-    """The lines of all fields, as `Prototext.lines`.
-
-    Raises:
-        InputError: the schema does not have a field.
-        text_format.ParseError: the text is malformed.
-    """
-    tokenizer = text_format.Tokenizer(text.splitlines())
-    lines = {}
-
-    def read_fields(descriptor, path, end):
+        Raises:
+            InputError: a field is unknown, missing, or has another value than the one that is implemented.
+        """
+        descriptor, tokenizer = message.DESCRIPTOR, self._tokenizer
         counts = Counter()
         while not (tokenizer.TryConsume(end) if end else tokenizer.AtEnd()):
-            if tokenizer.AtEnd():
-                raise tokenizer.ParseError("the file ends too early: is a closing brace missing?")
             line = tokenizer.ParseError("").GetLine()
             name = tokenizer.ConsumeIdentifier()
             place = f"{path}.{name}".lstrip(".")
             field = descriptor.fields_by_name.get(name)
             if field is None:
+                self._file.lines[place] = line
                 near = difflib.get_close_matches(name, descriptor.fields_by_name, n=1, cutoff=0.75)
                 hint = f"did you mean {near[0]}?" if near else "remove it if the model does not depend on it"
-                raise InputError(f"{source}:{line}: {place}: unknown or unsupported field; {hint}")
+                raise self._file.error(place, f"unknown or unsupported field; {hint}")
             tokenizer.TryConsume(":")
             is_list = tokenizer.TryConsume("[")
             while not (is_list and tokenizer.TryConsume("]")):
-                index = "" if field.has_presence else f"[{counts[name]}]"
-                counts[name] += 1
-                lines[place + index] = line
-                read_value(field, place + index)
+                value = getattr(message, name)
+                if not field.has_presence:  # it is repeated
+                    value, place = value[counts[name]], f"{path}.{name}[{counts[name]}]".lstrip(".")
+                    counts[name] += 1
+                self._file.lines[place] = line
+                self._value(field, value, place)
                 tokenizer.TryConsume(",")
                 if not is_list:
                     break
             tokenizer.TryConsume(";")
+        for union in descriptor.oneofs:
+            if message.WhichOneof(union.name) is None:
+                names = " or ".join(field.name for field in union.fields)
+                raise self._file.error(path, f"{names} is missing")
 
-    def read_value(field, place):
+    def _value(self, field: FieldDescriptor, value, place: str) -> None:
+        """Reads one value of a field."""
+        treatment = self._treatments.get(field.full_name)
+        if treatment == "ignored":
+            self._file.ignored.append(f"line {self._file.lines[place]}: {place}")
+        elif treatment == "only" and value != field.default_value:
+            default = field.default_value
+            name = field.enum_type.values[default].name if field.enum_type else str(default).lower()
+            raise self._file.error(place, f"only {name} is supported")
         if not field.message_type:
             quotes = ("'", '"')
-            is_string = tokenizer.token.startswith(quotes)
-            tokenizer.NextToken()
-            while is_string and tokenizer.token.startswith(quotes):  # strings side by side are one
-                tokenizer.NextToken()
-        elif tokenizer.TryConsume("<"):
-            read_fields(field.message_type, place, ">")
+            is_string = self._tokenizer.token.startswith(quotes)
+            self._tokenizer.NextToken()
+            while is_string and self._tokenizer.token.startswith(quotes):  # strings side by side are one
+                self._tokenizer.NextToken()
+        elif self._tokenizer.TryConsume("<"):
+            self.fields(value, place, ">")
         else:
-            tokenizer.Consume("{")
-            read_fields(field.message_type, place, "}")
-
-    read_fields(root, "", "")
-    return lines
+            self._tokenizer.Consume("{")
+            self.fields(value, place, "}")
 
 
 @functools.cache

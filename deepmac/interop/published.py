@@ -5,7 +5,6 @@ Every variable of the model gets the key it has in a published object-based chec
 became of it. CenterNet detectors of the TF2 Object Detection API have the same keys without the mask head.
 """
 
-import contextlib
 import dataclasses
 import os
 from collections import Counter
@@ -40,6 +39,12 @@ _HEAD_KEYS = {
     "instance_embedding": "INSTANCE_EMBEDDING",
     "pixel_embedding": "PIXEL_EMBEDDING",
 }
+# Prefix of keys -> part of the model, for people.
+_PARTS = {
+    _BACKBONE: "backbone",
+    _MASK_HEAD: "mask head",
+    **{f"{_HEADS}/{key}": f"head {key.replace('.S', '/')}" for key in _HEAD_KEYS.values()},
+}
 _ANOTHER_SHAPE = "another shape"
 _NO_COUNTERPART = "no counterpart"
 
@@ -62,6 +67,14 @@ class TensorReport:
     checkpoint_shape: tuple[int, ...] | None
     model_shape: tuple[int, ...] | None
     note: str = ""
+
+    def __str__(self):
+        shapes = [
+            "-" if shape is None else "x".join(map(str, shape)) or "scalar"
+            for shape in (self.checkpoint_shape, self.model_shape)
+        ]
+        note = f" ({self.note})" if self.note else ""
+        return f"{self.status}: {self.key} checkpoint {shapes[0]}, model {shapes[1]}{note}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,11 +109,7 @@ class RestoreReport:
         for part in dict.fromkeys(part for part, _ in counts):
             numbers = [counts[part, status] for status in ("restored", "skipped", "missing")]
             lines.append(f"{part:24}" + "".join(f"{number:>10}" for number in numbers))
-        return "\n".join([*lines, *map(_line, self.misfits())])
-
-    def table(self) -> str:
-        """A line for every tensor: status, key, shapes, note."""
-        return "\n".join(map(_line, self.tensors))
+        return "\n".join([*lines, *map(str, self.misfits())])
 
 
 def published_variables(model: DeepMACModel) -> dict[str, tf.Variable]:
@@ -135,34 +144,34 @@ def restore_published(
             `partial`), or none fits.
     """
     prefix = find_checkpoint(checkpoint)
-    with _naming_damage(prefix):
-        reader = tf.train.load_checkpoint(prefix)
     variables = published_variables(model)
-    report = RestoreReport(prefix, tuple(_compare(reader.get_variable_to_shape_map(), variables, model)))
-    restored = report.of_status("restored")
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        tensors = tuple(_compare(reader.get_variable_to_shape_map(), variables, model))
+        values = {
+            tensor.key: reader.get_tensor(tensor.key + _VALUE)
+            for tensor in tensors
+            if tensor.status == "restored"
+        }
+    except (tf.errors.OpError, IndexError, RuntimeError) as error:  # these do not say which file it is
+        reason = str(error).split("\n")[0]
+        raise InputError(f"{prefix} is damaged: {reason}. Copy or download the checkpoint again") from error
+    report = RestoreReport(prefix, tensors)
     misfits = report.misfits()
-    if not restored or (misfits and not partial):
-        examples = "; ".join(map(_line, misfits[:3]))
+    if not values or (misfits and not partial):
+        examples = "; ".join(map(str, misfits[:3]))
         raise InputError(
             f"{prefix} does not fit the model: {len(misfits)} tensors are left over, such as: {examples}. "
             "Compare the model's configuration with the checkpoint's pipeline.config"
         )
-    with _naming_damage(prefix):
-        values = {tensor.key: reader.get_tensor(tensor.key + _VALUE) for tensor in restored}
-    for tensor in restored:
-        value = _fit(values.pop(tensor.key), tensor.model_shape)
-        variables[tensor.key].assign(tf.cast(value, variables[tensor.key].dtype))
+    for key in list(values):
+        value, variable = values.pop(key), variables[key]
+        if value.shape != variable.shape:  # `_compare` let pass that it fits in the middle
+            kernel = np.zeros(variable.shape, value.dtype)
+            kernel[1:2] = value
+            value = kernel
+        variable.assign(tf.cast(value, variable.dtype))
     return report
-
-
-@contextlib.contextmanager
-def _naming_damage(prefix: str):
-    """Says which checkpoint cannot be read; TensorFlow's errors do not, and are of several kinds."""
-    try:
-        yield
-    except (tf.errors.OpError, IndexError, RuntimeError) as error:
-        reason = str(error).split("\n")[0]
-        raise InputError(f"{prefix} is damaged: {reason}. Copy or download the checkpoint again") from error
 
 
 def find_checkpoint(path: str | os.PathLike) -> str:
@@ -247,7 +256,8 @@ def import_checkpoint(
             global_step=tf.Variable(0, dtype=tf.int64), model=model, **model.checkpoint_items
         )
         tf.train.CheckpointManager(saved, str(folder), max_to_keep=1).save(checkpoint_number=0)
-        (folder / REPORT_NAME).write_text(f"{report.summary()}\n\n{report.table()}\n", encoding="utf-8")
+        table = "\n".join(map(str, report.tensors))
+        (folder / REPORT_NAME).write_text(f"{report.summary()}\n\n{table}\n", encoding="utf-8")
     return report
 
 
@@ -262,7 +272,7 @@ def _compare(checkpoint_shapes, variables, model) -> Iterator[TensorReport]:
         model_shape = tuple(variables[key].shape)
         if shape == model_shape:
             yield TensorReport(key, "restored", shape, model_shape)
-        elif _fits_in_the_middle(shape, model_shape):
+        elif shape[:2] == (1, 3) and model_shape[:2] == (3, 3) and shape[2:] == model_shape[2:]:
             yield TensorReport(key, "restored", shape, model_shape, "in the middle row of the kernel")
         else:
             yield TensorReport(key, "skipped", shape, model_shape, _ANOTHER_SHAPE)
@@ -285,18 +295,6 @@ def _reason_to_skip(key: str) -> str:
     if key == "_CHECKPOINTABLE_OBJECT_GRAPH" or key.endswith("/.ATTRIBUTES/OBJECT_CONFIG_JSON"):
         return "description"
     return _NO_COUNTERPART
-
-
-def _fits_in_the_middle(shape, model_shape) -> bool:
-    return shape[:2] == (1, 3) and model_shape[:2] == (3, 3) and shape[2:] == model_shape[2:]
-
-
-def _fit(value, model_shape):
-    if value.shape == model_shape:
-        return value
-    kernel = np.zeros(model_shape, value.dtype)
-    kernel[1:2] = value
-    return kernel
 
 
 def _backbone_variables(backbone) -> Iterator[tuple[str, tf.Variable]]:
@@ -365,17 +363,6 @@ def _object_variables(prefix: str, root) -> dict[str, tf.Variable]:
 
 
 def _part(key: str) -> str:
-    parts = {_BACKBONE: "backbone", _MASK_HEAD: "mask head"}
-    parts |= {f"{_HEADS}/{name}": f"head {name.replace('.S', '/')}" for name in _HEAD_KEYS.values()}
-    if ".OPTIMIZER_SLOT" not in key:
-        for prefix, part in parts.items():
-            if key.startswith(f"{prefix}/"):
-                return part
-    return "other"
-
-
-def _line(tensor: TensorReport) -> str:
-    shapes = [tensor.checkpoint_shape, tensor.model_shape]
-    checkpoint, model = ("-" if shape is None else "x".join(map(str, shape)) or "scalar" for shape in shapes)
-    note = f" ({tensor.note})" if tensor.note else ""
-    return f"{tensor.status}: {tensor.key} checkpoint {checkpoint}, model {model}{note}"
+    if ".OPTIMIZER_SLOT" in key:
+        return "other"
+    return next((part for prefix, part in _PARTS.items() if key.startswith(f"{prefix}/")), "other")
