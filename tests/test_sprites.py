@@ -31,14 +31,14 @@ def test_no_artwork_is_in_both_splits(pools):
         for split in pools
     }
     assert not pictures["train"] & pictures["val"]
-    in_table = {v for name in ARTWORK for one in artworks(name) for v in one.variants}
+    in_table = {v for name in ARTWORK for one in artworks(ARTWORK[name]) for v in one.variants}
     assert pictures["train"] | pictures["val"] == in_table
 
 
 def test_every_class_with_two_artworks_is_in_both_splits(pools):
     assert {NAME_BY_ID[i] for i in pools["train"]} == set(ARTWORK)
     only_in_training = {NAME_BY_ID[i] for i in set(pools["train"]) - set(pools["val"])}
-    assert only_in_training == {name for name in ARTWORK if len(artworks(name)) == 1}
+    assert only_in_training == {name for name in ARTWORK if len(artworks(ARTWORK[name])) == 1}
 
 
 def test_vendors_are_in_both_splits_about_evenly(pools):
@@ -48,7 +48,9 @@ def test_vendors_are_in_both_splits_about_evenly(pools):
 
 
 def test_classes_with_one_drawing_of_each_vendor_validate_on_either_vendor(pools):
-    validates_on = [pools["val"][ID_BY_NAME[name]][0].vendor for name in ARTWORK if len(artworks(name)) == 2]
+    validates_on = [
+        pools["val"][ID_BY_NAME[name]][0].vendor for name in ARTWORK if len(artworks(ARTWORK[name])) == 2
+    ]
     assert 0.25 < validates_on.count("twemoji") / len(validates_on) < 0.75
 
 
@@ -116,7 +118,7 @@ def test_own_sprites_are_added_and_split_by_name(tmp_path, pools):
     assert 4 <= len(names["val"]) <= 20
     assert ID_BY_NAME["oven"] in with_own["train"] and ID_BY_NAME["oven"] not in with_own["val"]
     dogs = [one.vendor for split in with_own for one in with_own[split][ID_BY_NAME["dog"]]]
-    assert dogs.count("own") == 1 and len(dogs) == 1 + len(artworks("dog"))
+    assert dogs.count("own") == 1 and len(dogs) == 1 + len(artworks(ARTWORK["dog"]))
     assert with_own["val"][ID_BY_NAME["cat"]] == pools["val"][ID_BY_NAME["cat"]]
 
 

@@ -152,14 +152,14 @@ class Artwork(NamedTuple):
     variants: tuple[Picture, ...]
 
 
-def artworks(class_name: str) -> list[Artwork]:
-    """Returns the artworks the table lists for a COCO class; none for a class without artwork.
+def artworks(line: str) -> list[Artwork]:
+    """Returns the artworks that a line of the table lists, such as `ARTWORK["dog"]`.
 
     Raises:
-        InputError: a file of the table is not in the installed package.
+        InputError: a file is not in the installed package.
     """
     listed = []
-    for entry in ARTWORK.get(class_name, "").split():
+    for entry in line.split():
         prefix, colon, drawing = entry.rpartition(":")
         for vendor in [_VENDORS[prefix]] if colon else _VENDORS.values():
             variants = [picture for text in drawing.split("/") for picture in _pictures(vendor, text)]

@@ -47,7 +47,7 @@ def background(rng: np.random.Generator, size: int) -> np.ndarray:
     """
     picture = _one_background(rng, size)
     if rng.random() < 0.35:  # two backgrounds side by side, with a soft or a sharp border
-        border = _smooth_noise(rng, size, size, cells=2)[..., None]
+        border = smooth_noise(rng, size, size, cells=2)[..., None]
         share = np.clip(0.5 + (border - 0.5) * 10 ** rng.uniform(0.5, 2.0), 0.0, 1.0)
         picture += share * (_one_background(rng, size) - picture)
     if rng.random() < 0.3:
@@ -78,7 +78,7 @@ def _one_background(rng: np.random.Generator, size: int) -> np.ndarray:
     if kind == "texture":
         return texture(rng, size, size)
     if kind == "noise":
-        octaves = [_smooth_noise(rng, size, size, cells) / math.sqrt(cells) for cells in (2, 4, 8, 16, 32)]
+        octaves = [smooth_noise(rng, size, size, cells) / math.sqrt(cells) for cells in (2, 4, 8, 16, 32)]
         shade = cv2.normalize(sum(octaves), None, 0.0, 1.0, cv2.NORM_MINMAX)
     elif kind == "gradient":
         shade = _ramp(rng, size, size)
@@ -126,7 +126,7 @@ def _ramp(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     return np.float32(0.5) + ys[:, None] + xs
 
 
-def _smooth_noise(rng: np.random.Generator, height: int, width: int, cells: int) -> np.ndarray:
+def smooth_noise(rng: np.random.Generator, height: int, width: int, cells: int) -> np.ndarray:
     """Uniform noise on a grid of `cells` + 1 knots a side, interpolated; float32 [height, width]."""
     return cv2.resize(
         rng.random((cells + 1, cells + 1), dtype=np.float32), (width, height), interpolation=cv2.INTER_CUBIC

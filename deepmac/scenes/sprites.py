@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from deepmac.core.categories import COCO_CATEGORIES, ID_BY_NAME
 from deepmac.core.errors import InputError
-from deepmac.scenes.artwork import Artwork, Picture, artworks
+from deepmac.scenes.artwork import ARTWORK, Artwork, Picture, artworks
 
 SPLITS = ("train", "val")
 
@@ -50,7 +50,7 @@ def sprite_pools(own_sprites: str | Path | None = None) -> SpritePools:
     vendors = itertools.cycle((("twemoji", "openmoji"), ("openmoji", "twemoji")))
     for category in COCO_CATEGORIES:
         members = {split: [] for split in SPLITS}
-        if listed := artworks(category.name):
+        if listed := artworks(ARTWORK.get(category.name, "")):
             for place, artwork in enumerate(_in_turns(listed, next(vendors))):
                 members["val" if place % 3 == 1 else "train"].append(artwork)
         for artwork in own.get(category.id, []):

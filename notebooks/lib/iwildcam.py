@@ -14,7 +14,7 @@ from deepmac.core.label_images import read_label_image
 from deepmac.evaluation.baselines import BASELINES
 from deepmac.iwildcam.checks import Problem
 from deepmac.iwildcam.collection import CameraTrapPicture, Collection
-from deepmac.scenes.camera_traps.compose import TRUTH_FOLDER
+from deepmac.scenes.camera_traps import TRUTH_FOLDER
 from deepmac.suite.results import Claim, Measurement, ResultRow, higher, write_results
 
 _SAMPLES_PER_BOX = 65

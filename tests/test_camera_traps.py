@@ -1,3 +1,5 @@
+"""The composed camera-trap collection: its layout, and that masks, boxes and pictures tell the same."""
+
 import json
 
 import numpy as np
@@ -7,20 +9,24 @@ from PIL import Image
 from deepmac.core.label_images import read_label_image
 from deepmac.iwildcam.checks import check_collection
 from deepmac.iwildcam.collection import open_collection
-from deepmac.scenes.camera_traps import compose
-from deepmac.scenes.camera_traps.animals import SPECIES, animal_layer
-from deepmac.scenes.camera_traps.compose import LABEL, compose_sample
-from deepmac.scenes.camera_traps.scenery import HABITATS, Scenery
-from deepmac.scenes.camera_traps.view import (
+from deepmac.scenes.artwork import artworks
+from deepmac.scenes.camera_traps import (
+    HABITATS,
     HEIGHT,
+    LABEL,
+    SPECIES,
+    TRUTH_FOLDER,
     WIDTH,
-    Canvas,
-    Layer,
-    daylight,
-    ground_distances,
-    ground_row,
-    infrared,
+    Animal,
+    Place,
+    compose_sample,
 )
+from deepmac.scenes.pyramid import build_pyramid
+
+NOON, MIDNIGHT = 12.0, 0.0
+# Opaque, two thirds as wide as high; the left half is darker than the right one.
+DRAWING = build_pyramid(np.full((90, 60, 4), 255, np.uint8))
+DRAWING.levels[0][:, :30, :3] = 60
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +82,7 @@ def test_detections_are_sorted_and_boxes_fit_the_true_masks(folder):
         detections = collection.detections(picture)
         assert detections.usable.all()
         assert (np.diff(detections.confidences) <= 0).all()
-        truth = read_label_image(folder / compose.TRUTH_FOLDER / f"{picture.id}.png")
+        truth = read_label_image(folder / TRUTH_FOLDER / f"{picture.id}.png")
         assert truth.shape == (HEIGHT, WIDTH)
         assert truth.max() <= len(detections)
         for number, box in enumerate(detections.corners, start=1):
@@ -109,55 +115,83 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_perspective():
-    distances = ground_distances(horizon=180.0)
-    for distance in (2.0, 5.0, 20.0):
-        row = round(ground_row(180.0, distance))
-        assert distances[row] == pytest.approx(distance, rel=0.1)
-    assert (np.diff(distances) <= 0).all()
+def _place(habitat="scrub", seed=0):
+    return Place(np.random.default_rng(seed), HABITATS[habitat])
 
 
-@pytest.mark.parametrize("offset", [(-30, -30), (HEIGHT - 10, WIDTH - 10), (100, 200), (HEIGHT + 5, 0)])
-def test_layers_are_cut_at_the_edges(offset):
-    canvas = Canvas(np.zeros((HEIGHT, WIDTH, 3), np.float32), np.full((HEIGHT, WIDTH), 9, np.float32))
-    layer = Layer(np.ones((40, 50, 3), np.float32), np.ones((40, 50, 1), np.float32), *offset, 2.0)
-    canvas.lay(layer, 3)
-    expected = np.zeros((HEIGHT, WIDTH), bool)
-    top, left = offset
-    expected[max(top, 0) : max(top + 40, 0), max(left, 0) : max(left + 50, 0)] = True
-    np.testing.assert_array_equal(canvas.owner == 3, expected)
-    np.testing.assert_array_equal(canvas.distance == 2, expected)
-    np.testing.assert_array_equal(canvas.picture[..., 0] == 1, expected)
+def _photograph(place, *animals, hour=NOON, second=0):
+    return place.photograph(np.random.default_rng(1), animals, hour, second)
+
+
+def _box(mask):
+    rows, columns = mask.nonzero()
+    return rows.min(), columns.min(), rows.max() + 1, columns.max() + 1
+
+
+@pytest.mark.parametrize("hour", [NOON, MIDNIGHT])
+def test_the_owned_pixels_are_those_an_animal_changes(hour):
+    place = Place(np.random.default_rng(0), HABITATS["scrub"]._replace(trees=0, bushes=0, blades=0))
+    animal = Animal(DRAWING, height=1.5, distance=4.0, column=300.0, speed=-0.2)
+    (empty, _), (picture, owner) = _photograph(place, hour=hour), _photograph(place, animal, hour=hour)
+    top, left, bottom, right = _box(owner == 1)
+    assert abs((bottom - top) - 1.5 * 430 / 4) <= 2, "its height in perspective"
+    assert abs((left + right) / 2 - 300) <= 1
+    assert (owner[top:bottom, left:right] == 1).mean() > 0.97, "as the drawing, a rectangle"
+    change = np.abs(picture.astype(int) - empty).max(axis=-1)
+    far_above = np.s_[: max(top - 5, 0)]
+    assert np.median(change[owner == 1]) > 5 * max(1, np.median(change[far_above]))
+
+
+def test_farther_animals_are_smaller_and_stand_higher():
+    place, boxes = _place(), []
+    for distance in (3.0, 6.0):
+        _, owner = _photograph(place, Animal(DRAWING, 0.8, distance, WIDTH / 2, 0.1))
+        boxes.append(_box(owner == 1))
+    (near_top, _, near_foot, _), (far_top, _, far_foot, _) = boxes
+    assert (near_foot - near_top) == pytest.approx(2 * (far_foot - far_top), abs=3)
+    assert far_foot < near_foot
+
+
+def test_animals_move_and_look_where_they_go():
+    for speed in (-0.5, 0.5):
+        animal = Animal(DRAWING, 1.0, 4.0, WIDTH / 2, speed)
+        picture, owner = _photograph(_place(), animal)
+        _, later = _photograph(_place(), animal, second=2)
+        _, left, _, right = _box(owner == 1)
+        assert _box(later == 1)[1] - left == pytest.approx(2 * speed * 430 / 4, abs=2)
+        middle = (left + right) // 2
+        halves = [
+            picture[:, part][owner[:, part] == 1].mean() for part in (slice(middle), slice(middle, None))
+        ]
+        assert (halves[0] < halves[1]) == (speed < 0), "the dark side of the drawing leads"
+
+
+@pytest.mark.parametrize("column", [0.0, WIDTH, 5.0 * WIDTH])
+def test_animals_are_cut_at_the_edges(column):
+    _, owner = _photograph(_place(), Animal(DRAWING, 1.0, 3.0, column, 0.1))
+    half = round(430 / 3 / 3)
+    expected = 0 if column > WIDTH else half
+    widths = (owner == 1).any(axis=0).sum()
+    assert abs(widths - expected) <= 2
 
 
 @pytest.mark.parametrize("habitat", HABITATS)
 def test_nearer_things_hide_farther_ones_and_night_is_dark_far_away(habitat):
-    rng = np.random.default_rng(0)
-    place = Scenery(rng, HABITATS[habitat])
-    near, far = (
-        animal_layer(rng, ("openmoji", "1f418"), 2.5, distance, WIDTH / 2, 0.0, place.horizon)
-        for distance in (4.0, 7.0)
-    )
-    canvas = place.with_animals([far, near], shadow=0.3)
-    alone = place.with_animals([far], shadow=0.3)
-    assert 0 < (canvas.owner == 1).sum() < (alone.owner == 1).sum()
-    assert ((canvas.owner == 1) <= (alone.owner == 1)).all()
-    assert (canvas.distance[canvas.owner == 2] == 4).all()
-    night, day = infrared(rng, canvas), daylight(rng, canvas, 1.0)
-    assert night.dtype == day.dtype == np.uint8
-    assert night[canvas.distance > 30].mean() < 0.5 * night[canvas.distance < 4].mean()
+    place = _place(habitat)
+    near, far = Animal(DRAWING, 2.5, 4.0, WIDTH / 2, 0.1), Animal(DRAWING, 2.5, 7.0, WIDTH / 2 + 90, 0.1)
+    day, owner = _photograph(place, far, near)
+    night, _ = _photograph(place, far, near, hour=MIDNIGHT)
+    _, alone = _photograph(place, far)
+    assert 0 < (owner == 1).sum() < (alone == 1).sum()
+    assert ((owner == 1) <= (alone == 1)).all()
+    assert (owner[alone == 1] > 0).all(), "where the far one is hidden the near one is seen"
+    assert night.dtype == day.dtype == np.uint8 and night.shape == day.shape == (HEIGHT, WIDTH, 3)
+    assert night[:100].mean() < 0.5 * night[300:440].mean()
     assert (night[..., 0] == night[..., 2]).all()
     assert (day[..., 0] != day[..., 2]).any()
 
 
-def test_every_drawing_exists_and_is_mirrored_when_it_goes_to_the_right():
+def test_every_drawing_exists():
     for species in SPECIES:
         assert set(species.habitats) <= set(HABITATS)
-        for drawing in species.drawings:
-            left, right = (
-                animal_layer(np.random.default_rng(0), drawing, 1.0, 3.0, 100, speed, 180.0)
-                for speed in (-0.001, 0.001)
-            )
-            assert (left.alpha > 0.5).mean() > 0.2
-            difference = np.abs(left.alpha - right.alpha[:, ::-1])
-            assert difference.mean() < 0.1, "mirrored, but for the animal's gait"
+        assert artworks(species.drawings)
