@@ -189,15 +189,9 @@ def tfrecord(coco_dir, out, splits, shards, ids):
 @click.option("--profile", default="quick", show_default=True, help="smoke, quick, mini, subset or paper.")
 @click.option("--only", multiple=True, metavar="NOTEBOOK", help="Run this notebook only (repeatable).")
 @click.option(
-    "--work-dir",
-    default="runs",
-    show_default=True,
-    help="Data sets and training runs; reused when there. May be gs://BUCKET/FOLDER.",
+    "--work-dir", default="runs", show_default=True, help="Data sets and training runs; reused when there."
 )
-@click.option(
-    "--out",
-    help="Executed notebooks, results, report; may be gs://BUCKET/FOLDER.  [default: papermill_runs/PROFILE]",
-)
+@click.option("--out", help="Executed notebooks, results, report.  [default: papermill_runs/PROFILE]")
 @click.option(
     "--jobs", type=click.IntRange(min=1), help="Rows to train at once.  [default: one for each core]"
 )
@@ -206,16 +200,15 @@ def reproduce(profile, only, work_dir, out, jobs, scheduler):
     """Regenerate the published tables and figures with papermill.
 
     Rows whose results for the same configuration are in the output folder are not trained again: to train
-    everything anew, give another --out and --work-dir. Workers of --scheduler need this package, the same
-    checkout, and the same folders under the same paths; or folders in a bucket, of which every machine keeps
-    a copy in its cache.
+    everything anew, give another --out and --work-dir. Workers of --scheduler need this package, and the
+    checkout and the folders on a file system that all machines share, under the same paths.
     """
-    from deepmac.suite import driver
+    from deepmac.suite import run as suite_run
 
-    runs = driver.reproduce(profile, only, ".", work_dir, out, jobs, scheduler)
+    runs = suite_run.reproduce(profile, only, ".", work_dir, out, jobs, scheduler)
     for run in runs:
         click.echo(f"{run.notebook}: {run.error or 'done'} ({run.seconds:.0f} s) -> {run.output}")
-    click.echo(f"report: {str(runs[0].output).rpartition('/')[0]}/report.html")
+    click.echo(f"report: {runs[0].output.with_name('report.html')}")
     if any(run.error for run in runs):
         sys.exit(1)
 

@@ -40,23 +40,6 @@ def reference_dir() -> Path:
     return _folder("DEEPMAC_REFERENCE_DIR", _SHARED / "golden", "reference tensors of the published model")
 
 
-@pytest.fixture(scope="session")
-def object_storage():
-    """Google Cloud Storage's emulator; see `storage_emulator.py`."""
-    storage_emulator = pytest.importorskip("storage_emulator", reason="no emulator", exc_type=ImportError)
-    pytest.importorskip("gcsfs")
-    with storage_emulator.running() as storage:
-        yield storage
-
-
-@pytest.fixture
-def bucket_url(object_storage, monkeypatch, tmp_path):
-    """gs://bucket of an empty bucket; its local copies lie in the folder `cache` of `tmp_path`."""
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", object_storage.address)
-    monkeypatch.setenv("DEEPMAC_CACHE", str(tmp_path / "cache"))
-    return object_storage.new_bucket()
-
-
 @pytest.fixture  # of a test alone: its event loop would be in the way of tests that start their own
 def chromium():
     """A headless browser; see `browser.py`."""

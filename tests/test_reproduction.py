@@ -6,9 +6,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from deepmac.suite import driver
 from deepmac.suite.rows import RowStore
-from deepmac.suite.scheduling import rows_to_train
+from deepmac.suite.run import reproduce, rows_to_train
 from deepmac.suite.suite import Suite
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
     ids=["one notebook", "all notebooks"],
 )
 def test_smoke_profile_executes_notebooks_and_trains_their_rows(only, tmp_path):
-    runs = driver.reproduce("smoke", only, ROOT, work_dir=tmp_path / "runs", output_dir=tmp_path / "out")
+    runs = reproduce("smoke", only, ROOT, work_dir=tmp_path / "runs", output_dir=tmp_path / "out")
 
     assert [run.error for run in runs] == [""] * len(runs)
     suite = Suite.load("smoke", ROOT)

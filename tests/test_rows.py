@@ -11,8 +11,7 @@ import yaml
 
 from deepmac.core.errors import InputError
 from deepmac.suite import rows
-from deepmac.suite.bucket import Bucket
-from deepmac.suite.rows import RowStore
+from deepmac.suite.rows import RowStore, prepare_dataset
 from deepmac.suite.suite import Dataset, Row, read_configuration
 from deepmac.training.progress import training_line
 
@@ -124,7 +123,9 @@ def test_results_outlive_models_unless_another_row_starts_from_one(make_row, tra
     assert elsewhere.missing(row) == []
     assert elsewhere.train(row) == store.train(row)
     assert elsewhere.missing(other) == [detector, other]
-    assert elsewhere.train_model(row) == tmp_path / "empty" / "rows" / row.folder_name
+    assert elsewhere.train(row, with_model=True) == elsewhere.result(row)
+    assert elsewhere.model_folder(row) == tmp_path / "empty" / "rows" / row.folder_name
+    assert elsewhere.missing(row, with_model=True) == []
     assert len(trainer.runs) == 4
 
 
@@ -190,32 +191,16 @@ def test_threads_of_a_training_are_limited(make_row, tmp_path, monkeypatch):
     assert (store.model_folder(row) / "train.log").read_text() == "3\n"
 
 
-def test_rows_of_a_bucket_are_found_on_every_machine(make_row, trainer, bucket_url, tmp_path, monkeypatch):
-    detector = make_row("detector", "detector.yaml")
-    row = make_row("voc_only", "voc_only.yaml", init=detector)
-    with Bucket(f"{bucket_url}/results").write(f"{detector.folder_name}/weights") as path:
-        path.write_text("published")
-    store = RowStore(f"{bucket_url}/runs", f"{bucket_url}/results")
-    assert store.missing(row) == [row]
+def test_data_are_prepared_once(dataset, tmp_path):
+    first = prepare_dataset(dataset, tmp_path)
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.tfrecord")}
+    assert prepare_dataset(dataset, tmp_path) == first
+    assert times == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.tfrecord")}
+    assert times
+    assert first.annotation_file.is_file()
 
-    trainer.status = 1
-    with pytest.raises(rows.RowError, match=f"see {bucket_url}/runs/rows/{row.folder_name}/train.log$"):
-        store.train(row)
-    trainer.status = 0
-    result = store.train(row)
-    assert [name for name, _ in trainer.runs] == [row.folder_name] * 2
-    start = Path(trainer.runs[0][1]["task"]["init_checkpoint"])
-    assert start.is_relative_to(tmp_path / "cache")
-    assert (start / "weights").read_text() == "published"
-    assert store.progress(row) == 7
 
-    monkeypatch.setenv("DEEPMAC_CACHE", str(tmp_path / "other"))
-    assert store.missing(row, with_model=True) == []
-    assert store.train(row) == result
-    folder = store.train_model(row)
-    assert folder.is_relative_to(tmp_path / "other")
-    assert (folder / "evaluation.json").is_file()
-    assert len(trainer.runs) == 2
-    with_local_models = RowStore(tmp_path / "runs", f"{bucket_url}/results")
-    assert with_local_models.train(row) == result
-    assert with_local_models.missing(row, with_model=True) == [row]
+def test_scenes_are_composed(tmp_path):
+    dataset = Dataset("scenes", {"images": 2, "val_images": 1, "size": 64, "seed": 0, "jobs": 1})
+    data = prepare_dataset(dataset, tmp_path)
+    assert len(list((data.coco_dir / "train2017").iterdir())) == 2

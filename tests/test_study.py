@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +9,10 @@ import synthetic
 import yaml
 
 from deepmac.suite.rows import RowResult
-from deepmac.suite.study import Study
+from deepmac.suite.study import Study, model_summary
+from deepmac.suite.suite import Suite
 from deepmac.suite.tables import claims_table, comparison_table, results_table, study_rows
+from lib.head_costs import trained_parameters
 from lib.mask_heads import MaskHeadComparison
 
 # Two of them have the same depth, one no trained parameter of its own.
@@ -20,6 +23,7 @@ HEADS = {
     "voc_only_embedding_projection": 20.0,
 }
 FULL = {"all_classes_resnet4": 50.0, "all_classes_hourglass20": 51.0}
+ROOT = Path(__file__).resolve().parents[1]
 UNSEEN = "gt_boxes/mask/unseen/AP"
 
 
@@ -192,3 +196,26 @@ def test_results_are_written_with_the_time_of_their_rows(study):
     assert document["not_run"] == ["voc_only_resnet8"]
     assert document["parameters"] == {"profile": "smoke"}
     assert len(document["rows"]) == 6 * 3 + 1 + 3, "the published one, and three differences"
+
+
+@pytest.mark.parametrize(
+    ("profile", "key", "summary"),
+    [
+        ("mini", "voc_only", "128x128, mask head hourglass20"),
+        ("mini", "mask_rcnn_default_head", "128x128, mask head default"),
+        ("paper", "voc_only_shallow", "512x512, mask head hourglass52"),
+        ("paper", "voc_only", "1024x1024, mask head hourglass100"),
+        ("paper", "two_stages", "512x512, mask head hourglass52"),
+        ("paper", "mask_rcnn_default_head", "1024x1024, mask head default"),
+        ("paper", "mask_rcnn_resnet101", "1024x1024, mask head hourglass52"),
+        ("paper", "mask_rcnn_spinenet", "1280x1280, mask head hourglass52"),
+    ],
+)
+def test_the_model_is_that_of_the_complete_configuration(profile, key, summary):
+    assert model_summary(Suite.load(profile, ROOT).row(key, 0)) == summary
+
+
+@pytest.mark.parametrize("notebook", ["table_ablations", "table_weak_supervision"])
+def test_the_mask_head_of_every_change_at_full_size_can_be_built(notebook):
+    for line in Suite.load("paper", ROOT).table_rows(notebook):
+        assert trained_parameters(line.runs[0]) > 1_000_000, line.name

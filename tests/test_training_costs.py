@@ -6,7 +6,7 @@ import tensorflow as tf
 from click.testing import CliRunner
 from official.core import exp_factory
 
-from deepmac.suite.row_config import row_config
+from deepmac.suite.study import row_config
 from deepmac.suite.suite import Row, Suite
 from deepmac.training.task import DeepMACTask
 from lib import training_costs

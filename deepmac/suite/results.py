@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from deepmac.core.files import atomic_file
 from deepmac.core.machine import hardware
 from deepmac.evaluation.bootstrap import confidence_intervals
 from deepmac.evaluation.files import Evaluation
-from deepmac.suite.bucket import open_file
 from deepmac.suite.rows import RowResult
 
 VERDICTS = {True: "holds", False: "does not hold", None: "not enough evidence"}
@@ -100,6 +100,31 @@ class Claim:
     evidence: str
 
 
+def number(value: float | None, decimals: int | None = None, sign: bool = False) -> str:
+    """A number as all tables show it; "-" for None.
+
+    Args:
+        value: the number.
+        decimals: how many; unless given about three digits, thousands separated, powers of ten below 0.01.
+        sign: whether to write the + of positive ones.
+    """
+    if value is None:
+        return "-"
+    plus, size = "+" if sign else "", abs(value)
+    if decimals is not None:
+        return f"{value:{plus}.{decimals}f}"
+    if size >= 1000:
+        return f"{value:{plus},.0f}"
+    if size >= 10 or size == 0:
+        return f"{value:{plus}.1f}"
+    return f"{value:{plus}.2f}" if size >= 0.01 else f"{value:{plus}.1e}"
+
+
+def interval(ends: Sequence[float] | None, sign: bool = False) -> str:
+    """An interval in percent: "30.0 to 32.0"; "-" for None."""
+    return "-" if ends is None else " to ".join(number(end, 1, sign) for end in ends)
+
+
 def higher(text: str, better: Measurement, worse: Measurement) -> Claim:
     """Claims that one measurement is higher than another.
 
@@ -120,8 +145,9 @@ def higher(text: str, better: Measurement, worse: Measurement) -> Claim:
         return Claim(text, None, "no value for one of the two")
     low, high = difference.ci95
     evidence = (
-        f"{better.value:.1f} against {worse.value:.1f}, {_seeds_text(better, worse)}: "
-        f"difference {difference.value:+.1f}, 95 % interval {low:+.1f} to {high:+.1f}"
+        f"{number(better.value, 1)} against {number(worse.value, 1)}, {_seeds_text(better, worse)}: "
+        f"difference {number(difference.value, 1, sign=True)}, "
+        f"95 % interval {interval(difference.ci95, sign=True)}"
     )
     if better.seeds and worse.seeds and difference.seeds == 1:
         return Claim(text, None, f"{evidence}, which leaves out the spread between training runs")
@@ -139,7 +165,7 @@ def _seeds_text(*measurements: Measurement) -> str:
 
 
 def write_results(
-    path: str | Path,
+    path: str | Path | None,
     notebook: str,
     parameters: dict,
     config_sha256: str,
@@ -152,7 +178,7 @@ def write_results(
     """Writes a notebook's results as JSON.
 
     Args:
-        path: the file, which may be gs://bucket/file; replaced in one step.
+        path: the file; replaced in one step. None writes nothing (interactive use).
         notebook: its name.
         parameters: what papermill gave it.
         config_sha256: hash of everything that decides the numbers.
@@ -163,6 +189,8 @@ def write_results(
         not_run: names of the table's lines that the profile leaves out.
         trained_on: the machines of the training runs; this one unless given.
     """
+    if path is None:
+        return
     document = {
         "notebook": notebook,
         "parameters": parameters,
@@ -174,8 +202,7 @@ def write_results(
         "rows": [row.as_dict() for row in rows],
         "claims": [dataclasses.asdict(claim) for claim in claims],
     }
-    folder, name = open_file(path)
-    with folder.write(name) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(document, indent=1) + "\n")
 
 

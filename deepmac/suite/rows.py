@@ -1,16 +1,14 @@
 """Trains and evaluates rows, each once for each configuration hash, and keeps their results."""
 
-import contextlib
 import dataclasses
 import json
-import math
 import os
 import re
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import yaml
@@ -19,17 +17,15 @@ from deepmac import __version__
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file, exclusive
 from deepmac.core.machine import hardware
+from deepmac.data import coco
 from deepmac.evaluation.files import EVALUATION_FILE, read_evaluation
-from deepmac.suite.bucket import Lease, LostLeaseError, open_folder
-from deepmac.suite.datasets import PreparedData, expanded, prepare_dataset
-from deepmac.suite.folders import Folder
-from deepmac.suite.suite import Row
+from deepmac.scenes.dataset import compose_scenes
+from deepmac.suite.suite import Dataset, Row
 
 _LOG = "train.log"
 _ATTEMPTS_FILE = "attempts.txt"  # a line for every attempt: when it started and, unless killed, ended
 # Of single classes only these are kept: the rest fills nine tenths of a result and no table.
 _CLASS_METRICS = ("AP", "mIoU")
-_TETHER = (sys.executable, "-m", "deepmac.suite.tether")
 
 
 class RowError(RuntimeError):
@@ -64,8 +60,61 @@ class RowResult:
 
     def curve(self, loss: str) -> pd.Series:
         """A training loss: step -> mean since the step before."""
-        steps, values = zip(*self.curves.get(loss, []), strict=True) if self.curves.get(loss) else ((), ())
-        return pd.Series(values, index=steps, name=loss, dtype=float).rename_axis("step")
+        points = dict(self.curves.get(loss, []))
+        return pd.Series(points, name=loss, dtype=float).rename_axis("step")
+
+
+class PreparedData(NamedTuple):
+    """A data set on this machine.
+
+    Attributes:
+        coco_dir: the pictures, in COCO layout.
+        records: TFRecords, and the annotations of exactly the pictures in them.
+    """
+
+    coco_dir: Path
+    records: Path
+
+    @property
+    def annotation_file(self) -> Path:
+        """Annotations of the evaluated pictures."""
+        return self.records / "instances_val2017.json"
+
+
+def prepare_dataset(dataset: Dataset, work_dir: Path) -> PreparedData:
+    """Composes pictures and writes TFRecords, unless they are there.
+
+    Args:
+        dataset: what to prepare.
+        work_dir: holds everything the suite makes.
+
+    Raises:
+        InputError: an environment variable is missing, or the pictures cannot be used.
+    """
+    name = dataset.sha256[:12]
+    with exclusive(work_dir / f"{name}.lock"):  # processes that train rows of the same pictures wait
+        ids = None
+        if dataset.source == "scenes":
+            coco_dir = work_dir / f"scenes-{name}"
+            if not coco_dir.exists():
+                compose_scenes(coco_dir, **dataset.arguments)
+        else:
+            coco_dir = Path(_expanded(dataset.arguments["coco_dir"]))
+            if "ids" in dataset.arguments:
+                folder = dataset.root / dataset.arguments["ids"]
+                ids = {split: coco.read_image_ids(folder / f"{split}.txt") for split in coco.SPLITS}
+        records = work_dir / f"tfrecord-{name}"
+        if not records.exists():
+            coco.write_tfrecords(coco_dir, records, ids=ids)
+    return PreparedData(coco_dir, records)
+
+
+def _expanded(text: str) -> str:
+    """Replaces environment variables, which are the user's to set."""
+    result = os.path.expandvars(text)
+    if "$" in result:
+        raise InputError(f"this profile needs the environment variable {result}: see the README")
+    return result
 
 
 class RowStore:
@@ -74,118 +123,86 @@ class RowStore:
     Results outlive model folders: a row whose result is there is not trained again, unless another row
     starts from its checkpoint and that is gone. Weights that others start from may lie beside the results,
     in a folder of the row's name: so all rows of a run that takes several machines start from the same ones.
+
+    Attributes:
+        work_dir: holds data sets and model folders.
+        results_dir: holds a JSON file for each row, and weights that rows start from.
     """
 
-    def __init__(
-        self, work_dir: str | Path | Folder, results_dir: str | Path | Folder, threads: int | None = None
-    ):
-        """Names the places: folders, or gs://bucket/folder.
+    def __init__(self, work_dir: str | Path, results_dir: str | Path, threads: int | None = None):
+        """Names the places, which need not exist.
 
         Args:
-            work_dir: holds data sets, on each machine its own, and model folders.
-            results_dir: holds a JSON file for each row, and weights that rows start from.
+            work_dir: as above.
+            results_dir: as above.
             threads: of a training process; None leaves it to TensorFlow, which takes all cores.
-
-        Raises:
-            InputError: object storage that cannot be used.
         """
-        self._work = open_folder(work_dir)
-        self.results = open_folder(results_dir)
+        self.work_dir = Path(work_dir).absolute()
+        self.results_dir = Path(results_dir).absolute()
         self._threads = threads
-        self._progress: dict[str, tuple[float, int]] = {}  # row -> when its log was read, its last step
-
-    @property
-    def work_dir(self) -> Path:
-        """Data sets and model folders on this machine."""
-        return self._work.path
-
-    @property
-    def results_dir(self) -> Path:
-        """Results on this machine; of a bucket, only weights that rows start from."""
-        return self.results.path
 
     def model_folder(self, row: Row) -> Path:
-        """Where a row's checkpoints and summaries lie on this machine."""
-        return self.work_dir / _model_name(row)
-
-    def start_folder(self, row: Row) -> Path:
-        """Where rows that start from this one find its checkpoint."""
-        if self.results.has_folder(row.folder_name):
-            self.results.pull(row.folder_name)
-            return self.results_dir / row.folder_name
-        self._work.pull(_model_name(row))
-        return self.model_folder(row)
+        """Where a row's checkpoints and summaries lie."""
+        return self.work_dir / "rows" / row.folder_name
 
     def result(self, row: Row) -> RowResult | None:
         """The result of a row, None if there is none."""
-        text = self.results.read(_result_name(row))
-        return RowResult(**json.loads(text)) if text is not None else None
-
-    def is_trained(self, row: Row) -> bool:
-        """Whether the row's model is there."""
-        return self._work.has_file(f"{_model_name(row)}/{EVALUATION_FILE}")
+        path = self._result_file(row)
+        return RowResult(**json.loads(path.read_text())) if path.is_file() else None
 
     def missing(self, row: Row, with_model: bool = False) -> list[Row]:
-        """What has to be trained for the result of a row (or its model), in order."""
-        if (not with_model and self.result(row)) or self.is_trained(row):
+        """What has to be trained for the result of a row (or also for its model), in order."""
+        is_trained = (self.model_folder(row) / EVALUATION_FILE).is_file()
+        if is_trained or (not with_model and self.result(row)):
             return []
-        has_start = not row.init or self.results.has_folder(row.init.folder_name)
-        return [*([] if has_start else self.missing(row.init, with_model=True)), row]
+        if row.init and self._start_folder(row.init) == self.model_folder(row.init):
+            return [*self.missing(row.init, with_model=True), row]
+        return [row]
 
-    def train(self, row: Row) -> RowResult:
+    def train(self, row: Row, with_model: bool = False) -> RowResult:
         """Trains and evaluates a row, or reads the result of an earlier run.
 
         The rows it starts from are trained first. An interrupted run resumes from its last checkpoint.
         Several processes may ask for the same row: one trains, the others wait.
 
+        Args:
+            row: what to train.
+            with_model: whether the row's model is needed, too: trains it again if only its result is there.
+
         Raises:
             RowError: the training process failed.
         """
-        for part in self.missing(row):
+        for part in self.missing(row, with_model):
             self._train(part)
-        if result := self.result(row):
-            return result
-        self._work.pull(_model_name(row))
-        return self._keep_result(row)
-
-    def train_model(self, row: Row) -> Path:
-        """Trains a row, also if its result is there, unless its model is; returns the model's folder."""
-        for part in self.missing(row, with_model=True):
-            self._train(part)
-        self._work.pull(_model_name(row))
-        return self.model_folder(row)
+        return self.result(row) or self._keep_result(row)
 
     def progress(self, row: Row) -> int:
-        """The step that a running training has logged last; what is in a bucket, as of some seconds ago."""
-        last_read, step = self._progress.get(row.folder_name, (-math.inf, 0))
-        if time.monotonic() - last_read >= self._work.timing.poll:
-            with contextlib.suppress(InputError):  # a bucket that does not answer now may do so later
-                log = self._work.read(f"{_model_name(row)}/{_LOG}")
-                step = _last_step(log or b"")
-            self._progress[row.folder_name] = time.monotonic(), step
-        return step
+        """The step that a running training has logged last."""
+        log = self.model_folder(row) / _LOG
+        # The lines that `deepmac.training.progress.training_line` makes; importing it takes TensorFlow.
+        steps = re.findall(rb"\bstep (\d+)/", log.read_bytes()) if log.is_file() else []
+        return int(steps[-1]) if steps else 0
+
+    def _result_file(self, row: Row) -> Path:
+        return self.results_dir / f"{row.folder_name}.json"
+
+    def _start_folder(self, row: Row) -> Path:
+        """Where rows that start from this one find its checkpoint."""
+        published = self.results_dir / row.folder_name
+        return published if published.is_dir() else self.model_folder(row)
 
     def _train(self, row: Row):
         data = prepare_dataset(row.dataset, self.work_dir)
-        is_done = False
-        while not is_done:
-            with contextlib.suppress(LostLeaseError):  # waits for whoever has taken over
-                self._train_once(row, data)
-                is_done = True
-
-    def _train_once(self, row: Row, data: PreparedData):
-        name, folder = _model_name(row), self.model_folder(row)
-        with self._work.lease(name) as lease, exclusive(folder / "lock") as lock:
-            self._work.pull(name)
+        folder = self.model_folder(row)
+        with exclusive(folder / "lock") as lock:
             if not (folder / EVALUATION_FILE).is_file():
                 with atomic_file(folder / "row.yaml") as path:
-                    path.write_text(yaml.safe_dump(self._overrides(row, data)))
-                with self._work.pushing(name, lease, last=EVALUATION_FILE):
-                    self._run_training(row, folder, lock, lease)
+                    path.write_text(yaml.safe_dump(self._complete_config(row, data)))
+                self._run_training(row, folder, lock)
             self._keep_result(row)
 
-    def _overrides(self, row: Row, data: PreparedData) -> dict[str, Any]:
-        """The row's configuration, complete: seed, and where things lie on this machine."""
+    def _complete_config(self, row: Row, data: PreparedData) -> dict[str, Any]:
+        """The row's configuration with its seed, and where things lie on this machine."""
         config = row.config
         task = config.setdefault("task", {})
         task |= {"seed": row.seed, "annotation_file": str(data.annotation_file)}
@@ -193,50 +210,41 @@ class RowStore:
             task.setdefault(name, {})["input_path"] = f"{data.records}/{split}-*.tfrecord"
         task["train_data"]["seed"] = row.seed
         if row.init:
-            task["init_checkpoint"] = str(self.start_folder(row.init))
+            task["init_checkpoint"] = str(self._start_folder(row.init))
         elif row.init_checkpoint:
-            task["init_checkpoint"] = expanded(row.init_checkpoint)
+            task["init_checkpoint"] = _expanded(row.init_checkpoint)
         return config
 
-    def _run_training(self, row: Row, folder: Path, lock, lease: Lease | None):
+    def _run_training(self, row: Row, folder: Path, lock):
         """Trains in a process of its own: precision policy, memory and crashes stay there.
 
-        If this process is killed, that one goes on, and keeps the lock. With a lease it ends, as another
-        machine takes over.
+        If this process is killed, that one goes on, and keeps the lock.
         """
         command = [
-            sys.executable,
-            "-m",
-            "deepmac.train",
+            *(sys.executable, "-m", "deepmac.train"),
             f"--experiment={row.experiment}",
             f"--config_file={folder / 'row.yaml'}",
             "--mode=train_and_post_eval",
             f"--model_dir={folder}",
         ]
-        log = folder / _LOG
+        environment = dict(os.environ)
+        if self._threads is not None:
+            environment |= {f"TF_NUM_{kind}_THREADS": str(self._threads) for kind in ("INTRAOP", "INTEROP")}
         with (folder / _ATTEMPTS_FILE).open("a") as attempts:
             attempts.write(f"\n{time.time():.1f}")
-        with log.open("ab") as output, lease.leash() if lease else contextlib.nullcontext() as leash:
+        with (folder / _LOG).open("ab") as log:
             status = subprocess.run(
-                [*_TETHER, *command] if lease else command,
-                stdin=leash,
-                stdout=output,
+                command,
+                stdout=log,
                 stderr=subprocess.STDOUT,
-                env=self._environment(),
+                env=environment,
                 pass_fds=[lock.fileno()],
                 check=False,
             ).returncode
         with (folder / _ATTEMPTS_FILE).open("a") as attempts:
             attempts.write(f" {time.time():.1f}")
         if status:
-            place = self._work.place(f"{_model_name(row)}/{_LOG}")
-            raise RowError(f"training {row.folder_name} failed with status {status}; see {place}")
-
-    def _environment(self) -> dict[str, str]:
-        if self._threads is None:
-            return dict(os.environ)
-        threads = str(self._threads)
-        return {**os.environ, "TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": threads}
+            raise RowError(f"training {row.folder_name} failed with status {status}; see {folder / _LOG}")
 
     def _keep_result(self, row: Row) -> RowResult:
         folder = self.model_folder(row)
@@ -252,23 +260,9 @@ class RowStore:
             hardware=hardware(),
             code_version=__version__,
         )
-        with self.results.write(_result_name(row)) as path:
+        with atomic_file(self._result_file(row)) as path:
             path.write_text(json.dumps(dataclasses.asdict(result)) + "\n")
         return result
-
-
-def _model_name(row: Row) -> str:
-    return f"rows/{row.folder_name}"
-
-
-def _last_step(log: bytes) -> int:
-    # The lines that `deepmac.training.progress.training_line` makes; importing it takes TensorFlow.
-    steps = re.findall(rb"\bstep (\d+)/", log)
-    return int(steps[-1]) if steps else 0
-
-
-def _result_name(row: Row) -> str:
-    return f"{row.folder_name}.json"
 
 
 def _kept_metrics(metrics: dict[str, float | None]) -> dict[str, float | None]:

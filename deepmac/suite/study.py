@@ -2,27 +2,43 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import yaml
+from official.core import config_definitions as cfg
+from official.core import exp_factory
 from tqdm.auto import tqdm
 
+from deepmac import configs  # noqa: F401  # registers the experiments
 from deepmac.core.categories import ALL_IDS, NAME_BY_ID
 from deepmac.evaluation import MaskEvaluator
 from deepmac.evaluation.baselines import BASELINES
 from deepmac.evaluation.files import Evaluation
 from deepmac.suite import results
-from deepmac.suite.bucket import open_file, open_folder
-from deepmac.suite.commands import PLACEHOLDERS, tpu_command
-from deepmac.suite.datasets import PreparedData, prepare_dataset
-from deepmac.suite.row_config import model_summary
-from deepmac.suite.rows import RowResult, RowStore
+from deepmac.suite.rows import PreparedData, RowResult, RowStore, prepare_dataset
 from deepmac.suite.suite import Row, Suite
 
 _SAMPLES_PER_BOX = 65
+# What the printed commands leave to the shell.
+_PLACEHOLDERS = {
+    "TFRECORDS": "what `deepmac tfrecord --coco-dir COCO --out DIR` wrote, here or in a bucket (gs://...)",
+    "MODELS": "where models go, here or in a bucket",
+    "TPU_NAME": "the TPU",
+    "CENTERNET_512_CHECKPOINT": "a CenterNet detector of 512x512, from `deepmac import-checkpoint`",
+    "CENTERNET_1024_CHECKPOINT": "one of 1024x1024",
+    "DEEPMAC_1024_CHECKPOINT": "a DeepMAC of 1024x1024, likewise imported",
+}
+_TPU_OPTIONS = {
+    "runtime.distribution_strategy": "tpu",
+    "task.annotation_file": "$TFRECORDS/instances_val2017.json",
+    "task.train_data.input_path": "$TFRECORDS/train2017-*",
+    "task.validation_data.input_path": "$TFRECORDS/val2017-*",
+}
 
 
 class Study:
@@ -48,15 +64,13 @@ class Study:
         Args:
             notebook: name of the notebook, without suffix.
             profile: smoke, quick, mini, subset or paper.
-            work_dir: holds data sets and training runs; those that are there are used again. May be
-                gs://bucket/folder.
-            results_path: where the results JSON goes; results of rows lie in `rows/` beside it. May be
-                gs://bucket/file. None: the notebook writes none, and rows are those of
-                `papermill_runs/<profile>`.
+            work_dir: holds data sets and training runs; those that are there are used again.
+            results_path: where the results JSON goes; results of rows lie in `rows/` beside it. None: the
+                notebook writes none, and rows are those of `papermill_runs/<profile>`.
             root: the checkout.
 
         Raises:
-            InputError: no such profile, not in a checkout, or object storage that cannot be used.
+            InputError: no such profile, or not in a checkout.
         """
         self.notebook = notebook
         self.profile = profile
@@ -65,11 +79,8 @@ class Study:
         self.not_run = self.suite.not_run(notebook)
         self.is_published_data = profile == "paper"
         self._results_path = results_path
-        if results_path is None:
-            folder = open_folder(Path(root, "papermill_runs", profile))
-        else:
-            folder, _ = open_file(results_path)
-        self.store = RowStore(work_dir, folder.subfolder("rows"))
+        folder = Path(root, "papermill_runs", profile) if results_path is None else Path(results_path).parent
+        self.store = RowStore(work_dir, folder / "rows")
         self._results: dict[str, RowResult] = {}
 
     def describe(self) -> None:
@@ -81,7 +92,10 @@ class Study:
             print("not run in this profile:", "; ".join(self.not_run))
 
     def train(self):
-        """Trains and evaluates every run of the table, or reads what earlier runs left."""
+        """Reads the result of every run of the table; trains and evaluates those that have none.
+
+        `deepmac reproduce` has trained them before it executes a notebook, several at once.
+        """
         runs = [run for line in self.lines for run in line.runs]
         for run in tqdm(runs, desc=self.notebook, unit="row"):
             self._results[run.folder_name] = self.store.train(run)
@@ -147,7 +161,9 @@ class Study:
 
     def model_folder(self, key: str) -> Path:
         """The model of a row's first seed, for `deepmac.load`; trained again if only its result is there."""
-        return self.store.train_model(self.runs(key)[0])
+        run = self.runs(key)[0]
+        self.store.train(run, with_model=True)
+        return self.store.model_folder(run)
 
     def curve(self, key: str, loss: str) -> pd.Series:
         """A training loss of a row's first seed: step -> value, the mean since the step before."""
@@ -168,24 +184,23 @@ class Study:
         lines = Suite.load("paper", self.suite.root).table_rows(self.notebook)
         commands = {line.name: [tpu_command(run) for run in line.runs] for line in lines}
         text = str(commands)
-        for name, meaning in PLACEHOLDERS.items():
+        for name, meaning in _PLACEHOLDERS.items():
             if f"${name}" in text:
                 print(f"# ${name}: {meaning}")
         for name, runs in commands.items():
             print(f"\n# {name}", *runs, sep="\n")
 
     def write(self, parameters: dict, result_rows, claims):
-        """Writes the results JSON, unless the study has no `results_path`.
+        """Writes the results JSON, if the study has a `results_path`.
 
         Args:
             parameters: the notebook's parameters.
             result_rows: the table's `ResultRow`s.
             claims: the checked `Claim`s.
         """
-        if self._results_path is None:
-            return
         runs = {run.folder_name: run for line in self.lines for run in line.runs}
-        trained = self._trained(runs.values())
+        parts = {part.folder_name: part for run in runs.values() for part in run.with_predecessors()}
+        trained = [result for part in parts.values() if (result := self.store.result(part))]
         hashes = sorted(run.sha256 for run in runs.values())
         results.write_results(
             self._results_path,
@@ -199,7 +214,59 @@ class Study:
             trained_on=sorted({result.hardware for result in trained}),
         )
 
-    def _trained(self, runs: Iterable[Row]) -> list[RowResult]:
-        """The results of rows and of those they start from, each once."""
-        parts = {part.folder_name: part for run in runs for part in run.with_predecessors()}
-        return [result for part in parts.values() if (result := self.store.result(part))]
+
+def row_config(row: Row) -> cfg.ExperimentConfig:
+    """The complete configuration of a row, without places on a machine: experiment, file and options."""
+    config = exp_factory.get_exp_config(row.experiment)
+    config.override(row.config)
+    return config
+
+
+def model_summary(row: Row) -> str:
+    """What is trained, in a few words: input size and mask head."""
+    model = row_config(row).task.model
+    height, width = model.input_size[:2]
+    # DeepMAC's and Mask R-CNN's heads name their architecture by different options.
+    name = getattr(model.mask_head, "network_type", None) or model.mask_head.convnet_variant
+    return f"{height}x{width}, mask head {name}"
+
+
+def tpu_command(row: Row) -> str:
+    """The command that trains and evaluates a row on a TPU, one row a slice.
+
+    Args:
+        row: of a profile on real pictures. Data come from $TFRECORDS, written by `deepmac tfrecord`, the
+            model goes to $MODELS; both may be gs://… .
+
+    Returns:
+        A line for the shell.
+    """
+    options = {**dict(_flat(row.overrides)), "task.seed": row.seed, **_TPU_OPTIONS}
+    if row.init_checkpoint:
+        options["task.init_checkpoint"] = row.init_checkpoint
+    override = ",".join(f"{name}={_option_text(value)}" for name, value in options.items())
+    arguments = [
+        f"--experiment={row.experiment}",
+        f"--config_file={shlex.quote(str(row.config_file))}",
+        "--mode=train_and_eval",
+        f'--params_override="{override}"',  # in double quotes, the shell puts in the variables
+        f'--model_dir="$MODELS/{row.key}"',
+        '--tpu="$TPU_NAME"',
+    ]
+    return " ".join(["python -m deepmac.train", *arguments])
+
+
+def _flat(tree: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields ("a.b", 1) for {"a": {"b": 1}}."""
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", value
+
+
+def _option_text(value) -> str:
+    """A value as Model Garden's `--params_override` reads it."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_option_text, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)

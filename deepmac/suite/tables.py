@@ -1,10 +1,12 @@
-"""Tables of the notebooks, as pandas Stylers, and the lines they show."""
+"""Tables of the notebooks and the report: pandas frames of text, shown as Stylers or as Markdown."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import pandas as pd
+from pandas.io.formats.style import Styler
 
-from deepmac.suite.results import VERDICTS, Claim, Measurement, ResultRow
+from deepmac.suite.results import VERDICTS, Claim, Measurement, ResultRow, interval, number
 from deepmac.suite.study import Study
 
 # The columns of a table of rows: all measured from ground-truth boxes, so that only the mask can be wrong.
@@ -35,33 +37,56 @@ def study_rows(study: Study, metrics: Sequence[str] = METRICS) -> list[ResultRow
     return lines
 
 
-def results_table(result_rows: Sequence[ResultRow], not_run: Sequence[str] = ()):
-    """Shows results as a pandas Styler: published, measured, difference, 95 % interval, seeds, source.
+def results_frame(rows: Sequence[dict], not_run: Sequence[str] = ()) -> pd.DataFrame:
+    """Results as text: published and measured values, difference, 95 % interval, seeds, source.
 
     Args:
-        result_rows: the lines.
+        rows: the lines as they stand in the results JSON, see `ResultRow.as_dict`.
         not_run: names of the lines that the profile leaves out.
     """
-    frame = pd.DataFrame([row.as_dict() for row in result_rows])
-    frame["difference"] = frame["measured"] - frame["published"].astype(float)
-    left_out = pd.DataFrame({"name": list(not_run), "metric": "", "measured": "not run"})
-    frame = pd.concat([frame.astype({"measured": object}), left_out]).set_index(["name", "metric"])
-    columns = ["published", "measured", "difference", "ci95", "seeds", "source"]
-    return frame[columns].style.format(_cell, na_rep="-").format(_seeds, subset=["seeds"])
+    records = []
+    for row in rows:
+        published, measured = row["published"], row["measured"]
+        difference = None if published is None or measured is None else measured - published
+        records.append(
+            {
+                "row": row["name"],
+                "metric": row["metric"],
+                "published": number(published),
+                "measured": number(measured),
+                "difference": number(difference, 1, sign=True),
+                "95 % interval": interval(row["ci95"]),
+                "seeds": str(row["seeds"] or "-"),
+                "source of the published value": row["source"] or "-",
+            }
+        )
+    records += [{"row": name, "metric": "", "measured": "not run"} for name in not_run]
+    return pd.DataFrame(records).fillna("-")
 
 
-def claims_table(claims: Sequence[Claim]):
-    """Shows claims as a pandas Styler."""
-    frame = pd.DataFrame(
+def results_table(result_rows: Sequence[ResultRow], not_run: Sequence[str] = ()) -> Styler:
+    """Shows `results_frame` of some lines."""
+    frame = results_frame([row.as_dict() for row in result_rows], not_run)
+    return frame.set_index(["row", "metric"]).style
+
+
+def claims_frame(claims: Sequence[dict]) -> pd.DataFrame:
+    """Claims, as they stand in the results JSON, with their verdict and evidence."""
+    return pd.DataFrame(
         [
-            {"claim": claim.text, "result": VERDICTS[claim.holds], "evidence": claim.evidence}
+            {"claim": claim["text"], "result": VERDICTS[claim["holds"]], "evidence": claim["evidence"]}
             for claim in claims
         ]
     )
+
+
+def claims_table(claims: Sequence[Claim]) -> Styler:
+    """Shows `claims_frame` of some claims."""
+    frame = claims_frame([dataclasses.asdict(claim) for claim in claims])
     return frame.style.hide(axis="index").set_properties(**{"text-align": "left"})
 
 
-def comparison_table(study: Study, metrics: Sequence[str] = METRICS):
+def comparison_table(study: Study, metrics: Sequence[str] = METRICS) -> Styler:
     """Shows lines beside the line each is compared with: values and differences, with 95 % intervals.
 
     Lines that are compared with none, and none with them, are left out: their values are of other classes.
@@ -76,46 +101,29 @@ def comparison_table(study: Study, metrics: Sequence[str] = METRICS):
     for line in study.lines:
         if line.base not in names and line.key not in bases:
             continue
-        record = records[line.name] = {("", "seeds"): str(len(line.runs))}
-        if line.base in names:
-            record["", "compared with"] = names[line.base]
+        record = {("", "seeds"): str(len(line.runs)), ("", "compared with"): names.get(line.base)}
         for metric in metrics:
-            value = study.measurement(line.key, metric)
-            record[_short(metric), "value"] = with_interval(value)
+            title, value = metric.removeprefix("gt_boxes/mask/"), study.measurement(line.key, metric)
+            record[title, "value"] = with_interval(value)
+            record[title, "difference"] = None
             if line.base in names:
                 difference = value - study.measurement(line.base, metric)
-                record[_short(metric), "difference"] = with_interval(difference, "+.1f")
-    columns = [("", "seeds"), ("", "compared with")]
-    columns += [(_short(metric), part) for metric in metrics for part in ("value", "difference")]
-    frame = pd.DataFrame.from_dict(records, orient="index", columns=pd.MultiIndex.from_tuples(columns))
+                record[title, "difference"] = with_interval(difference, sign=True)
+        records[line.name] = record
+    frame = pd.DataFrame.from_dict(records, orient="index")
+    frame.columns = pd.MultiIndex.from_tuples(frame.columns)
     for name in study.not_run:
-        frame.loc[name, columns[2]] = "not run"
+        frame.loc[name, frame.columns[2]] = "not run"
     return frame.style.format(na_rep="-")
 
 
-def with_interval(measurement: Measurement, number: str = ".1f") -> str:
-    """A value with its 95 % interval, as text.
-
-    Args:
-        measurement: the value.
-        number: format of it and of the interval's ends.
-    """
-    if measurement.value is None:
-        return "-"
-    ci95 = measurement.ci95
-    interval = f" ({ci95[0]:{number}} to {ci95[1]:{number}})" if ci95 else ""
-    return f"{measurement.value:{number}}{interval}"
+def with_interval(measurement: Measurement, sign: bool = False) -> str:
+    """A value in percent with its 95 % interval: "31.2 (30.0 to 32.4)"; with `sign`, of a difference."""
+    ends = measurement.ci95
+    return number(measurement.value, 1, sign) + (f" ({interval(ends, sign)})" if ends else "")
 
 
-def _short(metric: str) -> str:
-    return metric.removeprefix("gt_boxes/mask/")
-
-
-def _cell(value) -> str:
-    if isinstance(value, list):
-        return f"{value[0]:.1f} to {value[1]:.1f}"
-    return value if isinstance(value, str) else f"{value:.1f}"
-
-
-def _seeds(value) -> str:
-    return f"{value:.0f}" if value else "-"
+def markdown(frame: pd.DataFrame) -> str:
+    """A frame of text as a Markdown table, without padding: what did not change stays the same line."""
+    lines = [frame.columns, ["---"] * len(frame.columns), *frame.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -16,6 +16,7 @@ from pycocotools.coco import COCO
 import deepmac
 from deepmac.core import drawing
 from deepmac.core.boxes import normalized_boxes
+from deepmac.core.files import atomic_file
 from deepmac.core.images import read_image
 from deepmac.suite.study import Study
 
@@ -79,8 +80,8 @@ def unseen_class_masks(study: Study, keys: Mapping[str, str], count: int) -> Fig
 def _predicted_masks(study: Study, key: str, examples: Sequence[Example]) -> list[np.ndarray]:
     """What a row's first seed predicts; kept beside its result, so that the model need not be."""
     row = study.runs(key)[0]
-    results, name = study.store.results, f"shown/{row.folder_name}.json"
-    kept = json.loads(results.read(name) or "{}")
+    path = study.store.results_dir / "shown" / f"{row.folder_name}.json"
+    kept = json.loads(path.read_text()) if path.is_file() else {}
     missing = [example for example in examples if str(example.annotation_id) not in kept]
     if missing:
         predictor = deepmac.load(study.model_folder(key))
@@ -88,7 +89,7 @@ def _predicted_masks(study: Study, key: str, examples: Sequence[Example]) -> lis
             predictor.set_image(example.picture)
             [result] = predictor.predict([example.box], box_format="xywh").to_coco(0)
             kept[str(example.annotation_id)] = result["segmentation"]
-        with results.write(name) as temporary:
+        with atomic_file(path) as temporary:
             temporary.write_text(json.dumps(kept) + "\n")
     return [coco_mask.decode(kept[str(example.annotation_id)]).astype(bool) for example in examples]
 

@@ -9,7 +9,7 @@ import tf_keras
 
 from deepmac.inference.load import without_warnings
 from deepmac.modeling.mask_heads import build_mask_head
-from deepmac.suite.row_config import row_config
+from deepmac.suite.study import row_config
 from deepmac.suite.suite import Row
 
 _BOXES = 32

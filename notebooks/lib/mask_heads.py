@@ -100,7 +100,7 @@ class MaskHeadComparison:
             cell[title, "non-VOC AP"] = with_interval(result.non_voc)
             cell[title, "VOC AP"] = with_interval(result.voc)
             cell[title, "seeds"] = str(result.voc.seeds)
-            cell[title, "loss, last quarter"] = f"{with_interval(result.late_change, '+.1f')} %"
+            cell[title, "loss, last quarter"] = f"{with_interval(result.late_change, sign=True)} %"
         for head, cost in costs.items():
             cells[head]["cost", "parameters"] = f"{cost.parameters:,}"
             cells[head]["cost", "MFLOP a box"] = f"{cost.flops / 1e6:,.0f}"

@@ -17,7 +17,7 @@ from official.core import task_factory
 
 from deepmac.core.errors import InputError
 from deepmac.inference.load import without_warnings
-from deepmac.suite.row_config import row_config
+from deepmac.suite.study import row_config
 from deepmac.suite.suite import Row, Suite
 from deepmac.training import mask_rcnn as mask_rcnn_task  # noqa: F401  # registers the task
 from deepmac.training.task import DeepMACTask  # noqa: F401  # registers the task

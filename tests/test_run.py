@@ -1,7 +1,6 @@
 import contextlib
 import json
 import os
-import re
 import signal
 import sys
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import papermill
+import psutil
 import pytest
 import synthetic
 import yaml
@@ -18,9 +18,12 @@ from tiny_training import TINY
 
 from deepmac import cli
 from deepmac.core.errors import InputError
-from deepmac.suite import driver
-from deepmac.suite.folders import Folder
-from deepmac.suite.suite import Suite
+from deepmac.core.executors import open_executor
+from deepmac.suite import run
+from deepmac.suite.report import write_report
+from deepmac.suite.rows import RowStore
+from deepmac.suite.run import rows_to_train, train_rows
+from deepmac.suite.suite import Dataset, Row, Suite
 
 GOOD = """
 import json, pathlib
@@ -95,16 +98,11 @@ def test_a_failing_notebook_is_reported_and_does_not_stop_the_others(checkout):
     assert "data:image/png;base64," in (folder / "report.html").read_text()
 
 
-def test_kernels_write_nothing_into_the_terminal(checkout, capfd):
-    driver.reproduce("smoke", ["good"], checkout)
-    assert "IPKernelApp" not in capfd.readouterr().err
-
-
 def test_a_dead_kernel_is_reported_and_does_not_stop_the_others(checkout):
     notebook = nbformat.read(checkout / "notebooks" / "bad.ipynb", 4)
     notebook.cells[-1].source = "import os; os._exit(9)"
     nbformat.write(notebook, checkout / "notebooks" / "bad.ipynb")
-    bad, good = driver.reproduce("smoke", root=checkout, output_dir=checkout / "out")
+    bad, good = run.reproduce("smoke", root=checkout, output_dir=checkout / "out")
     assert (bad.error, good.error) == ("cell 2: Kernel died", "")
     assert nbformat.read(bad.output, 4).cells[1].source.startswith("# Parameters")
 
@@ -127,9 +125,9 @@ def test_a_kernel_that_dies_at_its_start_is_started_again(checkout, monkeypatch,
     spec.write_text(json.dumps({"argv": arguments, "display_name": "Python 3", "language": "python"}))
     monkeypatch.setenv("JUPYTER_PATH", str(checkout / "jupyter"))
 
-    (run,) = driver.reproduce("smoke", ["good"], checkout, output_dir=checkout / "out")
+    (done,) = run.reproduce("smoke", ["good"], checkout, output_dir=checkout / "out")
 
-    assert run.error == error
+    assert done.error == error
     assert starts.read_text() == "." * min(deaths + 1, 3)
     assert (checkout / "out" / "good.json").exists() == (not error)
     assert ("**good failed**: Kernel died" in (checkout / "out" / "report.md").read_text()) == bool(error)
@@ -137,17 +135,17 @@ def test_a_kernel_that_dies_at_its_start_is_started_again(checkout, monkeypatch,
 
 def test_a_report_written_meanwhile_finds_whole_notebooks(checkout, monkeypatch):
     folder = checkout / "out"
-    (first,) = driver.reproduce("smoke", ["good"], checkout, output_dir=folder)
+    (first,) = run.reproduce("smoke", ["good"], checkout, output_dir=folder)
     before = first.output.read_bytes()
 
     def execute(source, output, **_):
         output.write_text("")  # as papermill does before it writes
         assert first.output.read_bytes() == before
-        driver.report.write_report(folder, Suite.load("smoke", checkout), {})
+        write_report(folder, Suite.load("smoke", checkout), {})
         output.write_bytes(before)
 
-    monkeypatch.setattr(driver.papermill, "execute_notebook", execute)
-    driver._execute("good", "smoke", checkout, Folder(checkout / "runs"), Folder(folder))
+    monkeypatch.setattr(run.papermill, "execute_notebook", execute)
+    run.reproduce("smoke", ["good"], checkout, output_dir=folder)
     assert [path.name for path in folder.glob("*.ipynb")] == ["good.ipynb"]
     assert "data:image/png;base64," in (folder / "report.html").read_text()
 
@@ -159,7 +157,7 @@ def test_kernels_run_in_the_checkout_and_this_process_stays_where_it_is(
     monkeypatch.chdir(here)
     seen = set()
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(driver.reproduce, "smoke", root=checkout)
+        running = pool.submit(run.reproduce, "smoke", root=checkout)
         while not running.done():
             seen.add(Path.cwd())
             time.sleep(0.01)
@@ -167,11 +165,12 @@ def test_kernels_run_in_the_checkout_and_this_process_stays_where_it_is(
     assert seen | {Path.cwd()} == {here}
 
 
-def test_only_runs_what_is_asked_for(checkout):
-    runs = driver.reproduce("smoke", only=["good"], root=checkout, output_dir=checkout / "out")
-    assert [(run.notebook, run.error) for run in runs] == [("good", "")]
+def test_only_what_is_asked_for_runs_and_kernels_write_nothing_into_the_terminal(checkout, capfd):
+    runs = run.reproduce("smoke", only=["good"], root=checkout, output_dir=checkout / "out")
+    assert [(done.notebook, done.error) for done in runs] == [("good", "")]
     assert not (checkout / "out" / "bad.ipynb").exists()
     assert "bad failed" not in (checkout / "out" / "report.md").read_text()
+    assert "IPKernelApp" not in capfd.readouterr().err
 
 
 def test_a_failure_stays_in_the_report_until_the_notebook_succeeds(checkout):
@@ -179,134 +178,60 @@ def test_a_failure_stays_in_the_report_until_the_notebook_succeeds(checkout):
     failing = path.read_text()
     notebook = nbformat.read(path, 4)
     notebook.cells[-1].source = GOOD.replace('"good"', '"bad"')
-    for source, failed in (
-        (nbformat.writes(notebook), False),
-        (failing, True),
-        (nbformat.writes(notebook), False),
-    ):
+    succeeding = nbformat.writes(notebook)
+
+    def report_after(name, source):
         path.write_text(source)
-        driver.reproduce("smoke", ["bad"], checkout, output_dir=folder)
-        driver.reproduce("smoke", ["good"], checkout, output_dir=folder)
-        report = (folder / "report.md").read_text()
-        assert ("**bad failed**: cell 2: RuntimeError: the data has gone" in report) == failed
-        assert (folder / "bad.json").exists() != failed, "numbers of an earlier run do not stand in"
-        assert report.count("| a row |") == (5 if failed else 10)
+        run.reproduce("smoke", [name], checkout, output_dir=folder)
+        return (folder / "report.md").read_text()
+
+    assert "bad failed" not in report_after("bad", succeeding)
+    report_after("bad", failing)
+    assert not (folder / "bad.json").exists(), "numbers of an earlier run do not stand in"
+    report = report_after("good", failing)
+    assert "**bad failed**: cell 2: RuntimeError: the data has gone" in report
+    assert report.count("| a row ") == 5
+    report = report_after("bad", succeeding)
+    assert "bad failed" not in report
+    assert report.count("| a row ") == 10
 
 
-def test_what_breaks_outside_a_notebook_is_reported_too(checkout, monkeypatch):
-    execute = driver.papermill.execute_notebook
+def test_what_breaks_outside_a_notebook_and_failed_rows_are_reported_too(checkout, monkeypatch):
+    execute = run.papermill.execute_notebook
 
     def without_disk(source, *arguments, **options):
         if source.stem == "bad":
             raise OSError("no space left")
         return execute(source, *arguments, **options)
 
-    monkeypatch.setattr(driver.papermill, "execute_notebook", without_disk)
-    bad, good = driver.reproduce("smoke", root=checkout, output_dir=checkout / "out")
+    monkeypatch.setattr(run.papermill, "execute_notebook", without_disk)
+    monkeypatch.setattr(run, "train_rows", lambda *_: {"some_row-seed0": "no memory"})
+    bad, good = run.reproduce("smoke", root=checkout, output_dir=checkout / "out")
     assert (bad.error, good.error) == ("OSError: no space left", "")
-    assert "**bad failed**: OSError: no space left" in (checkout / "out" / "report.md").read_text()
+    report = (checkout / "out" / "report.md").read_text()
+    assert "**bad failed**: OSError: no space left" in report
+    assert "**some_row-seed0 failed**: no memory" in report
 
 
-def test_a_failed_row_stands_in_the_report(checkout, monkeypatch):
-    monkeypatch.setattr(driver, "train_rows", lambda *_: {"some_row-seed0": "no memory"})
-    driver.reproduce("smoke", ["good"], checkout, output_dir=checkout / "out")
-    assert "**some_row-seed0 failed**: no memory" in (checkout / "out" / "report.md").read_text()
-
-
-@pytest.mark.parametrize(
-    ("place", "problem"),
-    [
-        ("s3://bucket/out", "s3://bucket/out: of object storage, only gs://bucket/folder can be used"),
-        ("gs:///out", "gs:///out: of object storage, only gs://bucket/folder can be used"),
-        ("gs://nowhere/out", "gs://nowhere/out: no such bucket"),
-    ],
-)
-@pytest.mark.parametrize("folder", ["work_dir", "output_dir"])
-def test_object_storage_that_cannot_be_used_is_an_input_error(checkout, bucket_url, folder, place, problem):
-    with pytest.raises(InputError, match=f"^{re.escape(problem)}$"):
-        driver.reproduce("smoke", root=checkout, **{folder: place})
-    assert not (checkout / "papermill_runs").exists()
-
-
-@pytest.mark.slow
-def test_a_bucket_gets_rows_notebooks_and_report(checkout, bucket_url, object_storage):
-    synthetic.write_splits(checkout / "coco", (64, 64), num_images=4)
-    profile = {
-        **{"experiment": "deepmac_mini", "configs": ".", "seeds": [0], "rows": ["detector"]},
-        "dataset": {"coco": {"coco_dir": str(checkout / "coco")}},
-    }
-    suite = {
-        "profiles": {"smoke": profile},
-        "recipes": {"detector": {"config": "tiny.yaml"}},
-        "notebooks": {
-            "bad": {"rows": []},
-            "good": {"rows": [{"row": "detector", "name": "a line"}]},
-        },
-    }
-    (checkout / "configs" / "reproduction.yaml").write_text(yaml.safe_dump(suite))
-    (checkout / "configs" / "tiny.yaml").write_text(yaml.safe_dump(TINY))
-    notebook = nbformat.read(checkout / "notebooks" / "good.ipynb", 4)
-    notebook.cells[1].source = (
-        "from deepmac.suite.study import Study\n"
-        "study = Study('good', profile, work_dir, results_path)\n"
-        "study.train()\n"
-        "study.write({'profile': profile}, [], [])\n"
-        "assert (study.model_folder('detector') / 'checkpoint').is_file()\n"
-    )
-    nbformat.write(notebook, checkout / "notebooks" / "good.ipynb")
-    places = {"work_dir": f"{bucket_url}/runs", "output_dir": f"{bucket_url}/out/"}
-
-    bad, good = driver.reproduce("smoke", root=checkout, **places)
-
-    assert (bad.error, good.error) == ("cell 2: RuntimeError: the data has gone", "")
-    assert good.output == f"{bucket_url}/out/good.ipynb"
-    names = object_storage.names(bucket_url)
-    [row] = {name.split("/")[2] for name in names if name.startswith("runs/rows/")}
-    results = ["bad.ipynb", "good.ipynb", "good.json", "report.html", "report.md", f"rows/{row}.json"]
-    assert [name for name in names if name.startswith("out/")] == [f"out/{name}" for name in results]
-    assert {f"runs/rows/{row}/{name}" for name in ("checkpoint", "evaluation.json", "train.log")} <= {*names}
-    executed = nbformat.reads(object_storage.read(good.output).decode(), 4)
-    assert executed.metadata.papermill.parameters == {
-        "profile": "smoke",
-        "work_dir": places["work_dir"],
-        "results_path": f"{bucket_url}/out/good.json",
-    }
-    assert executed.metadata.papermill.output_path == good.output
-    report = object_storage.read(f"{bucket_url}/out/report.html").decode()
-    assert "the data has gone" in report
-    assert "notebook good, configuration" in report
-    assert str(checkout) not in report
-
-    del object_storage.changes[:]
-    distributed = pytest.importorskip("dask.distributed")
-    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
-        [again] = driver.reproduce(
-            "smoke", only=["good"], root=checkout, scheduler=cluster.scheduler_address, **places
-        )
-    assert (again.error, again.output) == ("", good.output)
-    assert ("POST", "out/good.ipynb") in object_storage.changes
-    assert not [name for _, name in object_storage.changes if name.startswith("runs/")], "it is all there"
-    assert "the data has gone" in object_storage.read(f"{bucket_url}/out/report.md").decode()
-
-
-def test_unknown_notebook_and_profile_are_input_errors(checkout):
+def test_unknown_notebooks_profiles_and_buckets_are_input_errors(checkout):
     with pytest.raises(InputError, match="unknown notebook worse: choose from bad, good"):
-        driver.reproduce("smoke", only=["worse"], root=checkout)
+        run.reproduce("smoke", only=["worse"], root=checkout)
     with pytest.raises(InputError, match="unknown profile 'slow'"):
-        driver.reproduce("slow", root=checkout)
+        run.reproduce("slow", root=checkout)
+    for folder in ("work_dir", "output_dir"):
+        with pytest.raises(InputError, match="gs://bucket/out is no folder: mount the bucket"):
+            run.reproduce("smoke", root=checkout, **{folder: "gs://bucket/out"})
     assert not (checkout / "papermill_runs").exists()
 
 
 def test_workers_of_a_scheduler_choose_their_threads(checkout, monkeypatch):
-    stores = []
-    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
-    monkeypatch.setattr(driver, "open_executor", lambda *_: contextlib.nullcontext(ThreadPoolExecutor(1)))
-    monkeypatch.setattr(driver, "train_rows", lambda rows, store, *_: stores.append(store) or {})
+    threads = []
+    monkeypatch.setattr(run, "open_executor", lambda *_: contextlib.nullcontext(ThreadPoolExecutor(1)))
+    monkeypatch.setattr(run, "RowStore", lambda work_dir, results_dir, count: threads.append(count))
+    monkeypatch.setattr(run, "train_rows", lambda *_: {})
     for scheduler in ("tcp://elsewhere:8786", None):
-        driver.reproduce("smoke", ["good"], checkout, checkout / "runs", jobs=1, scheduler=scheduler)
-    there, here = stores
-    assert "TF_NUM_INTRAOP_THREADS" not in there._environment()
-    assert here._environment()["TF_NUM_INTRAOP_THREADS"] == str(os.cpu_count())
+        run.reproduce("smoke", ["good"], checkout, checkout / "runs", jobs=1, scheduler=scheduler)
+    assert threads == [None, os.cpu_count()]
 
 
 @pytest.mark.slow
@@ -334,12 +259,106 @@ def test_a_notebook_whose_worker_is_killed_is_executed_by_another(checkout):
         ThreadPoolExecutor(1) as killer,
     ):
         killing = killer.submit(kill_the_worker_of_the_waiting_notebook)
-        runs = driver.reproduce(
+        runs = run.reproduce(
             "smoke", root=checkout, output_dir=checkout / "out", scheduler=cluster.scheduler_address
         )
         killing.result()
 
-    assert [(run.notebook, run.error) for run in runs] == [("bad", ""), ("good", "")]
+    assert [(done.notebook, done.error) for done in runs] == [("bad", ""), ("good", "")]
     assert len(starts["bad"].read_text().split()) == 2
     assert len(starts["good"].read_text().split()) == 1, "what was done is not done again"
     assert all((checkout / "out" / f"{name}.json").is_file() for name in starts)
+
+
+class Store:
+    """Stands in for a `RowStore`: notes when rows are trained."""
+
+    def __init__(self, failing=()):
+        self.failing = failing
+        self.events = []
+
+    def train(self, row):
+        self.events.append(("start", row.key))
+        time.sleep(0.02)
+        self.events.append(("end", row.key))
+        if row.key in self.failing:
+            raise RuntimeError(f"{row.key} has no data")
+
+    def progress(self, row):
+        return 1
+
+
+@pytest.fixture
+def make_row(tmp_path):
+    config_file = tmp_path / "config.yaml"
+
+    def make(key, init=None):
+        schedule = {"trainer": {"train_steps": 10}}
+        return Row(key, config_file, {}, "deepmac_mini", schedule, Dataset("coco", {}), 0, init)
+
+    return make
+
+
+def test_rows_wait_for_the_row_they_start_from_and_run_side_by_side(make_row):
+    detector = make_row("detector")
+    rows = [detector, make_row("a", detector), make_row("b", detector), make_row("other")]
+    store, steps = Store(), []
+    with ThreadPoolExecutor(4) as executor:
+        assert train_rows(rows, store, executor, steps.append) == {}
+    order = store.events
+    assert order.index(("end", "detector")) < min(order.index(("start", key)) for key in "ab")
+    assert order.index(("start", "b")) < order.index(("end", "a"))
+    assert order.index(("start", "other")) < order.index(("end", "detector"))
+    assert sorted(key for what, key in order if what == "start") == ["a", "b", "detector", "other"]
+    assert steps[-1] == 40
+    assert steps == sorted(steps)
+
+
+def test_a_failed_row_stops_only_those_that_start_from_it(make_row):
+    detector, other = make_row("detector"), make_row("other")
+    rows = [detector, make_row("a", detector), other, make_row("b", other)]
+    store = Store(failing=["detector"])
+    with ThreadPoolExecutor(2) as executor:
+        errors = train_rows(rows, store, executor)
+    assert errors == {
+        rows[0].folder_name: "detector has no data",
+        rows[1].folder_name: f"starts from {rows[0].folder_name}, which failed",
+    }
+    assert ("end", "b") in store.events
+
+
+def test_missing_rows_are_listed_once(make_row, tmp_path):
+    store = RowStore(tmp_path / "runs", tmp_path / "results")
+    detector = make_row("detector")
+    first, second = make_row("a", detector), make_row("b", make_row("detector"))
+    names = [row.key for row in rows_to_train([first, second, first], store)]
+    assert names == ["detector", "a", "b"]
+
+
+@pytest.mark.slow
+def test_a_training_outlives_its_killed_worker_and_whoever_takes_over_waits_for_it(tmp_path):
+    distributed = pytest.importorskip("dask.distributed")
+    synthetic.write_splits(tmp_path / "coco", (64, 64), num_images=4)
+    dataset = Dataset("coco", {"coco_dir": str(tmp_path / "coco")})
+    row = Row("detector", tmp_path / "config.yaml", TINY, "deepmac_mini", {}, dataset, 0)
+    store = RowStore(tmp_path / "runs", tmp_path / "results", threads=1)
+    folder = store.model_folder(row)
+    killed = []
+
+    def kill_the_worker(steps):
+        for process in psutil.process_iter(["cmdline"]):
+            if not killed and f"--model_dir={folder}" in (process.info["cmdline"] or ()):
+                killed.append(process.ppid())
+                psutil.Process(killed[0]).kill()
+
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        open_executor(1, cluster.scheduler_address) as executor,
+    ):
+        assert train_rows([row], store, executor, kill_the_worker) == {}
+
+    assert killed
+    assert json.loads((folder / "evaluation.json").read_text())["metrics"]
+    assert store.result(row).seconds > 0
+    starts = (folder / "attempts.txt").read_text().split("\n")[1:]
+    assert len(starts) == 1

@@ -21,8 +21,7 @@ from official.core import exp_factory, task_factory
 from official.modeling import hyperparams, performance
 
 from deepmac.data.coco import read_image_ids, write_tfrecords
-from deepmac.suite.commands import tpu_command
-from deepmac.suite.row_config import row_config
+from deepmac.suite.study import row_config, tpu_command
 from deepmac.suite.suite import Suite
 from deepmac.training import mask_rcnn as mask_rcnn_task  # noqa: F401
 from deepmac.training import task as deepmac_task  # noqa: F401  # registers the experiments
