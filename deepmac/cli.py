@@ -192,9 +192,7 @@ def tfrecord(coco_dir, out, splits, shards, ids):
     "--work-dir", default="runs", show_default=True, help="Data sets and training runs; reused when there."
 )
 @click.option("--out", help="Executed notebooks, results, report.  [default: papermill_runs/PROFILE]")
-@click.option(
-    "--jobs", type=click.IntRange(min=1), help="Rows to train at once.  [default: one for each core]"
-)
+@click.option("--jobs", type=click.IntRange(min=1), help="Rows to train at once.  [default: one a core]")
 @click.option("--scheduler", metavar="tcp://HOST:PORT", help="Dask scheduler whose workers do the work.")
 def reproduce(profile, only, work_dir, out, jobs, scheduler):
     """Regenerate the published tables and figures with papermill.
