@@ -1,7 +1,7 @@
 import pytest
 import tensorflow as tf
 
-from deepmac.core import machine as precision_module
+from deepmac.core import machine
 from deepmac.core.errors import InputError
 from deepmac.core.machine import resolve_precision
 
@@ -20,7 +20,7 @@ def test_auto_chooses_bfloat16_where_the_processor_has_it(tmp_path, monkeypatch,
     cpuinfo = tmp_path / "cpuinfo"
     if flags is not None:
         cpuinfo.write_text(f"processor : 0\n{flags}\n")
-    monkeypatch.setattr(precision_module, "_CPUINFO", cpuinfo)
+    monkeypatch.setattr(machine, "_CPUINFO", cpuinfo)
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
     if onednn is not None:
         monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", onednn)

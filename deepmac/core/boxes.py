@@ -37,11 +37,8 @@ def normalized_boxes(boxes, box_format: str, height: int, width: int) -> np.ndar
     """
     given = _array_of_boxes(boxes, box_format)
     exact = _to_yxyx_norm(given, box_format, height, width)
-    _refuse_impossible(given, exact, box_format)
     clipped = np.clip(exact, 0, 1).astype(np.float32)
-    index = _first((clipped[:, 2:] <= clipped[:, :2]).any(axis=1))
-    if index is not None:
-        raise InputError(f"{_text(given, index)} is too small to hold anything")
+    _refuse_impossible(given, exact, clipped, box_format)
     beyond = np.flatnonzero(np.abs(exact - clipped).max(axis=1) > _EDGE_TOLERANCE)
     if len(beyond):
         which = ", ".join(str(i) for i in beyond[:5]) + (", ..." if len(beyond) > 5 else "")
@@ -107,30 +104,19 @@ def _to_yxyx_norm(boxes, box_format, height, width):
     return np.stack([ymin / height, xmin / width, ymax / height, xmax / width], axis=1)
 
 
-def _refuse_impossible(given, boxes, box_format):
-    index = _first(~np.isfinite(boxes).all(axis=1))
-    if index is not None:
-        raise InputError(f"{_text(given, index)} has a coordinate that is not a finite number")
-    index = _first((boxes[:, 2:] < boxes[:, :2]).any(axis=1))
-    if index is not None:
-        raise InputError(
-            f"{_text(given, index)} is inverted: {box_format} boxes are {BOX_FORMATS[box_format]}"
-        )
-    index = _first((boxes[:, 2:] == boxes[:, :2]).any(axis=1))
-    if index is not None:
-        raise InputError(f"{_text(given, index)} has no area")
-    index = _first((boxes[:, 2:] <= 0).any(axis=1) | (boxes[:, :2] >= 1).any(axis=1))
-    if index is not None:
-        # Pixels given as normalised coordinates are the usual mistake.
-        pixels = box_format == "yxyx_norm" and np.abs(given).max() > 2
-        hint = "; if the numbers are pixels, use box_format xyxy or xywh" if pixels else ""
-        raise InputError(f"{_text(given, index)} lies outside the image{hint}")
-
-
-def _first(condition):
-    indices = np.flatnonzero(condition)
-    return int(indices[0]) if len(indices) else None
-
-
-def _text(boxes, index):
-    return f"box {index} [{', '.join(f'{value:g}' for value in boxes[index])}]"
+def _refuse_impossible(given, exact, clipped, box_format):
+    # Pixels given as normalised coordinates are the usual mistake.
+    pixels = box_format == "yxyx_norm" and np.abs(given).max() > 2
+    hint = "; if the numbers are pixels, use box_format xyxy or xywh" if pixels else ""
+    low, high = exact[:, :2], exact[:, 2:]
+    for impossible, problem in (
+        (~np.isfinite(exact), "has a coordinate that is not a finite number"),
+        (high < low, f"is inverted: {box_format} boxes are {BOX_FORMATS[box_format]}"),
+        (high == low, "has no area"),
+        ((high <= 0) | (low >= 1), f"lies outside the image{hint}"),
+        (clipped[:, 2:] <= clipped[:, :2], "is too small to hold anything"),
+    ):
+        indices = np.flatnonzero(impossible.any(axis=1))
+        if len(indices):
+            numbers = ", ".join(f"{value:g}" for value in given[indices[0]])
+            raise InputError(f"box {indices[0]} [{numbers}] {problem}")

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 from pathlib import Path
 
 from deepmac.core.errors import InputError
@@ -42,11 +43,7 @@ def computes_bfloat16() -> bool:
 
 def hardware() -> str:
     """One line on the machine: processor, cores, memory."""
-    cpu = Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in _lines(cpu) if line.startswith("model name")]
+    text = _CPUINFO.read_text() if _CPUINFO.is_file() else ""
+    model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GB"
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.is_file() else []
+    return f"{model[1] if model else platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GB"
