@@ -117,6 +117,7 @@ def segment(images, box_texts, box_file, box_format, min_score, model, precision
     from deepmac.jobs.box_files import boxes_from_texts, read_boxes
     from deepmac.jobs.pictures import find_pictures
     from deepmac.jobs.segment import segment
+    from deepmac.jobs.stream import ModelChoice
 
     if bool(box_texts) == bool(box_file):
         raise click.UsageError("Give either --box or --boxes FILE.")
@@ -124,7 +125,8 @@ def segment(images, box_texts, box_file, box_format, min_score, model, precision
         boxes = boxes_from_texts(box_texts, box_format)
     else:
         boxes = read_boxes(box_file, box_format, min_score)
-    summary = segment(find_pictures(images, Path(out)), boxes, Path(out), model, precision, overwrite)
+    choice = ModelChoice(model, precision)
+    summary = segment(find_pictures(images, Path(out)), boxes, Path(out), choice, overwrite)
     for line in summary.problems():
         click.echo(line, err=True)
     click.echo(summary)
@@ -379,15 +381,14 @@ def iwildcam_masks(images, detections, out, shard, **options):
 
     Exit status: 0, also if some pictures were skipped; 2 if all were, or if the input is wrong.
     """
-    from deepmac.iwildcam.jobs import Shard
-    from deepmac.iwildcam.make_masks import make_masks
+    from deepmac.iwildcam.make_masks import Shard, make_masks
 
     summary = make_masks(images, detections, out, shard=Shard.parse(shard), **options)
-    for failure in summary.failed[:20]:
-        click.echo(f"skipped: {failure.name}: {failure.problem}", err=True)
+    for line in summary.problems()[:20]:
+        click.echo(line, err=True)
     if len(summary.failed) > 20:
         click.echo(f"skipped: {len(summary.failed) - 20} more; see the report in {out}", err=True)
-    click.echo(summary)
+    click.echo(f"{summary}; {summary.written / summary.seconds:.1f} a second" if summary.written else summary)
 
 
 @main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)

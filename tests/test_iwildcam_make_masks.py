@@ -12,15 +12,19 @@ import numpy as np
 import pytest
 import tiny_model
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from deepmac.cli import main
-from deepmac.iwildcam import mask_task, segmentation
+from deepmac.core.errors import InputError
+from deepmac.data.megadetector import Detections
+from deepmac.iwildcam import make_masks as masks
 from deepmac.iwildcam.checks import check_collection
 from deepmac.iwildcam.collection import open_collection
-from deepmac.iwildcam.jobs import Shard
 from deepmac.iwildcam.layout import find_layout
-from deepmac.iwildcam.make_masks import make_masks
+from deepmac.iwildcam.make_masks import WHOLE, CollectionJobs, Shard, make_masks
+from deepmac.jobs import stream
 
 
 @pytest.fixture
@@ -32,7 +36,7 @@ def loads(monkeypatch):
         loaded.append(arguments)
         return tiny_model.predictor()._network
 
-    monkeypatch.setattr(mask_task, "load_network", load_network)
+    monkeypatch.setattr(stream, "load_network", load_network)
     return loaded
 
 
@@ -178,17 +182,18 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path, monkeypatch)
         def mask_probs(self, pixels, boxes):
             return np.ones((len(boxes), 4, 4), np.float32)
 
-    monkeypatch.setattr(mask_task, "load_network", lambda *arguments: Network())
-    pictures, labels = _Alive(segmentation.read_image), _Alive(segmentation.masks.label_image)
-    monkeypatch.setattr(segmentation, "read_image", pictures)
-    monkeypatch.setattr(segmentation.masks, "label_image", labels)
+    monkeypatch.setattr(stream, "load_network", lambda *arguments: Network())
+    pictures, labels = _Alive(stream.read_image), _Alive(masks.label_image)
+    monkeypatch.setattr(stream, "read_image", pictures)
+    monkeypatch.setattr(masks, "label_image", labels)
     camera_traps.write_picture(tmp_path / "a.png", 0, (200, 300))
     for number in range(300):
         (tmp_path / f"{number}.png").hardlink_to(tmp_path / "a.png")
     camera_traps.write_detections(tmp_path / "detections.json", {f"{number}.png": 2 for number in range(300)})
     assert make_masks(tmp_path, tmp_path / "detections.json", tmp_path / "masks").written == 300
-    # At most 16 pictures are decoded ahead; a batch of 8 is kept until the next one is complete.
-    assert 16 <= pictures.most <= 16 + 2 * 8
+    # At most 16 pictures are decoded ahead and 16 written behind; a batch of 8 is kept until the next one is
+    # complete.
+    assert 16 <= pictures.most <= 16 + 2 * 8 + 16
     # Label images are drawn by the threads that write them.
     assert 1 <= labels.most <= len(os.sched_getaffinity(0))
 
@@ -292,3 +297,48 @@ def test_ten_thousand_pictures_take_the_memory_of_a_thousand_at_a_constant_rate(
     assert rates.min() > 15
     assert rates.min() > 0.5 * np.median(rates), "other work may slow some down"
     print(f"peaks {peaks} KiB; pictures a second {rates.round(1).tolist()}")
+
+
+def _detections(names):
+    detections = Detections()
+    for name in names:
+        detections.add(name, zip(camera_traps.BOXES, "111", (0.6, 0.9, 0.2), strict=True))
+    return detections
+
+
+def _jobs(folder, names=("a.jpg",), shard=WHOLE, **settings):
+    return CollectionJobs(folder, _detections(names), folder / "masks", shard, settings=settings)
+
+
+@given(st.integers(0, 30), st.integers(1, 7), st.booleans())
+def test_shards_share_out_all_pictures_counted_from_0_or_from_1(tmp_path_factory, count, shards, from_one):
+    folder = tmp_path_factory.getbasetemp()
+    names = [f"{number}.jpg" for number in range(count)]
+    numbers = range(from_one, shards + from_one)
+    jobs = [_jobs(folder, names, Shard.parse(f"{i}/{shards}")) for i in numbers]
+    parts = [[job.name for job in part] for part in jobs]
+    assert sorted(name for part in parts for name in part) == sorted(names)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@pytest.mark.parametrize("text", ["", "1", "4/3", "1/0", "-1/3", "a/b", "1/2/3", "1.5/3"])
+def test_other_shards_are_refused(text):
+    with pytest.raises(InputError, match="--shard"):
+        Shard.parse(text)
+
+
+def test_weak_detections_keep_their_numbers(tmp_path):
+    [job] = _jobs(tmp_path, min_conf=0.5)
+    assert job.numbers == [1, 2]
+    [job] = _jobs(tmp_path, min_conf=0.7)
+    assert job.numbers == [2]
+    np.testing.assert_allclose(job.boxes, [[0.1, 0.3, 0.6, 0.9]])
+    jobs = _jobs(tmp_path, min_conf=0.95)
+    assert (list(jobs), jobs.without_boxes) == ([], 1)
+
+
+def test_two_pictures_with_the_same_masks_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"train/a\.jpg and test/a\.jpg would be the same file"):
+        _jobs(tmp_path, ["train/a.jpg", "test/a.jpg"])
+    with pytest.raises(InputError, match="would be the same file"):
+        _jobs(tmp_path, ["a.jpg", "a.jpg"])

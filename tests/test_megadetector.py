@@ -124,5 +124,5 @@ def test_other_files_are_refused(tmp_path, text, words):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(InputError, match="cannot read detections"):
+    with pytest.raises(InputError, match="cannot read boxes"):
         read_detections(tmp_path / "detections.json")

@@ -11,7 +11,7 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from deepmac.cli import main
-from deepmac.jobs import segment
+from deepmac.jobs import stream
 
 BOX = "0.1,0.2,0.7,0.8"
 
@@ -21,11 +21,11 @@ def loads(monkeypatch):
     """Models that the command loads, recorded; the small one takes their place."""
     loaded = []
 
-    def load(model, precision):
-        loaded.append((model, precision))
-        return tiny_model.predictor()
+    def load_network(*arguments):
+        loaded.append(arguments)
+        return tiny_model.predictor()._network
 
-    monkeypatch.setattr(segment, "load", load)
+    monkeypatch.setattr(stream, "load_network", load_network)
     return loaded
 
 

@@ -29,8 +29,9 @@ class PictureDetections:
 
     Attributes:
         name: of the picture: a path with forward slashes, or its id.
-        boxes: float64 [N, 4], (xmin, ymin, width, height) normalised to the picture, as in the file.
-        confidences: float64 [N].
+        boxes: float64 [N, 4] as in the file; of MegaDetector (xmin, ymin, width, height) normalised to the
+            picture; the properties are about these.
+        confidences: float64 [N]; NaN for boxes without one.
         categories: N ids of detection categories.
     """
 
@@ -43,10 +44,15 @@ class PictureDetections:
         return len(self.boxes)
 
     @property
-    def corners(self) -> np.ndarray:
-        """float64 [N, 4], the boxes as (ymin, xmin, ymax, xmax) normalised, clipped to the picture."""
+    def exact_corners(self) -> np.ndarray:
+        """float64 [N, 4], the boxes as (ymin, xmin, ymax, xmax) normalised."""
         xmin, ymin, width, height = self.boxes.T
-        return np.clip(np.stack([ymin, xmin, ymin + height, xmin + width], axis=1), 0, 1)
+        return np.stack([ymin, xmin, ymin + height, xmin + width], axis=1)
+
+    @property
+    def corners(self) -> np.ndarray:
+        """float64 [N, 4], as `exact_corners`, clipped to the picture."""
+        return np.clip(self.exact_corners, 0, 1)
 
     @property
     def usable(self) -> np.ndarray:
@@ -121,53 +127,57 @@ def read_detections(path: str | os.PathLike) -> Detections:
     Raises:
         InputError: no such file, another format, a malformed entry, boxes in pixels.
     """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise InputError(f"cannot read detections from {path}: {reason}") from error
-    collector = _Collector()
-    try:
-        # Entries go into columns as soon as they are parsed: as Python objects they would take ten times
-        # the memory.
-        document = json.loads(text, object_hook=collector)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not JSON: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
-        raise InputError(f"{path}: image {len(collector.table)} is malformed: {reason}") from error
-    if not (isinstance(document, dict) and "images" in document and "detection_categories" in document):
+    detections = read_json(path)
+    if not isinstance(detections, Detections):
         raise InputError(
             f"{path} is not MegaDetector's output: a dictionary with images and detection_categories"
-        )
-    strange = next((i for i, image in enumerate(document["images"]) if image is not None), None)
-    if strange is not None:
-        raise InputError(f"{path}: image {strange} is malformed: it has no file or id, or no detections")
-    detections = collector.table
-    detections.categories = {str(key): str(name) for key, name in document["detection_categories"].items()}
-    if detections.in_pixels:
-        raise InputError(
-            f"{path} has boxes in pixels: MegaDetector's are [xmin, ymin, width, height] from 0 to 1"
         )
     return detections
 
 
-class _Collector:
-    """Called with every dictionary of the JSON, innermost first; moves pictures into the table."""
+def read_json(path: str | os.PathLike) -> Any:
+    """Reads a JSON file: `Detections` if it is MegaDetector's, anything else as it is.
 
-    def __init__(self):
-        self.table = Detections()
+    Detections go into columns as soon as they are parsed: as Python objects they would take ten times the
+    memory.
 
-    def __call__(self, item: dict[str, Any]) -> Any:
-        if "bbox" in item:
-            return item["bbox"], item.get("category", "1"), item["conf"]
+    Raises:
+        InputError: no such file, not JSON; of MegaDetector a malformed entry, or boxes in pixels.
+    """
+    table = Detections()
+
+    def collect(item: dict[str, Any]) -> dict[str, Any] | None:
+        """Called with every dictionary, innermost first; moves pictures into the table."""
         if not (("file" in item or "id" in item) and ("detections" in item or "failure" in item)):
             return item
-        self.table.named_by = "file" if "file" in item else "id"
-        name = str(item[self.table.named_by]).replace("\\", "/")
-        self.table.add(name, item.get("detections") or ())
+        table.named_by = "file" if "file" in item else "id"
+        name = str(item[table.named_by]).replace("\\", "/")
+        found = item.get("detections") or ()
+        table.add(name, [(entry["bbox"], entry.get("category", "1"), entry["conf"]) for entry in found])
         return None
+
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8-sig"), object_hook=collect)
+    except OSError as error:
+        raise InputError(f"cannot read boxes from {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"cannot read boxes from {path}: it is not UTF-8 text") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not JSON: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
+        raise InputError(f"{path}: image {len(table)} is malformed: {reason}") from error
+    if not (isinstance(document, dict) and "images" in document and "detection_categories" in document):
+        return document
+    strange = next((i for i, image in enumerate(document["images"]) if image is not None), None)
+    if strange is not None:
+        raise InputError(f"{path}: image {strange} is malformed: it has no file or id, or no detections")
+    table.categories = {str(key): str(name) for key, name in document["detection_categories"].items()}
+    if table.in_pixels:
+        raise InputError(
+            f"{path} has boxes in pixels: MegaDetector's are [xmin, ymin, width, height] from 0 to 1"
+        )
+    return table
 
 
 def write_detections(path: str | os.PathLike, detections: Detections) -> None:
@@ -177,23 +187,23 @@ def write_detections(path: str | os.PathLike, detections: Detections) -> None:
         path: JSON file; replaced in one step.
         detections: of the pictures.
     """
+    images = [
+        {
+            detections.named_by: picture.name,
+            "max_detection_conf": float(picture.confidences.max(initial=0)),
+            "detections": [
+                {"category": category, "bbox": box, "conf": confidence}
+                for category, box, confidence in zip(
+                    picture.categories, picture.boxes.tolist(), picture.confidences.tolist(), strict=True
+                )
+            ],
+        }
+        for picture in detections
+    ]
     document = {
         "info": {"format_version": _FORMAT_VERSION},
         "detection_categories": detections.categories,
-        "images": [_as_json(picture, detections.named_by) for picture in detections],
+        "images": images,
     }
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(document, indent=1), encoding="utf-8")
-
-
-def _as_json(picture: PictureDetections, named_by: str) -> dict[str, Any]:
-    return {
-        named_by: picture.name,
-        "max_detection_conf": float(picture.confidences.max(initial=0)),
-        "detections": [
-            {"category": category, "bbox": box, "conf": confidence}
-            for category, box, confidence in zip(
-                picture.categories, picture.boxes.tolist(), picture.confidences.tolist(), strict=True
-            )
-        ],
-    }

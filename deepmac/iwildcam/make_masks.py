@@ -3,52 +3,49 @@
 import dataclasses
 import json
 import os
-import time
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from tqdm.auto import tqdm
+import numpy as np
 
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file
-from deepmac.iwildcam.cluster import segment_on_cluster
-from deepmac.iwildcam.jobs import Plan, Shard
-from deepmac.iwildcam.mask_task import MaskTask
-from deepmac.iwildcam.segmentation import Failure, segment_pictures
+from deepmac.core.label_images import label_image, sample_bits, write_label_image
+from deepmac.data.megadetector import Detections, PictureDetections, read_detections
+from deepmac.inference.prediction import Prediction
+from deepmac.iwildcam.layout import mask_path, picture_path, relative_names
+from deepmac.jobs.stream import FINGERPRINT, ModelChoice, PictureJob, Summary, fingerprint, segment_pictures
 
 REPORT_NAME = "iwildcam_masks_report"
-WHOLE = Shard(0, 1)
+_BATCH_SIZE = 8
 
 
-@dataclasses.dataclass
-class Summary:
-    """What became of the pictures of a shard.
+class Shard(NamedTuple):
+    """Every `count`-th picture, beginning with number `index`, from 0."""
 
-    Attributes:
-        pictures: number of pictures of the shard.
-        written: of those whose masks were written.
-        present: of those that had them already.
-        without_boxes: of those without a detection of sufficient confidence.
-        seconds: wall-clock time of segmenting, without what was there already.
-        failed: pictures without masks, and why.
-    """
+    index: int
+    count: int
 
-    pictures: int = 0
-    written: int = 0
-    present: int = 0
-    without_boxes: int = 0
-    seconds: float = 0.0
-    failed: list[Failure] = dataclasses.field(default_factory=list)
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """Reads "i/n"; i may count from 0 or from 1: n/n is the same shard as 0/n.
+
+        Raises:
+            InputError: not two numbers, or i is not one of n shards.
+        """
+        match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+        index, count = map(int, match.groups()) if match else (1, 0)
+        if index > count or count < 1:
+            raise InputError(f"--shard {text} is not i/n, such as 3/8: the third of eight parts")
+        return cls(index % count, count)
 
     def __str__(self):
-        counts = [
-            (self.written, "segmented"),
-            (self.present, "there already"),
-            (self.without_boxes, "without boxes"),
-            (len(self.failed), "skipped"),
-        ]
-        text = "Pictures: " + (", ".join(f"{count} {what}" for count, what in counts if count) or "none")
-        return f"{text}; {self.written / self.seconds:.1f} a second" if self.written else text
+        return f"{self.index}-of-{self.count}"
+
+
+WHOLE = Shard(0, 1)
 
 
 def make_masks(
@@ -76,9 +73,7 @@ def make_masks(
         images: folder of the pictures.
         detections: MegaDetector's results, JSON.
         out: folder for the masks, and for the report `iwildcam_masks_report.json`.
-        model: as for `deepmac.load`.
-        precision: as for `deepmac.load`.
-        input_size: as for `deepmac.load`.
+        model: as for `deepmac.load`; also `precision` and `input_size`.
         min_conf: detections of lower confidence get no mask, but keep their number.
         shard: which pictures.
         sixteen_bit: whether pictures with more than 255 detections get 16-bit masks.
@@ -95,70 +90,125 @@ def make_masks(
         InputError: unusable folders, detections or model; masks that cannot be written; every picture was
             skipped.
     """
-    task = MaskTask(
-        images=Path(images),
-        detections=Path(detections),
-        out=Path(out),
-        model=str(model),
-        precision=precision,
-        input_size=input_size,
-        min_conf=min_conf,
-        sixteen_bit=sixteen_bit,
+    images, out = Path(images), Path(out)
+    if not images.is_dir():
+        raise InputError(f"no such folder of pictures: {images}")
+    if not 0 <= min_conf <= 1:
+        raise InputError(f"--min-conf must lie between 0 and 1, not {min_conf}")
+    choice = ModelChoice(str(model), precision, input_size)
+    settings = {**choice.state(), "min_conf": min_conf}
+    jobs = CollectionJobs(images, read_detections(detections), out, shard, sixteen_bit, settings)
+    summary = Summary(pictures=len(jobs) + jobs.without_boxes, without_boxes=jobs.without_boxes)
+    outcomes = segment_pictures(
+        jobs,
+        choice,
+        batch_size=_BATCH_SIZE,
         overwrite=overwrite,
+        workers=workers,
+        scheduler=scheduler,
+        progress=progress,
     )
-    task.check()
-    plan = task.plan(shard)
-    summary = Summary(pictures=len(plan.indices) + plan.without_boxes, without_boxes=plan.without_boxes)
-    todo = _remaining(plan, overwrite, summary, progress)
-    plan.remove_leftovers(todo)
-    if todo:
-        results = _results(task, plan, todo, workers, scheduler)
-        try:
-            _count(tqdm(results, total=len(todo), unit="picture", disable=_disable(progress)), summary)
-        finally:
-            results.close()  # waits for the files under way
-            if summary.written or summary.failed:
-                _write_report(task, shard, summary)
-    if summary.failed and not (summary.written or summary.present):
-        name, problem = summary.failed[0].name, summary.failed[0].problem
-        raise InputError(f"all {len(summary.failed)} pictures were skipped, the first, {name}: {problem}")
+    try:
+        summary.count(outcomes)
+    finally:
+        if summary.written or summary.failed:
+            name = REPORT_NAME if shard.count == 1 else f"{REPORT_NAME}_{shard}"
+            report = {"shard": str(shard), "settings": settings, **dataclasses.asdict(summary)}
+            with atomic_file(out / f"{name}.json") as path:
+                path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    summary.require_success()
     return summary
 
 
-def _remaining(plan: Plan, overwrite: bool, summary: Summary, progress: bool) -> list[int]:
-    """The pictures whose masks are not there; counts the others."""
-    bar = tqdm(plan.indices, "looking for masks", unit="picture", disable=_disable(progress), leave=False)
-    todo = [index for index in bar if not plan.is_done(plan.job(index), overwrite)]
-    summary.present = len(plan.indices) - len(todo)
-    return todo
+class CollectionJobs(Sequence):
+    """The pictures of a shard that have detections worth a mask; each is made when it is asked for.
+
+    Attributes:
+        without_boxes: number of the shard's other pictures.
+    """
+
+    def __init__(
+        self,
+        images: Path,
+        detections: Detections,
+        masks: Path,
+        shard: Shard = WHOLE,
+        sixteen_bit: bool = False,
+        settings: dict | None = None,
+    ):
+        """Finds the pictures.
+
+        Args:
+            images: folder of the pictures.
+            detections: of the pictures.
+            masks: folder for the label images.
+            shard: which pictures.
+            sixteen_bit: whether pictures with more than 255 detections get 16-bit masks.
+            settings: what masks depend on beside pictures and detections; detections of lower confidence than
+                its `min_conf` get no mask, but keep their number.
+
+        Raises:
+            InputError: two pictures whose masks would be the same file, or names that lead elsewhere.
+        """
+        self._images, self._detections, self._masks = images, detections, masks
+        self._sixteen_bit, self._settings = sixteen_bit, {"min_conf": 0.0, **(settings or {})}
+        self._names = relative_names(detections.names, images)
+        owners: dict[Path, str] = {}
+        for name in self._names:
+            if (path := mask_path(masks, name)) in owners:
+                raise InputError(
+                    f"the masks of {owners[path]} and {name} would be the same file: rename a picture"
+                )
+            owners[path] = name
+        mine = range(shard.index, len(detections), shard.count)
+        self._rows = [row for row in mine if self._numbers(detections[row]).size]
+        self.without_boxes = len(mine) - len(self._rows)
+
+    def __len__(self):
+        return len(self._rows)
+
+    def _numbers(self, picture: PictureDetections) -> np.ndarray:
+        """Which detections of a picture get a mask, from 1."""
+        return np.flatnonzero((picture.confidences >= self._settings["min_conf"]) & picture.usable) + 1
+
+    def __getitem__(self, index: int) -> "CollectionJob":
+        name, detections = self._names[self._rows[index]], self._detections[self._rows[index]]
+        path, numbers = picture_path(self._images, name), self._numbers(detections)
+        rows = [detections.boxes.tolist(), detections.confidences.tolist(), numbers.tolist()]
+        return CollectionJob(
+            name=name,
+            path=path,
+            boxes=detections.corners[numbers - 1],
+            box_format="yxyx_norm",
+            target=mask_path(self._masks, name),
+            fingerprint=fingerprint(path, rows, self._settings),
+            numbers=numbers.tolist(),
+            confidences=detections.confidences[numbers - 1].tolist(),
+            num_detections=len(detections),
+            sixteen_bit=self._sixteen_bit,
+        )
 
 
-def _results(
-    task: MaskTask, plan: Plan, todo: list[int], workers: int | None, scheduler: str | None
-) -> Iterator[Failure | None]:
-    if scheduler is not None:
-        return segment_on_cluster(task, todo, scheduler)
-    network = task.load_network()
-    return segment_pictures(map(plan.job, todo), task.images, network, task.sixteen_bit, workers)
+@dataclasses.dataclass(frozen=True, eq=False)
+class CollectionJob(PictureJob):
+    """A picture of a collection; its masks are a label image.
 
+    Attributes:
+        numbers: of the N detections that get a mask, from 1.
+        confidences: theirs.
+        num_detections: of the picture, whether or not they get a mask.
+        sixteen_bit: whether more than 255 of them get a 16-bit label image.
+    """
 
-def _count(results: Iterable[Failure | None], summary: Summary) -> None:
-    start = time.monotonic()
-    for failure in results:
-        if failure is None:
-            summary.written += 1
-        else:
-            summary.failed.append(failure)
-        summary.seconds = time.monotonic() - start
+    numbers: list[int]
+    confidences: list[float]
+    num_detections: int
+    sixteen_bit: bool
 
-
-def _disable(progress: bool | None) -> bool | None:
-    return None if progress is None else not progress
-
-
-def _write_report(task: MaskTask, shard: Shard, summary: Summary) -> None:
-    """Writes what became of the pictures, `failed` above all, as JSON."""
-    name = REPORT_NAME if shard.count == 1 else f"{REPORT_NAME}_{shard}"
-    report = {"shard": str(shard), "settings": task.settings(), **dataclasses.asdict(summary)}
-    with atomic_file(task.out / f"{name}.json") as path:
-        path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    def write(self, prediction: Prediction) -> None:
+        bits = sample_bits(self.num_detections, self.sixteen_bit)
+        size = prediction.image.shape[:2]
+        labels = label_image(
+            prediction.mask_probs, prediction.boxes, self.numbers, self.confidences, *size, bits
+        )
+        write_label_image(self.target, labels, {FINGERPRINT: self.fingerprint})

@@ -1,16 +1,20 @@
 """Boxes of many pictures from one file: COCO JSON, MegaDetector JSON, CSV."""
 
+import contextlib
 import csv
 import dataclasses
 import io
-import json
+import math
 import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path, PurePath, PurePosixPath
 
+import numpy as np
+
 from deepmac.core.boxes import BOX_FORMATS, normalized_boxes
 from deepmac.core.errors import InputError
+from deepmac.data.megadetector import Detections, read_json
 
 _IMAGE_COLUMNS = ("image", "file_name", "filename", "file", "path")
 # Box format -> columns of a CSV file.
@@ -27,17 +31,17 @@ class ImageBoxes:
 
     Attributes:
         box_format: one of `deepmac.core.boxes.BOX_FORMATS`.
-        image_id: the file's id of the picture; None if it only has a name.
         boxes: N lists of 4 numbers.
         category_ids: N category ids.
         scores: N scores, None for boxes without.
+        image_id: the file's id of the picture; None if it only has a name.
     """
 
     box_format: str
+    boxes: list[list[float]]
+    category_ids: list[int]
+    scores: list[float | None]
     image_id: int | str | None = None
-    boxes: list[list[float]] = dataclasses.field(default_factory=list)
-    category_ids: list[int] = dataclasses.field(default_factory=list)
-    scores: list[float | None] = dataclasses.field(default_factory=list)
 
 
 class BoxFile:
@@ -48,21 +52,33 @@ class BoxFile:
     file has only ids, the picture's stem has to be the id.
     """
 
-    def __init__(self, path: str | os.PathLike):
-        """Args: path: of the file, for messages."""
-        self.path = Path(path)
-        self._by_name: dict[str, dict[tuple[str, ...], ImageBoxes]] = {}  # last part -> all parts -> boxes
-        self._by_id: dict[str, ImageBoxes] = {}
+    def __init__(
+        self,
+        path: Path,
+        table: Detections,
+        ids: Sequence[int | str | None],
+        box_format: str,
+        min_score: float,
+    ):
+        """Sorts the pictures by name.
 
-    def named(self, name: str, box_format: str, image_id: int | str | None = None) -> ImageBoxes:
-        """The boxes of the picture of a name, to be added to."""
-        parts = PurePosixPath(name.replace("\\", "/")).parts
-        images = self._by_name.setdefault(parts[-1] if parts else "", {})
-        return images.setdefault(parts, ImageBoxes(box_format, image_id))
-
-    def numbered(self, image_id: int | str, box_format: str) -> ImageBoxes:
-        """The boxes of the picture of an id, to be added to."""
-        return self._by_id.setdefault(str(image_id), ImageBoxes(box_format, image_id))
+        Args:
+            path: of the file, for messages.
+            table: the boxes; pictures without a name are called "".
+            ids: of its pictures; None for those without.
+            box_format: of the boxes, or "megadetector".
+            min_score: boxes with a lower score are left out.
+        """
+        self.path = path
+        self._table, self._ids, self._box_format, self._min_score = table, ids, box_format, min_score
+        self._by_name: dict[str, list[tuple[tuple[str, ...], int]]] = {}  # last part -> all parts, row
+        self._by_id: dict[str, int] = {}
+        for row, (name, image_id) in enumerate(zip(table.names, ids, strict=True)):
+            parts = PurePosixPath(name).parts
+            if parts and table.named_by == "file":
+                self._by_name.setdefault(parts[-1], []).append((parts, row))
+            else:
+                self._by_id[str(image_id)] = row
 
     def of(self, path: Path, name: PurePath) -> ImageBoxes | None:
         """Finds the boxes of a picture; there may be none of it, or an empty list.
@@ -74,66 +90,62 @@ class BoxFile:
         Raises:
             InputError: the picture could be several ones of the file.
         """
-        images = self._by_name.get(path.name, {})
+        candidates = self._by_name.get(path.name, [])
         full, part = path.absolute().parts, name.parts
-        fitting = [key for key in images if full[-len(key) :] == key]
-        fitting = fitting or [key for key in images if _is_absolute(key) and key[-len(part) :] == part]
+        fitting = [(key, row) for key, row in candidates if full[-len(key) :] == key] or [
+            (key, row)
+            for key, row in candidates
+            if (key[0] == "/" or key[0].endswith(":")) and key[-len(part) :] == part
+        ]
         if not fitting:
-            return self._by_id.get(path.stem) or self._by_id.get(path.stem.lstrip("0"))
-        longest = max(map(len, fitting))
-        fitting = [key for key in fitting if len(key) == longest]
+            row = self._by_id.get(path.stem, self._by_id.get(path.stem.lstrip("0")))
+            return None if row is None else self._boxes(row)
+        longest = max(len(key) for key, _ in fitting)
+        fitting = [(key, row) for key, row in fitting if len(key) == longest]
         if len(fitting) > 1:
-            names = " and ".join("/".join(key) for key in fitting[:2])
+            names = " and ".join("/".join(key) for key, _ in fitting[:2])
             raise InputError(f"{self.path} has boxes for {names}, and {path} could be either")
-        return images[fitting[0]]
+        return self._boxes(fitting[0][1])
+
+    def _boxes(self, row: int) -> ImageBoxes:
+        found = self._table[row]
+        boxes, box_format = found.boxes, self._box_format
+        if box_format == "megadetector":
+            boxes, box_format = found.exact_corners, "yxyx_norm"
+        kept = np.flatnonzero(~(found.confidences < self._min_score))  # also those without
+        scores = found.confidences[kept].tolist()
+        return ImageBoxes(
+            box_format,
+            boxes[kept].tolist(),
+            [int(found.categories[i]) for i in kept],
+            [None if math.isnan(score) else score for score in scores],
+            self._ids[row],
+        )
 
     def describe(self) -> str:
         """What the file is called, and the first of its pictures."""
-        names = ("/".join(key) for images in self._by_name.values() for key in images)
+        names = ("/".join(key) for rows in self._by_name.values() for key, _ in rows)
         first = next(names, None) or next(iter(self._by_id), None)
-        return (
-            f"{self.path}, with boxes of no picture"
-            if first is None
-            else f"{self.path}, with {first!r} first"
-        )
+        return f"{self.path}, with " + ("boxes of no picture" if first is None else f"{first!r} first")
 
 
-def _is_absolute(parts):
-    return parts[0] == "/" or parts[0].endswith(":")  # of Windows
-
-
-class SameBoxes:
-    """The same boxes for every picture."""
-
-    def __init__(self, boxes: ImageBoxes):
-        """Args: boxes: of every picture."""
-        self._boxes = boxes
-
-    def of(self, path: Path, name: PurePath) -> ImageBoxes:
-        """The boxes of a picture; arguments as of `BoxFile.of`."""
-        return self._boxes
-
-    def describe(self) -> str:
-        """Where the boxes come from."""
-        return "the command line"
-
-
-def boxes_from_texts(texts: Sequence[str], box_format: str) -> SameBoxes:
+def boxes_from_texts(texts: Sequence[str], box_format: str) -> ImageBoxes:
     """Reads boxes written as "Y0,X0,Y1,X1" (in the order of the box format).
 
     Raises:
         InputError: a text that is not four numbers; a normalised box that no picture can have.
     """
-    boxes = ImageBoxes(box_format)
+    boxes = []
     for index, text in enumerate(texts):
         try:
-            _append(boxes, text.split(","), 1, None, 0)
+            y0, x0, y1, x1 = map(float, text.split(","))
         except ValueError as error:
             raise InputError(f"box {index} is not four numbers separated by commas: {text!r}") from error
+        boxes.append([y0, x0, y1, x1])
     if box_format == "yxyx_norm":  # the others depend on the picture's size
         with warnings.catch_warnings(action="ignore"):
-            normalized_boxes(boxes.boxes, box_format, height=1, width=1)
-    return SameBoxes(boxes)
+            normalized_boxes(boxes, box_format, height=1, width=1)
+    return ImageBoxes(box_format, boxes, [1] * len(boxes), [None] * len(boxes))
 
 
 def read_boxes(path: str | os.PathLike, box_format: str = "yxyx_norm", min_score: float = 0.0) -> BoxFile:
@@ -152,103 +164,98 @@ def read_boxes(path: str | os.PathLike, box_format: str = "yxyx_norm", min_score
     path = Path(path)
     if box_format not in BOX_FORMATS:
         raise InputError(f"unknown box format {box_format!r}: use one of {', '.join(BOX_FORMATS)}")
+    if path.suffix.lower() == ".csv":
+        return BoxFile(path, *_read_csv(path, box_format), box_format, min_score)
+    document = read_json(path)
+    if isinstance(document, Detections):
+        if not all(category.isdecimal() for category in document.categories):
+            raise InputError(f"{path}: detection_categories must be called by numbers")
+        ids = document.names if document.named_by == "id" else [None] * len(document)
+        return BoxFile(path, document, ids, "megadetector", min_score)
+    if isinstance(document, list):
+        return BoxFile(path, *_coco_results(path, document), "xywh", min_score)
+    if isinstance(document, dict) and "annotations" in document and "images" in document:
+        return BoxFile(path, *_coco_annotations(path, document), "xywh", min_score)
+    raise InputError(
+        f"{path} has boxes in no known format: give COCO results or annotations, MegaDetector's batch "
+        "output, or a .csv table"
+    )
+
+
+def _coco_results(path, entries):
+    grouped = {}  # (name, id) -> boxes
+    for index, entry in enumerate(entries):
+        with _naming(path, "entry", index):
+            name = entry.get("file_name", "")
+            image_id = entry.get("image_id") if name else entry["image_id"]
+            grouped.setdefault((name, image_id), []).append(_coco_box(entry))
+    return _table(grouped)
+
+
+def _coco_annotations(path, document):
+    by_id = {}
+    for index, image in enumerate(document["images"]):
+        with _naming(path, "image", index):
+            by_id[image["id"]] = (image["file_name"], image["id"])
+    grouped = {key: [] for key in by_id.values()}
+    for index, annotation in enumerate(document["annotations"]):
+        with _naming(path, "annotation", index):
+            boxes = grouped[by_id[annotation["image_id"]]]
+            if not annotation.get("iscrowd"):
+                boxes.append(_coco_box(annotation))
+    return _table(grouped)
+
+
+def _coco_box(entry):
+    return _box(entry["bbox"], entry.get("category_id", 1), entry.get("score"))
+
+
+@contextlib.contextmanager
+def _naming(path, what, index):
+    """Says which entry of a file is malformed."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
+        raise InputError(f"{path}: {what} {index} is malformed: {reason}") from error
+
+
+def _read_csv(path, box_format):
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise InputError(f"cannot read boxes from {path}: {reason}") from error
-    file = BoxFile(path)
-    try:
-        if path.suffix.lower() == ".csv":
-            _read_csv(text, file, box_format, min_score)
-        else:
-            _read_json(json.loads(text), file, min_score)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not JSON: {error} (tables must be called .csv)") from error
-    return file
-
-
-def _read_json(document, file, min_score):
-    if isinstance(document, list):
-        _each(file, document, "entry", _add_coco_result, min_score)
-    elif isinstance(document, dict) and "annotations" in document and "images" in document:
-        images = {}
-        _each(file, document["images"], "image", _add_coco_image, images)
-        _each(file, document["annotations"], "annotation", _add_coco_annotation, images, min_score)
-    elif isinstance(document, dict) and "images" in document and "detection_categories" in document:
-        _each(file, document["images"], "image", _add_megadetector_image, min_score)
-    else:
-        raise InputError(
-            f"{file.path} has boxes in no known format: give COCO results or annotations, MegaDetector's "
-            "batch output, or a .csv table"
-        )
-
-
-def _each(file, items, what, add, *arguments):
-    """Calls `add` for all items; says which one is malformed."""
-    for index, item in enumerate(items):
-        try:
-            add(file, item, *arguments)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
-            raise InputError(f"{file.path}: {what} {index} is malformed: {reason}") from error
-
-
-def _add_coco_result(file, item, min_score):
-    if "file_name" in item:
-        boxes = file.named(item["file_name"], "xywh", item.get("image_id"))
-    else:
-        boxes = file.numbered(item["image_id"], "xywh")
-    _append(boxes, item["bbox"], item.get("category_id", 1), item.get("score"), min_score)
-
-
-def _add_coco_image(file, item, images):
-    images[item["id"]] = file.named(item["file_name"], "xywh", item["id"])
-
-
-def _add_coco_annotation(file, item, images, min_score):
-    boxes = images[item["image_id"]]
-    if not item.get("iscrowd"):
-        _append(boxes, item["bbox"], item.get("category_id", 1), item.get("score"), min_score)
-
-
-def _add_megadetector_image(file, item, min_score):
-    if "file" in item:
-        boxes = file.named(item["file"], "yxyx_norm")
-    else:  # as of iWildCam 2021
-        boxes = file.numbered(item["id"], "yxyx_norm")
-    for detection in item.get("detections") or ():
-        x, y, width, height = map(float, detection["bbox"])
-        box = [y, x, y + height, x + width]
-        _append(boxes, box, detection.get("category", 1), detection.get("conf"), min_score)
-
-
-def _read_csv(text, file, box_format, min_score):
+        raise InputError(f"cannot read boxes from {path}: {error}") from error
     rows = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
     header = {(name or "").strip().lower(): name for name in rows.fieldnames or ()}
     image = next((header[name] for name in _IMAGE_COLUMNS if name in header), None)
     columns = CSV_COLUMNS[box_format]
     if image is None or any(name not in header for name in columns):
         raise InputError(
-            f"{file.path} needs a header with the columns image, {', '.join(columns)} for {box_format} "
+            f"{path} needs a header with the columns image, {', '.join(columns)} for {box_format} "
             f"boxes, not {', '.join(header) or 'nothing'}"
         )
+    grouped = {}
     for row in rows:
         try:
-            box = [float(row[header[name]]) for name in columns]
-            category = row[header["category_id"]] if "category_id" in header else 1
+            category_id = row[header["category_id"]] if "category_id" in header else 1
             score = row[header["score"]] if "score" in header else None
-            _append(file.named(row[image], box_format), box, category, score, min_score)
-        except (TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{file.path}, line {rows.line_num}: not a picture and numbers") from error
+            box = _box([row[header[name]] for name in columns], category_id, score)
+            grouped.setdefault((row[image], None), []).append(box)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path}, line {rows.line_num}: not a picture and numbers") from error
+    return _table(grouped)
 
 
-def _append(boxes, box, category_id, score, min_score):
-    score = None if score is None else float(score)
-    box = [float(value) for value in box]
+def _box(box, category_id, score):
+    """A box as `Detections` takes it."""
     if len(box) != 4:
         raise ValueError(f"bbox has {len(box)} numbers instead of 4")
-    if score is None or score >= min_score:
-        boxes.boxes.append(box)
-        boxes.category_ids.append(int(category_id))
-        boxes.scores.append(score)
+    return list(map(float, box)), int(category_id), math.nan if score is None else float(score)
+
+
+def _table(grouped):
+    """Boxes by (name, id) of their picture -> table, ids."""
+    table = Detections()
+    for (name, _), boxes in grouped.items():
+        table.add(name.replace("\\", "/"), boxes)
+    return table, [image_id for _, image_id in grouped]

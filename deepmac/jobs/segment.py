@@ -1,64 +1,30 @@
-"""The work behind `deepmac segment`: masks of many pictures, written file by file."""
+"""The work behind `deepmac segment`: masks of many pictures as COCO results, label images and overlays."""
 
 import dataclasses
 import hashlib
 import json
-import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, PngImagePlugin
-from tqdm import tqdm
+from PIL import Image
 
-from deepmac import __version__
 from deepmac.core.drawing import overlay
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file
-from deepmac.inference.predictor import load
-from deepmac.jobs.box_files import BoxFile, ImageBoxes, SameBoxes
+from deepmac.core.label_images import read_texts, write_label_image
+from deepmac.inference.prediction import Prediction
+from deepmac.jobs.box_files import BoxFile, ImageBoxes
 from deepmac.jobs.pictures import Picture
+from deepmac.jobs.stream import FINGERPRINT, ModelChoice, PictureJob, Summary, fingerprint, segment_pictures
 
-# Texts in the label image: whose picture it is of, and what everything was made from.
-_SOURCE, _FINGERPRINT = "Source", "Fingerprint"
-
-
-@dataclasses.dataclass
-class Summary:
-    """What became of the pictures.
-
-    Attributes:
-        written: number of pictures whose results were written.
-        present: number of those that had them already.
-        without_boxes: number of pictures nobody gave boxes for.
-        failed: pictures that were skipped, with the reason.
-    """
-
-    written: int = 0
-    present: int = 0
-    without_boxes: int = 0
-    failed: list[tuple[Path, str]] = dataclasses.field(default_factory=list)
-
-    def __str__(self):
-        counts = [
-            (self.written, "segmented"),
-            (self.present, "there already"),
-            (self.without_boxes, "without boxes"),
-            (len(self.failed), "skipped"),
-        ]
-        return "Pictures: " + ", ".join(f"{count} {what}" for count, what in counts if count)
-
-    def problems(self) -> list[str]:
-        """A line for every picture that was skipped."""
-        return [f"skipped: {_about(path, reason)}" for path, reason in self.failed]
+_SOURCE = "Source"  # text in a label image: digest of the path of its picture
 
 
 def segment(
     pictures: Sequence[Picture],
-    boxes: BoxFile | SameBoxes,
+    boxes: BoxFile | ImageBoxes,
     out: Path,
-    model: str,
-    precision: str = "auto",
+    model: ModelChoice,
     overwrite: bool = False,
 ) -> Summary:
     """Predicts masks in the boxes of pictures and writes them.
@@ -70,10 +36,9 @@ def segment(
 
     Args:
         pictures: what to segment.
-        boxes: of the pictures.
+        boxes: of the pictures, or the same ones for each.
         out: folder for the results.
-        model: as for `deepmac.load`.
-        precision: as for `deepmac.load`.
+        model: what segments them.
         overwrite: whether results are made again even if they exist.
 
     Returns:
@@ -82,132 +47,78 @@ def segment(
     Raises:
         InputError: the model cannot be loaded, no picture has boxes, or all were skipped.
     """
-    summary, jobs, taken = Summary(), [], set()
-    settings = [__version__, _model_state(model), precision]
-    for picture in tqdm(pictures, desc="looking for results", unit="picture", disable=None, leave=False):
-        given = boxes.of(picture.path, picture.name)
-        if given is None or not given.boxes:
-            summary.without_boxes += 1
-            continue
-        result = _Result.of(picture, given, out, taken, settings)
-        if not overwrite and result.is_complete(len(given.boxes)):
-            summary.present += 1
-        else:
-            jobs.append((picture, given, result))
-    predictor = load(model, precision) if jobs else None
-    for picture, given, result in tqdm(jobs, unit="picture", disable=None):
-        try:
-            result.write(_predict(predictor, picture, given), picture, given)
-            summary.written += 1
-        except InputError as error:
-            summary.failed.append((picture.path, str(error)))
-    _check_success(summary, pictures, boxes)
+    given = {
+        picture: boxes.of(picture.path, picture.name) if isinstance(boxes, BoxFile) else boxes
+        for picture in pictures
+    }
+    given = {picture: of_it for picture, of_it in given.items() if of_it is not None and of_it.boxes}
+    if not given:
+        raise InputError(f"no boxes for {pictures[0].name} or any other picture in {boxes.describe()}")
+    state, taken = model.state(), set()
+    jobs = [_job(picture, of_it, out, taken, state) for picture, of_it in given.items()]
+    summary = Summary(pictures=len(pictures), without_boxes=len(pictures) - len(jobs))
+    summary.count(segment_pictures(jobs, model, overwrite=overwrite))
+    summary.require_success()
     return summary
 
 
-def _check_success(summary, pictures, boxes):
-    if summary.written or summary.present:
-        return
-    if not summary.failed:
-        raise InputError(f"no boxes for {pictures[0].name} or any other picture in {boxes.describe()}")
-    count = len(summary.failed)
-    first = _about(*summary.failed[0])
-    raise InputError(
-        first if count == 1 else f"all {count} pictures were skipped, the first one because: {first}"
-    )
-
-
-def _about(path, reason):
-    return reason if str(path) in reason else f"{path}: {reason}"
-
-
-def _predict(predictor, picture, boxes):
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        prediction = predictor.predict(boxes.boxes, boxes.box_format, encoded=predictor.encode(picture.path))
-    for warning in caught:
-        tqdm.write(f"{picture.path}: {warning.message}", file=sys.stderr)
-    return prediction
-
-
-@dataclasses.dataclass(frozen=True)
-class _Result:
-    """The files of one picture.
+@dataclasses.dataclass(frozen=True, eq=False)
+class _SegmentJob(PictureJob):
+    """A picture whose results are COCO results, a label image and an overlay.
 
     Attributes:
-        stem: path of the files without `_masks.json` and so on.
         source: digest of the picture's path.
-        fingerprint: digest of all the results were made from.
+        image_id: of the picture in the COCO results.
+        category_ids: N ids.
+        scores: N numbers; the stability of the mask stands in for None.
     """
 
-    stem: Path
     source: str
-    fingerprint: str
+    image_id: int | str
+    category_ids: list[int]
+    scores: list[float | None]
 
-    @classmethod
-    def of(cls, picture: Picture, boxes: ImageBoxes, out: Path, taken: set[Path], settings: list):
-        """Finds a name that is neither in `taken`, to which it is added, nor another picture's on disk."""
-        path = picture.path.resolve()
-        source = _digest(str(path))
-        stem = out / picture.name.with_suffix("")
-        if stem in taken or _owner(stem) not in (None, source):
-            stem = stem.with_name(f"{stem.name}-{source[:8]}")
-        taken.add(stem)
-        return cls(stem, source, _digest([_file_state(path), dataclasses.asdict(boxes), settings]))
+    def _file(self, ending: str) -> Path:
+        return self.target.with_name(self.target.name.removesuffix("_labels.png") + ending)
 
-    def path(self, ending):
-        return self.stem.with_name(self.stem.name + ending)
-
-    def is_complete(self, num_boxes):
-        """Whether all files are there, whole, and made from the same things."""
+    def is_complete(self) -> bool:
         try:
-            for ending in ("_labels.png", "_overlay.png"):
-                with Image.open(self.path(ending)) as picture:
-                    if ending == "_labels.png" and picture.info.get(_FINGERPRINT) != self.fingerprint:
-                        return False
-                    picture.verify()
-            results = json.loads(self.path("_masks.json").read_text(encoding="utf-8"))
-        except (OSError, SyntaxError, ValueError):
+            results = json.loads(self._file("_masks.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
             return False
-        return isinstance(results, list) and len(results) == num_boxes
+        is_whole = isinstance(results, list) and len(results) == len(self.boxes)
+        return is_whole and read_texts(self._file("_overlay.png")) is not None
 
-    def write(self, prediction, picture, boxes):
-        """Writes the files; the label image, which says what they were made from, comes last."""
-        image_id = picture.name.as_posix() if boxes.image_id is None else boxes.image_id
+    def write(self, prediction: Prediction) -> None:
         stability = prediction.stability.tolist()
-        scores = [s if given is None else given for s, given in zip(stability, boxes.scores, strict=True)]
-        results = prediction.to_coco(image_id, boxes.category_ids, scores)
+        scores = [s if given is None else given for s, given in zip(stability, self.scores, strict=True)]
+        results = prediction.to_coco(self.image_id, self.category_ids, scores)
         labels = prediction.to_label_image()
-        with atomic_file(self.path("_masks.json")) as path:
+        with atomic_file(self._file("_masks.json")) as path:
             path.write_text(json.dumps(results), encoding="utf-8")
-        with atomic_file(self.path("_overlay.png")) as path:
+        with atomic_file(self._file("_overlay.png")) as path:
             Image.fromarray(overlay(prediction.image, labels, prediction.boxes)).save(path)
-        texts = PngImagePlugin.PngInfo()
-        texts.add_text(_SOURCE, self.source)
-        texts.add_text(_FINGERPRINT, self.fingerprint)
-        with atomic_file(self.path("_labels.png")) as path:
-            Image.fromarray(labels).save(path, pnginfo=texts)
+        write_label_image(self.target, labels, {_SOURCE: self.source, FINGERPRINT: self.fingerprint})
 
 
-def _owner(stem):
-    """Which picture the results at `stem` are of; None if there are none, "" if they are nobody's."""
-    try:
-        with Image.open(stem.with_name(f"{stem.name}_labels.png")) as labels:
-            return labels.info.get(_SOURCE, "")
-    except (OSError, SyntaxError, ValueError):
-        return None
-
-
-def _model_state(model):
-    """Tells one state of a model from another without loading it."""
-    checkpoint = Path(model) / "checkpoint"  # names the last checkpoint of a model directory
-    return [str(model), *(_file_state(checkpoint) if checkpoint.is_file() else ())]
-
-
-def _file_state(path):
-    state = path.stat()
-    return [state.st_size, state.st_mtime_ns]
-
-
-def _digest(data):
-    return hashlib.sha256(json.dumps(data).encode()).hexdigest()
+def _job(picture: Picture, boxes: ImageBoxes, out: Path, taken: set[Path], model_state: dict) -> _SegmentJob:
+    """Finds a file that is neither in `taken`, to which it is added, nor another picture's on disk."""
+    source = hashlib.sha256(str(picture.path.resolve()).encode()).hexdigest()
+    stem = picture.name.with_suffix("")
+    target = out / f"{stem}_labels.png"
+    texts = read_texts(target)
+    if target in taken or (texts is not None and texts.get(_SOURCE) != source):
+        target = out / f"{stem}-{source[:8]}_labels.png"
+    taken.add(target)
+    return _SegmentJob(
+        name=str(picture.path),
+        path=picture.path,
+        boxes=boxes.boxes,
+        box_format=boxes.box_format,
+        target=target,
+        fingerprint=fingerprint(picture.path, dataclasses.asdict(boxes), model_state),
+        source=source,
+        image_id=picture.name.as_posix() if boxes.image_id is None else boxes.image_id,
+        category_ids=boxes.category_ids,
+        scores=boxes.scores,
+    )

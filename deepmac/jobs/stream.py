@@ -1,0 +1,354 @@
+"""Masks of many pictures: finds out what is missing, makes it, writes it, and goes on where it was stopped.
+
+Pictures are decoded by threads that run ahead, segmented in batches, and their masks written by threads that
+run behind, so that at any time only a few pictures are held. A batch always has the same shape, so that a
+picture's masks do not depend on which pictures are segmented with it.
+
+What is written for a picture is up to its job, a subclass of `PictureJob`. Last of all comes a label image,
+which holds the digest of what everything was made from: by it a later run knows what it may keep.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import itertools
+import json
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm.auto import tqdm
+
+from deepmac import __version__
+from deepmac.core.errors import InputError
+from deepmac.core.executors import ahead, open_executor, threads
+from deepmac.core.images import read_image
+from deepmac.core.label_images import read_texts
+from deepmac.inference.find import weights_sha256
+from deepmac.inference.prediction import Prediction
+from deepmac.inference.predictor import EncodedImage, Predictor, load_network
+
+# Text in a label image: digest of what it was made from.
+FINGERPRINT = "Fingerprint"
+
+_PART = 128  # pictures that a worker of a cluster gets at once
+_PARTS_UNDER_WAY = 256
+_loading = threading.Lock()  # the threads of a cluster's worker share what is loaded
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelChoice:
+    """A model and what it computes with; `name`, `precision` and `input_size` as for `deepmac.load`."""
+
+    name: str = "mini"
+    precision: str = "auto"
+    input_size: int | None = None
+
+    def state(self) -> dict[str, Any]:
+        """Tells one state of a model from another without loading it. InputError: no such model."""
+        return {
+            "version": __version__,
+            "weights": weights_sha256(self.name),
+            "precision": self.precision,
+            "input_size": self.input_size,
+        }
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PictureJob:
+    """A picture whose masks are wanted.
+
+    Attributes:
+        name: of the picture, for messages.
+        path: its file; None if it is missing.
+        boxes: numbers [N, 4], not checked yet.
+        box_format: one of `deepmac.core.boxes.BOX_FORMATS`.
+        target: file of the label image.
+        fingerprint: of all that is written, from `fingerprint`.
+    """
+
+    name: str
+    path: Path | None
+    boxes: Any
+    box_format: str
+    target: Path
+    fingerprint: str
+
+    def is_complete(self) -> bool:
+        """Whether the other files that belong to the label image are there, and whole."""
+        return True
+
+    def write(self, prediction: Prediction) -> None:
+        """Writes the masks, each file complete or not at all, the label image with its fingerprint last.
+
+        Raises:
+            InputError: these masks cannot be written; others may.
+        """
+        raise NotImplementedError
+
+
+def fingerprint(path: Path | None, *parts: Any) -> str:
+    """Digest of what masks are made from, the same on every machine.
+
+    Args:
+        path: of the picture, of which the size counts; its time is compared with that of the label image.
+        parts: boxes, state of the model and so on, fit for JSON.
+    """
+    size = None if path is None else path.stat().st_size
+    return hashlib.sha256(json.dumps([size, *parts], sort_keys=True).encode()).hexdigest()
+
+
+class Outcome(NamedTuple):
+    """What became of a picture: "written", "present" (it had its masks already), or "failed" and why."""
+
+    name: str
+    state: str
+    problem: str = ""
+
+
+@dataclasses.dataclass
+class Summary:
+    """What became of the pictures.
+
+    Attributes:
+        pictures: number of all of them.
+        written: of those whose masks were written.
+        present: of those that had them already.
+        without_boxes: of those without boxes that count.
+        seconds: wall-clock time from loading the model on.
+        failed: `name` and `problem` of those without masks.
+    """
+
+    pictures: int = 0
+    written: int = 0
+    present: int = 0
+    without_boxes: int = 0
+    seconds: float = 0.0
+    failed: list[dict[str, str]] = dataclasses.field(default_factory=list)
+
+    def count(self, outcomes: Iterator[Outcome]) -> None:
+        """Works through outcomes; what is under way when it is interrupted is still written."""
+        start = time.monotonic()
+        with contextlib.closing(outcomes):
+            for name, state, problem in outcomes:
+                if state == "present":
+                    self.present += 1
+                    start = time.monotonic()
+                elif state == "written":
+                    self.written += 1
+                else:
+                    self.failed.append({"name": name, "problem": problem})
+                self.seconds = time.monotonic() - start
+
+    def problems(self) -> list[str]:
+        """A line for every picture that was skipped."""
+        return [
+            f"skipped: {problem}" if name in problem else f"skipped: {name}: {problem}"
+            for name, problem in (failure.values() for failure in self.failed)
+        ]
+
+    def require_success(self) -> None:
+        """Raises InputError: there are pictures, and all were skipped."""
+        if not self.failed or self.written or self.present:
+            return
+        count, first = len(self.failed), self.problems()[0].removeprefix("skipped: ")
+        raise InputError(
+            first if count == 1 else f"all {count} pictures were skipped, the first one because: {first}"
+        )
+
+    def __str__(self):
+        counts = [
+            (self.written, "segmented"),
+            (self.present, "there already"),
+            (self.without_boxes, "without boxes"),
+            (len(self.failed), "skipped"),
+        ]
+        return "Pictures: " + (", ".join(f"{count} {what}" for count, what in counts if count) or "none")
+
+
+def segment_pictures(
+    jobs: Sequence[PictureJob],
+    model: ModelChoice,
+    *,
+    batch_size: int = 1,
+    overwrite: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    progress: bool | None = None,
+) -> Iterator[Outcome]:
+    """Makes the masks that are missing.
+
+    Args:
+        jobs: the pictures. It is asked for each several times and may make it anew, to hold none.
+        model: what segments them; loaded only if something is missing.
+        batch_size: pictures encoded at once.
+        overwrite: whether masks that are there are made again.
+        workers: threads that decode, and as many that write; one for each core unless given.
+        scheduler: address of a Dask scheduler, as tcp://host:8786, whose workers make the masks; they need
+            this package, and the folders under the same paths.
+        progress: whether to show progress bars; in a terminal unless given.
+
+    Yields:
+        What became of each picture, those with masks first; in the order of the jobs but for failures.
+
+    Raises:
+        InputError: no such model or scheduler, masks that cannot be written, or that would replace what is
+            not theirs.
+    """
+    bar = {"unit": "picture", "disable": None if progress is None else not progress}
+    todo = []
+    for index in tqdm(range(len(jobs)), "looking for masks", leave=False, **bar):
+        if is_done(job := jobs[index], overwrite):
+            yield Outcome(job.name, "present")
+        else:
+            todo.append(index)
+    if not todo:
+        return
+    _remove_leftovers({jobs[index].target for index in todo})
+    missing = (jobs[index] for index in todo)
+    if scheduler is None:
+        outcomes = _stream(missing, _load(model), batch_size, workers)
+    else:
+        outcomes = _on_cluster(missing, model, batch_size, overwrite, scheduler)
+    with contextlib.closing(outcomes):  # waits for the files under way
+        yield from tqdm(outcomes, total=len(todo), **bar)
+
+
+def is_done(job: PictureJob, overwrite: bool = False) -> bool:
+    """Whether a picture's masks are there, whole, made from the same things, and not older than it.
+
+    Raises:
+        InputError: the label image is the picture itself; or it is somebody else's and `overwrite` is false.
+    """
+    target, picture = job.target, job.path
+    if not target.exists():
+        return False
+    if picture is not None and target.samefile(picture):
+        raise InputError(f"the masks of {picture} would replace it: choose another --out")
+    texts = read_texts(target)
+    if overwrite or texts is None:  # damaged: made again
+        return False
+    if FINGERPRINT not in texts:
+        raise InputError(f"{target} was not written by this command: choose another --out, or --overwrite")
+    is_newer = picture is None or target.stat().st_mtime >= picture.stat().st_mtime
+    return texts[FINGERPRINT] == job.fingerprint and is_newer and job.is_complete()
+
+
+def _remove_leftovers(targets: set[Path]) -> None:
+    """Removes temporary files that a killed run left beside label images."""
+    for folder in {target.parent for target in targets}:
+        for path in folder.glob(".*-*.png"):  # as `deepmac.core.files` calls them
+            if path.with_name(f"{path.stem[1:].rpartition('-')[0]}.png") in targets:
+                path.unlink(missing_ok=True)
+
+
+def _load(model: ModelChoice):
+    return load_network(model.name, model.precision, model.input_size)
+
+
+class _Encoded(NamedTuple):
+    """A picture on its way through the network; `embeddings` is first the network's input of it."""
+
+    job: PictureJob
+    image: EncodedImage
+
+
+def _stream(
+    jobs: Iterable[PictureJob], network, batch_size: int, workers: int | None = None
+) -> Iterator[Outcome]:
+    """Decodes, segments and writes, one after the other and all at the same time."""
+    with threads(workers) as readers, threads(workers) as writers:
+        decoded = ahead(readers, lambda job: _decode(job, network), jobs, 2 * batch_size)
+        yield from ahead(writers, _write, _segment(decoded, network, batch_size), 2 * batch_size)
+
+
+def _decode(job: PictureJob, network) -> _Encoded | Outcome:
+    try:
+        if job.path is None:
+            raise InputError("no such picture")
+        image = read_image(job.path)
+    except InputError as error:
+        return Outcome(job.name, "failed", str(error))
+    return _Encoded(job, EncodedImage(image, *network.prepare(image)))
+
+
+def _segment(
+    decoded: Iterator[_Encoded | Outcome], network, batch_size: int
+) -> Iterator[tuple[PictureJob, Prediction] | Outcome]:
+    predictor = Predictor(network)
+    while batch := list(itertools.islice(decoded, batch_size)):
+        yield from (item for item in batch if isinstance(item, Outcome))
+        pictures = [item for item in batch if isinstance(item, _Encoded)]
+        if not pictures:
+            continue
+        inputs = [picture.image.embeddings for picture in pictures]
+        all_embeddings = network.encode(inputs + inputs[-1:] * (batch_size - len(inputs)))
+        for (job, image), embeddings in zip(pictures, all_embeddings, strict=False):  # but for the padding
+            encoded = dataclasses.replace(image, embeddings=embeddings)
+            try:
+                yield job, _predict(predictor, job, encoded)
+            except InputError as error:
+                yield Outcome(job.name, "failed", str(error))
+
+
+def _predict(predictor: Predictor, job: PictureJob, encoded: EncodedImage) -> Prediction:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        prediction = predictor.predict(job.boxes, job.box_format, encoded=encoded)
+    for warning in caught:
+        tqdm.write(f"{job.name}: {warning.message}", file=sys.stderr)
+    return prediction
+
+
+def _write(segmented: tuple[PictureJob, Prediction] | Outcome) -> Outcome:
+    if isinstance(segmented, Outcome):
+        return segmented
+    job, prediction = segmented
+    try:
+        job.write(prediction)
+    except InputError as error:
+        return Outcome(job.name, "failed", str(error))
+    except OSError as error:
+        raise InputError(f"cannot write {job.target}: {error.strerror or error}") from error
+    return Outcome(job.name, "written")
+
+
+def _on_cluster(
+    jobs: Iterable[PictureJob], model: ModelChoice, batch_size: int, overwrite: bool, scheduler: str
+) -> Iterator[Outcome]:
+    """Makes masks on a Dask cluster.
+
+    A part that dies with its worker is begun again elsewhere and finds what was written.
+    """
+    if Path(model.name).exists():  # workers run in folders of their own
+        model = dataclasses.replace(model, name=str(Path(model.name).absolute()))
+    parts = iter(lambda: [_with_absolute_paths(job) for job in itertools.islice(jobs, _PART)], [])
+    work = functools.partial(segment_part, model=model, batch_size=batch_size, overwrite=overwrite)
+    with open_executor(jobs=1, scheduler=scheduler) as executor:
+        for outcomes in ahead(executor, work, parts, _PARTS_UNDER_WAY):
+            yield from outcomes
+
+
+def _with_absolute_paths(job: PictureJob) -> PictureJob:
+    return dataclasses.replace(job, path=job.path and job.path.absolute(), target=job.target.absolute())
+
+
+def segment_part(
+    jobs: list[PictureJob], model: ModelChoice, batch_size: int, overwrite: bool
+) -> list[Outcome]:
+    """Makes the masks of some pictures that are not there, in this process; counts the others as written."""
+    with _loading:
+        network = _loaded(model)
+    missing = [job for job in jobs if not is_done(job, overwrite)]
+    done = [Outcome(job.name, "written") for job in jobs if job not in missing]
+    return done + list(_stream(missing, network, batch_size))
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(model: ModelChoice):
+    return _load(model)
