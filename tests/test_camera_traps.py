@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deepmac.core.errors import InputError
 from deepmac.core.label_images import read_label_image
 from deepmac.iwildcam.checks import check_collection
 from deepmac.iwildcam.collection import open_collection
@@ -110,7 +111,7 @@ def test_pictures_say_that_they_are_composed_and_some_are_infrared(folder):
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
     (tmp_path / "a.txt").touch()
-    with pytest.raises(FileExistsError):
+    with pytest.raises(InputError, match="not an empty folder"):
         compose_sample(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import synthetic
 
+from deepmac.core.errors import InputError
 from deepmac.scenes.cutouts import write_cutouts
 from deepmac.scenes.sprites import read_cutout, sprite_pools
 
@@ -43,7 +44,7 @@ def test_free_large_objects_are_cut_out_and_serve_as_sprites(coco_dir, tmp_path)
 def test_pictures_can_be_chosen_and_a_full_folder_is_refused(coco_dir, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("")
-    with pytest.raises(FileExistsError):
+    with pytest.raises(InputError, match="not an empty folder"):
         write_cutouts(coco_dir, tmp_path / "full", ids={100})
     with pytest.raises(ValueError, match="none of the listed image ids"):
         write_cutouts(coco_dir, tmp_path / "out", ids={5})

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file, atomic_folder
 
 
@@ -78,7 +79,7 @@ def test_what_exists_is_not_overwritten_by_a_folder(tmp_path, kind):
     else:
         path.mkdir()
         (path / "mine").write_text("mine")
-    with pytest.raises(FileExistsError, match="scenes already exists"), atomic_folder(path):
+    with pytest.raises(InputError, match="scenes already exists"), atomic_folder(path):
         pytest.fail("the block must not run")
     assert (path if kind == "file" else path / "mine").read_text() == "mine"
     assert list(tmp_path.iterdir()) == [path]

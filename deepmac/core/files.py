@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from deepmac.core.errors import InputError
+
 
 @contextlib.contextmanager
 def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
@@ -44,11 +46,11 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
         The temporary folder to fill. It is removed when the block fails.
 
     Raises:
-        FileExistsError: `path` exists and is not an empty folder.
+        InputError: `path` exists and is not an empty folder.
     """
     path = Path(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise FileExistsError(f"{path} already exists and is not an empty folder")
+        raise InputError(f"{path} already exists and is not an empty folder: name another one, or delete it")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
     try:

@@ -71,7 +71,7 @@ def export_model(
     Raises:
         InputError: unknown format, or its packages are missing; no such model, an exported one, or a graph
             that differs by more than `TOLERANCE`. Then nothing is left behind.
-        FileExistsError: `out` is not empty.
+        InputError: `out` is not empty.
     """
     _check_format(file_format)
     source = find_model(name_or_path)

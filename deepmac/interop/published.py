@@ -245,7 +245,7 @@ def import_checkpoint(
 
     Raises:
         InputError: as `restore_published`.
-        FileExistsError: `model_dir` is not empty.
+        InputError: `model_dir` is not empty.
     """
     with atomic_folder(model_dir) as folder:
         model = build_deepmac(config.task.model)

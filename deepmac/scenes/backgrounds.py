@@ -63,7 +63,7 @@ def texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """
     patch = _patch(rng, height, width)
     if rng.random() < 0.5:
-        return _tint(rng, patch)
+        return _between_two_colours(rng, patch.mean(axis=-1))
     # Other hues by mixing the channels, each row of weights adding up to 1.
     mixing = np.eye(3) + rng.normal(0.0, 0.2, (3, 3))
     mixing /= mixing.sum(axis=1, keepdims=True)
@@ -103,11 +103,6 @@ def _patch(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     shift = np.array([width, height]) / 2 - matrix @ centre
     patch = source.warp(np.column_stack([matrix, shift]), height, width, cv2.BORDER_REFLECT_101)
     return patch / np.float32(255)
-
-
-def _tint(rng: np.random.Generator, patch: np.ndarray) -> np.ndarray:
-    """Replaces the colours of a patch: its grey values run between two random colours."""
-    return _between_two_colours(rng, patch.mean(axis=-1))
 
 
 def _between_two_colours(rng: np.random.Generator, shade: np.ndarray) -> np.ndarray:

@@ -247,41 +247,40 @@ def compose_sample(folder: str | os.PathLike, sequences: int = 8, seed: int = 0)
     """
     rng = np.random.default_rng(seed)
     names = ["empty", *(species.name for species in SPECIES)]
-    images, annotations = {"train": [], "test": []}, {"train": [], "test": []}
+    info = {"description": f"{LABEL}. {' '.join(CREDITS)}"}
+    document = {"info": info, "categories": [{"id": k, "name": name} for k, name in enumerate(names)]}
+    documents = {split: document | {"images": [], "annotations": []} for split in ("train", "test")}
     detections = Detections(categories={"1": "animal", "2": "person", "3": "vehicle"})
     counts = "seq_id,count\n"
     with atomic_folder(folder) as root:
-        for name in (*images, "metadata"):
+        for name in (*documents, "metadata"):
             (root / name).mkdir()
         for location, (split, habitat) in enumerate(CAMERAS, start=1):
             place = Place(rng, HABITATS[habitat])
             for days in np.sort(rng.uniform(0, 60, sequences)).tolist():
                 hour, sequence, frames = days % 1 * 24, _id(rng), int(rng.integers(1, 5))
                 species, animals = _visitors(rng, habitat, hour)
+                category = names.index(species.name if animals else "empty")
                 if split == "train" and rng.random() < 0.6:  # people counted the animals of some
                     counts += f"{sequence},{len(animals)}\n"
                 for frame in range(frames):
                     image_id = _id(rng)
-                    name = f"{split}/{image_id}.jpg"
                     time = datetime.datetime(2022, 3, 1) + datetime.timedelta(days=days, seconds=frame)
                     pixels, owner = place.photograph(rng, animals, hour, frame)
                     found, truth = _detect(rng, owner, len(animals), species.detected_as)
-                    _write_picture(root / name, pixels, f"{time:%Y-%m-%d %H:%M:%S}   CAM {location}")
+                    detections.add(f"{split}/{image_id}.jpg", found)
                     write_label_image(root / TRUTH_FOLDER / f"{image_id}.png", truth)
-                    detections.add(name, found)
+                    text = f"{time:%Y-%m-%d %H:%M:%S}   CAM {location}"
+                    _write_picture(root / split / f"{image_id}.jpg", pixels, text)
                     image = {"id": image_id, "file_name": f"{image_id}.jpg", "width": WIDTH, "height": HEIGHT}
                     image |= {"location": location, "datetime": time.isoformat(" ", "milliseconds")}
                     image |= {"seq_id": sequence, "seq_num_frames": frames, "frame_num": frame}
-                    images[split].append(image | {"rights_holder": LABEL})
-                    category = names.index(species.name if animals else "empty")
                     annotation = {"id": _id(rng), "image_id": image_id, "category_id": category}
-                    annotations[split].append(annotation)
-        document = {"info": {"description": f"{LABEL}. {' '.join(CREDITS)}"}}
-        document["categories"] = [{"id": number, "name": name} for number, name in enumerate(names)]
-        test = document | {"images": images["test"]}
-        train = document | {"images": images["train"], "annotations": annotations["train"]}
-        (root / "metadata/iwildcam2022_test_information.json").write_text(json.dumps(test, indent=1))
-        (root / "metadata/iwildcam2022_train_annotations.json").write_text(json.dumps(train, indent=1))
+                    documents[split]["images"].append(image | {"rights_holder": LABEL})
+                    documents[split]["annotations"].append(annotation)
+        del documents["test"]["annotations"]
+        for split, name in (("train", "train_annotations"), ("test", "test_information")):
+            (root / f"metadata/iwildcam2022_{name}.json").write_text(json.dumps(documents[split], indent=1))
         (root / "metadata/train_sequence_counts.csv").write_text(counts)
         write_detections(root / "metadata/iwildcam2022_mdv4_detections.json", detections)
     return Path(folder)
@@ -338,11 +337,11 @@ def _detect(
         corners += rng.normal(0, 0.015, 4) * np.tile(corners[2:] - corners[:2], 2)
         corners = np.clip(corners / [WIDTH, HEIGHT, WIDTH, HEIGHT], 0, 1)
         confidence = np.clip(rng.normal(0.35 + 0.1 * np.log10(len(rows)), 0.1), 0.15, 0.999)
-        found.append((confidence, [*corners[:2], *(corners[2:] - corners[:2])], category, number))
+        box = [*corners[:2], *(corners[2:] - corners[:2])]
+        found.append((confidence, box, category, number))
     if rng.random() < 0.12:  # something that is no animal
-        found.append(
-            (rng.uniform(0.1, 0.15), [*rng.uniform(0, 0.7, 2), *rng.uniform(0.05, 0.25, 2)], "1", 255)
-        )
+        box = [*rng.uniform(0, 0.7, 2), *rng.uniform(0.05, 0.25, 2)]
+        found.append((rng.uniform(0.1, 0.15), box, "1", 255))
     found.sort(reverse=True)
     truth = np.zeros_like(owner)
     for place, (*_, number) in enumerate(found, start=1):

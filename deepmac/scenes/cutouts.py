@@ -1,6 +1,7 @@
 """Cuts annotated objects out of photographs: own sprites for `deepmac scenes --sprites`."""
 
 import contextlib
+import functools
 import io
 from collections.abc import Collection
 from pathlib import Path
@@ -38,8 +39,7 @@ def write_cutouts(
         The number of cut-outs.
 
     Raises:
-        InputError: as `deepmac.data.coco.check_coco`.
-        FileExistsError: `out` is not empty.
+        InputError: as `deepmac.data.coco.check_coco`, or `out` is not empty.
     """
     coco_dir = Path(coco_dir)
     report = check_coco(coco_dir / "annotations" / f"instances_{split}.json", coco_dir / split, ids)
@@ -52,29 +52,19 @@ def write_cutouts(
     with atomic_folder(out) as folder:
         for image in tqdm(report.dataset["images"], unit="picture"):
             pixels = read_image(coco_dir / split / image["file_name"])
-            for annotation in coco.imgToAnns[image["id"]]:
-                if not _is_suitable(annotation, image):
-                    continue
-                cutout = _cut_out(pixels, coco.annToMask(annotation))
-                if cutout is not None:
+            for annotation in filter(functools.partial(_is_suitable, image), coco.imgToAnns[image["id"]]):
+                mask = cv2.erode(coco.annToMask(annotation), np.ones((3, 3), np.uint8))
+                left, top, width, height = cv2.boundingRect(mask)
+                if width > 0:
                     path = folder / NAME_BY_ID[annotation["category_id"]] / f"{annotation['id']}.png"
                     path.parent.mkdir(exist_ok=True)
+                    cutout = np.dstack([pixels, 255 * mask])[top : top + height, left : left + width]
                     Image.fromarray(cutout).save(path)
                     count += 1
     return count
 
 
-def _is_suitable(annotation: dict, image: dict) -> bool:
+def _is_suitable(image: dict, annotation: dict) -> bool:
     left, top, width, height = annotation["bbox"]
     inside = min(left, top, image["width"] - left - width, image["height"] - top - height) >= _BORDER
     return inside and not annotation.get("iscrowd") and min(width, height) >= _SMALLEST_SIDE
-
-
-def _cut_out(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray | None:
-    """RGBA of the object in uint8 RGB [H, W, 3] and its mask, uint8 [H, W]; None if nothing remains."""
-    mask = cv2.erode(mask, np.ones((3, 3), np.uint8))
-    if not mask.any():
-        return None
-    rows, columns = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
-    window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    return np.dstack([pixels[window], 255 * mask[window]])

@@ -4,12 +4,21 @@ The default data of the suite. Scene k of a split depends on nothing but the see
 so that a larger set begins with the scenes of a smaller one.
 """
 
+import functools
 import json
+import math
+import multiprocessing
 import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
+from tqdm.auto import tqdm
 
 from deepmac.core.categories import COCO_CATEGORIES
 from deepmac.core.errors import InputError
@@ -18,15 +27,13 @@ from deepmac.data.points import draw_points
 from deepmac.scenes.artwork import CREDITS
 from deepmac.scenes.composition import SceneObject, compose_scene
 from deepmac.scenes.contact_sheet import contact_sheet
-from deepmac.scenes.parallel import map_in_order
 from deepmac.scenes.polygons import mask_to_polygons
 from deepmac.scenes.sprites import SPLITS, SpritePools, sprite_pools
 
-_MIN_SIZE, _MAX_SIZE = 32, 4096
 _MOST_IMAGES = 1_000_000  # of a split; keeps the image ids of the splits apart
 _FIRST_IMAGE_ID = {"train": 1, "val": _MOST_IMAGES + 1}
 _POINTS = 10  # of an object, for point supervision
-_JPEG = {"quality": 92, "subsampling": 0}  # full colour resolution: the objects are small
+_CHUNK = 16  # scenes that a process composes at once
 
 
 def compose_scenes(
@@ -62,46 +69,71 @@ def compose_scenes(
     Raises:
         InputError: an argument is out of range, `out` is not empty, or a sprite cannot be used.
     """
-    out = Path(out)
     counts = {"train": images, "val": max(1, images // 5) if val_images is None else val_images}
     _check(counts, size, seed, jobs)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(
-            f"{out} already exists and is not an empty folder; choose another --out or remove it"
-        )
     pools = sprite_pools(sprites)
     with atomic_folder(out) as folder:
         (folder / "annotations").mkdir()
         for split in SPLITS:
             (folder / f"{split}2017").mkdir()
         tasks = [(split, index) for split in SPLITS for index in range(counts[split])]
-        scenes = map_in_order(_write_scene, tasks, (folder, pools, size, seed), jobs, progress, unit="scenes")
+        scenes = _map(functools.partial(_write_scene, folder, pools, size, seed), tasks, jobs, progress)
         for split, of_split in zip(SPLITS, (scenes[:images], scenes[images:]), strict=True):
             text = json.dumps(_coco(split, of_split, size, seed), separators=(",", ":"))
             (folder / "annotations" / f"instances_{split}2017.json").write_text(text, encoding="utf-8")
         (folder / "README.txt").write_text(_readme(counts, size, seed, pools), encoding="utf-8")
         contact_sheet(folder).save(folder / "contact_sheet.png")
-    return out
+    return Path(out)
 
 
 def _check(counts: dict[str, int], size: int, seed: int, jobs: int | None) -> None:
-    for option, count in (("images", counts["train"]), ("val-images", counts["val"])):
-        if not 1 <= count <= _MOST_IMAGES:
-            raise InputError(f"--{option} is {count}; give 1 to {_MOST_IMAGES:,}")
-    if not _MIN_SIZE <= size <= _MAX_SIZE:
-        raise InputError(f"--size is {size}; give {_MIN_SIZE} to {_MAX_SIZE} pixels")
-    if seed < 0:
-        raise InputError(f"--seed is {seed}; give 0 or a positive number")
-    if jobs is not None and jobs < 1:
-        raise InputError(f"--jobs is {jobs}; give 1 or more processes")
+    for option, value, least, most in (
+        ("images", counts["train"], 1, _MOST_IMAGES),
+        ("val-images", counts["val"], 1, _MOST_IMAGES),
+        ("size", size, 32, 4096),
+        ("seed", seed, 0, math.inf),
+        ("jobs", 1 if jobs is None else jobs, 1, math.inf),
+    ):
+        if not least <= value <= most:
+            limit = f"{least} to {most:,}" if most < math.inf else f"{least} or more"
+            raise InputError(f"--{option} is {value}; give {limit}")
 
 
-def _write_scene(task: tuple[str, int], shared: tuple[Path, SpritePools, int, int]) -> list[dict]:
+def _map(function: Callable, tasks: list, jobs: int | None, progress: bool) -> list:
+    """Returns `[function(task) for task in tasks]`, computed by several processes if that is worth it."""
+    if jobs is None:  # starting a process takes about as long as four chunks
+        jobs = min(os.cpu_count() or 1, len(tasks) // (4 * _CHUNK))
+    bar = functools.partial(tqdm, total=len(tasks), unit=" scenes", disable=not progress, smoothing=0)
+    if jobs <= 1:
+        return list(bar(map(function, tasks)))
+    # Spawned, so that threads of the caller (TensorFlow's, say) do no harm.
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start_process)
+    try:
+        return list(bar(pool.map(function, tasks, chunksize=_CHUNK)))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_process() -> None:
+    cv2.setNumThreads(1)  # the processes use the cores already
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed parent cannot stop its processes, and they would wait for tasks forever."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _write_scene(folder: Path, pools: SpritePools, size: int, seed: int, task: tuple[str, int]) -> list[dict]:
     """Composes scene `index` of a split, writes its JPEG, returns its annotations (yet without ids)."""
-    (split, index), (folder, pools, size, seed) = task, shared
+    split, index = task
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     scene = compose_scene(rng, pools[split], size)
-    Image.fromarray(scene.image).save(folder / f"{split}2017" / _file_name(split, index), **_JPEG)
+    Image.fromarray(scene.image).save(
+        folder / f"{split}2017" / f"{_FIRST_IMAGE_ID[split] + index:012d}.jpg", quality=92, subsampling=0
+    )
     return [_annotation(scene_object, rng) for scene_object in scene.objects]
 
 
@@ -119,71 +151,47 @@ def _annotation(scene_object: SceneObject, rng: np.random.Generator) -> dict:
     }
 
 
-def _file_name(split: str, index: int) -> str:
-    return f"{_FIRST_IMAGE_ID[split] + index:012d}.jpg"
-
-
 def _coco(split: str, scenes: list[list[dict]], size: int, seed: int) -> dict:
     """The annotation file of a split; `scenes[k]` are the annotations of its k-th image."""
-    first = _FIRST_IMAGE_ID[split]
-    placed = [(first + index, one) for index, scene in enumerate(scenes) for one in scene]
+    images, annotations = [], []
+    for index, of_image in enumerate(scenes):
+        image_id = _FIRST_IMAGE_ID[split] + index
+        image = {
+            "id": image_id,
+            "license": 1,
+            "file_name": f"{image_id:012d}.jpg",
+            "height": size,
+            "width": size,
+        }
+        images.append(image | {"date_captured": "", "coco_url": "", "flickr_url": ""})
+        for one in of_image:
+            annotations.append({"id": len(annotations) + 1, "image_id": image_id, **one})
+    info = {"description": f"deepmac composed scenes: {split}, size {size}, seed {seed}", "url": ""}
+    info |= {"version": "1.0", "year": 2026, "contributor": " ".join(CREDITS), "date_created": ""}
+    url = "https://creativecommons.org/licenses/by-sa/4.0/"
     return {
-        "info": {
-            "description": f"deepmac composed scenes: {split}, size {size}, seed {seed}",
-            "url": "",
-            "version": "1.0",
-            "year": 2026,
-            "contributor": " ".join(CREDITS),
-            "date_created": "",
-        },
-        "licenses": [
-            {
-                "id": 1,
-                "name": "Attribution-ShareAlike License",
-                "url": "https://creativecommons.org/licenses/by-sa/4.0/",
-            }
-        ],
-        "images": [
-            {
-                "id": first + index,
-                "license": 1,
-                "file_name": _file_name(split, index),
-                "height": size,
-                "width": size,
-                "date_captured": "",
-                "coco_url": "",
-                "flickr_url": "",
-            }
-            for index in range(len(scenes))
-        ],
-        "annotations": [
-            {"id": number, "image_id": image_id, **one}
-            for number, (image_id, one) in enumerate(placed, start=1)
-        ],
+        "info": info,
+        "licenses": [{"id": 1, "name": "Attribution-ShareAlike License", "url": url}],
+        "images": images,
+        "annotations": annotations,
         "categories": [category._asdict() for category in COCO_CATEGORIES],
     }
 
 
 def _readme(counts: dict[str, int], size: int, seed: int, pools: SpritePools) -> str:
-    lines = [
-        "Composed scenes with instance masks, in COCO's layout; written by `deepmac scenes`.",
-        "",
-        f"Images of {size} x {size} pixels, seed {seed}.",
-    ]
+    lines = ["Composed scenes with instance masks, in COCO's layout; written by `deepmac scenes`.", ""]
+    lines.append(f"Images of {size} x {size} pixels, seed {seed}.")
     vendors = set()
-    for split in SPLITS:
-        artworks = [artwork for listed in pools[split].values() for artwork in listed]
+    for split, pool in pools.items():
+        artworks = [artwork for listed in pool.values() for artwork in listed]
         vendors.update(artwork.vendor for artwork in artworks)
-        lines.append(
-            f"{split}: {counts[split]} images, objects of {len(pools[split])} COCO classes "
-            f"from {len(artworks)} artworks."
-        )
+        objects = f"objects of {len(pool)} COCO classes from {len(artworks)} artworks"
+        lines.append(f"{split}: {counts[split]} images, {objects}.")
+    lines += ["No artwork is in both splits.", "", "The objects are made from"]
+    lines += [f"- {credit}" for credit in CREDITS]
+    if "own" in vendors:
+        lines.append("- pictures given with --sprites, under whatever licence they have")
     lines += [
-        "No artwork is in both splits.",
-        "",
-        "The objects are made from",
-        *(f"- {credit}" for credit in CREDITS),
-        *(["- pictures given with --sprites, under whatever licence they have"] if "own" in vendors else []),
         "They were cut out, turned, scaled, and recoloured. The backgrounds are made from the photographs",
         "and textures in scikit-image's wheel. To share the images, keep to CC BY-SA 4.0 and pass on these",
         "credits.",

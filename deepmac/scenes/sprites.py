@@ -65,10 +65,8 @@ def sprite_pools(own_sprites: str | Path | None = None) -> SpritePools:
 
 def _in_turns(listed: list[Artwork], vendors: tuple[str, str]) -> list[Artwork]:
     """Shuffles each vendor's artworks by their name and lets the vendors take turns."""
-    by_vendor = [
-        sorted((a for a in listed if a.vendor == vendor), key=lambda a: _hash(a.name)) for vendor in vendors
-    ]
-    pairs = itertools.zip_longest(*by_vendor)
+    shuffled = sorted(listed, key=lambda artwork: _hash(artwork.name))
+    pairs = itertools.zip_longest(*([a for a in shuffled if a.vendor == vendor] for vendor in vendors))
     return [artwork for pair in pairs for artwork in pair if artwork is not None]
 
 
@@ -128,7 +126,10 @@ def render(picture: Picture, side: int) -> np.ndarray:
         uint8 [h, w, 4], RGB premultiplied with alpha, and alpha; max(h, w) is about `side`.
     """
     if picture.path.suffix != ".svg":
-        return _shrink(_crop(_premultiply(read_cutout(picture.path))), side)
+        pixels = _crop(_premultiply(read_cutout(picture.path)))
+        scale = side / max(pixels.shape[:2])
+        size = [max(1, math.floor(length * scale)) for length in pixels.shape[1::-1]]
+        return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA) if scale < 1 else pixels
     svg = _svg_text(picture)
     longer = max(_cut_svg(svg, _PREVIEW, picture.part).shape[:2])
     # The object fills only a part of its drawing, so the drawing has to be larger than the object.
@@ -179,12 +180,3 @@ def _crop(pixels: np.ndarray) -> np.ndarray:
 
 def _premultiply(pixels: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(pixels, cv2.COLOR_RGBA2mRGBA)
-
-
-def _shrink(pixels: np.ndarray, side: int) -> np.ndarray:
-    height, width = pixels.shape[:2]
-    scale = side / max(height, width)
-    if scale >= 1:
-        return pixels
-    size = (max(1, math.floor(width * scale)), max(1, math.floor(height * scale)))
-    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
