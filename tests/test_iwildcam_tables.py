@@ -1,7 +1,7 @@
 import camera_traps
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepmac.core.label_images import write_label_image
@@ -58,6 +58,7 @@ def test_selections(tables, selection, ids):
     assert pictures["id"][selection.rows(pictures, objects)].tolist() == ids
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from([ANY, "train", "test"]),
     st.tuples(st.floats(0, 1), st.floats(0, 1)),

@@ -53,7 +53,7 @@ def test_reads_every_notation_and_notes_the_lines():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("train_config {\n  batch_size: 1\n", "text:2: Expected \"}\""),
+        ("train_config {\n  batch_size: 1\n", 'text:2: Expected "}"'),
         ("model {}\n}", "text:2: "),
         ("\n\nmodel ? 2", "text:3: "),
         ("train_config { batch_size 1 }", 'Expected ":"'),

@@ -12,19 +12,20 @@ from PIL import Image
 from deepmac.core.files import atomic_file
 from deepmac.iwildcam import views
 from deepmac.iwildcam.coco import write_coco
-from deepmac.iwildcam.collection import CameraTrapPicture, Collection
+from deepmac.iwildcam.collection import Collection
 from deepmac.iwildcam.tables import ANY, Selection
 
 VIEWS = ("picture", "sequence", "grid")
 _GRID = 12  # pictures of the grid view
 _MOST_SUGGESTIONS = 1000
-_STYLE, _LAYOUT = {"description_width": "90px"}, {"width": "320px"}  # of a filter
+_STYLE = {"description_width": "90px"}
 
 
 class Browser(widgets.HBox):
     """Shows the pictures of a collection that fit the filters, one at a time, by sequence or as a grid.
 
     Attributes:
+        filters: widgets of the filters by the attribute of `Selection` they set; areas in percent.
         selected: rows of the pictures' table that fit, camera by camera, in the order of time.
         position: which of them is shown; of a grid the first one.
     """
@@ -52,8 +53,17 @@ class Browser(widgets.HBox):
         self.position = 0
         self._make_filters()
         self._make_controls()
-        super().__init__([self._filter_box(), self._view_box()])
-        for widget in self._filters.values():
+        checks = widgets.HBox([self.boxes, self.ids])
+        left = widgets.VBox(
+            [*self.filters.values(), self.opacity, checks, self.export, self.exported],
+            layout={"min_width": "330px"},
+        )
+        right = widgets.VBox(
+            [widgets.HBox([self.previous, self.next, self.view]), self.status, self.image],
+            layout={"flex": "1 1 auto", "min_width": "0"},
+        )
+        super().__init__([left, right])
+        for widget in self.filters.values():
             widget.observe(lambda _: self._select(), "value")
         for widget in (self.view, self.opacity, self.boxes, self.ids):
             widget.observe(lambda _: self._show(), "value")
@@ -65,45 +75,42 @@ class Browser(widgets.HBox):
     @property
     def selection(self) -> Selection:
         """What the filters ask for."""
-        values = {name: widget.value for name, widget in self._filters.items()}
+        values = {name: widget.value for name, widget in self.filters.items()}
         values["sequence"] = values["sequence"].strip() or ANY
         values["mask_area"] = tuple(value / 100 for value in values["mask_area"])
         return Selection(**values)
 
-    @property
-    def filters(self) -> dict[str, widgets.Widget]:
-        """Widgets of the filters by the attribute of `Selection` they set; areas in percent."""
-        return self._filters
-
     def _make_filters(self) -> None:
+        options = {"style": _STYLE, "layout": {"width": "320px"}}
+
         def choice(values, text):
             values = sorted(set(values) - {""}, key=lambda value: (len(value), value))
-            return widgets.Dropdown(options=[ANY, *values], description=text, style=_STYLE, layout=_LAYOUT)
+            return widgets.Dropdown(options=[ANY, *values], description=text, **options)
 
         def span(most, text, step, kind=widgets.FloatRangeSlider):
-            options = {"style": _STYLE, "layout": _LAYOUT, "continuous_update": False}
-            return kind(value=(0, most), min=0, max=most, step=step, description=text, **options)
+            bounds = {"value": (0, most), "min": 0, "max": most, "step": step, "continuous_update": False}
+            return kind(description=text, **bounds, **options)
 
-        largest = 100 * float(self._objects["mask_area"].max()) if len(self._objects) else 0.0
-        most = int(self._objects["picture"].value_counts().max()) if len(self._objects) else 0
-        self._filters = {
-            "split": choice(self._pictures["split"], "split"),
-            "location": choice(self._pictures["location"], "location"),
+        pictures, objects = self._pictures, self._objects
+        largest = 100 * float(objects["mask_area"].max()) if len(objects) else 0.0
+        most = int(objects["picture"].value_counts().max()) if len(objects) else 0
+        self.filters = {
+            "split": choice(pictures["split"], "split"),
+            "location": choice(pictures["location"], "location"),
             "sequence": widgets.Combobox(  # there are too many to list: any may be typed
-                options=self._pictures["sequence"].drop_duplicates().head(_MOST_SUGGESTIONS).tolist(),
+                options=pictures["sequence"].drop_duplicates().head(_MOST_SUGGESTIONS).tolist(),
                 placeholder=ANY,
                 continuous_update=False,
                 description="sequence",
-                style=_STYLE,
-                layout=_LAYOUT,
+                **options,
             ),
-            "category": choice(self._pictures["category"], "category"),
-            "detection_category": choice(self._objects["detection_category"], "detected"),
+            "category": choice(pictures["category"], "category"),
+            "detection_category": choice(objects["detection_category"], "detected"),
             "confidence": span(1.0, "confidence", 0.01),
             "mask_area": span(max(1.0, -(-largest // 1)), "mask area, %", 0.1),
             "animals": span(max(1, most), "animals", 1, widgets.IntRangeSlider),
         }
-        for name, widget in self._filters.items():
+        for name, widget in self.filters.items():
             widget.add_class(f"deepmac-filter-{name.replace('_', '-')}")
 
     def _make_controls(self) -> None:
@@ -115,21 +122,10 @@ class Browser(widgets.HBox):
         self.boxes = widgets.Checkbox(True, description="boxes", indent=False, layout={"width": "80px"})
         self.ids = widgets.Checkbox(True, description="ids", indent=False, layout={"width": "60px"})
         self.export = widgets.Button(icon="download", description="export")
-        self.exported = widgets.HTML()
-        self.status = widgets.HTML()
+        self.exported, self.status = widgets.HTML(), widgets.HTML()
         self.image = widgets.Image(format="jpeg", layout={"max_width": "100%"})
         for name in ("previous", "next", "status", "image", "export"):
             getattr(self, name).add_class(f"deepmac-{name}")
-
-    def _filter_box(self) -> widgets.Widget:
-        options = [self.opacity, widgets.HBox([self.boxes, self.ids]), self.export, self.exported]
-        return widgets.VBox([*self._filters.values(), *options], layout={"min_width": "330px"})
-
-    def _view_box(self) -> widgets.Widget:
-        return widgets.VBox(
-            [widgets.HBox([self.previous, self.next, self.view]), self.status, self.image],
-            layout={"flex": "1 1 auto", "min_width": "0"},
-        )
 
     def _select(self) -> None:
         """Applies the filters; the picture that is shown stays, if it still fits."""
@@ -156,46 +152,35 @@ class Browser(widgets.HBox):
         self._show()
 
     def _show(self) -> None:
-        if not self.selected:
-            self.status.value = f"no picture of {len(self._pictures)} fits"
+        """Draws what is at the position, and says what it is."""
+        count, total = len(self.selected), len(self._pictures)
+        if not count:
+            self.status.value = f"no picture of {total} fits"
             self.image.value = _jpeg(Image.new("RGB", (320, 120), (235, 235, 235)))
             return
-        self.status.value = self._describe()
-        self.image.value = _jpeg(self._draw())
-
-    def _describe(self) -> str:
-        """What is shown, as HTML."""
-        count, total = len(self.selected), len(self._pictures)
+        collection, options = self._collection, {"opacity": self.opacity.value, "boxes": self.boxes.value}
         if self.view.value == "grid":
             start = self.position // _GRID * _GRID
-            return f"<b>{start + 1} to {min(start + _GRID, count)} of {count}</b> ({total} in all)"
-        picture = self._collection.pictures[self.selected[self.position]]
-        counted = "" if picture.count is None else f" · {picture.count} animals counted in it"
-        caption = html.escape(views.caption(picture))
-        return (
-            f"<b>{self.position + 1} of {count}</b> ({total} in all) · {caption}<br>"
-            f"<small>{html.escape(picture.name)} · sequence {html.escape(picture.sequence or '-')}"
-            f"{counted}</small>"
-        )
-
-    def _draw(self) -> Image.Image:
-        options = {"opacity": self.opacity.value, "boxes": self.boxes.value}
-        pictures = self._collection.pictures
-        if self.view.value == "grid":
-            start = self.position // _GRID * _GRID
-            shown = [pictures[i] for i in self.selected[start : start + _GRID]]
-            return views.sheet(self._collection, shown, **options)
+            shown = [collection.pictures[row] for row in self.selected[start : start + _GRID]]
+            self.status.value = f"<b>{start + 1} to {start + len(shown)} of {count}</b> ({total} in all)"
+            self.image.value = _jpeg(views.sheet(collection, shown, **options))
+            return
         row = self.selected[self.position]
-        if self.view.value == "sequence":
-            return views.sheet(self._collection, self._whole_sequence(row), columns=3, tile=400, **options)
-        counting = self.selection.counting(self._objects[self._objects["picture"] == row])
-        numbers = counting["number"].tolist()
-        return views.picture_view(self._collection, pictures[row], numbers, ids=self.ids.value, **options)
-
-    def _whole_sequence(self, row: int) -> list[CameraTrapPicture]:
-        """All pictures of a picture's sequence, whether or not they fit the filters."""
-        rows = np.flatnonzero(self._bursts == self._bursts[row])
-        return views.in_time_order([self._collection.pictures[i] for i in rows])
+        picture = collection.pictures[row]
+        counted = "" if picture.count is None else f" · {picture.count} animals counted in it"
+        name, sequence = html.escape(picture.name), html.escape(picture.sequence or "-")
+        self.status.value = (
+            f"<b>{self.position + 1} of {count}</b> ({total} in all) · {html.escape(views.caption(picture))}"
+            f"<br><small>{name} · sequence {sequence}{counted}</small>"
+        )
+        if self.view.value == "sequence":  # all of it, whether or not it fits the filters
+            burst = [collection.pictures[i] for i in np.flatnonzero(self._bursts == self._bursts[row])]
+            image = views.sheet(collection, views.in_time_order(burst), columns=3, tile=400, **options)
+        else:
+            counting = self.selection.counting(self._objects[self._objects["picture"] == row])
+            numbers = counting["number"].tolist()
+            image = views.picture_view(collection, picture, numbers, ids=self.ids.value, **options)
+        self.image.value = _jpeg(image)
 
     def _export(self) -> None:
         """Writes the selected pictures as a table, and their masks as COCO JSON."""

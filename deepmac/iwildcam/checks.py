@@ -1,7 +1,8 @@
 """Finds what is wrong with a collection, and lists all of it."""
 
-import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -16,8 +17,7 @@ _ORIENTATION = 0x0112  # EXIF tag
 _TURNED_BY_90_DEGREES = (5, 6, 7, 8)
 
 
-@dataclasses.dataclass(frozen=True)
-class Problem:
+class Problem(NamedTuple):
     """Something wrong with a picture or its masks.
 
     Attributes:
@@ -46,66 +46,53 @@ def check_collection(
     Returns:
         All problems, in the order of the pictures; masks of no picture last.
     """
-    problems = []
+
+    def check(picture: CameraTrapPicture) -> list[Problem]:
+        return [Problem(kind, picture.name, text) for kind, text in _check(collection, picture, min_conf)]
+
     with threads(workers) as pool:
-        results = ahead(pool, lambda picture: _check(collection, picture, min_conf), collection.pictures)
-        for found in tqdm(results, total=len(collection), unit="picture", disable=not progress):
-            problems += found
-    return problems + _masks_of_no_picture(collection)
+        found = ahead(pool, check, collection.pictures)
+        bar = tqdm(found, total=len(collection), unit="picture", disable=not progress)
+        problems = [problem for of_picture in bar for problem in of_picture]
+    folder = collection.layout.masks
+    known = {collection.mask_path(picture) for picture in collection.pictures}
+    for path in sorted(folder.rglob("*.png")):
+        if path not in known and not path.name.startswith("."):
+            name = path.relative_to(folder).as_posix()
+            problems.append(Problem("masks of no picture", name, "the detections name no such picture"))
+    return problems
 
 
-def _check(collection: Collection, picture: CameraTrapPicture, min_conf: float) -> list[Problem]:
-    found = []
-
-    def report(kind, text):
-        found.append(Problem(kind, picture.name, text))
-
+def _check(collection: Collection, picture: CameraTrapPicture, min_conf: float) -> Iterator[tuple[str, str]]:
+    """Kind and particulars of what is wrong with a picture."""
     detections = collection.detections(picture)
     for number in np.flatnonzero(~detections.usable) + 1:
-        report("unusable box", f"detection {number} has no area in the picture")
-    size = None
-    path = collection.picture_path(picture)
+        yield "unusable box", f"detection {number} has no area in the picture"
+    path, masks = collection.picture_path(picture), collection.mask_path(picture)
+    size = labels = None
     if path is None:
-        report("missing picture", f"not in {collection.layout.images}")
+        yield "missing picture", f"not in {collection.layout.images}"
     else:
         try:
             size = picture_size(path)
         except InputError as error:
-            report("unreadable picture", str(error))
-    wanted = (detections.confidences >= min_conf) & detections.usable
-    masks = collection.mask_path(picture)
+            yield "unreadable picture", str(error)
     if masks.is_file():
-        for kind, text in _check_masks(masks, len(detections), size):
-            report(kind, text)
-    elif wanted.any():
-        report("missing masks", f"{wanted.sum()} detections, but no {masks}")
-    return found
-
-
-def _check_masks(path: Path, num_detections: int, size: tuple[int, int] | None):
-    try:
-        labels = read_label_image(path)
-    except InputError as error:
-        yield "unreadable masks", str(error)
+        try:
+            labels = read_label_image(masks)
+        except InputError as error:
+            yield "unreadable masks", str(error)
+    else:
+        wanted = np.count_nonzero((detections.confidences >= min_conf) & detections.usable)
+        if wanted:
+            yield "missing masks", f"{wanted} detections, but no {masks}"
+    if labels is None:
         return
     if size is not None and labels.shape != size:
         (height, width), (mask_height, mask_width) = size, labels.shape
         yield "size mismatch", f"picture {width} x {height}, masks {mask_width} x {mask_height} pixels"
-    if labels.max(initial=0) > num_detections:
-        yield "unknown detection", f"masks of detection {labels.max()}, but {num_detections} detections"
-
-
-def _masks_of_no_picture(collection: Collection) -> list[Problem]:
-    folder = collection.layout.masks
-    known = {collection.mask_path(picture) for picture in collection.pictures}
-    files = sorted(path for path in folder.rglob("*.png") if not path.name.startswith("."))
-    return [
-        Problem(
-            "masks of no picture", path.relative_to(folder).as_posix(), "the detections name no such picture"
-        )
-        for path in files
-        if path not in known
-    ]
+    if labels.max(initial=0) > len(detections):
+        yield "unknown detection", f"masks of detection {labels.max()}, but {len(detections)} detections"
 
 
 def picture_size(path: Path) -> tuple[int, int]:

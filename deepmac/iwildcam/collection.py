@@ -5,7 +5,7 @@ import dataclasses
 import datetime
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,24 +127,28 @@ def open_collection(root: str | os.PathLike) -> Collection:
     layout = find_layout(root)
     detections = read_detections(layout.detections)
     detections.names = relative_names(detections.names, layout.images)
-    counts = _read_counts(layout.counts) if layout.counts else {}
-    described: dict[str, CameraTrapPicture] = {}
-    for path in layout.metadata:
-        described |= _read_camera_traps(path, counts)
+    counts: dict[str, int] = {}  # sequence -> animals
+    if layout.counts:
+        try:
+            with layout.counts.open(encoding="utf-8-sig", newline="") as file:
+                counts = {row["seq_id"]: int(row["count"]) for row in csv.DictReader(file)}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{layout.counts} is not a table of seq_id and count: {error}") from error
+    described = {picture.id: picture for path in layout.metadata for picture in _read_metadata(path, counts)}
     known = [described.pop(picture_id(name), None) or _undescribed(name) for name in detections.names]
     return Collection(layout, [*known, *described.values()], detections)
 
 
 def _undescribed(name: str) -> CameraTrapPicture:
     """A picture of which only the name is known; its folder stands for the location of the camera."""
-    *folders, _ = name.split("/")
-    if len(folders) == 1 and folders[0] in SPLITS:
-        return CameraTrapPicture(picture_id(name), name, split=folders[0])
-    return CameraTrapPicture(picture_id(name), name, location="/".join(folders) or None)
+    folder = name.rpartition("/")[0]
+    if folder in SPLITS:
+        return CameraTrapPicture(picture_id(name), name, split=folder)
+    return CameraTrapPicture(picture_id(name), name, location=folder or None)
 
 
-def _read_camera_traps(path: Path, counts: dict[str, int]) -> dict[str, CameraTrapPicture]:
-    """Reads a COCO Camera Traps file: id -> picture."""
+def _read_metadata(path: Path, counts: dict[str, int]) -> list[CameraTrapPicture]:
+    """Reads a COCO Camera Traps file."""
     split = next((split for split in SPLITS if split in path.name.lower()), "")
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -153,45 +157,33 @@ def _read_camera_traps(path: Path, counts: dict[str, int]) -> dict[str, CameraTr
         for entry in document.get("annotations", ()):
             category = names.get(entry["category_id"], str(entry["category_id"]))
             annotated.setdefault(str(entry["image_id"]), []).append(category)
-        pictures = [_picture(entry, split, annotated, counts) for entry in document["images"]]
+        return [
+            _picture(entry, split, annotated.get(str(entry["id"]), ()), counts)
+            for entry in document["images"]
+        ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
         raise InputError(f"{path} is not in COCO Camera Traps format: {reason}") from error
-    return {picture.id: picture for picture in pictures}
 
 
-def _picture(entry: dict[str, Any], split: str, annotated: dict[str, list[str]], counts: dict[str, int]):
+def _picture(entry: dict[str, Any], split: str, categories: Iterable[str], counts: dict[str, int]):
     name = str(entry["file_name"]).replace("\\", "/")
     name = f"{split}/{name}" if split and "/" not in name else name
-    sequence = _text(entry.get("seq_id"))
+    location, sequence = (
+        None if entry.get(key) is None else str(entry[key]) for key in ("location", "seq_id")
+    )
+    try:
+        time = datetime.datetime.fromisoformat(str(entry.get("datetime")))
+    except ValueError:
+        time = None
     return CameraTrapPicture(
         id=picture_id(name),
         name=name,
         split=split,
-        location=_text(entry.get("location")),
+        location=location,
         sequence=sequence,
         frame=entry.get("frame_num"),
-        time=_time(entry.get("datetime")),
-        categories=tuple(dict.fromkeys(annotated.get(str(entry["id"]), ()))),
+        time=time,
+        categories=tuple(dict.fromkeys(categories)),
         count=counts.get(sequence),
     )
-
-
-def _text(value) -> str | None:
-    return None if value is None else str(value)
-
-
-def _time(text) -> datetime.datetime | None:
-    try:
-        return datetime.datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-
-
-def _read_counts(path: Path) -> dict[str, int]:
-    """Reads `train_sequence_counts.csv`: sequence -> number of animals."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return {row["seq_id"]: int(row["count"]) for row in csv.DictReader(file)}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is not a table of seq_id and count: {error}") from error

@@ -23,7 +23,6 @@ from deepmac.core.errors import InputError
 from deepmac.jobs.pictures import PICTURE_SUFFIXES
 
 SPLITS = ("train", "test")
-MASK_FOLDER = "instance_masks"
 # An id in place of a file name: pictures of the releases are JPEG.
 _SUFFIXES_OF_IDS = (".jpg", ".JPG", ".jpeg", ".png")
 
@@ -56,37 +55,32 @@ def find_layout(root: str | os.PathLike) -> Layout:
     root = Path(root)
     if not root.is_dir():
         raise InputError(f"no such folder: {root}")
-    metadata_folder = _unpacked(root, "metadata")
-    files = sorted([*root.glob("*.json"), *metadata_folder.glob("*.json")], key=_train_first)
-    detections = [path for path in files if _names(path, "detections", "megadetector")]
+
+    def unpacked(name: str) -> Path:
+        """`root/name`, or `root/name/name` where an archive with such a folder was unpacked into one."""
+        inner = root / name / name
+        return inner if inner.is_dir() else root / name
+
+    def named(*words: str) -> list[Path]:
+        """JSON files with a word in their name, those of the training set first."""
+        files = [*root.glob("*.json"), *unpacked("metadata").glob("*.json")]
+        files = [path for path in files if any(word in path.name.lower() for word in words)]
+        return sorted(files, key=lambda path: ("train" not in path.name.lower(), path))
+
+    detections = named("detections", "megadetector")
     if len(detections) != 1:
-        found = "none" if not detections else " and ".join(str(path) for path in detections)
+        found = " and ".join(map(str, detections)) or "none"
         raise InputError(
             f"{root} needs one JSON file of MegaDetector's results, at the top or in metadata/, with "
             f"'detections' or 'megadetector' in its name; found {found}"
         )
-    counts = next(iter(sorted(metadata_folder.glob("*sequence_counts.csv"))), None)
     return Layout(
         images=root,
         detections=detections[0],
-        masks=_unpacked(root, MASK_FOLDER),
-        metadata=tuple(path for path in files if _names(path, "annotations", "information")),
-        counts=counts,
+        masks=unpacked("instance_masks"),
+        metadata=tuple(named("annotations", "information")),
+        counts=next(iter(sorted(unpacked("metadata").glob("*sequence_counts.csv"))), None),
     )
-
-
-def _train_first(path):
-    return "train" not in path.name.lower(), path
-
-
-def _names(path, *words):
-    return any(word in path.name.lower() for word in words)
-
-
-def _unpacked(root: Path, name: str) -> Path:
-    """`root/name`, or `root/name/name` where an archive with such a folder was unpacked into one."""
-    inner = root / name / name
-    return inner if inner.is_dir() else root / name
 
 
 def relative_names(names: Sequence[str], images: Path) -> list[str]:
@@ -102,27 +96,19 @@ def relative_names(names: Sequence[str], images: Path) -> list[str]:
     Raises:
         InputError: a name that leads out of the folder, or absolute and relative names mixed.
     """
-    absolute = [_is_absolute(name) for name in names]
-    if any(absolute) and not all(absolute):
-        raise InputError(f"{names[absolute.index(True)]} is absolute and other pictures' names are not")
-    relative = _without_start(names, images) if any(absolute) else list(names)
-    for name in relative:
+    absolute = [name for name in names if name.startswith("/") or name[1:2] == ":"]  # ":" of Windows
+    if absolute and len(absolute) < len(names):
+        raise InputError(f"{absolute[0]} is absolute and other pictures' names are not")
+    if absolute:
+        here = [folder.as_posix().rstrip("/") for folder in (images.absolute(), images.resolve())]
+        shared = posixpath.commonpath([posixpath.dirname(name) for name in names])
+        inside = (folder for folder in here if all(name.startswith(f"{folder}/") for name in names))
+        start = next(inside, shared)
+        names = [name[len(start) :].lstrip("/") for name in names]
+    for name in names:
         if not name or ".." in PurePosixPath(name).parts:
             raise InputError(f"{name!r} is not the name of a picture in {images}")
-    return relative
-
-
-def _is_absolute(name):
-    return name.startswith("/") or name[1:2] == ":"  # of Windows
-
-
-def _without_start(names, images):
-    for folder in (images.absolute(), images.resolve()):
-        start = f"{folder.as_posix().rstrip('/')}/"
-        if all(name.startswith(start) for name in names):
-            return [name[len(start) :] for name in names]
-    shared = posixpath.commonpath([posixpath.dirname(name) for name in names])
-    return [name[len(shared) :].lstrip("/") for name in names]
+    return list(names)
 
 
 def picture_id(name: str) -> str:
@@ -154,17 +140,10 @@ def picture_path(images: Path, name: str) -> Path | None:
     Returns:
         The file; None if there is none.
     """
-    return next((path for path in _candidates(images, name) if path.is_file()), None)
-
-
-def _candidates(images: Path, name: str):
-    yield images / name
-    path = PurePosixPath(name)
-    if path.suffix.lower() in PICTURE_SUFFIXES:
-        if len(path.parts) == 2 and path.parts[0] in SPLITS:
-            yield images / path.parts[0] / name
-            yield images / path.name
-        return
-    for folder in ("", *SPLITS, *(f"{split}/{split}" for split in SPLITS)):
-        for suffix in _SUFFIXES_OF_IDS:
-            yield images / folder / f"{name}{suffix}"
+    names, path = [name], PurePosixPath(name)
+    if path.suffix.lower() not in PICTURE_SUFFIXES:
+        folders = ("", "train/", "test/", "train/train/", "test/test/")
+        names += [f"{folder}{name}{suffix}" for folder in folders for suffix in _SUFFIXES_OF_IDS]
+    elif len(path.parts) == 2 and path.parts[0] in SPLITS:
+        names += [f"{path.parts[0]}/{name}", path.name]
+    return next((path for name in names if (path := images / name).is_file()), None)

@@ -1,6 +1,8 @@
 """A collection as two tables, of pictures and of objects, and the selection of pictures by them."""
 
 import dataclasses
+import itertools
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -42,18 +44,20 @@ def objects_table(collection: Collection, progress: bool = False, workers: int |
         progress: whether to show a progress bar.
         workers: threads that read masks; one for each core unless given.
     """
-    parts = []
+    columns = {"number": int, "detection_category": object, "confidence": float, "box_area": float}
+    columns |= {"mask_area": float, "picture": int}
     with threads(workers) as pool:
         found = ahead(pool, lambda picture: _objects(collection, picture), collection.pictures)
-        for row, part in enumerate(tqdm(found, total=len(collection), unit="picture", disable=not progress)):
-            parts.append(part.assign(picture=row))
-    table = pd.concat(parts, ignore_index=True) if parts else _frame([], [], [], [], []).assign(picture=0)
+        bar = tqdm(found, total=len(collection), unit="picture", disable=not progress)
+        rows = [(*item, row) for row, objects in enumerate(bar) for item in objects]
+    table = pd.DataFrame(rows, columns=list(columns)).astype(columns)
     with np.errstate(divide="ignore", invalid="ignore"):
         table["fill_ratio"] = table["mask_area"] / table["box_area"]
     return table
 
 
-def _objects(collection: Collection, picture: CameraTrapPicture) -> pd.DataFrame:
+def _objects(collection: Collection, picture: CameraTrapPicture) -> Iterable[tuple]:
+    """Number, category, confidence, area of the box and of the mask of each detection of a picture."""
     detections = collection.detections(picture)
     ymin, xmin, ymax, xmax = detections.corners.T
     names = [collection.detection_categories.get(key, key) for key in detections.categories]
@@ -61,24 +65,11 @@ def _objects(collection: Collection, picture: CameraTrapPicture) -> pd.DataFrame
     try:
         if len(detections):
             labels = read_label_image(collection.mask_path(picture))
-            pixels = np.bincount(labels.ravel(), minlength=len(detections) + 1)
-            areas = pixels[1 : len(detections) + 1] / labels.size
+            areas = np.bincount(labels.ravel(), minlength=len(detections) + 1)[1:] / labels.size
     except InputError:
         pass  # `deepmac.iwildcam.checks` says what is wrong
-    numbers = np.arange(1, len(detections) + 1)
-    return _frame(numbers, names, detections.confidences, (ymax - ymin) * (xmax - xmin), areas)
-
-
-def _frame(numbers, names, confidences, box_areas, mask_areas) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "number": np.asarray(numbers, np.int64),
-            "detection_category": np.asarray(names, object),
-            "confidence": np.asarray(confidences, np.float64),
-            "box_area": np.asarray(box_areas, np.float64),
-            "mask_area": np.asarray(mask_areas, np.float64),
-        }
-    )
+    box_areas = (ymax - ymin) * (xmax - xmin)
+    return zip(itertools.count(1), names, detections.confidences, box_areas, areas, strict=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,12 +110,7 @@ class Selection:
             wanted = getattr(self, column)
             if wanted != ANY:
                 keep &= pictures[column] == wanted
+        # Training set first; cameras are numbered: 10 comes after 2.
+        place = pictures.assign(split=-pictures["split"].rank(), location=pictures["location"].str.zfill(12))
         order = ["split", "location", "time", "sequence", "frame"]
-        ascending = [column != "split" for column in order]  # train before test
-        chosen = pictures[keep].sort_values(order, ascending=ascending, key=_sort_key)
-        return chosen.index.tolist()
-
-
-def _sort_key(column: pd.Series) -> pd.Series:
-    """Cameras are numbered: 10 comes after 2."""
-    return column.str.zfill(12) if column.name == "location" else column
+        return place[keep].sort_values(order).index.tolist()

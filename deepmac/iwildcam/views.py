@@ -38,22 +38,18 @@ def picture_view(
     """
     image = _image(collection, picture, width)
     detections = collection.detections(picture)
-    shown = [k for k in range(1, len(detections) + 1) if numbers is None or k in set(numbers)]
+    count = len(detections)
+    shown = [k for k in range(1, count + 1) if numbers is None or k in numbers]
+    # Other labels become background, also those of no detection, which `deepmac.iwildcam.checks` reports.
     labels = _labels(collection, picture, image.shape[:2])
-    if labels.max(initial=0) > len(detections):  # `deepmac.iwildcam.checks` reports it
-        labels = np.where(labels > len(detections), 0, labels)
-    renumbered = np.zeros(len(detections) + 1, np.int32)
+    renumbered = np.zeros(max(count, labels.max(initial=0)) + 1, np.int32)
     renumbered[shown] = np.arange(1, len(shown) + 1)
-    corners = detections.corners[[k - 1 for k in shown]]
-    names = collection.detection_categories
-    texts = [
-        f"{k} {names.get(detections.categories[k - 1], '?')} {detections.confidences[k - 1]:.2f}"
-        for k in shown
-    ]
+    categories = [collection.detection_categories.get(key, "?") for key in detections.categories]
+    texts = [f"{k} {categories[k - 1]} {detections.confidences[k - 1]:.2f}" for k in shown]
     drawn = overlay(
         image,
         renumbered[labels],
-        boxes=corners if boxes or ids else None,
+        boxes=detections.corners[[k - 1 for k in shown]] if boxes or ids else None,
         labels=texts if ids else None,
         opacity=opacity,
         outline=opacity > 0,

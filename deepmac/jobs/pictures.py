@@ -2,28 +2,13 @@
 
 import dataclasses
 import glob
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from deepmac.core.errors import InputError
 
-PICTURE_SUFFIXES = frozenset(
-    [
-        ".bmp",
-        ".gif",
-        ".jfif",
-        ".jpeg",
-        ".jpg",
-        ".jp2",
-        ".pbm",
-        ".pgm",
-        ".png",
-        ".ppm",
-        ".tif",
-        ".tiff",
-        ".webp",
-    ]
-)
+_KINDS = "bmp gif jfif jpeg jpg jp2 pbm pgm png ppm tif tiff webp"
+PICTURE_SUFFIXES = frozenset(f".{kind}" for kind in _KINDS.split())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,22 +46,17 @@ def find_pictures(sources: Iterable[str], outside: Path) -> list[Picture]:
     return list(found.values())
 
 
-def _pictures(source) -> Iterator[Picture]:
+def _pictures(source: str) -> list[Picture]:
     path = Path(source)
     if path.is_file():
-        yield Picture(path, Path(path.name))
-    elif path.is_dir():
-        yield from _files(path.rglob("*"), path)
-    elif glob.has_magic(str(source)):
-        fixed = next(parent for parent in path.parents if not glob.has_magic(str(parent)))
-        yield from _files(fixed.glob(str(path.relative_to(fixed))), fixed)
+        return [Picture(path, Path(path.name))]
+    folder, pattern = path, "**/*"
+    if not path.is_dir() and glob.has_magic(source):
+        folder = next(parent for parent in path.parents if not glob.has_magic(str(parent)))
+        pattern = str(path.relative_to(folder))
+    found = sorted(path for path in folder.glob(pattern) if path.suffix.lower() in PICTURE_SUFFIXES)
+    return [Picture(path, path.relative_to(folder)) for path in found if path.is_file()]
 
 
-def _files(paths, folder):
-    for path in sorted(paths):
-        if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file():
-            yield Picture(path, path.relative_to(folder))
-
-
-def _is_result(path, folder):
+def _is_result(path: Path, folder: Path) -> bool:
     return path.stem.endswith(("_labels", "_overlay")) and path.resolve().is_relative_to(folder.resolve())
