@@ -179,12 +179,17 @@ def cutouts(coco_dir, out, split, ids):
 @click.option("--ids", type=click.Path(), help="Image ids to use: text, JSON list, or JSON {split: list}.")
 def tfrecord(coco_dir, out, splits, shards, ids):
     """Check a COCO folder and write it as TFRecords with instance masks."""
-    from deepmac.data.coco import read_image_ids, write_tfrecords
+    from deepmac.core.files import refuse_occupied
+    from deepmac.data.coco import read_coco_folder, read_image_ids
 
-    reports = write_tfrecords(coco_dir, out, splits, shards, read_image_ids(ids) if ids else None)
-    for report in reports.values():
-        click.echo(report)
-    click.echo(f"Wrote {', '.join(reports)} to {out}")
+    refuse_occupied(out)
+    read = read_coco_folder(coco_dir, splits, read_image_ids(ids) if ids else None)
+    from deepmac.data.tfrecords import write_tfrecords  # TensorFlow starts only if the input is good
+
+    write_tfrecords(read, out, shards)
+    for data in read.values():
+        click.echo(data)
+    click.echo(f"Wrote {', '.join(read)} to {out}")
 
 
 @main.command()

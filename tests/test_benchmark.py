@@ -10,7 +10,8 @@ import tensorflow as tf
 import yaml
 
 from deepmac.core.errors import InputError
-from deepmac.data.coco import write_tfrecords
+from deepmac.data.coco import read_coco_folder
+from deepmac.data.tfrecords import write_tfrecords
 from deepmac.suite.rows import PreparedData
 from deepmac.suite.suite import SUITE_FILE
 from lib.benchmark import (
@@ -36,7 +37,7 @@ def benchmark(tmp_path_factory):
     """The smallest scope, with drawn pictures."""
     folder = tmp_path_factory.mktemp("coco")
     synthetic.write_splits(folder, (96, 128), num_images=4, shape="ellipse")
-    write_tfrecords(folder, folder / "records")
+    write_tfrecords(read_coco_folder(folder), folder / "records")
     data = PreparedData(folder, folder / "records")
     return Benchmark("smoke", _SCOPES["smoke"], data, sha256="0" * 64)
 

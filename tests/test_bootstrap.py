@@ -97,7 +97,7 @@ def test_mean_iou_is_resampled_with_the_same_images():
         if counts[index]:
             single = MaskEvaluator(content, image_ids=[image_id])
             single.add_from_boxes(lambda image_id, boxes: blobs(rng, len(boxes)))
-            sums[index] = single.mean_iou()["mask/mIoU"] * counts[index]
+            sums[index] = single.result()["mask/mIoU"] * counts[index]
     weights = bootstrap_weights(12, 50, seed=1)
     np.testing.assert_allclose(samples["mask/mIoU"], weights @ sums / (weights @ counts))
 

@@ -17,7 +17,8 @@ from deepmac import configs
 from deepmac.core.categories import NON_VOC_IDS, VOC_IDS
 from deepmac.core.errors import InputError
 from deepmac.core.masks import paste_masks
-from deepmac.data.coco import write_tfrecords
+from deepmac.data.coco import read_coco_folder
+from deepmac.data.tfrecords import write_tfrecords
 from deepmac.modeling.keras_fixes import RepeatUpsampling
 from deepmac.training.mask_rcnn import MaskRCNNTask, _from_edge_to_edge, _masks_in_boxes
 
@@ -51,7 +52,7 @@ def overrides(tmp_path_factory):
     folder = tmp_path_factory.mktemp("coco")
     synthetic.write_splits(folder, (64, 48), num_images=3, shape="ellipse")
     records = folder / "records"
-    write_tfrecords(folder, records)
+    write_tfrecords(read_coco_folder(folder), records)
     return {
         "runtime": {"mixed_precision_dtype": "float32"},
         "task": {
@@ -241,7 +242,7 @@ def test_experiments_are_those_of_model_garden_but_for_evaluation(ending):
 @pytest.mark.nightly
 @pytest.mark.parametrize("stem", PUBLISHED)
 def test_published_configs_train_two_steps(stem, coco_dir, tmp_path):
-    write_tfrecords(coco_dir, tmp_path / "records")
+    write_tfrecords(read_coco_folder(coco_dir), tmp_path / "records")
     config = _published_config(stem, "deepmac_mask_rcnn").task
     config.train_data.override(
         {"input_path": f"{tmp_path}/records/train2017-*", "global_batch_size": 1, "shuffle_buffer_size": 8}

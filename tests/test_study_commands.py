@@ -20,7 +20,8 @@ import yaml
 from official.core import exp_factory, task_factory
 from official.modeling import hyperparams, performance
 
-from deepmac.data.coco import read_image_ids, write_tfrecords
+from deepmac.data.coco import read_coco_folder, read_image_ids
+from deepmac.data.tfrecords import write_tfrecords
 from deepmac.suite.study import row_config, tpu_command
 from deepmac.suite.suite import Suite
 from deepmac.training import mask_rcnn as mask_rcnn_task  # noqa: F401
@@ -80,7 +81,7 @@ def drawn_records(tmp_path_factory):
     """Records of drawn pictures."""
     folder = tmp_path_factory.mktemp("drawn")
     synthetic.write_splits(folder, (120, 160), num_images=1)
-    write_tfrecords(folder, folder / "records", num_shards=1)
+    write_tfrecords(read_coco_folder(folder), folder / "records", num_shards=1)
     return folder / "records"
 
 
@@ -110,7 +111,7 @@ def records(coco_dir, tmp_path_factory):
         listed = read_image_ids(ROOT / "configs" / "subset" / f"{split}.txt")
         ids.update(sorted(listed)[:count])
     folder = tmp_path_factory.mktemp("records")
-    write_tfrecords(coco_dir, folder / "coco", ids=ids)
+    write_tfrecords(read_coco_folder(coco_dir, ids=ids), folder / "coco")
     return folder / "coco"
 
 

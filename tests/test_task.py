@@ -9,7 +9,8 @@ from synthetic import APPLE, PERSON
 
 from deepmac import configs
 from deepmac.core.errors import InputError
-from deepmac.data.coco import write_tfrecords
+from deepmac.data.coco import read_coco_folder
+from deepmac.data.tfrecords import write_tfrecords
 from deepmac.training.task import DeepMACTask
 from deepmac.training.validation import SHOWN_MASKS
 
@@ -20,7 +21,7 @@ SIZE = 64
 def records(tmp_path_factory):
     folder = tmp_path_factory.mktemp("coco")
     synthetic.write_splits(folder, (SIZE, SIZE), num_images=4, shape="ellipse")
-    write_tfrecords(folder, folder / "records")
+    write_tfrecords(read_coco_folder(folder), folder / "records")
     return folder / "records"
 
 
@@ -225,7 +226,7 @@ def point_records(tmp_path_factory):
         annotation["point_coords"] = [[x + width / 2, y + height / 2], [x + 0.5, y + 0.5]]
         annotation["point_labels"] = [1, 0]
     synthetic.save_annotations(folder, "train2017", content)
-    write_tfrecords(folder, folder / "records", ["train2017"])
+    write_tfrecords(read_coco_folder(folder, ["train2017"]), folder / "records")
     return folder / "records"
 
 

@@ -1,11 +1,199 @@
-"""Order, resumption, sharing, padding and damage of record streams, on small files of numbers."""
+"""Records: what is written and decoded; order, resumption, sharing, padding and damage of their streams."""
+
+import json
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from click.testing import CliRunner
+from official.vision.dataloaders.tf_example_decoder import TfExampleDecoder
+from pycocotools.coco import COCO
+from synthetic import draw_scene, run_lengths, save_annotations, write_coco
 
+from deepmac.cli import main
 from deepmac.core.errors import InputError
 from deepmac.data import tfrecords
+from deepmac.data.coco import read_coco_folder, read_image_ids
+from deepmac.data.tfrecords import MaskExampleDecoder, write_tfrecords
+
+SPLIT = "val2017"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A COCO folder of three pictures with 3, 2 and 0 objects, and its annotations."""
+    scenes = [draw_scene(40, 30, 3, 0), draw_scene(30, 50, 2, 1), draw_scene(20, 20, 0, 2)]
+    content = write_coco(tmp_path / "coco", SPLIT, scenes, [1, 18, 90])
+    return tmp_path / "coco", content
+
+
+def decoded_records(out_dir, split):
+    """Returns {image id: decoded example}."""
+    files = sorted(str(path) for path in out_dir.glob(f"{split}-*.tfrecord"))
+    decoder = MaskExampleDecoder()
+    return {
+        int(example["source_id"]): example for example in map(decoder.decode, tf.data.TFRecordDataset(files))
+    }
+
+
+def assert_records_hold(out_dir, split, annotation_file, image_dir):
+    """Compares records with pycocotools' reading of the annotations, instance by instance."""
+    coco = COCO(annotation_file)
+    examples = decoded_records(out_dir, split)
+    assert sorted(examples) == sorted(coco.imgs)
+    for image_id, example in examples.items():
+        info = coco.imgs[image_id]
+        assert (example["height"], example["width"]) == (info["height"], info["width"])
+        stored = tf.io.decode_image((image_dir / info["file_name"]).read_bytes(), channels=3)
+        np.testing.assert_array_equal(example["image"], stored)
+        annotations = coco.imgToAnns[image_id]
+        assert len(annotations) == len(example["groundtruth_classes"])
+        for index, annotation in enumerate(annotations):
+            assert example["groundtruth_classes"][index] == annotation["category_id"]
+            assert example["groundtruth_is_crowd"][index] == bool(annotation["iscrowd"])
+            np.testing.assert_allclose(example["groundtruth_area"][index], annotation["area"], rtol=1e-6)
+            box = example["groundtruth_boxes"][index] * np.tile([info["height"], info["width"]], 2)
+            x, y, width, height = annotation["bbox"]
+            np.testing.assert_allclose(box, [y, x, y + height, x + width], atol=1e-3)
+            mask = tf.io.decode_png(example["groundtruth_instance_masks_png"][index])[..., 0]
+            np.testing.assert_array_equal(mask, coco.annToMask(annotation))
+
+
+def test_records_hold_the_annotations(folder, tmp_path):
+    coco_dir, content = folder
+    write_tfrecords(read_coco_folder(coco_dir, [SPLIT]), tmp_path / "out", num_shards=2)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    shards = {f"{SPLIT}-00000-of-00002.tfrecord", f"{SPLIT}-00001-of-00002.tfrecord"}
+    assert names == {f"instances_{SPLIT}.json"} | shards
+    source = coco_dir / "annotations" / f"instances_{SPLIT}.json"
+    assert_records_hold(tmp_path / "out", SPLIT, source, coco_dir / SPLIT)
+    assert json.loads((tmp_path / "out" / f"instances_{SPLIT}.json").read_text()) == content
+
+
+@pytest.mark.parametrize("crowd", [0, 1])
+@pytest.mark.parametrize("form", ["polygons", "run lengths", "compressed"])
+def test_every_form_of_mask_is_converted(folder, tmp_path, form, crowd):
+    coco_dir, content = folder
+    mask = np.zeros((40, 30), bool)
+    mask[0:9, 0:7] = mask[20:33, 11:20] = True  # the first run has no zeros
+    first = content["annotations"][0]
+    polygons = [[0, 0, 7, 0, 7, 9, 0, 9], [11, 20, 20, 20, 20, 33, 11, 33]]
+    forms = {
+        "polygons": polygons,
+        "run lengths": run_lengths(mask, False),
+        "compressed": run_lengths(mask, True),
+    }
+    first |= {"segmentation": forms[form], "iscrowd": crowd}
+    save_annotations(coco_dir, SPLIT, content)
+    write_tfrecords(read_coco_folder(coco_dir, [SPLIT]), tmp_path / "out")
+    example = decoded_records(tmp_path / "out", SPLIT)[100]
+    np.testing.assert_array_equal(
+        tf.io.decode_png(example["groundtruth_instance_masks_png"][0])[..., 0], mask
+    )
+    assert example["groundtruth_is_crowd"].numpy().tolist() == [bool(crowd), False, False]
+
+
+def test_real_coco_round_trip(coco_dir, tmp_path):
+    source = coco_dir / "annotations" / f"instances_{SPLIT}.json"
+    content = json.loads(source.read_text())
+    crowded = {annotation["image_id"] for annotation in content["annotations"] if annotation["iscrowd"]}
+    bare = {image["id"] for image in content["images"]}
+    bare -= {annotation["image_id"] for annotation in content["annotations"]}
+    ids = {*sorted(crowded)[:3], *sorted(bare)[:1], *(image["id"] for image in content["images"][:8])}
+    data = read_coco_folder(coco_dir, [SPLIT], ids)
+    assert not data[SPLIT].repairs
+    write_tfrecords(data, tmp_path / "out", num_shards=3)
+    written = tmp_path / "out" / f"instances_{SPLIT}.json"
+    assert_records_hold(tmp_path / "out", SPLIT, written, coco_dir / SPLIT)
+    rewritten = json.loads(written.read_text())
+    assert {image["id"] for image in rewritten["images"]} == ids
+    kept = [annotation for annotation in content["annotations"] if annotation["image_id"] in ids]
+    assert rewritten["annotations"] == kept and rewritten["categories"] == content["categories"]
+
+
+def test_many_images_are_converted_by_several_processes(folder, tmp_path, monkeypatch):
+    coco_dir, _ = folder
+    monkeypatch.setattr("deepmac.data.tfrecords._MIN_IMAGES_FOR_PROCESSES", 1)
+    write_tfrecords(read_coco_folder(coco_dir, [SPLIT]), tmp_path / "out")
+    source = coco_dir / "annotations" / f"instances_{SPLIT}.json"
+    assert_records_hold(tmp_path / "out", SPLIT, source, coco_dir / SPLIT)
+
+
+def test_records_hold_repaired_annotations(folder, tmp_path):
+    coco_dir, content = folder
+    content["annotations"][0]["bbox"] = [-2.5, 3, 40, 10]  # the picture is 30 wide
+    content["annotations"][1]["segmentation"] = []
+    save_annotations(coco_dir, SPLIT, content)
+    write_tfrecords(read_coco_folder(coco_dir, [SPLIT]), tmp_path / "out")
+    annotation_file = tmp_path / "out" / f"instances_{SPLIT}.json"
+    assert_records_hold(tmp_path / "out", SPLIT, annotation_file, coco_dir / SPLIT)
+    written = json.loads(annotation_file.read_text())["annotations"]
+    assert len(written) == 4 and written[0]["bbox"] == [0, 3, 30, 10]
+
+
+def test_nothing_appears_when_writing_fails(folder, tmp_path, monkeypatch):
+    coco_dir, _ = folder
+    monkeypatch.setattr(
+        "deepmac.data.tfrecords.json.dump", lambda *_: (_ for _ in ()).throw(OSError("disk full"))
+    )
+    before = set(tmp_path.iterdir())
+    with pytest.raises(OSError, match="disk full"):
+        write_tfrecords(read_coco_folder(coco_dir, [SPLIT]), tmp_path / "out")
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_command_writes_both_splits_and_reports(folder, tmp_path):
+    coco_dir, _ = folder
+    write_coco(tmp_path / "train", "train2017", [draw_scene(20, 20, 2, 3)], [1])
+    (tmp_path / "train" / "train2017").rename(coco_dir / "train2017")
+    annotations = "annotations/instances_train2017.json"
+    (tmp_path / "train" / annotations).rename(coco_dir / annotations)
+    arguments = ["tfrecord", "--coco-dir", coco_dir, "--out", tmp_path / "out", "--shards", 2]
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    assert "3 images, 5 annotations" in result.stdout and "1 images, 2 annotations" in result.stdout
+    assert len(list((tmp_path / "out").glob("*-of-00002.tfrecord"))) == 4
+    assert len(decoded_records(tmp_path / "out", "train2017")) == 1
+
+
+@pytest.mark.parametrize("text", ["100", '{"val2017": [100]}'])
+def test_ids_restrict_images_and_annotations(folder, tmp_path, text):
+    coco_dir, content = folder
+    (coco_dir / SPLIT / content["images"][1]["file_name"]).write_bytes(b"garbage")  # of no concern
+    (tmp_path / "ids").write_text(text)
+    ids = read_image_ids(tmp_path / "ids")
+    write_tfrecords(read_coco_folder(coco_dir, [SPLIT], ids), tmp_path / "out")
+    assert list(decoded_records(tmp_path / "out", SPLIT)) == [100]
+    rewritten = json.loads((tmp_path / "out" / f"instances_{SPLIT}.json").read_text())
+    assert rewritten["images"] == content["images"][:1]
+    assert rewritten["annotations"] == content["annotations"][:3]
+
+
+@pytest.fixture
+def drawn_records(folder, tmp_path):
+    write_tfrecords(read_coco_folder(folder[0], [SPLIT]), tmp_path / "records", num_shards=1)
+    (path,) = (tmp_path / "records").glob("*.tfrecord")
+    return list(tf.data.TFRecordDataset(str(path)))
+
+
+def test_decodes_as_model_garden_but_for_the_masks(drawn_records):
+    for record in drawn_records:
+        decoded = MaskExampleDecoder().decode(record)
+        expected = TfExampleDecoder(include_mask=True).decode(record)
+        masks = expected.pop("groundtruth_instance_masks")
+        assert decoded.keys() == expected.keys()
+        for name, value in expected.items():
+            np.testing.assert_array_equal(decoded[name], value)
+        for png, mask in zip(decoded["groundtruth_instance_masks_png"], masks, strict=True):
+            np.testing.assert_array_equal(tf.io.decode_png(png)[..., 0], mask)
+
+
+def test_source_id_can_be_regenerated(drawn_records):
+    kept, regenerated = (
+        MaskExampleDecoder(flag).decode(drawn_records[0])["source_id"] for flag in (False, True)
+    )
+    assert kept == b"100" and regenerated != kept
+
 
 COUNT = 23
 

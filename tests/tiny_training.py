@@ -6,7 +6,8 @@ from pathlib import Path
 import synthetic
 import yaml
 
-from deepmac.data.coco import write_tfrecords
+from deepmac.data.coco import read_coco_folder
+from deepmac.data.tfrecords import write_tfrecords
 
 TINY = {
     "runtime": {"mixed_precision_dtype": "float32"},
@@ -43,7 +44,7 @@ def write_config(folder: Path, num_images: int, batch_size: int, shards: int = 3
     """
     synthetic.write_splits(folder, (64, 64), num_images)
     records = folder / "records"
-    write_tfrecords(folder, records, num_shards=shards)
+    write_tfrecords(read_coco_folder(folder), records, num_shards=shards)
     config = copy.deepcopy(TINY)
     sizes = {"global_batch_size": batch_size}
     config["task"] |= {

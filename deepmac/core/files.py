@@ -35,6 +35,13 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def refuse_occupied(path: str | os.PathLike) -> None:
+    """Raises InputError unless `path` is new or an empty folder."""
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path} already exists and is not an empty folder: name another one, or delete it")
+
+
 @contextlib.contextmanager
 def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a temporary folder beside `path`; renames it to `path` when the block succeeds.
@@ -49,8 +56,7 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
         InputError: `path` exists and is not an empty folder.
     """
     path = Path(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(f"{path} already exists and is not an empty folder: name another one, or delete it")
+    refuse_occupied(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
     try:

@@ -1,118 +1,223 @@
-"""COCO folders: check them, and write them as TFRecords.
+"""Annotations in COCO format: one reader and checker for training, evaluation and commands.
 
-The layout is COCO's: `annotations/instances_<split>.json` and the pictures in `<split>/`. Real COCO has
-flaws of its own (boxes a hundredth of a pixel outside, boxes without area): those are repaired and
-reported. What would train on wrong data, or stop half-way, is an error before anything is written.
+Real annotations have flaws: boxes a hundredth of a pixel outside the picture, boxes without area. One rule
+finds each kind of flaw; a `Policy` says for each use whether it is mended, does not matter, or is an error.
+Errors are raised before anything is written, with counts, examples and what to do.
 """
 
-import dataclasses
 import json
+import math
 import os
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 from PIL import Image
-from pycocotools import mask as rle
+from pycocotools import mask as coco_mask
 from tqdm.auto import tqdm
 
-from deepmac.core.categories import NAME_BY_ID
+from deepmac.core.categories import COCO_CATEGORIES, NAME_BY_ID
 from deepmac.core.errors import InputError
-from deepmac.core.files import atomic_folder
-from deepmac.data.points import add_points, most_points, points_problem
+from deepmac.data.points import most_points, read_points
 
 SPLITS = ("train2017", "val2017")
-
-# Kinds of errors, with what to do about them.
-_REMEDIES = {
-    "missing images": "complete the folder",
-    "corrupt images": "download them again",
-    "images of another size than annotated": "use the annotations made for these pictures",
-    "annotations of categories that COCO does not have": "map their category_id to COCO's ids",
-    "annotations with malformed points": "give keypoints as COCO, or point_coords and point_labels",
-}
-_MIN_IMAGES_FOR_PROCESSES = 200
-_EXAMPLES = 3
+_EXAMPLES = 3  # of each flaw that a message tells
 
 
-@dataclasses.dataclass
-class CocoReport:
-    """What a check found.
+class Flaw(NamedTuple):
+    """A kind of flaw: its name, what mending does, and what to do where it is an error."""
+
+    name: str
+    mended: str
+    remedy: str
+
+
+MISSING_PICTURE = Flaw("missing images", "", "complete the folder")
+CORRUPT_PICTURE = Flaw("corrupt images", "", "download them again")
+OTHER_SIZE = Flaw("images of another size than annotated", "", "use the annotations made for these pictures")
+UNKNOWN_IMAGE = Flaw("annotations of unknown images", "left out", "list the images too")
+NOT_OF_COCO = Flaw(
+    "annotations of categories that COCO does not have", "", "map their category_id to COCO's ids"
+)
+NOT_LISTED = Flaw("annotations of categories that the file does not list", "", "list them in 'categories'")
+OTHER_NAME = Flaw("categories named differently from COCO", "", "")
+NOT_FINITE = Flaw("boxes that are not finite", "left out", "correct or remove them")
+NO_AREA_INSIDE = Flaw("boxes without area in the image", "left out", "correct or remove them")
+REACHES_BEYOND = Flaw("boxes beyond the image", "clipped", "clip them")
+NO_MASK = Flaw("annotations without a usable mask", "left out", "give polygons, or RLE of the image's size")
+BAD_POINTS = Flaw(
+    "annotations with malformed points", "", "give keypoints as COCO, or point_coords and point_labels"
+)
+NO_AREA = Flaw("annotations without 'area'", "given that of the box", "give that of the mask in pixels")
+
+
+class Policy(NamedTuple):
+    """What a use of annotations does about their flaws; those of neither set are errors.
 
     Attributes:
-        annotation_file: the file checked.
-        dataset: its content, with the repairs made and only the images asked for.
-        errors: kind -> a text for each case; the data cannot be used while there are any.
-        repairs: kind -> a text for each case that was repaired or left out.
+        mends: flaws that are repaired, or cost the annotation, and are counted.
+        ignores: flaws that do not matter.
+        coco_categories: whether ids are COCO's, as the published models' classes are; else the file's own.
     """
 
-    annotation_file: Path
-    dataset: dict
-    errors: dict[str, list[str]]
+    mends: Collection[Flaw]
+    ignores: Collection[Flaw]
+    coco_categories: bool
+
+
+TRAINING = Policy(
+    mends=(UNKNOWN_IMAGE, OTHER_NAME, NOT_FINITE, NO_AREA_INSIDE, REACHES_BEYOND, NO_MASK, NO_AREA),
+    ignores=(),
+    coco_categories=True,
+)
+# COCO compares boxes as they are.
+EVALUATION = Policy(mends=(), ignores=(NO_AREA_INSIDE, REACHES_BEYOND, BAD_POINTS), coco_categories=False)
+
+
+class CocoData(NamedTuple):
+    """Checked annotations.
+
+    Attributes:
+        name: the file's path, for messages.
+        image_dir: folder of the pictures; None if they are not needed.
+        images: image id -> its entry, with `height` and `width` in pixels.
+        categories: the entries, with `id` and `name`.
+        annotations: the images' entries, with `id`, `image_id`, `category_id`, `bbox` (x, y, width, height)
+            and `area` in pixels, `iscrowd` and `segmentation`.
+        repairs: flaw and how it was mended -> a text for each case.
+    """
+
+    name: str
+    image_dir: Path | None
+    images: dict[int, dict]
+    categories: list[dict]
+    annotations: list[dict]
     repairs: dict[str, list[str]]
 
+    def annotations_of_images(self) -> dict[int, list[dict]]:
+        """Returns image id -> its annotations, for every image."""
+        by_image = {image_id: [] for image_id in self.images}
+        for annotation in self.annotations:
+            by_image[annotation["image_id"]].append(annotation)
+        return by_image
+
     def __str__(self):
-        counts = f"{len(self.dataset['images'])} images, {len(self.dataset['annotations'])} annotations"
-        if not self.errors and (points := most_points(self.dataset["annotations"])):
+        counts = f"{len(self.images)} images, {len(self.annotations)} annotations"
+        if points := most_points(self.annotations):
             counts += f", {points} points for each (task.train_data.num_keypoints)"
-        return "\n".join(
-            [f"{self.annotation_file}: {counts}"]
-            + [f"  error: {_summary(kind, cases)}" for kind, cases in self.errors.items()]
-            + [f"  {_summary(kind, cases)}" for kind, cases in self.repairs.items()]
-        )
-
-    def raise_errors(self) -> None:
-        """Raises InputError, with counts, examples and remedies, if there are errors."""
-        if self.errors:
-            found = "; ".join(
-                f"{_summary(kind, cases)}: {_REMEDIES[kind]}" for kind, cases in self.errors.items()
-            )
-            raise InputError(f"{self.annotation_file}: {found}")
+        repairs = [f"  {_summary(kind, cases)}" for kind, cases in self.repairs.items()]
+        return "\n".join([f"{self.name}: {counts}", *repairs])
 
 
-def check_coco(annotation_file: Path, image_dir: Path, ids: Iterable[int] | None = None) -> CocoReport:
-    """Checks an annotation file in COCO format and its pictures.
+def read_coco(
+    source: str | os.PathLike | dict,
+    policy: Policy,
+    image_ids: Iterable[int] | None = None,
+    image_dir: Path | None = None,
+) -> CocoData:
+    """Reads and checks annotations, and their pictures.
 
     Args:
-        annotation_file: `instances_*.json`.
-        image_dir: folder of the pictures; every picture is decoded.
-        ids: image ids to keep; None keeps all.
-
-    Returns:
-        The report. Boxes are clipped to the image; boxes without area, and annotations of unknown images
-        or without a usable mask, are left out.
+        source: a JSON file as COCO's `instances_*.json`, or its content, which is left unchanged.
+        policy: `TRAINING` or `EVALUATION`.
+        image_ids: images to keep, those of other files may be among them; None keeps all.
+        image_dir: folder of the pictures, all of which are decoded; None: they are not needed.
 
     Raises:
-        InputError: file or folder is missing, the file is not COCO annotations, has no images or no
-            annotations (of the ids).
+        InputError: file or folder is missing, the file holds no COCO annotations (of these images), or they
+            have flaws that the policy calls errors.
     """
-    dataset = _read_annotations(Path(annotation_file))
-    if not Path(image_dir).is_dir():
-        raise InputError(f"{image_dir}: no such folder; it must hold the pictures of {annotation_file}")
-    known = {image["id"]: image for image in dataset["images"]}
-    ids = known if ids is None else set(ids)
-    wanted = {image_id: image for image_id, image in known.items() if image_id in ids}
-    if not wanted:
+    name, content = _load(source)
+    if image_dir is not None and not image_dir.is_dir():
+        raise InputError(f"{image_dir}: no such folder; it must hold the pictures of {name}")
+    listed = {image["id"]: image for image in _entries(name, content, "images")}
+    entries = _entries(name, content, "annotations")
+    if policy.coco_categories:
+        content = {"categories": [category._asdict() for category in COCO_CATEGORIES]} | content
+    categories = _entries(name, content, "categories")
+    wanted = listed if image_ids is None else set(image_ids)
+    images = {image_id: image for image_id, image in listed.items() if image_id in wanted}
+    if not images:
+        raise InputError(f"{name}: none of the listed image ids is in it; check the list and the split")
+
+    found = defaultdict(list)  # flaw -> a text for each case
+    if image_dir is not None:
+        for flaw, case in _picture_flaws(name, images.values(), image_dir):
+            found[flaw].append(case)
+    names = {category["id"]: category["name"] for category in categories}
+    if policy.coco_categories:
+        for category_id in names.keys() & NAME_BY_ID:
+            ours, theirs = NAME_BY_ID[category_id], names[category_id]
+            if ours != theirs:
+                found[OTHER_NAME].append(f"{category_id} is {theirs!r}, taken as {ours!r}")
+        names = NAME_BY_ID
+    annotations = []
+    for entry in entries:
+        image = images.get(entry["image_id"])
+        if image is None and entry["image_id"] in listed:
+            continue
+        for flaw, case in _annotation_flaws(entry, image, names, policy):
+            if flaw in policy.ignores:
+                continue
+            found[flaw].append(f"annotation {entry['id']}: {case}")
+            if flaw not in policy.mends or flaw not in _MENDS:
+                break
+            entry = entry | _MENDS[flaw](entry, image)
+        else:
+            annotations.append(entry if "iscrowd" in entry else entry | {"iscrowd": 0})
+
+    errors = [
+        f"{_summary(flaw.name, cases)}: {flaw.remedy}"
+        for flaw, cases in found.items()
+        if flaw not in policy.mends
+    ]
+    if errors:
+        raise InputError(f"{name}: {'; '.join(errors)}")
+    if not annotations:
+        raise InputError(f"{name}: no usable annotation of the {len(images)} images")
+    repairs = {f"{flaw.name} {flaw.mended}".strip(): cases for flaw, cases in found.items()}
+    return CocoData(name, image_dir, images, categories, annotations, repairs)
+
+
+def read_coco_folder(
+    coco_dir: str | os.PathLike,
+    splits: Sequence[str] = SPLITS,
+    ids: set[int] | dict[str, set[int]] | None = None,
+) -> dict[str, CocoData]:
+    """Reads and checks a folder for training: `annotations/instances_<split>.json`, pictures in `<split>/`.
+
+    Args:
+        coco_dir: the folder.
+        splits: names of the splits.
+        ids: image ids to use, as from `read_image_ids`; None uses all.
+
+    Returns:
+        Split -> its annotations.
+
+    Raises:
+        InputError: as `read_coco`, or listed ids are in none of the splits.
+    """
+    coco_dir = Path(coco_dir)
+    if not coco_dir.is_dir():
         raise InputError(
-            f"{annotation_file}: none of the listed image ids is in it; check the list and the split"
+            f"{coco_dir}: no such folder; it must have COCO's layout (annotations/, {splits[0]}/, …)"
         )
-    errors, repairs = defaultdict(list), defaultdict(list)
-    _check_images(wanted.values(), Path(image_dir), errors)
-    annotations = list(_repaired(dataset["annotations"], known, wanted, errors, repairs))
-    if not annotations and not errors:
-        raise InputError(f"{annotation_file}: no usable annotation of the {len(wanted)} images")
-    for category in dataset.get("categories", []):
-        name = NAME_BY_ID.get(category["id"], category["name"])
-        if category["name"] != name:
-            text = f"{category['id']} is {category['name']!r}, taken as {name!r}"
-            repairs["categories named differently from COCO"].append(text)
-    dataset = dataset | {"images": list(wanted.values()), "annotations": annotations}
-    return CocoReport(Path(annotation_file), dataset, dict(errors), dict(repairs))
+    ids_of = {split: ids.get(split, set()) if isinstance(ids, dict) else ids for split in splits}
+    read = {}
+    for split in splits:
+        file = coco_dir / "annotations" / f"instances_{split}.json"
+        read[split] = read_coco(file, TRAINING, ids_of[split], coco_dir / split)
+    if ids is not None:
+        lost = set().union(*ids_of.values()).difference(*(data.images for data in read.values()))
+        if lost:
+            files = ", ".join(data.name for data in read.values())
+            raise InputError(f"{_summary('listed image ids', [str(i) for i in sorted(lost)])} not in {files}")
+    return read
 
 
-def read_image_ids(path: Path) -> set[int] | dict[str, set[int]]:
+def read_image_ids(path: str | os.PathLike) -> set[int] | dict[str, set[int]]:
     """Reads a list of image ids.
 
     Args:
@@ -135,109 +240,77 @@ def read_image_ids(path: Path) -> set[int] | dict[str, set[int]]:
         raise InputError(f"{path}: not a list of image ids (text or JSON): {error}") from error
 
 
-def write_tfrecords(
-    coco_dir: Path,
-    out_dir: Path,
-    splits: Sequence[str] = SPLITS,
-    num_shards: int | None = None,
-    ids: set[int] | dict[str, set[int]] | None = None,
-) -> dict[str, CocoReport]:
-    """Checks a COCO folder and writes it as TFRecords, with masks, by Model Garden's converter.
-
-    Writes `<split>-00000-of-0000N.tfrecord` and, for evaluation, `instances_<split>.json` with exactly
-    the images and annotations written. The folder appears when everything is complete.
-
-    Args:
-        coco_dir: folder in COCO layout.
-        out_dir: folder to write; new or empty.
-        splits: names of the splits.
-        num_shards: files per split; None: 8, and one per 400 images of larger splits, up to 256.
-        ids: image ids to use, as from `read_image_ids`; None uses all.
-
-    Returns:
-        The report of each split.
-
-    Raises:
-        InputError: `out_dir` is not empty, or the data has errors; nothing is written.
-    """
-    coco_dir, out_dir = Path(coco_dir), Path(out_dir)
-    if not coco_dir.is_dir():
-        raise InputError(
-            f"{coco_dir}: no such folder; it must have COCO's layout (annotations/, {splits[0]}/, …)"
-        )
-    if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
-        raise InputError(f"{out_dir} exists and is not an empty folder: name another one, or delete it")
-    reports = {split: _check_split(coco_dir, split, ids) for split in splits}
-    for report in reports.values():
-        report.raise_errors()
-    _require_all_found(ids, reports)
-    with atomic_folder(out_dir) as folder:
-        for split, report in reports.items():
-            _write_split(report.dataset, coco_dir / split, folder, split, num_shards)
-    return reports
-
-
-def _read_annotations(path: Path) -> dict:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; it must hold the annotations in COCO format")
+def _load(source: str | os.PathLike | dict) -> tuple[str, dict]:
+    """The name of annotations, for messages, and their content."""
+    if isinstance(source, dict):
+        return "the annotations", source
+    expected = "it must hold the annotations in COCO format"
     try:
-        dataset = json.loads(path.read_bytes())
+        text = Path(source).read_bytes()
+        content = json.loads(text)
+    except OSError as error:
+        raise InputError(f"{source}: {error.strerror.lower()}; {expected}") from error
     except ValueError as error:
-        what = "is empty" if path.stat().st_size == 0 else f"is not valid JSON ({error})"
-        raise InputError(f"{path} {what}; it must hold the annotations in COCO format") from error
-    for key, is_complete in {"images": _is_image, "annotations": _is_annotation}.items():
-        entries = dataset.get(key) if isinstance(dataset, dict) else None
-        if not isinstance(entries, list):
-            raise InputError(f"{path} has no list {key!r}; it must hold the annotations in COCO format")
-        if not entries:
-            raise InputError(f"{path}: the list {key!r} is empty, there is nothing to train on")
-        for number, entry in enumerate(entries):
-            if not is_complete(entry):
-                raise InputError(f"{path}: entry {number} of {key!r} is not as in COCO: {str(entry)[:100]}")
-        if len({entry["id"] for entry in entries}) < len(entries):
-            raise InputError(f"{path}: an id is used twice in {key!r}")
-    categories = dataset.get("categories", [])
-    if not (isinstance(categories, list) and all(map(_is_category, categories))):
-        raise InputError(f"{path}: 'categories' is not a list of ids and names as in COCO")
-    return dataset
+        what = f"is not valid JSON ({error})" if text else "is empty"
+        raise InputError(f"{source} {what}; {expected}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{source} holds no JSON object; {expected}")
+    return str(source), content
 
 
-def _is_category(entry) -> bool:
-    return isinstance(entry, dict) and isinstance(entry.get("id"), int) and isinstance(entry.get("name"), str)
+def _is_number(value) -> bool:
+    return isinstance(value, int | float)
 
 
-def _is_image(entry) -> bool:
-    return (
-        isinstance(entry, dict)
-        and isinstance(entry.get("file_name"), str)
-        and all(isinstance(entry.get(key), int) for key in ("id", "height", "width"))
-        and min(entry["height"], entry["width"]) > 0
-    )
+_INTEGER = "an integer", lambda value: isinstance(value, int)
+_LENGTH = "a positive integer", lambda value: isinstance(value, int) and value > 0
+_TEXT = "a text", lambda value: isinstance(value, str)
+_BOX = (
+    "four numbers (x, y, width, height)",
+    lambda value: isinstance(value, list) and len(value) == 4 and all(map(_is_number, value)),
+)
+# What every entry needs, whatever it is used for.
+_FIELDS = {
+    "images": {"id": _INTEGER, "height": _LENGTH, "width": _LENGTH},
+    "annotations": {"id": _INTEGER, "image_id": _INTEGER, "category_id": _INTEGER, "bbox": _BOX},
+    "categories": {"id": _INTEGER, "name": _TEXT},
+}
 
 
-def _is_annotation(entry) -> bool:
-    return (
-        isinstance(entry, dict)
-        and all(isinstance(entry.get(key), int) for key in ("id", "image_id", "category_id"))
-        and isinstance(entry.get("bbox"), list)
-        and len(entry["bbox"]) == 4
-        and all(isinstance(number, int | float) for number in entry["bbox"])
-    )
+def _entries(name: str, content: dict, section: str) -> list[dict]:
+    """The entries of a section, each with what it needs and an id of its own."""
+    entries = content.get(section)
+    if not isinstance(entries, list):
+        raise InputError(f"{name} has no list '{section}'; it must hold the annotations in COCO format")
+    if not entries:
+        raise InputError(f"{name} has no {section}: the list is empty")
+    for index, entry in enumerate(entries):
+        for field, (what, is_right) in _FIELDS[section].items():
+            if not (isinstance(entry, dict) and is_right(entry.get(field))):
+                raise InputError(
+                    f"{name}: entry {index} of '{section}' needs '{field}', {what}: {str(entry)[:100]}"
+                )
+    ids = [entry["id"] for entry in entries]
+    if len(set(ids)) < len(ids):
+        value, count = Counter(ids).most_common(1)[0]
+        raise InputError(f"{name}: {count} of the {section} have the same id {value}: make it unique")
+    return entries
 
 
-def _check_images(images: Iterable[dict], image_dir: Path, errors: dict[str, list[str]]) -> None:
-    images = list(images)
+def _picture_flaws(name: str, images: Collection[dict], folder: Path) -> Iterator[tuple[Flaw, str]]:
+    """Decodes the pictures of a folder; yields the flaws, each with the file's name."""
+    for image in images:
+        if not isinstance(image.get("file_name"), str):
+            raise InputError(f"{name}: image id {image['id']} needs 'file_name', a text: {str(image)[:100]}")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        kinds = pool.map(lambda image: _image_error(image_dir / image["file_name"], image), images)
-        progress = tqdm(
-            kinds, f"Checking {image_dir.name}", len(images), unit="image", disable=None, leave=False
-        )
-        for image, kind in zip(images, progress, strict=True):
-            if kind:
-                errors[kind].append(image["file_name"])
+        flaws = pool.map(lambda image: _picture_flaw(folder / image["file_name"], image), images)
+        bar = tqdm(flaws, f"Checking {folder.name}", len(images), unit="image", disable=None, leave=False)
+        for image, flaw in zip(images, bar, strict=True):
+            if flaw:
+                yield flaw, image["file_name"]
 
 
-def _image_error(path: Path, annotated: dict) -> str | None:
+def _picture_flaw(path: Path, annotated: dict) -> Flaw | None:
     try:
         with Image.open(path) as image:
             size = image.size
@@ -245,45 +318,46 @@ def _image_error(path: Path, annotated: dict) -> str | None:
             image.draft("L", (size[0] // 8, size[1] // 8))
             image.load()
     except FileNotFoundError:
-        return "missing images"
+        return MISSING_PICTURE
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return "corrupt images"
-    if size != (annotated["width"], annotated["height"]):
-        return "images of another size than annotated"
-    return None
+        return CORRUPT_PICTURE
+    return None if size == (annotated["width"], annotated["height"]) else OTHER_SIZE
 
 
-def _repaired(annotations, known, wanted, errors, repairs) -> Iterator[dict]:
-    """Yields the usable annotations of the wanted images, boxes clipped."""
-    for annotation in annotations:
-        name = f"annotation {annotation['id']}"
-        image = wanted.get(annotation["image_id"])
-        if image is None:
-            if annotation["image_id"] not in known:
-                repairs["annotations of unknown images left out"].append(name)
-            continue
-        if annotation["category_id"] not in NAME_BY_ID:
-            kind = "annotations of categories that COCO does not have"
-            errors[kind].append(f"{name}: {annotation['category_id']}")
-            continue
-        box = _clipped_box(annotation["bbox"], image)
-        if box is None:
-            repairs["boxes without area in the image left out"].append(name)
-            continue
-        if not _is_segmentation(annotation.get("segmentation"), image):
-            repairs["annotations without a usable mask left out"].append(name)
-            continue
-        if (problem := points_problem(annotation)) is not None:
-            errors["annotations with malformed points"].append(f"{name}: {problem}")
-            continue
-        if box != annotation["bbox"]:
-            repairs["boxes clipped to the image"].append(name)
-        defaults = {"iscrowd": 0, "area": box[2] * box[3]}
-        yield defaults | annotation | {"bbox": box}
+def _annotation_flaws(
+    entry: dict, image: dict | None, category_ids: Collection[int], policy: Policy
+) -> Iterator[tuple[Flaw, str]]:
+    """Yields the flaws of an annotation, each with what exactly is wrong."""
+    if image is None:
+        yield UNKNOWN_IMAGE, f"image id {entry['image_id']} is not in the list of images"
+        return
+    if entry["category_id"] not in category_ids:
+        flaw = NOT_OF_COCO if policy.coco_categories else NOT_LISTED
+        yield flaw, f"category id {entry['category_id']} is not in the list"
+    box = entry["bbox"]
+    if not all(map(math.isfinite, box)):
+        yield NOT_FINITE, f"'bbox' is {box}"
+    elif (clipped := _clipped_box(box, image)) != box:
+        yield REACHES_BEYOND if clipped else NO_AREA_INSIDE, f"'bbox' is {box}"
+    if mask_problem := _mask_problem(entry.get("segmentation"), image):
+        yield NO_MASK, mask_problem
+    try:
+        read_points(entry)
+    except (ValueError, TypeError) as error:
+        yield BAD_POINTS, str(error)
+    if not (_is_number(entry.get("area")) and math.isfinite(entry["area"])):
+        yield NO_AREA, "it needs 'area', a number"
 
 
-def _clipped_box(box, image: dict) -> list[float] | None:
-    """Returns the part of (x, y, width, height) in the image, the very same numbers if all of it is."""
+# What replaces a flaw of an annotation (its image beside it); other flaws cost the annotation.
+_MENDS = {
+    REACHES_BEYOND: lambda entry, image: {"bbox": _clipped_box(entry["bbox"], image)},
+    NO_AREA: lambda entry, image: {"area": entry["bbox"][2] * entry["bbox"][3]},
+}
+
+
+def _clipped_box(box: list[float], image: dict) -> list[float] | None:
+    """The part of (x, y, width, height) in the image, the same numbers if it is all; None without area."""
     x, y, width, height = box
     left, top = max(x, 0), max(y, 0)
     right, bottom = min(x + width, image["width"]), min(y + height, image["height"])
@@ -294,108 +368,21 @@ def _clipped_box(box, image: dict) -> list[float] | None:
     return [left, top, clipped_width, clipped_height]
 
 
-def _is_segmentation(segmentation, image: dict) -> bool:
-    """Whether it is polygons of three points or more, or run lengths of the image's size with an object."""
+def _mask_problem(segmentation, image: dict) -> str | None:
+    """What is wrong, unless it is polygons of three points or more, or run lengths of an object."""
+    shape = [image["height"], image["width"]]
     if isinstance(segmentation, dict):
-        shape = [image["height"], image["width"]]
         if segmentation.get("size") != shape:
-            return False
+            return f"'segmentation' is {segmentation.get('size')}, but its image is {shape}"
         counts = segmentation.get("counts")
         if isinstance(counts, list):
-            return sum(counts) == shape[0] * shape[1] and sum(counts[1::2]) > 0
-        return isinstance(counts, str) and rle.area(segmentation) > 0
-    return bool(segmentation) and all(
-        isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in segmentation
-    )
-
-
-def _check_split(coco_dir: Path, split: str, ids) -> CocoReport:
-    ids = ids.get(split, set()) if isinstance(ids, dict) else ids
-    return check_coco(coco_dir / "annotations" / f"instances_{split}.json", coco_dir / split, ids)
-
-
-def _require_all_found(ids, reports: dict[str, CocoReport]) -> None:
-    found = {split: {image["id"] for image in report.dataset["images"]} for split, report in reports.items()}
-    if isinstance(ids, dict):
-        lost = set().union(*(ids[split] - found[split] for split in reports))
-    else:
-        lost = (ids or set()).difference(*found.values())
-    if lost:
-        files = ", ".join(str(report.annotation_file) for report in reports.values())
-        raise InputError(
-            f"{_summary('listed image ids', [str(lost_id) for lost_id in sorted(lost)])} not in {files}"
-        )
-
-
-def _write_split(dataset: dict, image_dir: Path, folder: Path, split: str, num_shards: int | None) -> None:
-    import tensorflow as tf
-
-    level = tf.get_logger().level
-    from official.vision.data import create_coco_tf_record, tfrecord_lib  # noqa: F401
-
-    tf.get_logger().setLevel(level)  # the import sets it to INFO for the whole process
-    annotations = defaultdict(list)
-    for annotation in dataset["annotations"]:
-        annotations[annotation["image_id"]].append(annotation)
-    images = dataset["images"]
-    num_points = most_points(dataset["annotations"])
-    items = ((image, annotations[image["id"]], str(image_dir), num_points) for image in images)
-    skipped = tfrecord_lib.write_tf_record_dataset(
-        str(folder / split),
-        tqdm(items, f"Writing {split}", len(images), unit="image", disable=None, leave=False),
-        _tf_example,
-        num_shards or max(8, min(256, len(images) // 400)),
-        multiple_processes=None if len(images) >= _MIN_IMAGES_FOR_PROCESSES else 0,
-        unpack_arguments=False,  # streams; otherwise all examples are held in memory
-    )
-    if skipped:
-        raise RuntimeError(f"the converter left out {skipped} annotations of {split} that passed the check")
-    with (folder / f"instances_{split}.json").open("w") as file:
-        json.dump(dataset, file)
-
-
-def _tf_example(item: tuple[dict, list[dict], str, int]):
-    """Converts one image; returns the `tf.train.Example` and the number of annotations left out."""
-    from official.vision.data import create_coco_tf_record
-
-    image, annotations, image_dir, num_points = item
-    example, skipped = create_coco_tf_record.create_tf_example(
-        image,
-        [image_dir],
-        bbox_annotations=[
-            annotation | {"segmentation": _converter_segmentation(annotation, image)}
-            for annotation in annotations
-        ],
-        id_to_name_map=NAME_BY_ID,
-        include_masks=True,
-    )
-    if num_points:
-        add_points(example, annotations, num_points, image["height"], image["width"])
-    return example, skipped
-
-
-def _converter_segmentation(annotation: dict, image: dict):
-    """Returns the mask in the forms Model Garden's converter takes.
-
-    Polygons or a list of uncompressed run lengths for an object, uncompressed run lengths for a crowd.
-    """
-    segmentation = annotation["segmentation"]
-    crowd = annotation["iscrowd"]
-    if isinstance(segmentation, list):
-        if not crowd:
-            return segmentation
-        polygons = rle.frPyObjects(segmentation, image["height"], image["width"])
-        segmentation = rle.merge(polygons)
-    if not isinstance(segmentation["counts"], list):
-        segmentation = _uncompressed(segmentation)
-    return segmentation if crowd else [segmentation]
-
-
-def _uncompressed(segmentation: dict) -> dict:
-    pixels = rle.decode(segmentation).ravel(order="F")
-    edges = np.flatnonzero(np.diff(pixels, prepend=0))  # where a run starts, the first run being zeros
-    counts = np.diff(edges, prepend=0, append=pixels.size)
-    return {"size": segmentation["size"], "counts": counts.tolist()}
+            is_mask = sum(counts) == shape[0] * shape[1] and sum(counts[1::2]) > 0
+        else:
+            is_mask = isinstance(counts, str | bytes) and coco_mask.area(segmentation) > 0
+        return None if is_mask else "'segmentation' has run lengths of no object"
+    polygons = segmentation if isinstance(segmentation, list) else []
+    is_mask = all(isinstance(points, list) and len(points) in range(6, 10**9, 2) for points in polygons)
+    return None if polygons and is_mask else "'segmentation' is neither polygons nor RLE"
 
 
 def _summary(kind: str, cases: list[str]) -> str:

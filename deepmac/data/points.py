@@ -9,8 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-_NOT_ANNOTATED, _ANNOTATED = 0, 2  # of COCO's visibilities
-_ON_OBJECT = 2
+_ANNOTATED = _ON_OBJECT = 2  # of COCO's visibilities
 
 
 def read_points(annotation: dict) -> np.ndarray:
@@ -35,7 +34,9 @@ def read_points(annotation: dict) -> np.ndarray:
             raise ValueError("point_labels must be a 0 or 1 for each of point_coords")
         visibility = np.full_like(labels, _ANNOTATED)
         return np.column_stack([points, visibility, labels])
-    keypoints = _array(annotation.get("keypoints") or [], 3)
+    if not annotation.get("keypoints"):
+        return np.zeros((0, 4), np.float32)
+    keypoints = _array(annotation["keypoints"], 3)
     visibility = keypoints[:, 2]
     if not np.isin(visibility, (0, 1, 2)).all():
         raise ValueError("the visibility of keypoints must be 0, 1 or 2")
@@ -62,39 +63,9 @@ def draw_points(rng: np.random.Generator, mask: np.ndarray, bbox: Sequence[int],
     }
 
 
-def points_problem(annotation: dict) -> str | None:
-    """What is wrong with the points of an annotation; None if nothing is."""
-    try:
-        read_points(annotation)
-    except (ValueError, TypeError) as error:
-        return str(error)
-    return None
-
-
 def most_points(annotations: Iterable[dict]) -> int:
     """The largest number of points of one annotation."""
     return max((len(read_points(annotation)) for annotation in annotations), default=0)
-
-
-def add_points(example, annotations: Sequence[dict], count: int, height: int, width: int) -> None:
-    """Adds the points of an image's annotations to its `tf.train.Example`.
-
-    Args:
-        example: changed.
-        annotations: of the image, in the order of the example's objects.
-        count: points of every object; those missing are not annotated.
-        height: of the image in pixels.
-        width: of the image in pixels.
-    """
-    points = np.full((len(annotations), count, 4), [np.nan, np.nan, _NOT_ANNOTATED, 0.0])
-    for row, annotation in zip(points, annotations, strict=True):
-        found = read_points(annotation)
-        row[: len(found)] = found / [width, height, 1, 1]
-    x, y, visibility, depth = points.reshape(-1, 4).T
-    features = example.features.feature
-    for name, values in {"x": x, "y": y, "z": depth}.items():
-        features[f"image/object/keypoint/{name}"].float_list.value.extend(values)
-    features["image/object/keypoint/visibility"].int64_list.value.extend(visibility.astype(int))
 
 
 def _array(numbers, columns: int) -> np.ndarray:

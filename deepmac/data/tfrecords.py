@@ -1,13 +1,90 @@
-"""Streams of records: in an order that can be resumed, padded to full batches, searched for damage."""
+"""TFRecords: written from annotations, read in an order that can be resumed, padded, searched for damage."""
 
-from collections.abc import Callable, Sequence
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import tensorflow as tf
 from official.vision.dataloaders import tf_example_decoder
+from pycocotools.coco import COCO
+from tqdm.auto import tqdm
 
+from deepmac.core.categories import NAME_BY_ID
 from deepmac.core.errors import InputError
+from deepmac.core.files import atomic_folder
+from deepmac.data.coco import CocoData
+from deepmac.data.points import most_points, read_points
 
 _FILES_READ_AT_ONCE = 16
+_MIN_IMAGES_FOR_PROCESSES = 200
+
+
+def write_tfrecords(
+    splits: Mapping[str, CocoData], out_dir: str | os.PathLike, num_shards: int | None = None
+) -> None:
+    """Writes annotations and their pictures as TFRecords, by Model Garden's converter.
+
+    Writes `<split>-00000-of-0000N.tfrecord` with masks and points and, for evaluation,
+    `instances_<split>.json` with the same images and annotations. The folder appears when all is complete.
+
+    Args:
+        splits: name -> annotations, as from `read_coco_folder`.
+        out_dir: folder to write; new or empty.
+        num_shards: files per split; None: 8, and one per 400 images of larger splits, up to 256.
+
+    Raises:
+        FileExistsError: `out_dir` is not empty.
+    """
+    level = tf.get_logger().level
+    from official.vision.data import create_coco_tf_record, tfrecord_lib  # noqa: F401
+
+    tf.get_logger().setLevel(level)  # the import sets it to INFO for the whole process
+    with atomic_folder(out_dir) as folder:
+        for split, data in splits.items():
+            images, points = list(data.images.values()), most_points(data.annotations)
+            annotations = data.annotations_of_images()
+            items = ((image, annotations[image["id"]], str(data.image_dir), points) for image in images)
+            skipped = tfrecord_lib.write_tf_record_dataset(
+                str(folder / split),
+                tqdm(items, f"Writing {split}", len(images), unit="image", disable=None, leave=False),
+                _tf_example,
+                num_shards or max(8, min(256, len(images) // 400)),
+                multiple_processes=None if len(images) >= _MIN_IMAGES_FOR_PROCESSES else 0,
+                unpack_arguments=False,  # streams; otherwise all examples are held in memory
+            )
+            if skipped:
+                raise RuntimeError(f"the converter left out {skipped} checked annotations of {split}")
+            content = {"images": images, "annotations": data.annotations, "categories": data.categories}
+            with (folder / f"instances_{split}.json").open("w") as file:
+                json.dump(content, file)
+
+
+def _tf_example(item: tuple[dict, list[dict], str, int]) -> tuple[tf.train.Example, int]:
+    """Converts an image, its annotations, all with as many points; also counts annotations left out."""
+    from official.vision.data import create_coco_tf_record, tfrecord_lib
+
+    image, annotations, image_dir, num_points = item
+    example, skipped = create_coco_tf_record.create_tf_example(
+        image, [image_dir], bbox_annotations=annotations, id_to_name_map=NAME_BY_ID
+    )
+    coco = COCO()
+    coco.imgs = {image["id"]: image}
+    pngs = [tfrecord_lib.encode_mask_as_png(coco.annToMask(annotation)) for annotation in annotations]
+    features = example.features.feature
+    if pngs:
+        features["image/object/mask"].bytes_list.value.extend(pngs)
+    if num_points:
+        # Those that an object lacks are not annotated: visibility 0, coordinates that are no numbers.
+        points = np.full((len(annotations), num_points, 4), [np.nan, np.nan, 0.0, 0.0])
+        for row, annotation in zip(points, annotations, strict=True):
+            found = read_points(annotation)
+            row[: len(found)] = found / [image["width"], image["height"], 1, 1]
+        x, y, visibility, depth = points.reshape(-1, 4).T
+        for name, values in {"x": x, "y": y, "z": depth}.items():
+            features[f"image/object/keypoint/{name}"].float_list.value.extend(values)
+        features["image/object/keypoint/visibility"].int64_list.value.extend(visibility.astype(int))
+    return example, skipped
 
 
 def record_files(input_path) -> list[str]:

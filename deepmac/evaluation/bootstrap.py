@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from deepmac.evaluation.annotations import Annotations
 from deepmac.evaluation.coco_ap import coco_eval, silence
 
 _RECALLS = np.linspace(0, 1, 101)  # COCO's recall thresholds
@@ -32,26 +31,26 @@ class ClassMatches:
     positives: np.ndarray
 
 
-def match_detections(annotations: Annotations, detections: list[dict], iou_type: str) -> list[ClassMatches]:
+def match_detections(truth: dict, detections: list[dict], iou_type: str) -> list[ClassMatches]:
     """Matches detections with ground truth as COCOeval does, for instances of any size.
 
     Args:
-        annotations: the ground truth.
-        detections: COCO results as for `coco_ap.coco_eval`.
+        truth: as for `coco_ap.coco_eval`.
+        detections: the same.
         iou_type: "mask" or "box".
 
     Returns:
         The matches of each class, in the order of the categories.
     """
-    evaluation = coco_eval(annotations, detections, iou_type, "pycocotools")
+    evaluation = coco_eval(truth, detections, iou_type, "pycocotools")
     evaluation.params.areaRng = evaluation.params.areaRng[:1]
     evaluation.params.areaRngLbl = ["all"]
     with silence():
         evaluation.evaluate()
-    images = len(annotations.images)
+    images = len(truth["images"])
     return [
         _class_matches(evaluation.evalImgs[k * images : (k + 1) * images], len(evaluation.params.iouThrs))
-        for k in range(len(annotations.categories))
+        for k in range(len(truth["categories"]))
     ]
 
 
@@ -97,26 +96,6 @@ def bootstrap_weights(images: int, resamples: int, seed: int) -> np.ndarray:
     """
     drawn = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=resamples)
     return np.concatenate([np.ones((1, images), np.int64), drawn])
-
-
-def subset_means(class_values: np.ndarray, subsets: Mapping[str, np.ndarray], metric: str) -> dict:
-    """Means over the classes of each subset that have a value.
-
-    Args:
-        class_values: float [1 + resamples, K], NaN for classes without ground truth.
-        subsets: name, ending in "/" unless empty -> int [C], positions of its classes.
-        metric: name of the values.
-
-    Returns:
-        "<subset><metric>" -> float64 [1 + resamples]; NaN where no class has a value.
-    """
-    known = np.isfinite(class_values)
-    values = np.where(known, class_values, 0)
-    with np.errstate(invalid="ignore"):
-        return {
-            subset + metric: values[:, classes].sum(1) / known[:, classes].sum(1)
-            for subset, classes in subsets.items()
-        }
 
 
 def confidence_intervals(

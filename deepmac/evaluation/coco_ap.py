@@ -6,38 +6,23 @@ a run restricted to them (`params.catIds`) would give.
 """
 
 import contextlib
-import dataclasses
+import functools
+import gc
 import importlib.util
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from deepmac.core.errors import InputError
-from deepmac.evaluation.annotations import Annotations
 
 BACKENDS = ("auto", "faster_coco_eval", "pycocotools")
 # Our name -> COCOeval's. Boundary AP (arXiv 2103.16562) takes min(mask IoU, boundary IoU).
 IOU_TYPES = {"mask": "segm", "box": "bbox", "boundary": "boundary"}
 BOUNDARY_DILATION_RATIO = 0.02  # of the image diagonal, as published
 MAX_DETECTIONS = 100  # per image and class
-_AREAS = ("all", "small", "medium", "large")  # COCOeval's order
-
-
-@dataclasses.dataclass(frozen=True)
-class ApArrays:
-    """What COCOeval accumulates, at 100 detections per image and class; -1 without ground truth.
-
-    Attributes:
-        precision: float64 [T, R, K, A]: IoU thresholds 0.5 to 0.95, recall thresholds 0 to 1, classes in
-            the order of the annotations' categories, areas (all, small, medium, large).
-        recall: float64 [T, K, A].
-    """
-
-    precision: np.ndarray
-    recall: np.ndarray
 
 
 def choose_backend(backend: str, iou_types: Sequence[str]) -> str:
@@ -64,11 +49,11 @@ def choose_backend(backend: str, iou_types: Sequence[str]) -> str:
     return "faster_coco_eval" if installed and backend != "pycocotools" else "pycocotools"
 
 
-def coco_eval(annotations: Annotations, detections: list[dict], iou_type: str, backend: str):
+def coco_eval(truth: dict, detections: list[dict], iou_type: str, backend: str):
     """Prepares a COCOeval object, silent, at 100 detections per image and class.
 
     Args:
-        annotations: the ground truth.
+        truth: a data set in COCO format, categories and images sorted by id, masks as RLE.
         detections: COCO results with `id`, `area` and `iscrowd`, as `COCO.loadRes` would complete them.
         iou_type: one of `IOU_TYPES`.
         backend: "pycocotools" or "faster_coco_eval".
@@ -76,75 +61,80 @@ def coco_eval(annotations: Annotations, detections: list[dict], iou_type: str, b
     Returns:
         pycocotools' COCOeval or faster-coco-eval's COCOeval_faster; neither has run.
     """
+    data_set, evaluation = COCO, COCOeval
     if backend == "faster_coco_eval":
         import faster_coco_eval
 
-        ground_truth, results = faster_coco_eval.COCO(), faster_coco_eval.COCO()
-        _index(ground_truth, annotations, annotations.annotations)
-        _index(results, annotations, detections)
-        evaluation = faster_coco_eval.COCOeval_faster(
-            ground_truth, results, IOU_TYPES[iou_type], boundary_dilation_ratio=BOUNDARY_DILATION_RATIO
+        data_set = faster_coco_eval.COCO
+        evaluation = functools.partial(
+            faster_coco_eval.COCOeval_faster, boundary_dilation_ratio=BOUNDARY_DILATION_RATIO
         )
-    else:
-        ground_truth, results = COCO(), COCO()
-        _index(ground_truth, annotations, annotations.annotations)
-        _index(results, annotations, detections)
-        evaluation = COCOeval(ground_truth, results, IOU_TYPES[iou_type])
-    evaluation.params.maxDets = [MAX_DETECTIONS]
-    return evaluation
+    indexed = []
+    for rows in (truth["annotations"], detections):
+        coco = data_set()
+        coco.dataset = truth | {"annotations": rows}
+        with silence():
+            coco.createIndex()
+        indexed.append(coco)
+    prepared = evaluation(*indexed, IOU_TYPES[iou_type])
+    prepared.params.maxDets = [MAX_DETECTIONS]
+    return prepared
 
 
-def evaluate_ap(annotations: Annotations, detections: list[dict], iou_type: str, backend: str) -> ApArrays:
-    """Runs COCOeval once; arguments as for `coco_eval`."""
-    evaluation = coco_eval(annotations, detections, iou_type, backend)
-    with silence():
-        evaluation.evaluate()
-        evaluation.accumulate()
-    precision, recall = (np.asarray(evaluation.eval[key]) for key in ("precision", "recall"))
-    return ApArrays(precision[..., 0], recall[..., 0])
-
-
-def summarise_ap(arrays: ApArrays, subsets: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Averages over each set of classes what COCOeval's summary averages over all.
+def average_precisions(evaluation, subsets: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Runs COCOeval, and averages over each set of classes what its summary averages over all.
 
     Args:
-        arrays: of one COCOeval run.
+        evaluation: from `coco_eval`.
         subsets: name, ending in "/" unless empty -> int [C], positions of its classes.
 
     Returns:
         "<subset>AP", "AP50", "AP75", "APs", "APm", "APl" (small, medium, large instances) and "AR100", in
         percent; NaN where no class of the subset has ground truth.
     """
+    with silence():
+        evaluation.evaluate()
+        evaluation.accumulate()
+    # IoU thresholds 0.5 to 0.95, (recall thresholds 0 to 1,) classes, areas: all, small, medium, large.
+    all_precision = np.asarray(evaluation.eval["precision"])[..., 0]  # (T, R, K, 4)
+    all_recall = np.asarray(evaluation.eval["recall"])[..., 0]  # (T, K, 4)
     values = {}
     for subset, classes in subsets.items():
-        precision, recall = arrays.precision[:, :, classes], arrays.recall[:, classes]
-        slices = {
-            "AP": precision[..., _AREAS.index("all")],
-            "AP50": precision[0, ..., _AREAS.index("all")],
-            "AP75": precision[5, ..., _AREAS.index("all")],
-            "APs": precision[..., _AREAS.index("small")],
-            "APm": precision[..., _AREAS.index("medium")],
-            "APl": precision[..., _AREAS.index("large")],
-            "AR100": recall[..., _AREAS.index("all")],
+        precision, recall = all_precision[:, :, classes], all_recall[:, classes]
+        parts = {
+            "AP": precision[..., 0],
+            "AP50": precision[0, ..., 0],
+            "AP75": precision[5, ..., 0],
+            "APs": precision[..., 1],
+            "APm": precision[..., 2],
+            "APl": precision[..., 3],
+            "AR100": recall[..., 0],
         }
-        values |= {subset + metric: _percent(part) for metric, part in slices.items()}
+        for metric, part in parts.items():
+            known = part[part > -1]  # -1 stands for no ground truth
+            values[subset + metric] = 100 * float(known.mean()) if known.size else float("nan")
     return values
 
 
 @contextlib.contextmanager
-def silence():
+def silence() -> Iterator[None]:
     """Keeps pycocotools' progress messages off the standard output."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield
 
 
-def _percent(values: np.ndarray) -> float:
-    values = values[values > -1]
-    return 100 * float(values.mean()) if values.size else float("nan")
+@contextlib.contextmanager
+def garbage_collection_paused() -> Iterator[None]:
+    """Pauses Python's search for reference cycles while the block (or the decorated function) runs.
 
-
-def _index(coco, annotations: Annotations, rows: list[dict]) -> None:
-    images = [{"id": key, "height": h, "width": w} for key, (h, w) in annotations.images.items()]
-    coco.dataset = {"images": images, "categories": annotations.categories, "annotations": rows}
-    with silence():
-        coco.createIndex()
+    COCO's results are some dictionaries for each detection. Making a hundred thousand of them sets off
+    searches through everything the process holds, TensorFlow's graphs too, which can take longer than
+    the evaluation itself.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

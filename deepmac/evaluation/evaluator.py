@@ -1,25 +1,39 @@
 """Collects predictions image by image as RLE and computes AP and mean IoU for sets of classes."""
 
-import dataclasses
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
 
+from deepmac.core.boxes import pixel_xywh
 from deepmac.core.categories import VOC_IDS
 from deepmac.core.errors import InputError
 from deepmac.core.masks import encode_masks
+from deepmac.data.coco import EVALUATION, CocoData, read_coco
 from deepmac.evaluation import bootstrap, coco_ap
-from deepmac.evaluation.annotations import Instances, load_annotations
-from deepmac.evaluation.garbage_collection import garbage_collection_paused
 
 
-@dataclasses.dataclass(frozen=True)
-class _ImagePredictions:
+class Instances(NamedTuple):
+    """The instances of an image that masks are predicted for: all but crowd regions.
+
+    Attributes:
+        boxes: float32 [N, 4], (ymin, xmin, ymax, xmax) normalised to the image.
+        classes: int64 [N], category ids.
+        annotation_ids: int64 [N], ids in the annotation file.
+    """
+
+    boxes: np.ndarray
+    classes: np.ndarray
+    annotation_ids: np.ndarray
+
+
+class _ImagePredictions(NamedTuple):
     """What is kept of one image: a few numbers and the RLE of each detection."""
 
-    image_id: int
     boxes: np.ndarray  # float64 [N, 4], COCO's (x, y, width, height) in pixels
     classes: np.ndarray  # int64 [N]
     scores: np.ndarray  # float64 [N]
@@ -62,22 +76,50 @@ class MaskEvaluator:
         backend: str = "auto",
     ):
         self.backend = coco_ap.choose_backend(backend, iou_types)
-        self._annotations = load_annotations(annotations, image_ids)
-        self.image_ids = tuple(self._annotations.images)
-        self._instances = self._annotations.instances()
+        image_ids = None if image_ids is None else set(image_ids)
+        data = read_coco(annotations, EVALUATION, image_ids)
+        if lost := (image_ids or set()) - data.images.keys():
+            raise InputError(f"image id {min(lost)} is not in {data.name}: choose images that the file lists")
+        self._name = data.name
+        self._truth = _compact(data)
+        self._sizes = {image["id"]: (image["height"], image["width"]) for image in self._truth["images"]}
+        self.image_ids = tuple(self._sizes)
         self._iou_types = tuple(iou_types)
-        self._subsets = _subsets(self._annotations.categories, seen_ids)
+        self._category_ids = np.array([category["id"] for category in self._truth["categories"]], np.int64)
+        self._subsets = _subsets(self._truth["categories"], seen_ids)
         self._predictions: dict[int, _ImagePredictions] = {}
-        self._ious: dict[int, float] = {}  # index of the annotation -> IoU, 0 to 1
+        rows = self._truth["annotations"]
+        self._file_ids = np.array([annotation["id"] for annotation in data.annotations], np.int64)
+        self._row_of = {annotation_id: row for row, annotation_id in enumerate(self._file_ids.tolist())}
+        self._rows_of_image = defaultdict(list)  # without crowd regions
+        for row, annotation in enumerate(rows):
+            if not annotation["iscrowd"]:
+                self._rows_of_image[annotation["image_id"]].append(row)
+        # Of each annotation, positions of its class and image, and the IoU of the mask predicted for it.
+        self._classes = np.searchsorted(self._category_ids, [row["category_id"] for row in rows])
+        self._images = np.searchsorted(self.image_ids, [row["image_id"] for row in rows])
+        self._ious = np.full(len(rows), np.nan)  # in percent
 
     def image_size(self, image_id: int) -> tuple[int, int]:
         """Returns (height, width) in pixels. Raises InputError when the image is not evaluated."""
-        return self._annotations.image_size(image_id)
+        if image_id not in self._sizes:
+            raise InputError(
+                f"image id {image_id} is not among the {len(self._sizes)} evaluated images of {self._name}: "
+                "evaluate the images that the annotation file lists"
+            )
+        return self._sizes[image_id]
 
     def ground_truth(self, image_id: int) -> Instances:
         """Returns boxes, classes and annotation ids of an image, without crowd regions."""
-        self.image_size(image_id)
-        return self._instances[image_id]
+        height, width = self.image_size(image_id)
+        rows = np.array(self._rows_of_image[image_id], np.int64)
+        boxes = [self._truth["annotations"][row]["bbox"] for row in rows]
+        x, y, w, h = np.array(boxes, float).reshape(-1, 4).T
+        return Instances(
+            boxes=np.stack([y / height, x / width, (y + h) / height, (x + w) / width], 1).astype(np.float32),
+            classes=self._category_ids[self._classes[rows]],
+            annotation_ids=self._file_ids[rows],
+        )
 
     def add(
         self,
@@ -111,12 +153,10 @@ class MaskEvaluator:
         rles = encode_masks(mask_probs, boxes, height, width)
         if annotation_ids is not None:
             self._add_ious(image_id, rles, annotation_ids)
-        known = np.isin(classes, [category["id"] for category in self._annotations.categories])
-        ymin, xmin, ymax, xmax = (boxes * [height, width, height, width])[known].T
+        known = np.isin(classes, self._category_ids)
         kept = [rle for rle, keep in zip(rles, known, strict=True) if keep]
-        self._predictions[image_id] = _ImagePredictions(
-            image_id=int(image_id),
-            boxes=np.stack([xmin, ymin, xmax - xmin, ymax - ymin], axis=1),
+        self._predictions[int(image_id)] = _ImagePredictions(
+            boxes=pixel_xywh(boxes[known], height, width),
             classes=classes[known].astype(np.int64),
             scores=scores[known],
             areas=np.asarray(coco_mask.area(kept), np.float64),
@@ -137,38 +177,27 @@ class MaskEvaluator:
                 scores = np.ones(len(truth.boxes))
                 self.add(image_id, truth.boxes, truth.classes, scores, mask_probs, truth.annotation_ids)
 
-    @garbage_collection_paused()
+    @coco_ap.garbage_collection_paused()
     def result(self) -> dict[str, float]:
         """Computes all metrics of the predictions added so far, in percent.
 
         Returns:
             "<IoU type>/<subset><metric>" -> value. IoU types: "mask", "box", "boundary". Subsets: none
             (all classes), "seen/", "unseen/", "voc/", "non_voc/", "supercategory/<name>/", "class/<name>/".
-            Metrics: "AP", "AP50", "AP75", "APs", "APm", "APl", "AR100", as COCO defines them; and when
-            annotation ids were added, those of `mean_iou`. NaN where the subset has no ground truth.
+            Metrics: "AP", "AP50", "AP75", "APs", "APm", "APl", "AR100", as COCO defines them; of "mask", when
+            annotation ids were added, "mIoU", the mean over instances, and "class_mIoU", the mean of the
+            classes' means. NaN where the subset has no ground truth.
         """
         values = {}
         for iou_type in self._iou_types:
             detections = list(self._coco_results(iou_type))
-            arrays = coco_ap.evaluate_ap(self._annotations, detections, iou_type, self.backend)
-            summary = coco_ap.summarise_ap(arrays, self._subsets)
+            evaluation = coco_ap.coco_eval(self._truth, detections, iou_type, self.backend)
+            summary = coco_ap.average_precisions(evaluation, self._subsets)
             values |= {f"{iou_type}/{name}": value for name, value in summary.items()}
-        return values | (self.mean_iou() if self._ious else {})
-
-    def mean_iou(self, min_area: float = 0.0) -> dict[str, float]:
-        """Mean IoU of the masks that were predicted for known annotations, in percent.
-
-        Args:
-            min_area: leaves out instances whose annotated area, in pixels, is smaller; 32 ** 2 leaves
-                COCO's medium and large ones.
-
-        Returns:
-            "mask/<subset>mIoU": mean over instances, "mask/<subset>class_mIoU": mean of the classes'
-            means; NaN for a subset without instances.
-        """
-        classes, _, ious = self._instance_ious(min_area)
-        by_class = [ious[classes == k] for k in range(len(self._annotations.categories))]
-        values = {}
+        if not np.isfinite(self._ious).any():
+            return values
+        has_iou = np.isfinite(self._ious)
+        by_class = [self._ious[(self._classes == k) & has_iou] for k in range(len(self._category_ids))]
         for subset, members in self._subsets.items():
             parts = [by_class[k] for k in members if by_class[k].size]
             values[f"mask/{subset}mIoU"] = float(np.concatenate(parts).mean()) if parts else float("nan")
@@ -176,7 +205,7 @@ class MaskEvaluator:
             values[f"mask/{subset}class_mIoU"] = float(np.mean(means)) if parts else float("nan")
         return values
 
-    @garbage_collection_paused()
+    @coco_ap.garbage_collection_paused()
     def bootstrap(self, iou_type: str = "mask", resamples: int = 200, seed: int = 0) -> dict[str, np.ndarray]:
         """Recomputes AP (and mean IoU) on images drawn with replacement.
 
@@ -194,21 +223,18 @@ class MaskEvaluator:
             raise InputError(f"no bootstrap for the IoU type {iou_type!r}: choose mask or box")
         weights = bootstrap.bootstrap_weights(len(self.image_ids), resamples, seed)
         detections = list(self._coco_results(iou_type))
-        matches = bootstrap.match_detections(self._annotations, detections, iou_type)
+        matches = bootstrap.match_detections(self._truth, detections, iou_type)
         class_ap = np.array([[bootstrap.class_average_precision(m, w) for m in matches] for w in weights])
-        samples = bootstrap.subset_means(100 * class_ap, self._subsets, "AP")
-        if iou_type == "mask" and self._ious:
-            samples |= self._bootstrap_iou(weights)
-        return {f"{iou_type}/{name}": values for name, values in samples.items()}
-
-    def _bootstrap_iou(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        classes, images, ious = self._instance_ious()
+        has_ap = np.isfinite(class_ap)  # (1 + resamples, K)
         samples = {}
-        for subset, members in self._subsets.items():
-            chosen = np.isin(classes, members)
-            count = weights[:, images[chosen]]  # (resamples, instances)
-            with np.errstate(invalid="ignore"):
-                samples[f"{subset}mIoU"] = count @ ious[chosen] / count.sum(1)
+        with np.errstate(invalid="ignore"):
+            for subset, members in self._subsets.items():
+                total = np.where(has_ap, 100 * class_ap, 0)[:, members].sum(1)
+                samples[f"{iou_type}/{subset}AP"] = total / has_ap[:, members].sum(1)
+                if iou_type == "mask" and np.isfinite(self._ious).any():
+                    chosen = np.isin(self._classes, members) & np.isfinite(self._ious)
+                    count = weights[:, self._images[chosen]]  # (1 + resamples, instances)
+                    samples[f"mask/{subset}mIoU"] = count @ self._ious[chosen] / count.sum(1)
         return samples
 
     def _add_ious(self, image_id: int, rles: list[dict], annotation_ids: np.ndarray) -> None:
@@ -216,34 +242,27 @@ class MaskEvaluator:
             raise InputError(
                 f"image id {image_id}: {len(rles)} masks, but {len(annotation_ids)} annotation ids"
             )
-        truths = [self._annotations.annotation(int(annotation_id)) for annotation_id in annotation_ids]
-        for rle, truth in zip(rles, truths, strict=True):
+        for rle, annotation_id in zip(rles, annotation_ids, strict=True):
+            row = self._row_of.get(int(annotation_id))
+            if row is None:
+                raise InputError(f"annotation id {annotation_id} is not in {self._name}")
+            truth = self._truth["annotations"][row]
             if truth["image_id"] != image_id or truth["iscrowd"]:
                 raise InputError(f"image id {image_id}: an annotation id is of another image or of a crowd")
-            self._ious[truth["id"] - 1] = float(coco_mask.iou([rle], [truth["segmentation"]], [0])[0, 0])
-
-    def _instance_ious(self, min_area: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Class positions, image positions and IoUs in percent of the instances of at least an area."""
-        class_of = {category["id"]: k for k, category in enumerate(self._annotations.categories)}
-        image_of = {image_id: i for i, image_id in enumerate(self.image_ids)}
-        rows = [(self._annotations.annotations[index], iou) for index, iou in self._ious.items()]
-        rows = [(truth, iou) for truth, iou in rows if truth["area"] >= min_area]
-        classes = np.array([class_of[truth["category_id"]] for truth, _ in rows], np.int64)
-        images = np.array([image_of[truth["image_id"]] for truth, _ in rows], np.int64)
-        return classes, images, 100 * np.array([iou for _, iou in rows], np.float64)
+            self._ious[row] = 100 * coco_mask.iou([rle], [truth["segmentation"]], [0])[0, 0]
 
     def _coco_results(self, iou_type: str) -> Iterator[dict]:
         """COCO result entries of one IoU type, completed as `COCO.loadRes` does."""
         number = 0
-        for image in self._predictions.values():
-            size = list(self.image_size(image.image_id))
+        for image_id, image in self._predictions.items():
+            size = list(self._sizes[image_id])
             areas = image.boxes[:, 2] * image.boxes[:, 3] if iou_type == "box" else image.areas
             columns = (image.boxes.tolist(), image.classes.tolist(), image.scores.tolist(), areas.tolist())
             for box, category_id, score, area, counts in zip(*columns, image.counts, strict=True):
                 number += 1
                 yield {
                     "id": number,
-                    "image_id": image.image_id,
+                    "image_id": image_id,
                     "category_id": category_id,
                     "score": score,
                     "area": area,
@@ -251,6 +270,30 @@ class MaskEvaluator:
                     "bbox": box,
                     "segmentation": {"size": size, "counts": counts},
                 }
+
+
+def _compact(data: CocoData) -> dict:
+    """The data set with what COCO's evaluation takes: sorted by ids, masks as RLE, annotations from 1 on.
+
+    (COCO's matching takes an id of 0 for "not matched".)
+    """
+    categories = sorted(data.categories, key=lambda category: category["id"])
+    if len({category["name"] for category in categories}) < len(categories):
+        raise InputError(f"{data.name}: two of the categories have the same name: make it unique")
+    images = [{key: data.images[i][key] for key in ("id", "height", "width")} for i in sorted(data.images)]
+    coco = COCO()
+    coco.imgs = data.images
+    rows = []
+    for annotation in data.annotations:
+        try:
+            rle = coco.annToRLE(annotation)
+        except Exception:  # the decoder raises bare exceptions of many kinds
+            where = f"{data.name}: annotation {annotation['id']}"
+            raise InputError(f"{where}: 'segmentation' is neither polygons nor RLE") from None
+        kept = {key: annotation[key] for key in ("image_id", "category_id", "bbox", "area")}
+        crowd = int(bool(annotation["iscrowd"]))
+        rows.append({"id": len(rows) + 1, **kept, "iscrowd": crowd, "segmentation": rle})
+    return {"images": images, "categories": categories, "annotations": rows}
 
 
 def _subsets(categories: list[dict], seen_ids: Iterable[int] | None) -> dict[str, np.ndarray]:

@@ -12,7 +12,8 @@ from tqdm.auto import tqdm
 
 from deepmac.core.errors import InputError
 from deepmac.core.machine import resolve_precision
-from deepmac.data.coco import write_tfrecords
+from deepmac.data.coco import read_coco_folder
+from deepmac.data.tfrecords import write_tfrecords
 from deepmac.evaluation import MaskEvaluator
 from deepmac.inference.find import find_model
 from deepmac.inference.load import build_model, trained_model
@@ -56,7 +57,8 @@ def evaluate_model(
         config.allowed_masked_classes_ids = sorted(seen_ids)
     with tempfile.TemporaryDirectory() as scratch:
         records = Path(scratch) / "records"
-        write_tfrecords(Path(coco_dir), records, splits=[split], ids=set(image_ids) if image_ids else None)
+        ids = set(image_ids) if image_ids else None
+        write_tfrecords(read_coco_folder(coco_dir, [split], ids), records)
         config.validation_data.input_path = f"{records}/{split}-*"
         config.annotation_file = str(records / f"instances_{split}.json")
         config.model.max_num_instances = _most_instances(config.annotation_file)

@@ -1,8 +1,6 @@
 """Cuts annotated objects out of photographs: own sprites for `deepmac scenes --sprites`."""
 
-import contextlib
 import functools
-import io
 from collections.abc import Collection
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from tqdm.auto import tqdm
 from deepmac.core.categories import NAME_BY_ID
 from deepmac.core.files import atomic_folder
 from deepmac.core.images import read_image
-from deepmac.data.coco import check_coco
+from deepmac.data.coco import TRAINING, read_coco
 
 _SMALLEST_SIDE = 48  # pixels of the shorter side: smaller objects are too coarse to be enlarged
 _BORDER = 2  # pixels: an object that comes this close to the picture's edge is probably cut off
@@ -39,20 +37,19 @@ def write_cutouts(
         The number of cut-outs.
 
     Raises:
-        InputError: as `deepmac.data.coco.check_coco`, or `out` is not empty.
+        InputError: as `deepmac.data.coco.read_coco`, or `out` is not empty.
     """
     coco_dir = Path(coco_dir)
-    report = check_coco(coco_dir / "annotations" / f"instances_{split}.json", coco_dir / split, ids)
-    report.raise_errors()
+    annotation_file = coco_dir / "annotations" / f"instances_{split}.json"
+    data = read_coco(annotation_file, TRAINING, ids, coco_dir / split)
     coco = COCO()
-    coco.dataset = report.dataset
-    with contextlib.redirect_stdout(io.StringIO()):  # COCO tells what it does
-        coco.createIndex()
+    coco.imgs = data.images
     count = 0
     with atomic_folder(out) as folder:
-        for image in tqdm(report.dataset["images"], unit="picture"):
+        for image_id, annotations in tqdm(data.annotations_of_images().items(), unit="picture"):
+            image = data.images[image_id]
             pixels = read_image(coco_dir / split / image["file_name"])
-            for annotation in filter(functools.partial(_is_suitable, image), coco.imgToAnns[image["id"]]):
+            for annotation in filter(functools.partial(_is_suitable, image), annotations):
                 mask = cv2.erode(coco.annToMask(annotation), np.ones((3, 3), np.uint8))
                 left, top, width, height = cv2.boundingRect(mask)
                 if width > 0:

@@ -105,7 +105,10 @@ def prepare_dataset(dataset: Dataset, work_dir: Path) -> PreparedData:
                 ids = {split: coco.read_image_ids(folder / f"{split}.txt") for split in coco.SPLITS}
         records = work_dir / f"tfrecord-{name}"
         if not records.exists():
-            coco.write_tfrecords(coco_dir, records, ids=ids)
+            read = coco.read_coco_folder(coco_dir, ids=ids)
+            from deepmac.data.tfrecords import write_tfrecords  # with TensorFlow, which only writing needs
+
+            write_tfrecords(read, records)
     return PreparedData(coco_dir, records)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 import deepmac
-from deepmac.evaluation.annotations import load_annotations
+from deepmac.evaluation import MaskEvaluator
 from lib.benchmark.scope import Benchmark
 
 _MIN_AREA = 16**2  # of a box, pixels; the IoU of smaller masks is that of their edges
@@ -19,8 +19,9 @@ def mean_agreement(benchmark: Benchmark) -> float:
     path = benchmark.data.annotation_file
     names = {image["id"]: image["file_name"] for image in json.loads(path.read_text())["images"]}
     ious = []
-    instances = list(load_annotations(path).instances().items())
-    for image_id, truth in instances[: min(_MAX_PICTURES, benchmark.scope.pictures)]:
+    evaluator = MaskEvaluator(path)
+    for image_id in evaluator.image_ids[: min(_MAX_PICTURES, benchmark.scope.pictures)]:
+        truth = evaluator.ground_truth(image_id)
         image = np.asarray(Image.open(benchmark.data.coco_dir / "val2017" / names[image_id]).convert("RGB"))
         sides = (truth.boxes[:, 2:] - truth.boxes[:, :2]) * image.shape[:2]
         boxes = truth.boxes[sides.prod(axis=1) >= _MIN_AREA]

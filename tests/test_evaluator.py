@@ -157,6 +157,36 @@ def test_classes_the_file_does_not_list_are_dropped(data):
     same_values(add_all(MaskEvaluator(content), stranger).result(), expected, 0)
 
 
+def test_polygons_and_both_kinds_of_rle_give_the_same_mask():
+    content, _ = scenes(images=1)
+    bitmap = np.zeros((HEIGHT, WIDTH), np.uint8, order="F")
+    bitmap[30:90, 20:120] = 1
+    changes = np.flatnonzero(np.diff(bitmap.ravel("F"))) + 1
+    counts = np.diff(changes, prepend=0, append=bitmap.size).tolist()
+    box = np.array([[30 / (HEIGHT - 1), 20 / (WIDTH - 1), 89 / (HEIGHT - 1), 119 / (WIDTH - 1)]])
+    for segmentation in (
+        [[20, 30, 120, 30, 120, 90, 20, 90]],
+        coco_mask.encode(bitmap),
+        {"size": [HEIGHT, WIDTH], "counts": counts},
+    ):
+        content["annotations"][0] |= {"segmentation": segmentation, "iscrowd": 0}
+        evaluator = MaskEvaluator(content)
+        evaluator.add(1, box, [1], [1], np.ones((1, 9, 9)), annotation_ids=[1000])
+        assert evaluator.result()["mask/mIoU"] == 100
+
+
+def test_ground_truth_is_normalised_boxes_without_crowds():
+    content, _ = scenes(images=2)
+    content["annotations"][0] |= {"bbox": [26, 50, 52, 100], "iscrowd": 0}
+    del content["annotations"][1]["iscrowd"]  # many files leave it out
+    content["annotations"][2]["iscrowd"] = 1
+    rows = [row for row in content["annotations"] if row["image_id"] == 1 and not row.get("iscrowd")]
+    truth = MaskEvaluator(content).ground_truth(1)
+    np.testing.assert_allclose(truth.boxes[0], [0.25, 0.1, 0.75, 0.3])
+    assert truth.annotation_ids.tolist() == [row["id"] for row in rows]
+    assert truth.classes.tolist() == [row["category_id"] for row in rows]
+
+
 def test_mean_iou_from_ground_truth_boxes():
     boxes = np.array([[0, 0, 1, 0.5], [0.2, 0.5, 0.4, 0.6]])  # 200 x 130 and 40 x 26 pixels
     content = one_class(boxes, np.ones((2, 2), np.float32))
@@ -175,8 +205,6 @@ def test_mean_iou_from_ground_truth_boxes():
     assert result["mask/seen/mIoU"] == pytest.approx(50, abs=1)
     assert result["mask/unseen/mIoU"] == result["mask/class/airplane/mIoU"] == pytest.approx(100)
     assert result["mask/mIoU"] == result["mask/class_mIoU"] == pytest.approx(75, abs=0.5)
-    assert evaluator.mean_iou(min_area=40**2)["mask/mIoU"] == result["mask/seen/mIoU"]
-    assert np.isnan(evaluator.mean_iou(min_area=40**2)["mask/unseen/mIoU"])
     assert result["mask/AP50"] == pytest.approx(100 if result["mask/seen/mIoU"] >= 50 else 50)
 
 
@@ -195,7 +223,7 @@ def test_class_mean_iou_weighs_classes_equally(data):
             ious += ((guess & masks).sum((1, 2)) / (guess | masks).sum((1, 2))).tolist()
             classes += truth.classes.tolist()
             assert np.array_equal(evaluator.ground_truth(image_id).classes, truth.classes)
-    ious, classes, result = 100 * np.array(ious), np.array(classes), evaluator.mean_iou()
+    ious, classes, result = 100 * np.array(ious), np.array(classes), evaluator.result()
     seen = np.isin(classes, SEEN_IDS)
     by_class = [ious[classes == category_id].mean() for category_id in IDS[:-1]]
     assert result["mask/mIoU"] == pytest.approx(ious.mean(), abs=0.2)
@@ -376,3 +404,27 @@ def test_bad_predictions_are_named(data):
     evaluator.add(1, boxes, classes, scores, masks)
     with pytest.raises(InputError, match="added before"):
         evaluator.add(1, boxes, classes, scores, masks)
+
+
+def test_bad_options_and_annotations_are_refused(tmp_path):
+    content, _ = scenes(images=3)
+    for options in (
+        {"backend": "coco"},
+        {"iou_types": ["keypoints"]},
+        {"iou_types": ["boundary"], "backend": "pycocotools"},
+        {"image_ids": [1, 500]},
+        {"image_ids": []},
+    ):
+        with pytest.raises(InputError):
+            MaskEvaluator(content, **options)
+    with pytest.raises(InputError, match="unknown baseline"):
+        baseline_results(content, "circle")
+    (tmp_path / "file").write_text("\xff", encoding="latin-1")
+    with pytest.raises(InputError, match="not valid JSON"):
+        MaskEvaluator(tmp_path / "file")
+    content["annotations"][2]["segmentation"] = [["a", 1, 2, 3, 4, 5]]
+    with pytest.raises(InputError, match="annotation 1002: 'segmentation' is neither"):
+        MaskEvaluator(content)
+    content["categories"][1]["name"] = "person"
+    with pytest.raises(InputError, match="the same name"):
+        MaskEvaluator(content)
