@@ -22,6 +22,7 @@ from deepmac import cli
 from lib import training_costs
 
 STEPS = 2
+PROFILE = {"experiment": "deepmac_mini", "configs": ".", "dataset": {}, "seeds": [0], "rows": []}
 # Writes down where it ran, in the form of a notebook's results.
 NOTEBOOK = """
 import json, os, pathlib
@@ -205,7 +206,7 @@ def checkout(tmp_path):
     """A checkout with one notebook, which trains nothing."""
     pytest.importorskip("distributed")
     (tmp_path / "configs").mkdir()
-    suite = {"profiles": {"mini": {"rows": []}}, "recipes": {}, "notebooks": {"only": {"rows": []}}}
+    suite = {"profiles": {"mini": PROFILE}, "recipes": {}, "notebooks": {"only": {"rows": []}}}
     (tmp_path / "configs" / "reproduction.yaml").write_text(yaml.safe_dump(suite))
     (tmp_path / "notebooks").mkdir()
     parameters = nbformat.v4.new_code_cell("profile = work_dir = results_path = None")

@@ -25,6 +25,7 @@ from deepmac.suite.rows import RowStore
 from deepmac.suite.run import rows_to_train, train_rows
 from deepmac.suite.suite import Dataset, Row, Suite
 
+PROFILE = {"experiment": "deepmac_mini", "configs": ".", "dataset": {}, "seeds": [0], "rows": []}
 GOOD = """
 import json, pathlib
 row = {"name": "a row", "metric": "m", "published": 35.5, "measured": 31.2, "ci95": [30.0, 32.0],
@@ -48,7 +49,7 @@ BAD = "print('before'); raise RuntimeError('the data has gone')"
 def checkout(tmp_path, monkeypatch):
     (tmp_path / "configs").mkdir()
     suite = {
-        "profiles": {"smoke": {"rows": []}},
+        "profiles": {"smoke": PROFILE},
         "recipes": {},
         "notebooks": {"bad": {"rows": []}, "good": {"rows": []}},
     }

@@ -140,7 +140,9 @@ def test_a_line_with_a_base_has_differences_from_it(study):
     assert difference.measurement.value == -6
     assert difference.measurement.seeds == 2
     assert difference.published is None
-    study.lines[2] = dataclasses.replace(study.lines[2], metric=UNSEEN, published=-0.26, source="a page")
+    study.lines[2] = study.lines[2].model_copy(
+        update={"metric": UNSEEN, "published": -0.26, "source": "a page"}
+    )
     rows = [row for row in study_rows(study, (UNSEEN,)) if row.published == -0.26]
     assert [(row.name, row.measurement.value) for row in rows] == [(difference.name, -6)]
 

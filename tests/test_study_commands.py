@@ -29,7 +29,7 @@ from deepmac.training import task as deepmac_task  # noqa: F401  # registers the
 
 ROOT = Path(__file__).resolve().parents[1]
 SUITE = Suite.load("paper", ROOT)
-ROWS = SUITE.settings["rows"]
+ROWS = SUITE.settings.rows
 # What fits two cores: pictures of 256 pixels, and the published networks.
 REDUCED = {
     "runtime.distribution_strategy": "one_device",

@@ -49,11 +49,9 @@ def write_report(folder: Path, suite: Suite, errors: Mapping[str, str]):
         elif results.exists():
             document = json.loads(results.read_text())
             documents.append(document)
-            claims, rows = (
-                markdown(claims_frame(document["claims"])),
-                markdown(results_frame(document["rows"])),
-            )
-            sections.append((f"## {notebook.get('title', name)}\n\n{claims}", _figures(cells)))
+            claims = markdown(claims_frame(document["claims"]))
+            rows = markdown(results_frame(document["rows"]))
+            sections.append((f"## {notebook.title or name}\n\n{claims}", _figures(cells)))
             sections.append((f"{rows}\n\n{_notes(document)}", []))
     # Text in Markdown, each with the figures that follow it.
     parts = [(_head(suite.profile, documents, failures), []), *sections, (_versions(), [])]

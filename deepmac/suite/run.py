@@ -167,7 +167,7 @@ def _execute_all(
     suite: Suite, names: Sequence[str], work_dir: Path, output_dir: Path, executor: Executor
 ) -> Iterator[NotebookRun]:
     """Executes notebooks side by side, then one by one those that measure the machine."""
-    alone = [name for name in names if suite.notebooks[name].get("alone")]
+    alone = [name for name in names if suite.notebooks[name].alone]
     for group in ([name for name in names if name not in alone], *([name] for name in alone)):
         futures = {
             executor.submit(_execute, name, suite.profile, suite.root, work_dir, output_dir): name

@@ -9,20 +9,88 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pydantic
 import yaml
 
 from deepmac.core.errors import InputError
 
 SUITE_FILE = Path("configs/reproduction.yaml")
-# What may stand in it: a misspelt key would change what is run without a word.
-_RECIPE_KEYS = {"each", "config", "experiment", "set", "init", "init_checkpoint"}
-_DETAIL_KEYS = {"config", "set", "init", "init_checkpoint", "steps", "dataset"}
-_PROFILE_KEYS = {
-    *("experiment", "configs", "dataset", "shown", "seeds", "init_seed", "steps"),
-    *("rows", "single_seed_rows", "details", "recipes"),
-}
-_NOTEBOOK_KEYS = {"title", "rows", "alone"}
-_LINE_KEYS = {"each", "row", "name", "base", "metric", "published", "source"}
+_Pictures = dict[str, dict[str, Any]]  # source -> arguments, as in `Dataset`
+
+
+class _Entry(pydantic.BaseModel):
+    """A part of `reproduction.yaml`, whose head explains the keys.
+
+    Others are errors: a misspelt key would change what is run without a word.
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class Recipe(_Entry):
+    """How a row is trained, or, under a profile's `details`, what is different there."""
+
+    config: str = ""
+    experiment: str | None = None
+    set: dict[str, Any] = {}
+    init: str | None = None
+    init_checkpoint: str | None = None
+    steps: int | None = None
+    dataset: _Pictures | None = None
+
+
+class Profile(_Entry):
+    """On which pictures, how long, and which rows."""
+
+    experiment: str
+    configs: str
+    dataset: _Pictures
+    shown: _Pictures | None = None
+    seeds: list[int]
+    init_seed: int | None = None
+    steps: int | None = None
+    rows: list[str]
+    single_seed_rows: list[str] = []
+    details: dict[str, Recipe] = {}
+    recipes: dict[str, Recipe | str] = {}
+
+
+class TableRow(_Entry):
+    """A line of a table: a published value and the training runs that reproduce it.
+
+    Attributes:
+        key: of the row in `reproduction.yaml`.
+        name: of the line.
+        base: key of the line it is compared with; None if with none.
+        metric: of the published value; None if none was published.
+        published: its value in percent; with a base, the published difference from that.
+        source: where it was published, and for which model.
+        runs: the `Row`s of a profile, one for each seed.
+    """
+
+    key: str = pydantic.Field(alias="row")
+    name: str
+    base: str | None = None
+    metric: str | None = None
+    published: float | None = None
+    source: str | None = None
+    runs: tuple[Any, ...] = ()
+
+
+class Notebook(_Entry):
+    """A notebook: the lines of its table, and whether it runs alone."""
+
+    title: str = ""
+    rows: list[TableRow]
+    alone: bool = False
+
+
+class _Document(_Entry):
+    """`reproduction.yaml`, with every `each` written out."""
+
+    recipes: dict[str, Recipe | str]
+    profiles: dict[str, Profile]
+    notebooks: dict[str, Notebook]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,29 +177,6 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
-class TableRow:
-    """A line of a table: a published value and the training runs that reproduce it, one a seed.
-
-    Attributes:
-        key: of the row in `reproduction.yaml`.
-        name: of the line.
-        base: key of the line it is compared with; None if with none.
-        metric: of the published value; None if none was published.
-        published: its value in percent; with a base, the published difference from that.
-        source: where it was published, and for which model.
-        runs: one for each seed.
-    """
-
-    key: str
-    name: str
-    base: str | None
-    metric: str | None
-    published: float | None
-    source: str | None
-    runs: tuple[Row, ...]
-
-
-@dataclasses.dataclass(frozen=True)
 class Suite:
     """The rows and notebooks of a profile.
 
@@ -139,15 +184,15 @@ class Suite:
         profile: its name.
         settings: the profile, as it stands in `reproduction.yaml`.
         recipes: name of a row -> how it is trained, or the name of the row it is the same as.
-        notebooks: name -> lines of its table.
+        notebooks: name -> notebook.
         root: the checkout.
         configurations: content of the configuration files that recipes name, as far as they exist.
     """
 
     profile: str
-    settings: dict[str, Any]
-    recipes: dict[str, Any]
-    notebooks: dict[str, Any]
+    settings: Profile
+    recipes: dict[str, Recipe | str]
+    notebooks: dict[str, Notebook]
     root: Path
     configurations: dict[Path, dict[str, Any]]
 
@@ -166,82 +211,81 @@ class Suite:
         path = root / SUITE_FILE
         if not path.is_file():
             raise InputError(f"{path} not found: run this in a checkout of deepmac (it holds the notebooks)")
-        document = yaml.safe_load(path.read_text())
-        _check_keys(document)
-        if profile not in document["profiles"]:
-            raise InputError(f"unknown profile {profile!r}: choose from {', '.join(document['profiles'])}")
-        settings = document["profiles"][profile]
-        settings |= {key: list(_row_names(settings.get(key, ()))) for key in ("rows", "single_seed_rows")}
-        listed = document["recipes"] | settings.get("recipes", {})  # a profile may have recipes of its own
-        recipes = dict(pair for name, recipe in listed.items() for pair in _expand(name, recipe))
+        try:
+            document = _Document.model_validate(_written_out(yaml.safe_load(path.read_text())))
+        except pydantic.ValidationError as error:
+            # An unknown key says more than a missing one.
+            problem = max(error.errors(), key=lambda problem: problem["type"] == "extra_forbidden")
+            place = ".".join(str(part) for part in problem["loc"] if part != "Recipe")
+            raise InputError(f"{SUITE_FILE}: {place}: {problem['msg']}") from error
+        if profile not in document.profiles:
+            raise InputError(f"unknown profile {profile!r}: choose from {', '.join(document.profiles)}")
+        settings = document.profiles[profile]
+        recipes = document.recipes | settings.recipes  # a profile may have recipes of its own
         files = {
-            root / "configs" / settings["configs"] / part["config"]
-            for part in (*recipes.values(), *settings.get("details", {}).values())
-            if isinstance(part, dict) and "config" in part
+            root / "configs" / settings.configs / part.config
+            for part in (*recipes.values(), *settings.details.values())
+            if isinstance(part, Recipe)
         }
         configurations = {file: read_configuration(file) for file in files if file.is_file()}
-        return cls(profile, settings, recipes, document["notebooks"], root, configurations)
+        return cls(profile, settings, recipes, document.notebooks, root, configurations)
 
     @property
     def dataset(self) -> Dataset:
         """The profile's pictures."""
-        return self._dataset(self.settings["dataset"])
+        return self._dataset(self.settings.dataset)
 
     @property
     def shown_dataset(self) -> Dataset:
         """The pictures that figures show."""
-        return self._dataset(self.settings.get("shown", self.settings["dataset"]))
+        return self._dataset(self.settings.shown or self.settings.dataset)
 
     def seeds(self, key: str) -> list[int]:
         """The seeds a row is trained with; none if the profile leaves it out or has no recipe for it."""
         if key not in self.recipes:
             return []
         key = self._resolved(key)
-        if key in self.settings["rows"]:
-            return self.settings["seeds"]
-        return self.settings["seeds"][:1] if key in self.settings["single_seed_rows"] else []
+        if key in self.settings.rows:
+            return self.settings.seeds
+        return self.settings.seeds[:1] if key in self.settings.single_seed_rows else []
 
     def row(self, key: str, seed: int) -> Row:
         """The training run a row's name stands for in this profile."""
-        key = self._resolved(key)
-        spec = self.settings | self.recipes[key] | self.settings.get("details", {}).get(key, {})
-        schedule = _schedule(spec["steps"]) if "steps" in spec else {}
-        config_file = self.root / "configs" / self.settings["configs"] / spec["config"]
+        key, settings = self._resolved(key), self.settings
+        changes = settings.details.get(key, Recipe())
+        recipe = self.recipes[key].model_copy(update=changes.model_dump(exclude_unset=True))
+        config_file = self.root / "configs" / settings.configs / recipe.config
         if config_file not in self.configurations:
             raise InputError(f"row {key!r} needs {config_file}, which is not there")
+        steps = recipe.steps or settings.steps
+        init_seed = seed if settings.init_seed is None else settings.init_seed
         return Row(
             key=key,
             config_file=config_file,
             file_content=self.configurations[config_file],
-            experiment=spec["experiment"],
-            overrides=_merged(_nested(spec.get("set", {})), schedule),
-            dataset=self._dataset(spec["dataset"]),
+            experiment=recipe.experiment or settings.experiment,
+            overrides=_merged(_nested(recipe.set), _schedule(steps) if steps else {}),
+            dataset=self._dataset(recipe.dataset or settings.dataset),
             seed=seed,
-            init=self.row(spec["init"], spec.get("init_seed", seed)) if spec.get("init") else None,
-            init_checkpoint=spec.get("init_checkpoint"),
+            init=self.row(recipe.init, init_seed) if recipe.init else None,
+            init_checkpoint=recipe.init_checkpoint,
         )
 
     def table_rows(self, notebook: str) -> list[TableRow]:
         """The lines of a notebook's table that this profile runs, in order."""
         lines = []
-        for line in self.lines(notebook):
-            if seeds := self.seeds(line["row"]):
-                runs = tuple(self.row(line["row"], seed) for seed in seeds)
-                optional = (line.get(name) for name in ("base", "metric", "published", "source"))
-                lines.append(TableRow(line["row"], line["name"], *optional, runs))
+        for line in self.notebooks[notebook].rows:
+            if seeds := self.seeds(line.key):
+                runs = tuple(self.row(line.key, seed) for seed in seeds)
+                lines.append(line.model_copy(update={"runs": runs}))
         return lines
 
     def not_run(self, notebook: str) -> list[str]:
         """Names of the lines of a notebook's table that this profile leaves out."""
-        return [line["name"] for line in self.lines(notebook) if not self.seeds(line["row"])]
+        return [line.name for line in self.notebooks[notebook].rows if not self.seeds(line.key)]
 
-    def lines(self, notebook: str) -> list[dict[str, Any]]:
-        """All lines of a notebook's table, as they stand in `reproduction.yaml`."""
-        lines = ((line["row"], line) for line in self.notebooks[notebook]["rows"])
-        return [line for name, spec in lines for _, line in _expand(name, spec)]
-
-    def _dataset(self, spec: dict[str, Any]) -> Dataset:
-        [(source, arguments)] = spec.items()
+    def _dataset(self, pictures: _Pictures) -> Dataset:
+        [(source, arguments)] = pictures.items()
         return Dataset(source, arguments, self.root)
 
     def _resolved(self, key: str) -> str:
@@ -257,61 +301,40 @@ def read_configuration(path: Path) -> dict[str, Any]:
     return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
 
 
-def _check_keys(document: dict[str, Any]):
-    """Raises InputError for a key that means nothing."""
-    sections = [
-        ("recipe", document["recipes"].items(), _RECIPE_KEYS),
-        ("profile", document["profiles"].items(), _PROFILE_KEYS),
-        ("notebook", document["notebooks"].items(), _NOTEBOOK_KEYS),
-    ]
-    for name, profile in document["profiles"].items():
-        sections.append((f"recipe of profile {name},", profile.get("recipes", {}).items(), _RECIPE_KEYS))
-        sections.append((f"details of profile {name},", profile.get("details", {}).items(), _DETAIL_KEYS))
-    for name, notebook in document["notebooks"].items():
-        lines = [(line["row"], line) for line in notebook["rows"]]  # several may share a pattern
-        sections.append((f"line of notebook {name},", lines, _LINE_KEYS))
-    for kind, entries, known in sections:
-        for name, entry in entries:
-            unknown = set(entry) - known if isinstance(entry, dict) else ()
-            if unknown:
-                raise InputError(
-                    f"{SUITE_FILE}: {kind} {name}: unknown {', '.join(sorted(unknown))}; "
-                    f"it may have {', '.join(sorted(known))}"
-                )
+def _written_out(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with an entry for every combination of the values under an `each`."""
+    for part in (document, *document["profiles"].values()):
+        recipes = part.get("recipes", {})
+        part["recipes"] = dict(pair for name, recipe in recipes.items() for pair in _expand(name, recipe))
+    for profile in document["profiles"].values():
+        for key in {"rows", "single_seed_rows"} & profile.keys():
+            entries = [entry if isinstance(entry, dict) else {"row": entry} for entry in profile[key]]
+            profile[key] = [name for entry in entries for name, _ in _expand(entry["row"], entry)]
+    for notebook in document["notebooks"].values():
+        notebook["rows"] = [part for line in notebook["rows"] for _, part in _expand(line["row"], line)]
+    return document
 
 
-def _row_names(entries: list) -> Iterator[str]:
-    """Yields the names a list of rows stands for."""
-    for entry in entries:
-        if isinstance(entry, str):
-            yield entry
-        else:
-            yield from (name for name, _ in _expand(entry["row"], entry))
-
-
-def _expand(key: str, spec: Any) -> Iterator[tuple[str, Any]]:
+def _expand(name: str, entry: Any) -> Iterator[tuple[str, Any]]:
     """Yields (name, content) for every combination of the values under `each`, put in for their {names}."""
-    if isinstance(spec, str) or "each" not in spec:
-        yield key, spec
+    if isinstance(entry, str) or "each" not in entry:
+        yield name, entry
         return
-    spec = dict(spec)
-    names, values = zip(*spec.pop("each").items(), strict=True)
-    for combination in itertools.product(*values):
-        yield from _replaced({key: spec}, dict(zip(names, combination, strict=True))).items()
+    entry = dict(entry)
+    each = entry.pop("each")
+    for values in itertools.product(*each.values()):
+        yield from _filled_in({name: entry}, dict(zip(each, values, strict=True))).items()
 
 
-def _replaced(value, words: dict[str, Any]):
-    """Puts words in for their {names} in all strings of a document; a whole "{name}" keeps its type."""
+def _filled_in(value, words: dict[str, Any]):
+    """Puts words in for their {names} in all texts of a document."""
     if isinstance(value, dict):
-        return {_replaced(key, words): _replaced(part, words) for key, part in value.items()}
+        return {_filled_in(key, words): _filled_in(part, words) for key, part in value.items()}
     if isinstance(value, list):
-        return [_replaced(part, words) for part in value]
-    if not isinstance(value, str):
-        return value
-    for name, word in words.items():
-        if value == f"{{{name}}}":
-            return word
-        value = value.replace(f"{{{name}}}", str(word))
+        return [_filled_in(part, words) for part in value]
+    if isinstance(value, str):
+        for name, word in words.items():
+            value = value.replace(f"{{{name}}}", str(word))
     return value
 
 
