@@ -161,7 +161,7 @@ def test_masks_have_the_colours_of_their_names(demo):
         {**BOX, "width": 400, "height": 300},
         {**BOX, "x": 10, "width": 80, "label": "other"},
     ]
-    shown = demo._masked_picture()
+    shown = demo._masked(demo.canvas.picture)
     labels = _labels(demo)
     for index, name in enumerate(demo.drawn.names):
         written = demo.canvas.colors[demo.canvas.classes.index(name)]

@@ -37,45 +37,31 @@ def read_image(source) -> np.ndarray:
     Raises:
         InputError: no such file, not a picture, truncated, empty, or an array of another shape or dtype.
     """
-    if isinstance(source, str | os.PathLike):
-        return _read_file(source, str(source))
-    if isinstance(source, bytes):
-        return _read_file(io.BytesIO(source), "the picture")
-    if isinstance(source, Image.Image):
-        return _from_pil(source, "the picture")
-    return _from_array(source)
-
-
-def _read_file(file, name):
+    if not isinstance(source, str | os.PathLike | bytes | Image.Image):
+        return _from_array(source)
+    name = str(source) if isinstance(source, str | os.PathLike) else "the picture"
     try:
-        with Image.open(file) as picture:
+        if isinstance(source, Image.Image):
+            return _from_pil(source, name)
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
             return _from_pil(picture, name)
     except FileNotFoundError as error:
         raise InputError(f"no such picture: {name}") from error
     except InputError:
         raise
     except _READ_ERRORS as error:
-        raise InputError(f"cannot read {name}: {_reason(error)}") from error
+        unknown = isinstance(error, Image.UnidentifiedImageError)
+        reason = "not a picture" if unknown else f"damaged ({error})"
+        raise InputError(f"cannot read {name}: {reason}") from error
 
 
 def _from_pil(picture, name):
-    try:
-        picture = ImageOps.exif_transpose(picture)
-        if picture.mode.startswith("I"):
-            return _from_array(_sixteen_bits(np.asarray(picture), name))
-        if picture.mode == "F":
-            raise InputError(f"{name} has floating-point samples: convert it to 8 or 16 bits")
-        if picture.has_transparency_data:
-            return _from_array(np.asarray(picture.convert("RGBA")))
-        return _from_array(np.asarray(picture.convert("RGB")))
-    except InputError:
-        raise
-    except _READ_ERRORS as error:
-        raise InputError(f"cannot read {name}: {_reason(error)}") from error
-
-
-def _reason(error):
-    return "not a picture" if isinstance(error, Image.UnidentifiedImageError) else f"damaged ({error})"
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I"):
+        return _from_array(_sixteen_bits(np.asarray(picture), name))
+    if picture.mode == "F":
+        raise InputError(f"{name} has floating-point samples: convert it to 8 or 16 bits")
+    return _from_array(np.asarray(picture.convert("RGBA" if picture.has_transparency_data else "RGB")))
 
 
 def _sixteen_bits(samples, name):

@@ -2,7 +2,7 @@
 
 import base64
 import dataclasses
-import functools
+import io
 import json
 import os
 import time
@@ -11,17 +11,17 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 import deepmac
 from deepmac.core.drawing import overlay
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file
-from deepmac.demo import exports
 from deepmac.demo.canvas import DrawnBoxes
 from deepmac.demo.controls import FOLDER, Controls
-from deepmac.demo.mask_table import mask_table
+from deepmac.demo.exports import coco_dataset, mask_table
 from deepmac.demo.samples import SAMPLES
-from deepmac.demo.sources import OpenedPicture, expanded, open_picture, opened_upload
+from deepmac.demo.sources import OpenedPicture, open_picture, opened_upload
 
 _LARGEST_LINK = 20 << 20  # bytes: a page with more in a link becomes slow
 _NO_BOXES = DrawnBoxes(np.zeros((0, 4)), [])
@@ -71,7 +71,7 @@ class Demo(Controls):
         """The picture with its masks, boxes and names as they are now: a figure for pages without widgets."""
         image = self.canvas.picture
         if self.prediction is not None:
-            image = self._masked_picture(self.prediction.boxes, self.drawn.names)
+            image = self._masked(image, self.prediction.boxes, self.drawn.names)
         height, width = self.canvas.size
         figure = Figure(figsize=(width / 80, height / 80))
         axes = figure.add_axes((0, 0, 1, 1))
@@ -107,7 +107,6 @@ class Demo(Controls):
     def _guarded(self, handler: Callable) -> Callable:
         """The handler, with wrong input told in the window."""
 
-        @functools.wraps(handler)
         def guarded(event):
             try:
                 handler(event)
@@ -171,7 +170,7 @@ class Demo(Controls):
         self.say(f"Loading {model} ...")
         try:
             with self.progress:  # shows how far a download is
-                predictor = _ready(expanded(model) if self.model.value == FOLDER else model)
+                predictor = _ready(os.path.expanduser(model))  # noqa: PTH111 - a name is no path
             self._encoded = predictor.encode(self.picture.image)
             self._predictor, self._model = predictor, model
             self._update(again=True)
@@ -193,8 +192,7 @@ class Demo(Controls):
         self.canvas.draw(checked, [f"object {number}" for number in range(1, len(checked) + 1)])
 
     def _remove_selected(self):
-        index = self.canvas.selected_index
-        if 0 <= index < len(self.canvas.bboxes):
+        if (index := self.canvas.selected) is not None:
             self.canvas.selected_index = -1
             self.canvas.bboxes = [box for i, box in enumerate(self.canvas.bboxes) if i != index]
 
@@ -204,14 +202,12 @@ class Demo(Controls):
 
     def _on_selection(self, _change):
         """Shows the selected box's name where it can be changed."""
-        index = self.canvas.selected_index
-        selected = 0 <= index < len(self.canvas.bboxes)
-        self.name.disabled = self.remove.disabled = not selected
-        self.name.value = self.canvas.bboxes[index].get("label", "") if selected else ""
+        index = self.canvas.selected
+        self.name.disabled = self.remove.disabled = index is None
+        self.name.value = "" if index is None else self.canvas.bboxes[index].get("label", "")
 
     def _on_name(self, change):
-        index = self.canvas.selected_index
-        if 0 <= index < len(self.canvas.bboxes) and self.canvas.bboxes[index].get("label") != change["new"]:
+        if (index := self.canvas.selected) is not None:
             boxes = [dict(box) for box in self.canvas.bboxes]
             boxes[index]["label"] = change["new"]
             self.canvas.bboxes = boxes
@@ -250,44 +246,44 @@ class Demo(Controls):
             self.masks.value = ""
             self.say("Draw a box around anything in the picture: press the mouse button, drag, let go.")
             return
-        self.canvas.show(self._masked_picture())
-        self.masks.value = mask_table(self.prediction, self.drawn.names, self._style()["colors"])
+        self.canvas.show(self._masked(self.canvas.picture))
+        names = self.drawn.names
+        self.masks.value = mask_table(self.prediction, names, self.canvas.colors_of(names))
         count = len(self.prediction)
         self.say(
             f"{count} mask{'s' if count > 1 else ''} in {self._predicting_ms:.0f} ms. The picture was "
             f"encoded once, in {self._encoding_ms:.0f} ms."
         )
 
-    def _masked_picture(self, boxes=None, names=None) -> np.ndarray:
-        """The picture with its masks, as large as the canvas shows it: uint8 RGB."""
-        small = dataclasses.replace(self.prediction, image=self.canvas.picture)
-        return overlay(small.image, small.to_label_image(), boxes, names, **self._style())
-
-    def _style(self) -> dict:
-        """How masks are drawn: options of `plotting.overlay`."""
-        return {
-            "opacity": self.opacity.value,
-            "outline": self.outline.value,
-            "colors": self.canvas.colors_of(self.drawn.names),
-        }
+    def _masked(self, image: np.ndarray, boxes=None, names=None) -> np.ndarray:
+        """The masks over the picture in any size, uint8 RGB [H, W, 3], with boxes and names if given."""
+        return overlay(
+            image,
+            dataclasses.replace(self.prediction, image=image).to_label_image(),
+            boxes,
+            names,
+            opacity=self.opacity.value,
+            outline=self.outline.value,
+            colors=self.canvas.colors_of(self.drawn.names),
+        )
 
     # Exports
 
     def _export_coco(self):
-        dataset = exports.coco_dataset(self.picture.file_name, self.prediction, self.drawn.names)
-        self._export("_masks.json", "application/json", json.dumps(dataset).encode())
+        dataset = coco_dataset(self.picture.file_name, self.prediction, self.drawn.names)
+        self._export("masks.json", "application/json", json.dumps(dataset).encode())
 
     def _export_labels(self):
-        self._export("_labels.png", "image/png", exports.label_png(self.prediction))
+        self._export("labels.png", "image/png", _png(self.prediction.to_label_image()))
 
     def _export_overlay(self):
         self.say("Drawing the masks on the whole picture ...")  # takes seconds if that is very large
-        content = exports.overlay_png(self.prediction, self.drawn.names, **self._style())
-        self._export("_overlay.png", "image/png", content)
+        picture = self._masked(self.picture.image, self.prediction.boxes, self.drawn.names)
+        self._export("overlay.png", "image/png", _png(picture))
 
-    def _export(self, ending, media_type, content: bytes):
+    def _export(self, name, media_type, content: bytes):
         """Writes a file beside the kernel, and offers it to the browser, which may run elsewhere."""
-        path = self._export_dir / f"{self.picture.stem}{ending}"
+        path = self._export_dir / f"{self.picture.stem}_{name}"
         with atomic_file(path) as temporary:
             temporary.write_bytes(content)
         link = ""
@@ -304,6 +300,12 @@ def _ready(model) -> deepmac.Predictor:
     predictor = deepmac.load(model)
     predictor.predict([[0, 0, 1, 1]], encoded=predictor.encode(np.zeros((8, 8, 3), np.uint8)))
     return predictor
+
+
+def _png(image: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
 
 
 def _uploaded(value) -> tuple[str, bytes]:

@@ -117,6 +117,11 @@ class Canvas(BBoxWidget):
         names = [box.get("label") or "object" for box, keep in zip(self.bboxes, large, strict=True) if keep]
         return DrawnBoxes(corners[large] / [height, width, height, width], names)
 
+    @property
+    def selected(self) -> int | None:
+        """Number of the selected box."""
+        return self.selected_index if 0 <= self.selected_index < len(self.bboxes) else None
+
     def colors_of(self, names: list[str]) -> np.ndarray:
         """Colours of names that occur: uint8 RGB [N, 3]."""
         palette = instance_colors(1 + max(self._colors.values()))

@@ -30,20 +30,13 @@ class Controls(widgets.VBox):
 
     def __init__(self):
         wide = widgets.Layout(width="auto")
-        self.sample = widgets.Dropdown(
-            options=[(_OWN, None), *((sample.title, name) for name, sample in SAMPLES.items())],
-            description="Picture",
-            layout=widgets.Layout(width="400px"),
-        )
+        samples = [(sample.title, name) for name, sample in SAMPLES.items()]
+        self.sample = _choice("Picture", [(_OWN, None), *samples])
         self.upload = widgets.FileUpload(accept="image/*", description="Upload", layout=wide)
-        self.address = _entry("or its path or https:// address, then Enter", flex="1 1 220px")
+        self.address = _entry("or its path or https:// address, then Enter")
         published = [(f"{name}, downloaded when chosen", name) for name in PUBLISHED_MODELS]
-        self.model = widgets.Dropdown(
-            options=[_SHIPPED, *published, (FOLDER, FOLDER)],
-            description="Model",
-            layout=widgets.Layout(width="400px"),
-        )
-        self.folder = _entry("folder of a trained model, then Enter", flex="1 1 220px")
+        self.model = _choice("Model", [_SHIPPED, *published, (FOLDER, FOLDER)])
+        self.folder = _entry("folder of a trained model, then Enter")
         self.progress = widgets.Output()
 
         self.canvas = Canvas()
@@ -76,9 +69,8 @@ class Controls(widgets.VBox):
                 self.masks,
                 _row(self.coco, self.labels, self.overlay),
             ],
-            layout=widgets.Layout(width="320px"),
+            layout=widgets.Layout(width="320px", flex="0 0 320px"),
         )
-        panel.layout.flex = "0 0 320px"
         super().__init__(
             [
                 _row(self.sample, self.upload, self.address),
@@ -99,22 +91,23 @@ class Controls(widgets.VBox):
             error: whether something went wrong.
             link: HTML after the text.
         """
-        style = (
-            "color: var(--jp-error-color1, #b00020); font-weight: bold"
-            if error
-            else "color: var(--jp-ui-font-color1, #333)"
-        )
+        style = "color: var(--jp-ui-font-color1, #333)"
+        if error:
+            style = "color: var(--jp-error-color1, #b00020); font-weight: bold"
         self.message.value = f'<span role="status" style="{style}">{html.escape(text)}</span> {link}'
 
     def _show_folder(self, _change=None):
         self.folder.layout.display = None if self.model.value == FOLDER else "none"
 
 
-def _entry(placeholder, flex):
+def _choice(description, options):
+    return widgets.Dropdown(options=options, description=description, layout=widgets.Layout(width="400px"))
+
+
+def _entry(placeholder):
     """A line of text that counts when Enter is pressed."""
-    return widgets.Text(
-        placeholder=placeholder, continuous_update=False, layout=widgets.Layout(width="auto", flex=flex)
-    )
+    layout = widgets.Layout(width="auto", flex="1 1 220px")
+    return widgets.Text(placeholder=placeholder, continuous_update=False, layout=layout)
 
 
 def _slider(description, value, lowest, highest, tooltip):

@@ -1,15 +1,13 @@
-"""Masks of the demo as files: COCO JSON, label image, overlay."""
+"""Masks of the demo for others to read: a table beside the picture, a COCO dataset."""
 
-import io
+import html
 import itertools
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
 from pycocotools import mask as rle
 
 from deepmac.core.categories import ID_BY_NAME, MAX_CATEGORY_ID
-from deepmac.core.drawing import overlay
 from deepmac.inference.prediction import Prediction
 
 
@@ -21,7 +19,8 @@ def coco_dataset(picture: str, prediction: Prediction, names: Sequence[str]) -> 
         prediction: N masks.
         names: N names. Those of COCO's categories get COCO's ids, others ids beyond them.
     """
-    ids = _category_ids(names)
+    new = itertools.count(MAX_CATEGORY_ID + 1)
+    ids = {name: ID_BY_NAME.get(name) or next(new) for name in dict.fromkeys(names)}
     annotations = [
         {"id": index, **result, "area": int(rle.area(result["segmentation"])), "iscrowd": 0}
         for index, result in enumerate(prediction.to_coco(1, [ids[name] for name in names]), 1)
@@ -34,24 +33,27 @@ def coco_dataset(picture: str, prediction: Prediction, names: Sequence[str]) -> 
     }
 
 
-def label_png(prediction: Prediction) -> bytes:
-    """The label image (`Prediction.to_label_image`) as a PNG file."""
-    return _png(prediction.to_label_image())
+def mask_table(prediction: Prediction, names: Sequence[str], colors: np.ndarray) -> str:
+    """A table of masks, as HTML.
 
-
-def overlay_png(prediction: Prediction, names: Sequence[str], **options) -> bytes:
-    """The picture under its masks as a PNG file; options as of `deepmac.core.drawing.overlay`."""
-    labels = prediction.to_label_image()
-    return _png(overlay(prediction.image, labels, prediction.boxes, names, **options))
-
-
-def _category_ids(names) -> dict[str, int]:
-    """Name -> category id, in the order of the names."""
-    new = itertools.count(MAX_CATEGORY_ID + 1)
-    return {name: ID_BY_NAME.get(name) or next(new) for name in dict.fromkeys(names)}
-
-
-def _png(image: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
-    return file.getvalue()
+    Args:
+        prediction: N masks.
+        names: N names; those of COCO's classes are marked.
+        colors: uint8 RGB [N, 3].
+    """
+    fills = (prediction.mask_probs > prediction.threshold).mean(axis=(1, 2))
+    rows = [
+        f"<tr><td><span style='color: rgb({','.join(map(str, color))})'>&#9632;</span></td>"
+        f"<td>{html.escape(name)}{' (COCO)' if name in ID_BY_NAME else ''}</td>"
+        f"<td>{fill:.0%}</td><td>{stability:.2f}</td></tr>"
+        for name, color, fill, stability in zip(
+            names, colors.tolist(), fills, prediction.stability, strict=True
+        )
+    ]
+    return (
+        "<div style='max-height: 220px; overflow-y: auto; line-height: 1.4'>"
+        "<table style='width: 100%; text-align: left'><tr><th></th><th>name</th>"
+        "<th title='part of the box that the mask fills'>of box</th>"
+        "<th title='how little the mask depends on the threshold, 0 to 1'>stability</th></tr>"
+        f"{''.join(rows)}</table></div>"
+    )

@@ -8,9 +8,8 @@ import dataclasses
 import numpy as np
 from skimage import data
 
+from deepmac.core.boxes import normalized_boxes
 from deepmac.core.images import read_image
-
-Box = tuple[float, float, float, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Sample:
 
     function: str
     title: str
-    boxes: tuple[tuple[str, Box], ...]
+    boxes: tuple[tuple[str, tuple[float, float, float, float]], ...]
 
     def image(self) -> np.ndarray:
         """The picture, uint8 RGB [H, W, 3]."""
@@ -37,10 +36,8 @@ class Sample:
         return [name for name, _ in self.boxes]
 
     def normalized_boxes(self) -> np.ndarray:
-        """The boxes as the predictor takes them: float64 [N, 4], (ymin, xmin, ymax, xmax) from 0 to 1."""
-        height, width = self.image().shape[:2]
-        xmin, ymin, xmax, ymax = np.array([box for _, box in self.boxes], np.float64).T
-        return np.stack([ymin / height, xmin / width, ymax / height, xmax / width], axis=1)
+        """The boxes as the predictor takes them: float32 [N, 4], (ymin, xmin, ymax, xmax) from 0 to 1."""
+        return normalized_boxes([box for _, box in self.boxes], "xyxy", *self.image().shape[:2])
 
 
 SAMPLES = {

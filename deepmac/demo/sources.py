@@ -52,30 +52,18 @@ def open_picture(source: str | os.PathLike) -> OpenedPicture:
     if source in SAMPLES:
         return OpenedPicture(f"{source}.png", SAMPLES[source].image(), source)
     if re.match("https?://", source, re.IGNORECASE):
-        image = _read(_download(source), source)
-        return OpenedPicture(PurePosixPath(unquote(urlsplit(source).path)).name, image)
-    path = expanded(source)
+        content = _download(source)
+        return opened_upload(PurePosixPath(unquote(urlsplit(source).path)).name, content)
+    path = Path(os.path.expanduser(source))  # noqa: PTH111 - Path refuses the `~` of nobody
     if path.is_dir():
         raise InputError(f"{source} is a folder: give a picture in it")
     return OpenedPicture(path.name, read_image(path))
 
 
 def opened_upload(name: str, content: bytes) -> OpenedPicture:
-    """Opens an uploaded file; raises `InputError` if it cannot be read."""
-    return OpenedPicture(name, _read(content, name))
-
-
-def expanded(path: str) -> Path:
-    """The path, with the home folder in place of a `~` at its beginning."""
+    """Opens a file's content; raises `InputError` if it cannot be read."""
     try:
-        return Path(path).expanduser()
-    except RuntimeError:  # of nobody
-        return Path(path)
-
-
-def _read(content, name):
-    try:
-        return read_image(content)
+        return OpenedPicture(name, read_image(content))
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
 

@@ -24,26 +24,23 @@ def contact_sheet(coco_folder: Path) -> Image.Image:
     Returns:
         An RGB picture: training above, validation below.
     """
-    blocks = [np.asarray(_block(coco_folder, split, rows)) for split, rows in _ROWS.items()]
-    return Image.fromarray(np.concatenate(blocks))
-
-
-def _block(coco_folder: Path, split: str, most_rows: int) -> Image.Image:
-    """The images of one split under a heading."""
-    coco = json.loads((coco_folder / "annotations" / f"instances_{split}2017.json").read_text("utf-8"))
-    shown, pitch = coco["images"][: most_rows * _COLUMNS], _TILE + _GAP
-    rows = -(-len(shown) // _COLUMNS)
-    block = Image.new("RGB", (_GAP + _COLUMNS * pitch, _HEADING + rows * pitch), "white")
-    heading = f"{split}: {len(coco['images'])} images, {len(coco['annotations'])} objects"
-    ImageDraw.Draw(block).text(
-        (_GAP, _HEADING / 2), heading, "black", ImageFont.load_default(22), anchor="lm"
-    )
-    for place, image in enumerate(shown):
-        annotations = [one for one in coco["annotations"] if one["image_id"] == image["id"]]
-        tile = _tile(coco_folder / f"{split}2017" / image["file_name"], annotations)
-        row, column = divmod(place, _COLUMNS)
-        block.paste(tile, (_GAP + column * pitch, _HEADING + row * pitch))
-    return block
+    pitch, top = _TILE + _GAP, 0
+    width, most = _GAP + _COLUMNS * pitch, sum(_ROWS.values())
+    sheet = Image.new("RGB", (width, len(_ROWS) * _HEADING + most * pitch), "white")
+    for split, most_rows in _ROWS.items():
+        coco = json.loads((coco_folder / "annotations" / f"instances_{split}2017.json").read_text("utf-8"))
+        heading = f"{split}: {len(coco['images'])} images, {len(coco['annotations'])} objects"
+        font = ImageFont.load_default(22)
+        ImageDraw.Draw(sheet).text((_GAP, top + _HEADING / 2), heading, "black", font, anchor="lm")
+        top += _HEADING
+        shown = coco["images"][: most_rows * _COLUMNS]
+        for place, image in enumerate(shown):
+            annotations = [one for one in coco["annotations"] if one["image_id"] == image["id"]]
+            tile = _tile(coco_folder / f"{split}2017" / image["file_name"], annotations)
+            row, column = divmod(place, _COLUMNS)
+            sheet.paste(tile, (_GAP + column * pitch, top + row * pitch))
+        top += -(-len(shown) // _COLUMNS) * pitch
+    return sheet.crop((0, 0, width, top))
 
 
 def _tile(path: Path, annotations: list[dict]) -> Image.Image:

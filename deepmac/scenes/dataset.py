@@ -138,13 +138,11 @@ def _write_scene(folder: Path, pools: SpritePools, size: int, seed: int, task: t
 
 
 def _annotation(scene_object: SceneObject, rng: np.random.Generator) -> dict:
-    ys, xs = np.nonzero(scene_object.mask)
-    left, top, right, bottom = (int(edge) for edge in (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1))
-    bbox = [left, top, right - left, bottom - top]
+    bbox = list(cv2.boundingRect(scene_object.mask.astype(np.uint8)))  # left, top, width, height
     return {
         "category_id": scene_object.category_id,
         "bbox": bbox,
-        "area": len(xs),
+        "area": int(scene_object.mask.sum()),
         "iscrowd": 0,
         "segmentation": mask_to_polygons(scene_object.mask),
         **draw_points(rng, scene_object.mask, bbox, _POINTS),
