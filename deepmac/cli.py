@@ -12,15 +12,6 @@ from deepmac import __version__
 from deepmac.core.errors import InputError
 from deepmac.core.machine import PRECISIONS
 
-_MENDABLE = (
-    InputError,
-    FileNotFoundError,
-    FileExistsError,
-    IsADirectoryError,
-    NotADirectoryError,
-    PermissionError,
-)
-
 
 class ErrorReportingGroup(click.Group):
     """A click group that reports errors as this module says, for every command in it."""
@@ -47,7 +38,7 @@ class ErrorReportingGroup(click.Group):
             if extra is None:
                 raise
             _fail(f"this command needs the package {error.name}: run pip install 'deepmac[{extra}]'")
-        except _MENDABLE as error:
+        except (InputError, OSError) as error:  # no such file, no permission, no room on the disk
             _fail(_describe(error))
 
 
@@ -71,7 +62,30 @@ def _extra_that_brings(module: str) -> str | None:
     return None
 
 
-@click.group("deepmac", cls=ErrorReportingGroup, context_settings={"help_option_names": ["-h", "--help"]})
+# Options that several commands share.
+_model = click.option("--model", default="mini", help="As for deepmac.load: a name or a folder.")
+_precision = click.option(
+    "--precision",
+    default="auto",
+    type=click.Choice(PRECISIONS),
+    help="What to compute with; auto chooses by the hardware.",
+)
+_input_size = click.option(
+    "--input-size", type=int, help="Side of the network input in pixels.  [default: as trained]"
+)
+_new_folder = click.option("--out", required=True, type=click.Path(), help="Folder to write; new or empty.")
+_coco_dir = click.option("--coco-dir", required=True, type=click.Path(), help="Folder in COCO layout.")
+_ids = click.option("--ids", type=click.Path(), help="Image ids to use: text or JSON list.")
+_scheduler = click.option(
+    "--scheduler", metavar="tcp://HOST:PORT", help="Dask scheduler whose workers do the work."
+)
+
+
+@click.group(
+    "deepmac",
+    cls=ErrorReportingGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+)
 @click.version_option(__version__)
 def main():
     """DeepMAC: masks for objects of classes nobody drew masks for."""
@@ -84,19 +98,12 @@ def main():
 @click.option(
     "--box-format",
     default="yxyx_norm",
-    show_default=True,
     type=click.Choice(["yxyx_norm", "xyxy", "xywh"]),
     help="Of --box and CSV: Y0,X0,Y1,X1 from 0 to 1; in pixels X0,Y0,X1,Y1 or X,Y,WIDTH,HEIGHT.",
 )
-@click.option("--min-score", default=0.0, show_default=True, help="Leave out boxes of lower score.")
-@click.option("--model", default="mini", show_default=True, help="As for deepmac.load: a name or a folder.")
-@click.option(
-    "--precision",
-    default="auto",
-    show_default=True,
-    type=click.Choice(PRECISIONS),
-    help="What to compute with; auto chooses by the hardware.",
-)
+@click.option("--min-score", default=0.0, help="Leave out boxes of lower score.")
+@_model
+@_precision
 @click.option("--out", required=True, type=click.Path(), help="Folder for the results.")
 @click.option("--overwrite", is_flag=True, help="Make results again that exist.")
 def segment(images, box_texts, box_file, box_format, min_score, model, precision, out, overwrite):
@@ -133,11 +140,11 @@ def segment(images, box_texts, box_file, box_format, min_score, model, precision
 
 
 @main.command()
-@click.option("--out", required=True, type=click.Path(), help="Folder to write; new or empty.")
+@_new_folder
 @click.option("--images", required=True, type=int, help="Number of training images.")
 @click.option("--val-images", type=int, help="Number of validation images.  [default: a fifth of --images]")
-@click.option("--size", default=128, show_default=True, help="Side of the square images in pixels.")
-@click.option("--seed", default=0, show_default=True, help="Same seed, same images.")
+@click.option("--size", default=128, help="Side of the square images in pixels.")
+@click.option("--seed", default=0, help="Same seed, same images.")
 @click.option("--jobs", type=int, help="Processes.  [default: one for each core]")
 @click.option("--sprites", type=click.Path(), help="Own RGBA cut-outs to add: CLASS NAME/PICTURE.png")
 def scenes(out, images, val_images, size, seed, jobs, sprites):
@@ -149,10 +156,10 @@ def scenes(out, images, val_images, size, seed, jobs, sprites):
 
 
 @main.command()
-@click.option("--coco-dir", required=True, type=click.Path(), help="Folder in COCO layout.")
-@click.option("--out", required=True, type=click.Path(), help="Folder to write; new or empty.")
-@click.option("--split", default="train2017", show_default=True, help="Pictures to cut from.")
-@click.option("--ids", type=click.Path(), help="Image ids to use: text or JSON list.")
+@_coco_dir
+@_new_folder
+@click.option("--split", default="train2017", help="Pictures to cut from.")
+@_ids
 def cutouts(coco_dir, out, split, ids):
     """Cut annotated objects out of photographs, for `deepmac scenes --sprites`."""
     from deepmac.data.coco import read_image_ids
@@ -163,14 +170,13 @@ def cutouts(coco_dir, out, split, ids):
 
 
 @main.command()
-@click.option("--coco-dir", required=True, type=click.Path(), help="Folder in COCO layout.")
-@click.option("--out", required=True, type=click.Path(), help="Folder to write; new or empty.")
+@_coco_dir
+@_new_folder
 @click.option(
     "--split",
     "splits",
     multiple=True,
     default=("train2017", "val2017"),
-    show_default=True,
     help="Split to write; may be repeated.",
 )
 @click.option(
@@ -193,14 +199,12 @@ def tfrecord(coco_dir, out, splits, shards, ids):
 
 
 @main.command()
-@click.option("--profile", default="quick", show_default=True, help="smoke, quick, mini, subset or paper.")
+@click.option("--profile", default="quick", help="smoke, quick, mini, subset or paper.")
 @click.option("--only", multiple=True, metavar="NOTEBOOK", help="Run this notebook only (repeatable).")
-@click.option(
-    "--work-dir", default="runs", show_default=True, help="Data sets and training runs; reused when there."
-)
+@click.option("--work-dir", default="runs", help="Data sets and training runs; reused when there.")
 @click.option("--out", help="Executed notebooks, results, report.  [default: papermill_runs/PROFILE]")
 @click.option("--jobs", type=click.IntRange(min=1), help="Rows to train at once.  [default: one a core]")
-@click.option("--scheduler", metavar="tcp://HOST:PORT", help="Dask scheduler whose workers do the work.")
+@_scheduler
 def reproduce(profile, only, work_dir, out, jobs, scheduler):
     """Regenerate the published tables and figures with papermill.
 
@@ -252,9 +256,7 @@ def import_config(pipeline_config, out):
     help="YAML of the model to fill instead of the folder's pipeline.config (repeatable).",
 )
 @click.option("--params-override", help="Further overrides, as task.model.num_classes=5,...")
-@click.option(
-    "--experiment", default="deepmac_hourglass_coco", show_default=True, help="Base of --config-file."
-)
+@click.option("--experiment", default="deepmac_hourglass_coco", help="Base of --config-file.")
 def import_checkpoint(source, model_dir, config_files, params_override, experiment):
     """Write a published checkpoint as a model directory, to load, to evaluate, or to train on.
 
@@ -275,21 +277,17 @@ def import_checkpoint(source, model_dir, config_files, params_override, experime
 
 @main.command()
 @click.option(
-    "--model",
-    default="mini",
-    show_default=True,
-    help="mini, deepmac_1024x1024_coco17, or a folder with a checkpoint.",
+    "--model", default="mini", help="mini, deepmac_1024x1024_coco17, or a folder with a checkpoint."
 )
 @click.option(
     "--format",
     "file_format",
     default="saved_model",
-    show_default=True,
     type=click.Choice(["saved_model", "tflite", "onnx"]),
     help="onnx needs pip install 'deepmac[export]'.",
 )
-@click.option("--out", required=True, type=click.Path(), help="Folder to write; new or empty.")
-@click.option("--input-size", type=int, help="Side of the network input in pixels.  [default: as trained]")
+@_new_folder
+@_input_size
 def export(model, file_format, out, input_size):
     """Write a model as graphs for other programs.
 
@@ -307,15 +305,15 @@ def export(model, file_format, out, input_size):
 
 
 @main.command()
-@click.option("--model", default="mini", show_default=True, help="mini, or a folder that training wrote.")
-@click.option("--coco-dir", required=True, type=click.Path(), help="Folder in COCO layout.")
-@click.option("--split", default="val2017", show_default=True, help="Pictures to evaluate.")
+@click.option("--model", default="mini", help="mini, or a folder that training wrote.")
+@_coco_dir
+@click.option("--split", default="val2017", help="Pictures to evaluate.")
 @click.option(
     "--seen",
     type=click.Choice(["all", "voc", "non_voc"]),
     help="Classes counted as seen.  [default: those the model was trained with masks of]",
 )
-@click.option("--ids", type=click.Path(), help="Image ids to use: text or JSON list.")
+@_ids
 @click.option("--out", type=click.Path(), help="Folder for evaluation.json with every figure.")
 def evaluate(model, coco_dir, split, seen, ids, out):
     """Measure COCO mask and box AP on seen and unseen classes.
@@ -337,11 +335,9 @@ def evaluate(model, coco_dir, split, seen, ids, out):
 
 @main.command()
 @click.option("--model", required=True, help="A folder that training wrote.")
-@click.option("--coco-dir", required=True, type=click.Path(), help="Folder in COCO layout.")
-@click.option(
-    "--split", default="test-dev2017", show_default=True, help="Pictures, with or without annotations."
-)
-@click.option("--name", default="deepmac", show_default=True, help="Of the method, for the file's name.")
+@_coco_dir
+@click.option("--split", default="test-dev2017", help="Pictures, with or without annotations.")
+@click.option("--name", default="deepmac", help="Of the method, for the file's name.")
 @click.option("--out", required=True, type=click.Path(), help="Folder for the ZIP.")
 def submission(model, coco_dir, split, name, out):
     """Write detections with masks for COCO's evaluation server.
@@ -357,18 +353,12 @@ def submission(model, coco_dir, split, name, out):
 @click.option("--images", required=True, type=click.Path(), help="Folder of the pictures.")
 @click.option("--detections", required=True, type=click.Path(), help="MegaDetector's results, JSON.")
 @click.option("--out", required=True, type=click.Path(), help="Folder for the masks and a report.")
-@click.option("--min-conf", default=0.0, show_default=True, help="No masks of less confident detections.")
+@click.option("--min-conf", default=0.0, help="No masks of less confident detections.")
 @click.option("--shard", default="1/1", metavar="I/N", help="Part I of N; I counts from 0 or from 1.")
-@click.option("--model", default="mini", show_default=True, help="As for deepmac.load: a name or a folder.")
-@click.option(
-    "--precision",
-    default="auto",
-    show_default=True,
-    type=click.Choice(PRECISIONS),
-    help="What to compute with; auto chooses by the hardware.",
-)
-@click.option("--input-size", type=int, help="Side of the network input in pixels.  [default: as trained]")
-@click.option("--scheduler", metavar="tcp://HOST:PORT", help="Dask scheduler whose workers do the work.")
+@_model
+@_precision
+@_input_size
+@_scheduler
 @click.option("--sixteen-bit", is_flag=True, help="16-bit masks of pictures with over 255 detections.")
 @click.option("--overwrite", is_flag=True, help="Make masks again that exist.")
 def iwildcam_masks(images, detections, out, shard, **options):
