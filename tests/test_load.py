@@ -16,10 +16,9 @@ from deepmac.inference import load
 from deepmac.inference.load import (
     build_network,
     call_sizes,
-    network_of_folder,
     read_task_config,
 )
-from deepmac.inference.predictor import Predictor
+from deepmac.inference.predictor import Predictor, load_network
 from deepmac.modeling.model import build_deepmac
 
 
@@ -77,7 +76,7 @@ def test_precision_and_keras_policy_leave_each_other_alone():
     before = tf_keras.mixed_precision.global_policy()
     tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
-        predictor = Predictor(network_of_folder(tiny_model.model_dir(), "float32"))
+        predictor = Predictor(load_network(tiny_model.model_dir(), "float32"))
         assert tf_keras.mixed_precision.global_policy().name == "mixed_bfloat16"
     finally:
         tf_keras.mixed_precision.set_global_policy(before)
@@ -92,7 +91,7 @@ def test_the_keras_policy_is_restored_when_building_fails(monkeypatch):
     before = tf_keras.mixed_precision.global_policy().name
     monkeypatch.setattr(load, "build_deepmac", fail)
     with pytest.raises(InputError):
-        network_of_folder(tiny_model.model_dir(), "bfloat16")
+        load_network(tiny_model.model_dir(), "bfloat16")
     assert tf_keras.mixed_precision.global_policy().name == before
 
 
@@ -114,7 +113,7 @@ def test_the_memory_of_a_call_is_bounded_for_full_resolution_masks():
 
 
 def test_a_larger_input_size_uses_the_same_weights():
-    network = network_of_folder(tiny_model.model_dir(), "float32", input_size=2 * tiny_model.SIZE)
+    network = load_network(tiny_model.model_dir(), "float32", input_size=2 * tiny_model.SIZE)
     assert network.input_size == 2 * tiny_model.SIZE
     boxes = tiny_model.random_boxes(2)
     predictions = []
@@ -128,7 +127,7 @@ def test_a_larger_input_size_uses_the_same_weights():
 @pytest.mark.parametrize("size", [0, 4, 63, 100])
 def test_an_input_size_that_does_not_fit_is_refused(size):
     with pytest.raises(InputError, match=f"multiple of 8 .* not {size}"):
-        network_of_folder(tiny_model.model_dir(), "float32", input_size=size)
+        load_network(tiny_model.model_dir(), "float32", input_size=size)
 
 
 def test_a_rectangular_network_is_refused():
@@ -173,15 +172,15 @@ def test_a_model_dir_without_or_with_another_checkpoint_is_an_input_error(tmp_pa
     folder = tmp_path / "run"
     shutil.copytree(tiny_model.model_dir(), folder, ignore=shutil.ignore_patterns("ckpt-*", "checkpoint"))
     with pytest.raises(InputError, match="no checkpoint in"):
-        network_of_folder(folder)
+        load_network(folder)
     shutil.copytree(tiny_model.model_dir(), folder, dirs_exist_ok=True)
     params = (folder / "params.yaml").read_text()
     (folder / "params.yaml").write_text(params.replace("num_init_channels: 16", "num_init_channels: 8"))
     with pytest.raises(InputError, match=r"ckpt-12 does not fit .*params\.yaml"):
-        network_of_folder(folder)
+        load_network(folder)
     (folder / "params.yaml").write_text(params.replace("hourglass20", "hourglass32"))
     with pytest.raises(InputError, match=r"ckpt-12 does not fit .*params\.yaml"):
-        network_of_folder(folder)
+        load_network(folder)
 
 
 def test_a_truncated_checkpoint_is_an_input_error(tmp_path):
@@ -190,4 +189,4 @@ def test_a_truncated_checkpoint_is_an_input_error(tmp_path):
     data = next(folder.glob("*.data-*"))
     data.write_bytes(data.read_bytes()[:10000])
     with pytest.raises(InputError, match="ckpt-12"):
-        network_of_folder(folder)
+        load_network(folder)

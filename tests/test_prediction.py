@@ -1,7 +1,5 @@
 import dataclasses
 import itertools
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -131,10 +129,3 @@ def test_a_label_image_is_refused_where_numbers_run_out():
     prediction = _prediction(np.zeros((65536, 4)), np.zeros((65536, 1, 1)))
     with pytest.raises(InputError, match="65535"):
         prediction.to_label_image()
-
-
-def test_importing_predictions_leaves_tensorflow_alone():
-    code = "import deepmac; deepmac.Prediction, deepmac.Predictor, deepmac.load"
-    code += "; import sys; print('tensorflow' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout == "False\n"

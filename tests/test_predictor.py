@@ -1,4 +1,6 @@
 import shutil
+import subprocess
+import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -205,3 +207,33 @@ def test_nothing_is_warned_about_in_normal_use(predictor):
     with warnings.catch_warnings(action="error"):
         predictor.set_image(tiny_model.picture())
         predictor.predict([[0, 0, 1, 1]])
+
+
+WITHOUT_TENSORFLOW = """
+import sys
+import numpy as np
+import deepmac
+
+class Halves:
+    input_size, precision = 32, "float32"
+    def prepare(self, image):
+        return image.mean(), np.array([1, 0.5], np.float32)
+    def encode(self, pixels):
+        return list(pixels)
+    def mask_probs(self, embeddings, boxes):
+        assert np.allclose(boxes, [[0, 0, 0.5, 0.25]]), boxes  # of the square input
+        return np.full((1, 4, 4), embeddings / 255, np.float32)
+
+predictor = deepmac.Predictor(Halves())
+predictor.set_image(np.full((40, 20, 3), 204, np.uint8))
+prediction = predictor.predict([[0, 0, 0.5, 0.5]])
+assert prediction.masks.sum() == 20 * 10 and np.allclose(prediction.mask_probs, 0.8)
+assert prediction.to_coco(1)[0]["bbox"] == [0, 0, 10, 20] and deepmac.load
+print("tensorflow" in sys.modules)
+"""
+
+
+def test_any_network_will_do_and_tensorflow_is_not_needed():
+    command = [sys.executable, "-c", WITHOUT_TENSORFLOW]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout == "False\n"

@@ -26,14 +26,9 @@ def write_shipped_weights(model_dir: str | Path, out: str | Path, input_size: in
         InputError: no trained model there.
     """
     config, restore = trained_model(Path(model_dir))
-    config.override(
-        {
-            "train_data": {"input_path": ""},
-            "validation_data": {"input_path": ""},
-            "annotation_file": "",
-            "init_checkpoint": None,
-        }
-    )
+    no_data = {"input_path": ""}
+    config.override({"train_data": no_data, "validation_data": no_data})
+    config.override({"annotation_file": "", "init_checkpoint": None})
     model = build_model(config, restore, "float32", input_size)
     params = exp_factory.get_exp_config("deepmac_mini")
     no_best = {"best_checkpoint_eval_metric": "", "best_checkpoint_export_subdir": ""}

@@ -1,6 +1,6 @@
-"""Runs exported graphs that take an image and boxes, behind the interface of a trained network."""
+"""Runs exported graphs that take an image and boxes, as a network for the predictor."""
 
-import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import absl.logging
@@ -14,17 +14,13 @@ SIGNATURE = "serving_default"
 
 
 class ExportedGraph:
-    """A SavedModel of images and boxes, in the place of an `InferenceNetwork`.
+    """A SavedModel of images and boxes, as `deepmac.inference.predictor.Network`.
 
     The graph resizes pictures itself and computes everything in every call. All boxes of a picture go
     into one call: masks of published graphs with full-resolution masks depend on how many there are.
-
-    Attributes:
-        input_size: None; only the graph knows the size it works at.
-        precision: 'float32', what published graphs compute with.
     """
 
-    input_size = None
+    input_size = None  # only the graph knows the size it works at
     precision = "float32"
 
     def __init__(self, folder: Path):
@@ -50,21 +46,13 @@ class ExportedGraph:
         """Returns a picture, uint8 [H, W, 3], as uint8 [1, H, W, 3], all of which shows the picture."""
         return tf.constant(image[np.newaxis]), np.ones(2, np.float32)
 
-    def encode(self, pixels: list[tf.Tensor]) -> list[tf.Tensor]:
+    def encode(self, pixels: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """Returns the pictures: the graph starts from them in every call."""
         return list(pixels)
 
-    def mask_probs(self, pixels: tf.Tensor, boxes: np.ndarray) -> np.ndarray:
-        """Predicts masks.
-
-        Args:
-            pixels: uint8 [1, H, W, 3], from `encode`.
-            boxes: float32 [N, 4], (ymin, xmin, ymax, xmax) normalised to the picture.
-
-        Returns:
-            float32 [N, S, S], probabilities inside each box.
-        """
-        return self.outputs(pixels, boxes[np.newaxis])["detection_masks"][0]
+    def mask_probs(self, embeddings: tf.Tensor, boxes: np.ndarray) -> np.ndarray:
+        """Masks in boxes of a picture, which stands for its embeddings."""
+        return self.outputs(embeddings, boxes[np.newaxis])["detection_masks"][0]
 
     def outputs(self, images, boxes) -> dict[str, np.ndarray]:
         """Everything the graph gives.
@@ -80,39 +68,17 @@ class ExportedGraph:
         return {name: value.numpy() for name, value in outputs.items()}
 
 
-def open_graph(folder: Path, precision: str = "auto", input_size: int | None = None) -> ExportedGraph:
-    """Loads a graph as `deepmac.load` does a model.
-
-    Raises:
-        InputError: as `ExportedGraph`; a precision or an input size is asked for that the graph has not.
-    """
-    if precision not in ("auto", ExportedGraph.precision) or input_size is not None:
-        raise InputError(
-            f"{folder} is an exported graph, whose precision ({ExportedGraph.precision}) and input size "
-            "cannot be chosen: leave them out, or load the model it was made of"
-        )
-    return ExportedGraph(folder)
-
-
 def read_saved_model(folder: Path):
     """Loads a SavedModel.
 
     Raises:
         InputError: none there, or a damaged one.
     """
+    verbosity = absl.logging.get_verbosity()
+    absl.logging.set_verbosity(absl.logging.ERROR)  # of gradients that were not exported it would warn
     try:
-        with _quiet_import():
-            return tf.saved_model.load(str(folder))
+        return tf.saved_model.load(str(folder))
     except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
         raise InputError(f"cannot read the SavedModel {folder}: {str(error).splitlines()[0]}") from error
-
-
-@contextlib.contextmanager
-def _quiet_import():
-    """Silences TensorFlow about gradients that were not exported, once for each operation."""
-    verbosity = absl.logging.get_verbosity()
-    absl.logging.set_verbosity(absl.logging.ERROR)
-    try:
-        yield
     finally:
         absl.logging.set_verbosity(verbosity)

@@ -9,13 +9,18 @@ from pathlib import Path
 
 import pooch
 import requests
-from tqdm.auto import tqdm
 
 from deepmac.core.errors import InputError
-from deepmac.core.files import atomic_file, atomic_folder
+from deepmac.core.files import atomic_folder
 
 PARAMS_FILE = "params.yaml"
 PIPELINE_FILE = "pipeline.config"
+# Name -> archive.
+PUBLISHED_MODELS = {
+    "deepmac_1024x1024_coco17": (
+        "https://download.tensorflow.org/models/object_detection/tf2/20210329/deepmac_1024x1024_coco17.tar.gz"
+    ),
+}
 # Models that come with the package: name -> folder in the layout of a model directory.
 SHIPPED = {"mini": Path(__file__).parents[1] / "weights" / "mini"}
 
@@ -59,7 +64,8 @@ def find_model(name_or_path: str | os.PathLike) -> ModelFolder:
     if (folder / PARAMS_FILE).is_file():
         return ModelFolder(folder)
     graph = next((f for f in (folder, folder / "saved_model") if (f / "saved_model.pb").is_file()), None)
-    if (folder / PIPELINE_FILE).is_file() and (_has_checkpoint(folder) or not graph):
+    has_checkpoint = any(folder.glob("checkpoint/*.index")) or any(folder.glob("*.index"))
+    if (folder / PIPELINE_FILE).is_file() and (has_checkpoint or not graph):
         return ModelFolder(folder)
     if graph:
         return ModelFolder(graph, is_graph=True)
@@ -89,19 +95,6 @@ def weights_sha256(name_or_path: str | os.PathLike) -> str:
     return digest.hexdigest()
 
 
-def _has_checkpoint(folder):
-    return any(folder.glob("checkpoint/*.index")) or any(folder.glob("*.index"))
-
-
-PUBLISHED_MODELS = {
-    "deepmac_1024x1024_coco17": (
-        "https://download.tensorflow.org/models/object_detection/tf2/20210329/deepmac_1024x1024_coco17.tar.gz"
-    ),
-}
-_CHUNK = 1 << 20  # bytes
-_TIMEOUT = 30  # seconds without an answer
-
-
 def cache_folder() -> Path:
     """Where what can be had again is kept: the folder `DEEPMAC_CACHE` names, else the user's cache folder."""
     return Path(os.environ.get("DEEPMAC_CACHE") or pooch.os_cache("deepmac")).absolute()
@@ -109,9 +102,6 @@ def cache_folder() -> Path:
 
 def published_model(name: str, cache: str | os.PathLike | None = None) -> Path:
     """Returns the folder of a published model, downloaded and unpacked on first use.
-
-    The publisher gives no checksum, so the one of the first download is trusted: it is kept beside the
-    archive, in the format of `sha256sum`, and every later download must have it.
 
     Args:
         name: a key of `PUBLISHED_MODELS`.
@@ -121,104 +111,25 @@ def published_model(name: str, cache: str | os.PathLike | None = None) -> Path:
         A folder with `pipeline.config`, `checkpoint/` and `saved_model/`.
 
     Raises:
-        InputError: unknown name, no connection, or an archive that is damaged, unsafe, or not the one
-            seen first.
+        InputError: unknown name, no connection, or an archive that is damaged or unsafe.
     """
     if name not in PUBLISHED_MODELS:
         raise InputError(f"unknown model {name!r}: use one of {', '.join(PUBLISHED_MODELS)}")
+    url = PUBLISHED_MODELS[name]
     cache = Path(cache or cache_folder())
-    folder = cache / name
+    folder, archive = cache / name, cache / url.rsplit("/", 1)[1]
     if not folder.is_dir():
-        archive = _fetch(PUBLISHED_MODELS[name], cache)
+        pooch.get_logger().setLevel("WARNING")
+        downloader = pooch.HTTPDownloader(progressbar=True, chunk_size=1 << 20)
+        try:
+            # The publisher gives no checksum.
+            pooch.retrieve(url, None, fname=archive.name, path=cache, downloader=downloader)
+        except requests.RequestException as error:
+            raise InputError(
+                f"cannot download {url} ({error}): run again, or fetch it elsewhere and put it at {archive}"
+            ) from error
         _unpack(archive, folder)
-        _keep_checksum(archive)
-    return next(path.parent for path in sorted(folder.rglob("pipeline.config")))
-
-
-def _fetch(url: str, cache: Path) -> Path:
-    """Returns the archive in the cache, downloaded if it is not there or not the one seen first."""
-    archive = cache / url.rsplit("/", 1)[1]
-    record = _checksum_file(archive)
-    known_hash = record.read_text().split()[0] if record.is_file() else None
-    pooch.get_logger().setLevel("WARNING")
-    try:
-        pooch.retrieve(
-            url, known_hash, fname=archive.name, path=cache, downloader=_ResumingDownloader(archive)
-        )
-    except requests.RequestException as error:
-        raise InputError(
-            f"cannot download {url} ({error}): run again to continue, or fetch it elsewhere and put it at "
-            f"{archive}"
-        ) from error
-    except ValueError as error:  # pooch: another checksum
-        raise InputError(
-            f"{url} is not the file that was downloaded first, whose checksum {record} keeps: "
-            "delete that file if the publisher has changed the model"
-        ) from error
-    return archive
-
-
-def _checksum_file(archive: Path) -> Path:
-    return archive.with_name(f"{archive.name}.sha256")
-
-
-def _keep_checksum(archive: Path) -> None:
-    """Records the checksum of an archive that could be unpacked."""
-    with atomic_file(_checksum_file(archive)) as path:
-        path.write_text(f"{pooch.file_hash(archive)}  {archive.name}\n")
-
-
-class _ResumingDownloader:
-    """Downloads for pooch; what arrived stays beside the archive, and the next attempt continues it."""
-
-    def __init__(self, archive: Path):
-        self._partial = archive.with_name(f"{archive.name}.part")
-        self._version = archive.with_name(f"{archive.name}.part.etag")
-
-    def __call__(self, url, output_file, _pooch, check_only=False):
-        """Downloads `url` to the path `output_file`."""
-        headers = {"Accept-Encoding": "identity"}
-        if self._partial.is_file() and self._version.is_file():
-            # The server sends the rest if it still has the same version, else everything.
-            headers["Range"] = f"bytes={self._partial.stat().st_size}-"
-            headers["If-Range"] = self._version.read_text()
-        with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
-            if response.status_code == requests.codes.requested_range_not_satisfiable:
-                self._forget()  # what is there is not a part of this file
-                return self(url, output_file, _pooch)
-            response.raise_for_status()
-            resumed = response.status_code == requests.codes.partial_content
-            self._remember(response.headers.get("ETag", ""))
-            self._write(response, resumed)
-        self._partial.replace(output_file)
-        return self._forget()
-
-    def _write(self, response, resumed):
-        start = self._partial.stat().st_size if resumed else 0
-        length = int(response.headers.get("Content-Length", 0))
-        with (
-            self._partial.open("ab" if resumed else "wb") as file,
-            tqdm(
-                desc=self._partial.stem,
-                initial=start,
-                total=start + length if length else None,
-                unit="B",
-                unit_scale=True,
-                unit_divisor=1024,
-            ) as progress,
-        ):
-            for chunk in response.iter_content(_CHUNK):
-                progress.update(file.write(chunk))
-
-    def _remember(self, version):
-        if version and not version.startswith("W/"):  # a weak version does not promise equal bytes
-            self._version.write_text(version)
-        else:
-            self._version.unlink(missing_ok=True)
-
-    def _forget(self):
-        self._partial.unlink(missing_ok=True)
-        self._version.unlink(missing_ok=True)
+    return next(path.parent for path in sorted(folder.rglob(PIPELINE_FILE)))
 
 
 def _unpack(archive: Path, folder: Path) -> None:
@@ -231,5 +142,5 @@ def _unpack(archive: Path, folder: Path) -> None:
             raise InputError(f"{archive} is refused: it would write outside its folder ({error})") from error
         except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
             raise InputError(f"{archive} cannot be unpacked ({error}): delete it and run again") from error
-        if not any(temporary.rglob("pipeline.config")):
+        if not any(temporary.rglob(PIPELINE_FILE)):
             raise InputError(f"{archive} holds no pipeline.config: it is no published model")

@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,7 @@ _policy_lock = threading.Lock()
 
 
 class InferenceNetwork:
-    """A trained model, compiled for one input size and precision; safe to use from several threads.
-
-    Attributes:
-        input_size: side of the square network input in pixels.
-        precision: 'float32' or 'bfloat16'.
-    """
+    """A trained model, compiled for one input size and precision: a `deepmac.inference.predictor.Network`."""
 
     def __init__(self, model: DeepMACModel, config: configs.DeepMACTaskConfig, precision: str):
         """Compiles a model, which is not needed afterwards.
@@ -53,7 +48,12 @@ class InferenceNetwork:
             tf.TensorSpec([1, *output.shape[1:]], output.dtype)
             for output in self._encode.get_concrete_function().outputs
         ]
-        self._masks = fold(_mask_probabilities(model), [*maps, tf.TensorSpec([1, None, 4])])
+
+        def mask_probabilities(instance_embedding, pixel_embedding, boxes):
+            logits = model.mask_logits(instance_embedding, pixel_embedding, boxes)
+            return model.probabilities_in_boxes(logits, boxes)
+
+        self._masks = fold(mask_probabilities, [*maps, tf.TensorSpec([1, None, 4])])
         mask_head = config.model.mask_head
         positions = (
             np.prod(maps[1].shape[1:3]) if mask_head.predict_full_resolution_masks else mask_head.mask_size**2
@@ -63,37 +63,17 @@ class InferenceNetwork:
         self._most_boxes = _power_of_two(min(_MOST_BOXES, max(1, _MOST_POSITIONS // int(positions))))
 
     def prepare(self, image: np.ndarray) -> tuple[tf.Tensor, np.ndarray]:
-        """Brings a picture to the network's size.
-
-        Args:
-            image: uint8 RGB [H, W, 3].
-
-        Returns:
-            The network input, float32 [1, S, S, 3], and float32 [2], the part of it, in height and width,
-            that the picture fills.
-        """
+        """Brings a picture, uint8 RGB [H, W, 3], to the network's size, float32 [1, S, S, 3]."""
         pixels, part = network_input(image, self.input_size, **self._normalization)
         return pixels, part.numpy()
 
-    def encode(self, pixels: list[tf.Tensor]) -> list[tuple[tf.Tensor, tf.Tensor]]:
-        """Encodes network inputs, each float32 [1, S, S, 3], in one call.
-
-        Returns:
-            For each the instance embedding [1, h, w, E] and the pixel embedding [1, h, w, D].
-        """
+    def encode(self, pixels: Sequence[tf.Tensor]) -> list[tuple[tf.Tensor, tf.Tensor]]:
+        """Gives for each input the instance embedding [1, h, w, E] and the pixel embedding [1, h, w, D]."""
         maps = self._encode(tf.concat(pixels, axis=0))
         return list(zip(*(tf.split(output, len(pixels)) for output in maps), strict=True))
 
     def mask_probs(self, embeddings: tuple[tf.Tensor, tf.Tensor], boxes: np.ndarray) -> np.ndarray:
-        """Predicts masks.
-
-        Args:
-            embeddings: of one image, from `encode`.
-            boxes: float32 [N, 4], (ymin, xmin, ymax, xmax) normalised to the network input.
-
-        Returns:
-            float32 [N, S, S], probabilities inside each box.
-        """
+        """Predicts masks, in calls of few different numbers of boxes."""
         parts = []
         for size in [len(boxes)] if self._together else call_sizes(len(boxes), self._most_boxes):
             part, boxes = boxes[:size], boxes[size:]
@@ -114,16 +94,9 @@ def build_network(
     precision: str = "auto",
     input_size: int | None = None,
 ) -> InferenceNetwork:
-    """Builds a model, restores its weights and compiles it.
+    """Builds a model, restores its weights and compiles it; arguments and errors as `build_model`.
 
-    Args:
-        config: of the task it was trained for.
-        restore: puts the trained weights into the model it is called with.
-        precision: 'float32', 'bfloat16', or 'auto': bfloat16 where the hardware computes with it.
-        input_size: side of the network input in pixels; the configuration's unless given.
-
-    Raises:
-        InputError: unknown precision, an input size that does not fit the network.
+    `precision` may also be 'auto': bfloat16 where the hardware computes with it.
     """
     precision = resolve_precision(precision)
     return InferenceNetwork(build_model(config, restore, precision, input_size), config, precision)
@@ -144,7 +117,7 @@ def build_model(
         input_size: side of the network input in pixels; the configuration's unless given.
 
     Raises:
-        InputError: an input size that does not fit the network.
+        InputError: an input size that does not fit the network; unknown precision.
     """
     model_config = config.model
     # Statistics are not updated in inference, let alone over replicas; the fused kernel is quicker.
@@ -167,13 +140,6 @@ def normalization(config: configs.DeepMACTaskConfig) -> dict[str, Any]:
         "channel_means": parser.channel_means,
         "channel_stds": parser.channel_stds,
     }
-
-
-def network_of_folder(
-    folder: Path, precision: str = "auto", input_size: int | None = None
-) -> InferenceNetwork:
-    """Loads a trained model; see `trained_model` and `build_network` for arguments and errors."""
-    return build_network(*trained_model(folder), precision, input_size)
 
 
 def trained_model(folder: Path) -> tuple[configs.DeepMACTaskConfig, Callable[[DeepMACModel], None]]:
@@ -264,14 +230,6 @@ def _check_input_size(config):
         stride = 4 * 2 ** (levels - 1)
         if height < stride or height % stride:
             raise InputError(f"input_size must be a multiple of {stride} for this network, not {height}")
-
-
-def _mask_probabilities(model):
-    def mask_probabilities(instance_embedding, pixel_embedding, boxes):
-        logits = model.mask_logits(instance_embedding, pixel_embedding, boxes)
-        return model.probabilities_in_boxes(logits, boxes)
-
-    return mask_probabilities
 
 
 def call_sizes(num_boxes: int, most: int) -> list[int]:

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -40,23 +40,61 @@ def load(
     return Predictor(load_network(name_or_path, precision, input_size))
 
 
+class Network(Protocol):
+    """What a predictor works with, whatever computes it; safe to use from several threads.
+
+    Attributes:
+        input_size: side of the square network input in pixels; None if pictures are used as they are.
+        precision: 'float32' or 'bfloat16'.
+    """
+
+    input_size: int | None
+    precision: str
+
+    def prepare(self, image: np.ndarray) -> tuple[Any, np.ndarray]:
+        """Brings a picture to the network's size.
+
+        Args:
+            image: uint8 RGB [H, W, 3].
+
+        Returns:
+            The network input, [1, S, S, 3], and float32 [2], the part of it, in height and width, that the
+            picture fills.
+        """
+
+    def encode(self, pixels: Sequence[Any]) -> list[Any]:
+        """Encodes network inputs, from `prepare`, in one call; gives for each what `mask_probs` takes."""
+
+    def mask_probs(self, embeddings: Any, boxes: np.ndarray) -> np.ndarray:
+        """Predicts masks.
+
+        Args:
+            embeddings: of one image, from `encode`.
+            boxes: float32 [N, 4], (ymin, xmin, ymax, xmax) normalised to the network input.
+
+        Returns:
+            float32 [N, S, S], probabilities inside each box.
+        """
+
+
 def load_network(
     name_or_path: str | os.PathLike = "mini", precision: str = "auto", input_size: int | None = None
-):
-    """Loads what a predictor works with, for programs that overlap its steps; as `load`.
-
-    Returns:
-        `deepmac.inference.load.InferenceNetwork`, or `deepmac.inference.exported.ExportedGraph` with the
-        same methods.
-    """
+) -> Network:
+    """Loads what a predictor works with, for programs that overlap its steps; arguments as `load`."""
     model = find_model(name_or_path)
-    if model.is_graph:
-        from deepmac.inference.exported import open_graph  # imports TensorFlow
+    # The runtimes are imported only where they are used: each takes seconds.
+    if not model.is_graph:
+        from deepmac.inference.load import build_network, trained_model
 
-        return open_graph(model.folder, precision, input_size)
-    from deepmac.inference.load import network_of_folder
+        return build_network(*trained_model(model.folder), precision, input_size)
+    if precision not in ("auto", "float32") or input_size is not None:
+        raise InputError(
+            f"{model.folder} is an exported graph, whose precision (float32) and input size cannot be "
+            "chosen: leave them out, or load the model it was made of"
+        )
+    from deepmac.inference.exported import ExportedGraph
 
-    return network_of_folder(model.folder, precision, input_size)
+    return ExportedGraph(model.folder)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,8 +103,7 @@ class EncodedImage:
 
     Attributes:
         image: uint8 RGB [H, W, 3].
-        embeddings: the last stage's instance embedding [1, h, w, E] and pixel embedding [1, h, w, D]; for
-            exported graphs the image itself.
+        embeddings: what the network's `encode` gave.
         part: float32 [2], the part (height, width) of the square network input that the image fills.
     """
 
@@ -88,8 +125,7 @@ class Predictor:
     one that was set last. Threads with images of their own use `encode` and `predict(..., encoded=...)`.
     """
 
-    def __init__(self, network):
-        """Args: network: `deepmac.inference.InferenceNetwork`."""
+    def __init__(self, network: Network):
         self._network = network
         self._encoded = None
 

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 import deepmac
 from deepmac.core.errors import InputError
 from deepmac.data.preprocessing import normalize
-from deepmac.export.published import published_detections, published_outputs
+from deepmac.export.graphs import published_detections, published_outputs
 from deepmac.inference.exported import ExportedGraph
 from deepmac.inference.load import build_model, normalization, trained_model
 from deepmac.suite import results

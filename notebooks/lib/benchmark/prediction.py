@@ -11,7 +11,7 @@ import yaml
 from official.core import exp_factory
 
 import deepmac
-from deepmac.export import saved_model
+from deepmac.export.formats import FORMATS
 from deepmac.export.graphs import whole_graph
 from deepmac.inference.exported import ExportedGraph
 from deepmac.inference.find import find_model
@@ -101,7 +101,7 @@ def measure_start_up(benchmark: Benchmark) -> Section:
 def _exported(model, config) -> ExportedGraph:
     """The model as a SavedModel of images and boxes, which computes everything in every call."""
     with tempfile.TemporaryDirectory() as folder:
-        saved_model.write([whole_graph(model, config)], Path(folder))
+        FORMATS["saved_model"].write(whole_graph(model, config), Path(folder))
         return ExportedGraph(Path(folder) / "saved_model")
 
 

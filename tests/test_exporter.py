@@ -1,6 +1,7 @@
-"""Encoder and mask head as separate graphs, in every format, against the predictor and reference tensors."""
+"""Exports in every format, against the predictor, the published graph and reference tensors."""
 
 import json
+import re
 import shutil
 import sys
 
@@ -16,9 +17,7 @@ from PIL import Image
 import deepmac
 from deepmac.cli import main
 from deepmac.core.errors import InputError
-from deepmac.export import FORMATS, export_model, graphs
-from deepmac.export import onnx as onnx_format
-from deepmac.export import tflite as tflite_format
+from deepmac.export import FORMATS, export_model, exporter, graphs
 
 HALVES = ("encoder", "mask_head")
 
@@ -112,7 +111,7 @@ def test_masks_are_the_predictors(exported, file_format):
 def test_mask_heads_of_published_models(reference_dir, tmp_path, file_format, name):
     """The weights of the published implementation, and the masks it predicts with them."""
     export_model(reference_dir / name, tmp_path / "graphs", file_format)
-    runners = {"tflite": tflite_format, "onnx": onnx_format}[file_format].open_graphs(tmp_path / "graphs")
+    runners = FORMATS[file_format].open(tmp_path / "graphs")
     reference = np.load(reference_dir / name / "predict_io.npz")
     image, boxes = reference["exact/image"], reference["exact/boxes"]
     encoded = runners["encoder"](image=image[np.newaxis].astype(np.float32))
@@ -185,30 +184,39 @@ def tflite_interfaces(folder):
     return interfaces
 
 
+class Disturbed:
+    """A model whose masks are a little off."""
+
+    def __init__(self, model):
+        self._model = model
+
+    def __getattr__(self, name):
+        return getattr(self._model, name)
+
+    def probabilities_in_boxes(self, logits, boxes):
+        return self._model.probabilities_in_boxes(logits, boxes) + 2e-4
+
+
 @pytest.mark.parametrize(
-    ("file_format", "half"), [("saved_model", "mask_head"), ("tflite", "mask_head"), ("onnx", "encoder")]
+    ("file_format", "graph"),
+    [
+        ("saved_model", "whole_graph"),
+        ("saved_model", "half_graphs"),
+        ("tflite", "half_graphs"),
+        ("onnx", "encoder"),
+    ],
 )
-def test_a_half_that_differs_leaves_nothing_behind(tmp_path, monkeypatch, file_format, half):
-    if half == "encoder":
-        normalize = graphs.normalize
+def test_a_graph_that_differs_leaves_nothing_behind(tmp_path, monkeypatch, file_format, graph):
+    difference = r"2\.0e-04"
+    if graph == "encoder":
+        normalize, difference = graphs.normalize, ".*"
         monkeypatch.setattr(graphs, "normalize", lambda image, **options: normalize(image + 1, **options))
     else:
-        build = graphs.mask_head_graph
-
-        class Disturbed:
-            def __init__(self, model):
-                self._model = model
-
-            def __getattr__(self, name):
-                return getattr(self._model, name)
-
-            def probabilities_in_boxes(self, logits, boxes):
-                return self._model.probabilities_in_boxes(logits + 0.01, boxes)
-
-        monkeypatch.setattr(
-            "deepmac.export.exporter.mask_head_graph", lambda model, config: build(Disturbed(model), config)
-        )
-    with pytest.raises(InputError, match=r"the exported graph differs from .*: nothing was written"):
+        build = getattr(graphs, graph)
+        monkeypatch.setattr(exporter, graph, lambda model, config: build(Disturbed(model), config))
+    with pytest.raises(
+        InputError, match=rf"graph differs from .* by {difference}, more than 1e-04: nothing was written"
+    ):
         export_model(tiny_model.model_dir(), tmp_path / "graphs", file_format)
     assert not list(tmp_path.iterdir())
 
@@ -253,3 +261,79 @@ def test_the_readmes_recipe_resizes_as_the_predictor_does(exported, tmp_path):
     expected = predictor.predict(boxes, encoded=predictor.encode(tmp_path / "picture.png")).mask_probs
     np.testing.assert_allclose(masks[0], expected, atol=1e-5)
     assert deepmac.load(exported["saved_model"]).predict  # the SavedModel is still one that loads
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory, reference_dir):
+    """The published model, exported through the command."""
+    folder = tmp_path_factory.mktemp("export") / "graph"
+    result = CliRunner().invoke(
+        main, ["export", "--model", str(reference_dir / "hourglass20"), "--out", str(folder)]
+    )
+    assert result.exit_code == 0, result.output
+    difference = float(re.search(r"Largest difference from the model: (\S+)", result.output)[1])
+    assert difference < 1e-5
+    return folder
+
+
+def test_the_signature_is_the_published_one(published, reference_dir):
+    signature = tf.saved_model.load(published / "saved_model").signatures["serving_default"]
+    inputs = signature.structured_input_signature[1]
+    assert inputs["input_tensor"] == tf.TensorSpec([None, None, None, 3], tf.uint8, "input_tensor")
+    assert inputs["boxes"] == tf.TensorSpec([None, None, 4], tf.float32, "boxes")
+    reference = np.load(reference_dir / "hourglass20" / "saved_model_io.npz")
+    assert {f"out/{name}" for name in signature.structured_outputs} == {
+        name for name in reference if name.startswith("out/")
+    }
+    assert all(output.dtype == tf.float32 for output in signature.structured_outputs.values())
+
+
+def test_gives_what_the_published_graph_gives(published, reference_dir):
+    reference = np.load(reference_dir / "hourglass20" / "saved_model_io.npz")
+    outputs = deepmac.load(published)._network.outputs(reference["image"], reference["boxes"])
+    for name, value in outputs.items():
+        np.testing.assert_allclose(value, reference[f"out/{name}"], atol=1e-5, err_msg=name)
+
+
+def test_loads_with_the_same_masks(published, reference_dir):
+    reference = np.load(reference_dir / "hourglass20" / "predict_io.npz")
+    model, graph = deepmac.load(reference_dir / "hourglass20", precision="float32"), deepmac.load(published)
+    for name in ("exact", "padded", "resized"):
+        masks = []
+        for predictor in (model, graph):
+            predictor.set_image(reference[f"{name}/image"])
+            masks.append(predictor.predict(reference[f"{name}/boxes"]).mask_probs)
+        np.testing.assert_allclose(masks[0], masks[1], atol=1e-5)
+        np.testing.assert_allclose(masks[1], reference[f"{name}/mask_probs"], atol=1e-4)
+
+
+def test_pictures_of_a_batch_and_boxes_of_a_picture_are_independent(published, reference_dir):
+    reference = np.load(reference_dir / "hourglass20" / "predict_io.npz")
+    image, boxes = reference["resized/image"], reference["resized/boxes"]
+    graph = deepmac.load(published)._network
+    batch = graph.outputs(np.stack([image, image[::-1], image]), np.stack([boxes, boxes, boxes[::-1]]))
+    alone = graph.outputs(image[np.newaxis], boxes[np.newaxis, :2])
+    np.testing.assert_allclose(batch["detection_masks"][0, :2], alone["detection_masks"][0], atol=1e-5)
+    np.testing.assert_allclose(batch["detection_masks"][2, ::-1], batch["detection_masks"][0], atol=1e-5)
+    assert np.abs(batch["detection_masks"][1] - batch["detection_masks"][0]).max() > 0.01
+    for name in ("detection_boxes", "detection_scores", "detection_multiclass_scores"):
+        np.testing.assert_allclose(batch[name][0], alone[name][0], atol=1e-5)
+
+
+def test_trained_models_are_exported_at_the_size_asked_for(tmp_path):
+    export_model(tiny_model.model_dir(), tmp_path / "graph", input_size=96)
+    model = deepmac.load(tiny_model.model_dir(), "float32", input_size=96)
+    graph = deepmac.load(tmp_path / "graph")
+    masks = []
+    for predictor in (model, graph):
+        predictor.set_image(tiny_model.picture())
+        masks.append(predictor.predict(tiny_model.random_boxes(5)).mask_probs)
+    np.testing.assert_allclose(*masks, atol=1e-5)
+
+
+def test_what_is_exported_already_is_refused(published, tmp_path):
+    with pytest.raises(InputError, match="is an exported graph already"):
+        export_model(published, tmp_path / "graph")
+    with pytest.raises(InputError, match="not an empty folder"):
+        export_model(tiny_model.model_dir(), published)
+    assert not list(tmp_path.iterdir())
