@@ -49,9 +49,8 @@ def export_model(
         embeddings (these as a part of their largest magnitude).
 
     Raises:
-        InputError: unknown format, or its packages are missing; no such model, an exported one, or a graph
-            that differs by more than `TOLERANCE`. Then nothing is left behind.
-        InputError: `out` is not empty.
+        InputError: unknown format, or its packages are missing; `out` is not empty; no such model, an
+            exported one, or a graph that differs by more than `TOLERANCE`. Then nothing is left behind.
     """
     if file_format not in FORMATS:
         raise InputError(f"unknown format {file_format!r}: choose from {', '.join(FORMATS)}")
