@@ -35,7 +35,7 @@ def dataset(tmp_path_factory):
 def make_row(dataset):
     def make(key, config, init=None):
         config_file = ROOT / "configs" / "mini" / config
-        options = {"task": {"train_data": {"num_keypoints": 10}}, "trainer": {"train_steps": 7}}
+        options = {"task.train_data.num_keypoints": 10, "trainer.train_steps": 7}
         content = read_configuration(config_file)
         return Row(key, config_file, content, "deepmac_mini", options, dataset, 5, init)
 

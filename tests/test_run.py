@@ -294,7 +294,7 @@ def make_row(tmp_path):
     config_file = tmp_path / "config.yaml"
 
     def make(key, init=None):
-        schedule = {"trainer": {"train_steps": 10}}
+        schedule = {"trainer.train_steps": 10}
         return Row(key, config_file, {}, "deepmac_mini", schedule, Dataset("coco", {}), 0, init)
 
     return make

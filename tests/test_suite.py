@@ -122,7 +122,7 @@ def test_seeds_share_a_checkpoint_where_the_profile_says_so(checkout):
 def test_schedule_intervals_fit_together(steps, checkout):
     path = checkout / "configs" / "reproduction.yaml"
     path.write_text(path.read_text().replace("steps: 600", f"steps: {steps}"))
-    trainer = Suite.load("quick", checkout).row("detector", 0).overrides["trainer"]
+    trainer = Suite.load("quick", checkout).row("detector", 0).config["trainer"]
     assert trainer["train_steps"] == steps
     for interval in ("summary_interval", "checkpoint_interval", "validation_interval"):
         assert trainer[interval] % trainer["steps_per_loop"] == 0, interval

@@ -19,8 +19,8 @@ PAGE = Path(__file__).resolve().parents[1] / "configs/cluster/README.md"
 @pytest.mark.slow
 def test_a_step_takes_three_times_the_convolutions_forward(tmp_path):
     """Backward there is one for the input and one for the weights of every layer; the rest takes little."""
-    jitter = {"model": {"mask_head": {"max_roi_jitter_ratio": 0.1}}}  # depends on the pictures' ids
-    options = {"trainer": {"train_steps": 7}, "task": jitter}
+    jitter = "task.model.mask_head.max_roi_jitter_ratio"  # depends on the pictures' ids
+    options = {"trainer.train_steps": 7, jitter: 0.1}
     row = Row("mini", tmp_path / "mini.yaml", {}, "deepmac_mini", options, None, 0)
     cost = training_cost(row)
     config = exp_factory.get_exp_config(row.experiment).task

@@ -25,7 +25,7 @@ from deepmac.suite.suite import Dataset, Row
 _LOG = "train.log"
 _ATTEMPTS_FILE = "attempts.txt"  # a line for every attempt: when it started and, unless killed, ended
 # Of single classes only these are kept: the rest fills nine tenths of a result and no table.
-_CLASS_METRICS = ("AP", "mIoU")
+_CLASS_METRICS = ("/AP", "/mIoU")
 
 
 class RowError(RuntimeError):
@@ -206,17 +206,18 @@ class RowStore:
 
     def _complete_config(self, row: Row, data: PreparedData) -> dict[str, Any]:
         """The row's configuration with its seed, and where things lie on this machine."""
-        config = row.config
-        task = config.setdefault("task", {})
-        task |= {"seed": row.seed, "annotation_file": str(data.annotation_file)}
-        for split, name in (("train2017", "train_data"), ("val2017", "validation_data")):
-            task.setdefault(name, {})["input_path"] = f"{data.records}/{split}-*.tfrecord"
-        task["train_data"]["seed"] = row.seed
+        options = {
+            "task.seed": row.seed,
+            "task.annotation_file": str(data.annotation_file),
+            "task.train_data.seed": row.seed,
+            "task.train_data.input_path": f"{data.records}/train2017-*.tfrecord",
+            "task.validation_data.input_path": f"{data.records}/val2017-*.tfrecord",
+        }
         if row.init:
-            task["init_checkpoint"] = str(self._start_folder(row.init))
+            options["task.init_checkpoint"] = str(self._start_folder(row.init))
         elif row.init_checkpoint:
-            task["init_checkpoint"] = _expanded(row.init_checkpoint)
-        return config
+            options["task.init_checkpoint"] = _expanded(row.init_checkpoint)
+        return dataclasses.replace(row, overrides=row.overrides | options).config
 
     def _run_training(self, row: Row, folder: Path, lock):
         """Trains in a process of its own: precision policy, memory and crashes stay there.
@@ -256,7 +257,11 @@ class RowStore:
             key=row.key,
             seed=row.seed,
             config_sha256=row.sha256,
-            metrics=_kept_metrics(evaluation.metrics),
+            metrics={
+                name: None if value is None else round(value, 4)
+                for name, value in evaluation.metrics.items()
+                if "/class/" not in name or name.endswith(_CLASS_METRICS)
+            },
             bootstrap=evaluation.bootstrap,
             curves=_training_curves(folder),
             seconds=round(_seconds(folder), 1),
@@ -266,14 +271,6 @@ class RowStore:
         with atomic_file(self._result_file(row)) as path:
             path.write_text(json.dumps(dataclasses.asdict(result)) + "\n")
         return result
-
-
-def _kept_metrics(metrics: dict[str, float | None]) -> dict[str, float | None]:
-    kept = {}
-    for name, value in metrics.items():
-        if "/class/" not in name or name.rpartition("/")[2] in _CLASS_METRICS:
-            kept[name] = None if value is None else round(value, 4)
-    return kept
 
 
 def _seconds(folder: Path) -> float:

@@ -3,9 +3,8 @@
 import dataclasses
 import hashlib
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -241,7 +240,7 @@ def tpu_command(row: Row) -> str:
     Returns:
         A line for the shell.
     """
-    options = {**dict(_flat(row.overrides)), "task.seed": row.seed, **_TPU_OPTIONS}
+    options = {**row.overrides, "task.seed": row.seed, **_TPU_OPTIONS}
     if row.init_checkpoint:
         options["task.init_checkpoint"] = row.init_checkpoint
     override = ",".join(f"{name}={_option_text(value)}" for name, value in options.items())
@@ -254,15 +253,6 @@ def tpu_command(row: Row) -> str:
         '--tpu="$TPU_NAME"',
     ]
     return " ".join(["python -m deepmac.train", *arguments])
-
-
-def _flat(tree: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields ("a.b", 1) for {"a": {"b": 1}}."""
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{path}{name}.")
-        else:
-            yield f"{path}{name}", value
 
 
 def _option_text(value) -> str:

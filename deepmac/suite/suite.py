@@ -124,7 +124,8 @@ class Row:
         file_content: what stood in it when the suite was loaded: a row stays what it was, whoever edits the
             file while the suite runs.
         experiment: registered Model Garden experiment.
-        overrides: configuration on top of the file: the row's options and what the profile shortens.
+        overrides: options on top of the file, as {"trainer.train_steps": 600}: the row's own, and what the
+            profile shortens.
         dataset: what it is trained and evaluated on.
         seed: of initial weights and input order.
         init: the row whose checkpoint it starts from.
@@ -144,7 +145,14 @@ class Row:
     @property
     def config(self) -> dict[str, Any]:
         """The configuration file's content, with the row's overrides; a copy that may be changed."""
-        return copy.deepcopy(_merged(self.file_content, self.overrides))
+        config = copy.deepcopy(self.file_content)
+        for path, value in self.overrides.items():
+            *parents, name = path.split(".")
+            part = config
+            for parent in parents:
+                part = part.setdefault(parent, {})
+            part[name] = copy.deepcopy(value)
+        return config
 
     @property
     def steps(self) -> int:
@@ -264,7 +272,7 @@ class Suite:
             config_file=config_file,
             file_content=self.configurations[config_file],
             experiment=recipe.experiment or settings.experiment,
-            overrides=_merged(_nested(recipe.set), _schedule(steps) if steps else {}),
+            overrides=recipe.set | (_schedule(steps) if steps else {}),
             dataset=self._dataset(recipe.dataset or settings.dataset),
             seed=seed,
             init=self.row(recipe.init, init_seed) if recipe.init else None,
@@ -338,42 +346,20 @@ def _filled_in(value, words: dict[str, Any]):
     return value
 
 
-def _nested(options: dict[str, Any]) -> dict[str, Any]:
-    """{"a.b": 1} -> {"a": {"b": 1}}."""
-    tree = {}
-    for path, value in options.items():
-        for name in reversed(path.split(".")):
-            value = {name: value}
-        tree = _merged(tree, value)
-    return tree
-
-
-def _merged(base: dict, top: dict) -> dict:
-    """`base` with the values of `top`, level by level."""
-    merged = {**base, **top}
-    for key in base.keys() & top.keys():
-        if isinstance(base[key], dict) and isinstance(top[key], dict):
-            merged[key] = _merged(base[key], top[key])
-    return merged
-
-
-def _schedule(steps: int) -> dict[str, Any]:
-    """The published schedule, warm-up over a tenth of the steps, shortened to `steps`."""
+def _schedule(steps: int) -> dict[str, int]:
+    """The published schedule, warm-up over a tenth of the steps, shortened to `steps`: overrides of a row."""
     warmup = steps // 10
     loop = next(size for size in (100, 50, 25, 10, 5, 1) if steps % size == 0)
-    checkpoints = loop * max(1, steps // loop // 4)
+    optimizer = "trainer.optimizer_config"
     return {
-        "trainer": {
-            "train_steps": steps,
-            "steps_per_loop": loop,
-            "summary_interval": loop,
-            "checkpoint_interval": checkpoints,
-            "validation_interval": steps,
-            "optimizer_config": {
-                "learning_rate": {"cosine": {"decay_steps": steps - warmup, "offset": warmup}},
-                "warmup": {"linear": {"warmup_steps": warmup}},
-            },
-        }
+        "trainer.train_steps": steps,
+        "trainer.steps_per_loop": loop,
+        "trainer.summary_interval": loop,
+        "trainer.checkpoint_interval": loop * max(1, steps // loop // 4),
+        "trainer.validation_interval": steps,
+        f"{optimizer}.learning_rate.cosine.decay_steps": steps - warmup,
+        f"{optimizer}.learning_rate.cosine.offset": warmup,
+        f"{optimizer}.warmup.linear.warmup_steps": warmup,
     }
 
 
