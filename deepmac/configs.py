@@ -207,6 +207,9 @@ def _trainer(train_steps: int, warmup_steps: int, interval: int) -> cfg.TrainerC
     )
 
 
+_RESTRICTIONS = ["task.train_data.is_training != None", "task.validation_data.is_training != None"]
+
+
 @exp_factory.register_config_factory("deepmac_hourglass_coco")
 def deepmac_hourglass_coco() -> cfg.ExperimentConfig:
     """DeepMAC as published: hourglass-104, 1024x1024, hourglass100 mask head, masks of VOC classes.
@@ -244,53 +247,52 @@ def deepmac_hourglass_coco() -> cfg.ExperimentConfig:
             weight_decay=0.0,
         ),
         trainer=_trainer(train_steps=50_000, warmup_steps=5_000, interval=5_000),
-        restrictions=["task.train_data.is_training != None", "task.validation_data.is_training != None"],
+        restrictions=_RESTRICTIONS,
+    )
+
+
+def _mini_experiment(task) -> cfg.ExperimentConfig:
+    """What both small experiments share: composed scenes of 128x128, batches of 16, one CPU, the schedule."""
+    task.model.input_size = [128, 128, 3]
+    task.model.norm_activation = common.NormActivation(
+        norm_momentum=0.99, norm_epsilon=1e-5, use_sync_bn=False
+    )
+    for data, split in ((task.train_data, "train2017"), (task.validation_data, "val2017")):
+        data.input_path = f"scenes/{split}*"
+        data.global_batch_size = 16
+        data.dtype = "float32"
+    task.train_data.shuffle_buffer_size = 1000
+    task.validation_data.drop_remainder = False
+    task.annotation_file = "scenes/instances_val2017.json"
+    task.allow_image_summary = True
+    return cfg.ExperimentConfig(
+        runtime=cfg.RuntimeConfig(mixed_precision_dtype="auto", distribution_strategy="off"),
+        task=task,
+        trainer=_trainer(train_steps=1_500, warmup_steps=100, interval=500),
+        restrictions=_RESTRICTIONS,
     )
 
 
 @exp_factory.register_config_factory("deepmac_mini")
 def deepmac_mini() -> cfg.ExperimentConfig:
     """A small DeepMAC that trains on two CPU cores in minutes: hourglass-10, 128x128, hourglass20 head."""
-    return cfg.ExperimentConfig(
-        runtime=cfg.RuntimeConfig(mixed_precision_dtype="auto", distribution_strategy="off"),
-        task=DeepMACTaskConfig(
-            model=DeepMACModelConfig(
-                input_size=[128, 128, 3],
-                max_num_instances=16,
-                backbone=centernet_backbones.Backbone(
-                    type="hourglass",
-                    hourglass=centernet_backbones.Hourglass(
-                        model_id=10, input_channel_dims=24, num_hourglasses=1
-                    ),
-                ),
-                head=CenterNetHeadConfig(input_levels=["2"], num_filters=64),
-                detection_generator=centernet.CenterNetDetectionGenerator(max_detections=32),
-                mask_head=MaskHeadConfig(network_type="hourglass20", num_init_channels=16, dim=32),
-                norm_activation=common.NormActivation(
-                    norm_momentum=0.99, norm_epsilon=1e-5, use_sync_bn=False
-                ),
-            ),
-            losses=LossesConfig(mask=MaskLossConfig(task_loss_weight=5.0)),
-            allowed_masked_classes_ids=list(VOC_IDS),
-            mask_num_subsamples=4,
-            train_data=DataConfig(
-                input_path="scenes/train2017*",
-                is_training=True,
-                global_batch_size=16,
-                shuffle_buffer_size=1000,
-                parser=centernet.Parser(aug_rand_contrast=True, aug_rand_brightness=True),
-            ),
-            validation_data=DataConfig(
-                input_path="scenes/val2017*", is_training=False, global_batch_size=16, drop_remainder=False
-            ),
-            annotation_file="scenes/instances_val2017.json",
-            allow_image_summary=True,
-            gradient_clip_norm=10.0,
-            weight_decay=0.0,
+    hourglass = centernet_backbones.Hourglass(model_id=10, input_channel_dims=24, num_hourglasses=1)
+    task = DeepMACTaskConfig(
+        model=DeepMACModelConfig(
+            max_num_instances=16,
+            backbone=centernet_backbones.Backbone(type="hourglass", hourglass=hourglass),
+            head=CenterNetHeadConfig(input_levels=["2"], num_filters=64),
+            detection_generator=centernet.CenterNetDetectionGenerator(max_detections=32),
+            mask_head=MaskHeadConfig(network_type="hourglass20", num_init_channels=16, dim=32),
         ),
-        trainer=_trainer(train_steps=1_500, warmup_steps=100, interval=500),
-        restrictions=["task.train_data.is_training != None", "task.validation_data.is_training != None"],
+        losses=LossesConfig(mask=MaskLossConfig(task_loss_weight=5.0)),
+        allowed_masked_classes_ids=list(VOC_IDS),
+        mask_num_subsamples=4,
+        gradient_clip_norm=10.0,
+        weight_decay=0.0,
     )
+    task.train_data.parser = centernet.Parser(aug_rand_contrast=True, aug_rand_brightness=True)
+    return _mini_experiment(task)
 
 
 @dataclasses.dataclass
@@ -352,45 +354,8 @@ def mask_rcnn_mini() -> cfg.ExperimentConfig:
 
     Trained as `deepmac_mini`, so that the two can be compared.
     """
-    return cfg.ExperimentConfig(
-        runtime=cfg.RuntimeConfig(mixed_precision_dtype="auto", distribution_strategy="off"),
-        task=MaskRCNNTaskConfig(
-            model=_mini_model(),
-            allowed_mask_class_ids=list(VOC_IDS),
-            train_data=maskrcnn_configs.DataConfig(
-                input_path="scenes/train2017*",
-                is_training=True,
-                global_batch_size=16,
-                dtype="float32",
-                shuffle_buffer_size=1000,
-                parser=maskrcnn_configs.Parser(
-                    aug_rand_hflip=True,
-                    aug_scale_min=0.8,
-                    aug_scale_max=1.25,
-                    max_num_instances=8,  # composed scenes have no more
-                    rpn_batch_size_per_im=64,
-                ),
-            ),
-            validation_data=maskrcnn_configs.DataConfig(
-                input_path="scenes/val2017*",
-                is_training=False,
-                global_batch_size=16,
-                dtype="float32",
-                drop_remainder=False,
-                parser=maskrcnn_configs.Parser(max_num_instances=32),
-            ),
-            annotation_file="scenes/instances_val2017.json",
-            allow_image_summary=True,
-        ),
-        trainer=deepmac_mini().trainer,
-        restrictions=["task.train_data.is_training != None", "task.validation_data.is_training != None"],
-    )
-
-
-def _mini_model() -> MaskRCNNModelConfig:
-    return MaskRCNNModelConfig(
+    model = MaskRCNNModelConfig(
         num_classes=MAX_CATEGORY_ID + 1,  # 0 is the background
-        input_size=[128, 128, 3],
         min_level=2,
         max_level=5,
         anchor=maskrcnn_configs.Anchor(anchor_size=4.0),
@@ -416,5 +381,14 @@ def _mini_model() -> MaskRCNNModelConfig:
         mask_sampler=maskrcnn_configs.MaskSampler(num_sampled_masks=8),
         mask_roi_aligner=maskrcnn_configs.MaskROIAligner(crop_size=16),  # hourglasses halve it twice or more
         use_gt_boxes_for_masks=True,
-        norm_activation=common.NormActivation(norm_momentum=0.99, norm_epsilon=1e-5, use_sync_bn=False),
     )
+    task = MaskRCNNTaskConfig(model=model, allowed_mask_class_ids=list(VOC_IDS))
+    task.train_data.parser = maskrcnn_configs.Parser(
+        aug_rand_hflip=True,
+        aug_scale_min=0.8,
+        aug_scale_max=1.25,
+        max_num_instances=8,  # composed scenes have no more
+        rpn_batch_size_per_im=64,
+    )
+    task.validation_data.parser.max_num_instances = 32
+    return _mini_experiment(task)

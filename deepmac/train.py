@@ -19,19 +19,15 @@ from absl import app, flags, logging
 from official.common import flags as model_garden_flags
 from official.core import task_factory, train_utils
 from official.modeling import performance
-from official.vision.utils.summary_manager import maybe_build_eval_summary_manager
 
 from deepmac.core.errors import InputError
-from deepmac.data.tfrecords import record_files
-from deepmac.evaluation.files import write_evaluation
 from deepmac.training import (
     devices,
     mask_rcnn,  # noqa: F401  # registers Deep-MARC's experiments and task
+    monitor,
     resume,
     task,  # noqa: F401  # registers DeepMAC's
 )
-from deepmac.training.monitor import explained
-from deepmac.training.progress import TrainingLog
 from deepmac.training.runner import ExperimentRunner
 
 
@@ -54,7 +50,7 @@ def train(params, mode: str, model_dir: str):
         InputError: wrong configuration, missing or damaged files, no room for checkpoints, or a loss that
             is not a number.
     """
-    _check_files(params.task, mode)
+    monitor.check_files(params.task, mode)
     strategy = devices.build_strategy(params.runtime)
     devices.check_batch_sizes(params.task, strategy, mode)
     if params.task.train_data.deterministic:
@@ -62,58 +58,15 @@ def train(params, mode: str, model_dir: str):
     if params.task.seed is not None:
         tf_keras.utils.set_random_seed(params.task.seed)
     performance.set_mixed_precision_policy(devices.precision(params.runtime))
-    with explained(model_dir, params.task):
-        first_step = _prepare_model_dir(params, mode, model_dir, strategy)
+    with monitor.explained(model_dir, params.task):
+        if devices.is_chief(strategy) and "train" in mode:
+            resume.clean_model_dir(model_dir)
+            train_utils.serialize_config(params, model_dir)
+        first_step = devices.from_chief(strategy, resume.last_step(model_dir))
         with strategy.scope():
-            deepmac_task = task_factory.get_task(params.task, logging_dir=model_dir)
-        deepmac_task.first_step = first_step
-        return _runner(params, mode, model_dir, strategy, deepmac_task).run()
-
-
-def _prepare_model_dir(params, mode, model_dir, strategy) -> int:
-    """Makes the folder ready in one process for all; returns the step to go on from."""
-    if devices.is_chief(strategy) and "train" in mode:
-        resume.clean_model_dir(model_dir)
-        train_utils.serialize_config(params, model_dir)
-    return devices.from_chief(strategy, resume.last_step(model_dir))
-
-
-def _runner(params, mode, model_dir, strategy, deepmac_task):
-    """The experiment with its actions after every training loop and every evaluation."""
-    is_chief = devices.is_chief(strategy)
-    runner = ExperimentRunner(
-        strategy,
-        deepmac_task,
-        mode,
-        params,
-        model_dir,
-        save_summary=is_chief,
-        eval_summary_manager=maybe_build_eval_summary_manager(params, model_dir) if is_chief else None,
-    )
-    log = TrainingLog(runner.trainer.global_step, params.trainer.train_steps)
-    controller = runner.controller
-    check, write = [], []
-    if "train" in mode and hasattr(deepmac_task, "monitor"):  # of DeepMAC, not of Mask R-CNN
-        check = [lambda _: deepmac_task.monitor.check(tf.train.latest_checkpoint(model_dir))]
-    if is_chief:
-        write = [lambda _: write_evaluation(deepmac_task.evaluators, Path(model_dir)), log.evaluate]
-    controller.train_actions = (*check, *controller.train_actions, *([log.train] if write else []))
-    controller.eval_actions = (*write, *controller.eval_actions)
-    return runner
-
-
-def _check_files(task_config, mode: str):
-    """Finds missing files before anything is written."""
-    patterns = {"validation_data": task_config.validation_data} if "eval" in mode else {}
-    if "train" in mode:
-        patterns["train_data"] = task_config.train_data
-    for name, data in patterns.items():
-        for pattern in data.input_path if isinstance(data.input_path, list) else data.input_path.split(","):
-            if not record_files([pattern]):
-                raise InputError(f"task.{name}.input_path: no file matches {pattern}")
-    annotations = task_config.annotation_file
-    if "eval" in mode and annotations and not tf.io.gfile.exists(annotations):
-        raise InputError(f"task.annotation_file: no such file: {annotations}")
+            experiment_task = task_factory.get_task(params.task, logging_dir=model_dir)
+        experiment_task.first_step = first_step
+        return ExperimentRunner(strategy, experiment_task, mode, params, model_dir).run()
 
 
 def _parse_configuration():

@@ -34,13 +34,12 @@ def batch(size=16, stages=2):
     }
 
 
-def compute(logits, inputs, mask_head=FULL_RESOLUTION, tensors=(), **options):
+def compute(logits, inputs, mask_head=FULL_RESOLUTION, tensors=(), allowed_ids=(), **options):
     losses = mask_losses.mask_losses(
-        logits,
-        **inputs,
-        **dict(tensors),
-        loss_config=configs.MaskLossConfig(**options),
-        mask_head_config=mask_head,
+        mask_losses.MaskBatch(logits, **inputs, **dict(tensors)),
+        configs.MaskLossConfig(**options),
+        mask_head,
+        allowed_ids,
     )
     return {name: float(loss) for name, loss in losses.items()}
 
@@ -76,11 +75,10 @@ def test_losses_are_the_published_ones(name, jit_compile, reference_dir):
     head_options, loss_options = REFERENCES[name]
     losses = tf.function(
         lambda logits, **labels: mask_losses.mask_losses(
-            [logits],
-            **labels,
-            loss_config=configs.MaskLossConfig(task_loss_weight=5.0, **loss_options),
-            mask_head_config=configs.MaskHeadConfig(mask_size=32, **head_options),
-            allowed_ids=sorted(VOC_IDS),
+            mask_losses.MaskBatch([logits], **labels),
+            configs.MaskLossConfig(task_loss_weight=5.0, **loss_options),
+            configs.MaskHeadConfig(mask_size=32, **head_options),
+            sorted(VOC_IDS),
         ),
         jit_compile=jit_compile,
     )(
@@ -106,11 +104,11 @@ def test_masks_of_allowed_classes_count_and_the_sum_is_over_their_number():
     values = cross_entropy(resized(logits[0], 16), inputs["masks"])
     weights = inputs["weights"]
     losses = compute(logits, inputs)
-    np.testing.assert_allclose(losses[mask_losses.ESTIMATION], (values * weights).sum() / 5, rtol=1e-5)
+    np.testing.assert_allclose(losses[mask_losses.ESTIMATION.name], (values * weights).sum() / 5, rtol=1e-5)
     allowed = np.isin(CLASSES, [5, 22])
-    losses = compute(logits, inputs, tensors={"allowed_ids": [5, 22]}, task_loss_weight=3.0)
-    np.testing.assert_allclose(losses[mask_losses.ESTIMATION], 3 * values[allowed].sum() / 3, rtol=1e-5)
-    assert compute(logits, inputs, tensors={"allowed_ids": [90]}) == {mask_losses.ESTIMATION: 0.0}
+    losses = compute(logits, inputs, allowed_ids=[5, 22], task_loss_weight=3.0)
+    np.testing.assert_allclose(losses[mask_losses.ESTIMATION.name], 3 * values[allowed].sum() / 3, rtol=1e-5)
+    assert compute(logits, inputs, allowed_ids=[90]) == {mask_losses.ESTIMATION.name: 0.0}
 
 
 def test_fractional_weights_count_as_whole_instances_for_masks_only():
@@ -118,12 +116,12 @@ def test_fractional_weights_count_as_whole_instances_for_masks_only():
     inputs["weights"] = inputs["weights"] * 0.5
     values = cross_entropy(resized(logits[0], 16), inputs["masks"]) * inputs["weights"]
     losses = compute(logits, inputs, box_consistency_loss_weight=1.0)
-    np.testing.assert_allclose(losses[mask_losses.ESTIMATION], values.sum() / 5, rtol=1e-5)
+    np.testing.assert_allclose(losses[mask_losses.ESTIMATION.name], values.sum() / 5, rtol=1e-5)
     boxes = weak_losses.box_consistency_loss(
         logits[0], inputs["boxes"], configs.MaskClassificationLossConfig()
     ).numpy()
     expected = (boxes * inputs["weights"]).sum() / 2.5
-    np.testing.assert_allclose(losses[mask_losses.BOX_CONSISTENCY], expected, rtol=1e-5)
+    np.testing.assert_allclose(losses[mask_losses.BOX_CONSISTENCY.name], expected, rtol=1e-5)
 
 
 def test_roi_logits_are_compared_with_soft_crops():
@@ -134,7 +132,7 @@ def test_roi_logits_are_compared_with_soft_crops():
         targets = tf.image.crop_and_resize(masks, boxes.reshape(8, 4), np.arange(8), [8, 8])
         values = cross_entropy(logits[0], targets.numpy().reshape(2, 4, 8, 8)) * inputs["weights"]
         losses = compute(logits, inputs, configs.MaskHeadConfig(mask_size=8), tensors)
-        np.testing.assert_allclose(losses[mask_losses.ESTIMATION], values.sum() / 5, rtol=1e-4)
+        np.testing.assert_allclose(losses[mask_losses.ESTIMATION.name], values.sum() / 5, rtol=1e-4)
 
 
 def test_losses_are_averaged_over_the_stages():
@@ -143,7 +141,7 @@ def test_losses_are_averaged_over_the_stages():
     together = compute(logits, inputs, **ALL_LOSSES)
     for name in mask_losses.loss_names(configs.MaskLossConfig(**ALL_LOSSES)):
         np.testing.assert_allclose(together[name], np.mean([losses[name] for losses in each]), rtol=1e-5)
-    assert len({losses[mask_losses.COLOR_CONSISTENCY] for losses in each}) == 3
+    assert len({losses[mask_losses.COLOR_CONSISTENCY.name] for losses in each}) == 3
 
 
 def test_every_loss_is_named_weighted_and_zero_without_its_tensors():
@@ -152,7 +150,7 @@ def test_every_loss_is_named_weighted_and_zero_without_its_tensors():
     losses = compute(logits, inputs, **ALL_LOSSES)
     assert list(losses) == mask_losses.loss_names(configs.MaskLossConfig(**ALL_LOSSES))
     assert len(losses) == 5
-    assert losses[mask_losses.SELF_SUPERVISION] == losses[mask_losses.POINT_SUPERVISION] == 0
+    assert losses[mask_losses.SELF_SUPERVISION.name] == losses[mask_losses.POINT_SUPERVISION.name] == 0
     tensors = {
         "restored_logits": [RNG.normal(size=(2, 4, 8, 8)).astype(np.float32)],
         "keypoints": RNG.uniform(size=(2, 4, 3, 2)).astype(np.float32),
@@ -162,7 +160,7 @@ def test_every_loss_is_named_weighted_and_zero_without_its_tensors():
     doubled = compute(
         logits, inputs, tensors=tensors, **{name: 2 * weight for name, weight in ALL_LOSSES.items()}
     )
-    for name in losses.keys() - {mask_losses.ESTIMATION}:
+    for name in losses.keys() - {mask_losses.ESTIMATION.name}:
         assert losses[name] > 0
         np.testing.assert_allclose(doubled[name], 2 * losses[name], rtol=1e-6)
 
@@ -171,16 +169,16 @@ def test_boxes_of_all_classes_teach_the_weak_losses_only():
     assert not mask_losses.uses_boxes_of_all_classes(configs.MaskLossConfig())
     assert mask_losses.uses_boxes_of_all_classes(configs.MaskLossConfig(box_consistency_loss_weight=0.1))
     logits, inputs = batch(stages=1)
-    some = compute(logits, inputs, tensors={"allowed_ids": [1]}, box_consistency_loss_weight=1.0)
+    some = compute(logits, inputs, allowed_ids=[1], box_consistency_loss_weight=1.0)
     all_classes = compute(logits, inputs, box_consistency_loss_weight=1.0)
-    assert some[mask_losses.BOX_CONSISTENCY] == all_classes[mask_losses.BOX_CONSISTENCY]
+    assert some[mask_losses.BOX_CONSISTENCY.name] == all_classes[mask_losses.BOX_CONSISTENCY.name]
 
 
 def test_color_consistency_needs_full_resolution_and_point_supervision_insists():
     logits, inputs = batch(stages=1)
     roi_head = configs.MaskHeadConfig(mask_size=8)
     losses = compute(logits, inputs, roi_head, color_consistency_loss_weight=1.0)
-    assert losses[mask_losses.COLOR_CONSISTENCY] == 0
+    assert losses[mask_losses.COLOR_CONSISTENCY.name] == 0
     points = {
         "keypoints": np.zeros((2, 4, 3, 2), np.float32),
         "keypoint_depths": np.ones((2, 4, 3), np.float32),
@@ -207,14 +205,16 @@ def test_warm_ups_follow_the_step_in_training_only():
     for step, color_factor, self_factor in ((0, 0, 0), (10, 0, 0.75), (15, 0.25, 1), (100, 1, 1)):
         losses = at(tf.constant(step, tf.int64))
         np.testing.assert_allclose(
-            losses[mask_losses.COLOR_CONSISTENCY],
-            color_factor * full[mask_losses.COLOR_CONSISTENCY],
+            losses[mask_losses.COLOR_CONSISTENCY.name],
+            color_factor * full[mask_losses.COLOR_CONSISTENCY.name],
             rtol=1e-5,
         )
         np.testing.assert_allclose(
-            losses[mask_losses.SELF_SUPERVISION], self_factor * full[mask_losses.SELF_SUPERVISION], rtol=1e-5
+            losses[mask_losses.SELF_SUPERVISION.name],
+            self_factor * full[mask_losses.SELF_SUPERVISION.name],
+            rtol=1e-5,
         )
-        assert losses[mask_losses.ESTIMATION] == full[mask_losses.ESTIMATION]
+        assert losses[mask_losses.ESTIMATION.name] == full[mask_losses.ESTIMATION.name]
     assert mask_losses.warmup_factor(0, 5, 0) == 1
 
 
@@ -238,13 +238,12 @@ def test_pixels_where_boxes_of_one_class_meet_are_ambiguous():
 def test_ambiguous_logits_become_zero():
     logits, inputs = batch(stages=1)
     inputs["boxes"][1, :2] = [[0.0, 0.0, 0.6, 1.0], [0.4, 0.0, 1.0, 1.0]]  # two of class 22
-    allowed = {"allowed_ids": [22]}
-    losses = compute(logits, inputs, tensors=allowed, ignore_per_class_box_overlap=True)
+    losses = compute(logits, inputs, allowed_ids=[22], ignore_per_class_box_overlap=True)
     changed = resized(logits[0], 16)
     changed[1, :2, 7:10] = 0  # rows from 0.4 * 16 to 0.6 * 16
     expected = cross_entropy(changed, inputs["masks"])[1, :2].mean()
-    np.testing.assert_allclose(losses[mask_losses.ESTIMATION], expected, rtol=1e-5)
-    assert losses != compute(logits, inputs, tensors=allowed)
+    np.testing.assert_allclose(losses[mask_losses.ESTIMATION.name], expected, rtol=1e-5)
+    assert losses != compute(logits, inputs, allowed_ids=[22])
 
 
 def test_bfloat16_logits_are_compared_in_float32():

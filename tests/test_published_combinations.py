@@ -8,6 +8,7 @@ from published_model import HEADS, PublishedModel, crop, sigmoid
 
 from deepmac import configs  # noqa: F401  # registers the experiments
 from deepmac.interop.published import restore_published
+from deepmac.modeling.mask_losses import MaskBatch
 from deepmac.modeling.model import build_deepmac
 from deepmac.training.task import DeepMACTask
 
@@ -239,11 +240,11 @@ def test_combination(name, tmp_path):
         "boxes": tf.constant(np.where(weights[..., np.newaxis] > 0, boxes * SIZE, -1)),
         "classes": tf.constant(np.where(weights > 0, classes, -1)),
         "unpad_image_shapes": tf.constant([[SIZE, SIZE, 3.0]] * 2),
-        **{"masks": tf.constant(masks), "mask_boxes": tf.constant(boxes)},
-        **{"mask_classes": tf.constant(classes), "mask_weights": tf.constant(weights)},
-        **{"features": {"image": tf.constant(images)}, "step": tf.constant(0), "model": None},
     }
-    losses = DeepMACTask(config).build_losses(raw, labels)
+    batch = MaskBatch(
+        raw["mask_logits"], *map(tf.constant, (boxes, masks, classes, weights, images)), step=tf.constant(0)
+    )
+    losses = DeepMACTask(config).build_losses(raw, labels, batch)
     for loss, expected in expected_losses(config, logits, boxes, classes, weights, masks).items():
         if expected:
             np.testing.assert_allclose(losses[loss], expected, rtol=1e-4, err_msg=loss)

@@ -86,8 +86,7 @@ def _losses(config):
     features, labels = next(iter(task.build_inputs(config.train_data)))
     model = task.build_model()
     outputs = tf.function(model)(features, training=True)["raw_output"]
-    labels = {**labels, "features": features, "step": tf.constant(0), "model": model}
-    return task.build_losses(outputs, labels)
+    return task.build_losses(outputs, labels, task.mask_batch(outputs, features, labels, 0, model))
 
 
 def test_masks_of_classes_not_allowed_do_not_count(config):

@@ -1,11 +1,12 @@
 """Mask heads: from a box's crop of the pixel embedding to mask logits (arXiv 2104.00613, section 3).
 
 `mask_head_pixels` makes the crops, a head built by `build_mask_head` turns them into logits,
-`crop_logits` brings full-resolution logits into the boxes.
+`crop_logits` brings full-resolution logits into the boxes. `MASK_HEADS`, at the end, lists all heads.
 """
 
 import itertools
 import re
+from functools import partial
 
 import tensorflow as tf
 import tf_keras
@@ -16,24 +17,6 @@ from deepmac.core.errors import InputError
 from deepmac.modeling import roi
 from deepmac.modeling.keras_fixes import use_repeat_upsampling
 
-# Name -> (Model Garden's constructor, factor its innermost level is downsampled by).
-_HOURGLASSES = {
-    "hourglass10": (hourglass_network.hourglass_10, 2),
-    "hourglass20": (hourglass_network.hourglass_20, 4),
-    "hourglass32": (hourglass_network.hourglass_32, 8),
-    "hourglass52": (hourglass_network.hourglass_52, 32),
-    "hourglass100": (hourglass_network.hourglass_100, 32),
-    "hourglass20_uniform_size": (hourglass_network.hourglass_20_uniform_size, 1),
-    "hourglass20_no_shortcut": (hourglass_network.hourglass_20_no_shortcut, 4),
-}
-# Name -> stacks of (blocks, channels as a multiple of num_init_channels).
-_RESNETS = {
-    "resnet4": ((2, 2),),
-    "resnet8": ((4, 2),),
-    "resnet12": ((6, 2),),
-    "resnet16": ((8, 2),),
-    "resnet20": ((8, 2), (2, 3)),
-}
 _FULLY_CONNECTED_UNITS = 1024
 
 
@@ -58,25 +41,10 @@ def build_mask_head(config: configs.MaskHeadConfig) -> tf_keras.layers.Layer:
             f"not {config.max_roi_jitter_ratio}"
         )
     name = config.network_type
-    if name in _HOURGLASSES:
-        return _hourglass_head(config)
-    if name in _RESNETS:
-        network = ResNet(config.num_init_channels, _RESNETS[name])
-        return MaskHead(network, config.use_instance_embedding)
-    if name == "fully_connected":
-        return _fully_connected_head(config)
-    if name == "embedding_projection":
-        return _embedding_projection_head(config)
-    if re.fullmatch(r"cond_inst[1-9]\d*", name):
-        return _conditional_head(config, depth=int(name.removeprefix("cond_inst")))
-    known = [
-        *_HOURGLASSES,
-        *_RESNETS,
-        "fully_connected",
-        "embedding_projection",
-        "cond_inst1, cond_inst2, ...",
-    ]
-    raise InputError(f"unknown mask_head.network_type {name!r}: use one of {', '.join(known)}")
+    build = MASK_HEADS.get(name) or MASK_HEADS.get(re.sub(r"[1-9]\d*$", "<N>", name))
+    if build is None:
+        raise InputError(f"unknown mask_head.network_type {name!r}: use one of {', '.join(MASK_HEADS)}")
+    return build(config)
 
 
 def mask_head_pixels(pixel_embedding, boxes, config: configs.MaskHeadConfig):
@@ -260,19 +228,20 @@ def _batch_norm():
     return tf_keras.layers.BatchNormalization(epsilon=1.001e-5, synchronized=True)
 
 
-def _hourglass_head(config):
-    constructor, factor = _HOURGLASSES[config.network_type]
+def _hourglass_head(constructor, factor, config, **options):
+    """Args: constructor: Model Garden's; factor: what its innermost level is downsampled by."""
     if not config.predict_full_resolution_masks and config.mask_size % factor:
         raise InputError(
             f"mask_head.mask_size must be a multiple of {factor} for {config.network_type}, "
             f"not {config.mask_size}"
         )
-    if config.network_type in ("hourglass20_uniform_size", "hourglass20_no_shortcut"):
-        network = constructor(config.num_init_channels)
-    else:
-        network = constructor(config.num_init_channels, initial_downsample=False)
+    network = constructor(config.num_init_channels, **options)
     use_repeat_upsampling(network)
     return MaskHead(network, config.use_instance_embedding)
+
+
+def _resnet_head(stacks, config):
+    return MaskHead(ResNet(config.num_init_channels, stacks), config.use_instance_embedding)
 
 
 def _fully_connected_head(config):
@@ -299,8 +268,9 @@ def _embedding_projection_head(config):
     return EmbeddingProjection(name="embedding_projection")
 
 
-def _conditional_head(config, depth):
+def _conditional_head(config):
     _refuse_concatenation(config)
+    depth = int(config.network_type.removeprefix("cond_inst"))
     channels = config.num_init_channels
     input_channels = config.pixel_embedding_dim + (2 if config.use_xy else 0)
     if depth == 1 and channels != input_channels:
@@ -324,3 +294,24 @@ def _refuse_concatenation(config):
             f"mask_head.network_type {config.network_type} uses the instance embedding as parameters: "
             "set use_instance_embedding to false"
         )
+
+
+# `mask_head.network_type` -> builder, called with the `MaskHeadConfig`; see `build_mask_head` for what it
+# returns. A name that ends in <N> stands for all positive numbers there.
+MASK_HEADS = {
+    "hourglass10": partial(_hourglass_head, hourglass_network.hourglass_10, 2, initial_downsample=False),
+    "hourglass20": partial(_hourglass_head, hourglass_network.hourglass_20, 4, initial_downsample=False),
+    "hourglass32": partial(_hourglass_head, hourglass_network.hourglass_32, 8, initial_downsample=False),
+    "hourglass52": partial(_hourglass_head, hourglass_network.hourglass_52, 32, initial_downsample=False),
+    "hourglass100": partial(_hourglass_head, hourglass_network.hourglass_100, 32, initial_downsample=False),
+    "hourglass20_uniform_size": partial(_hourglass_head, hourglass_network.hourglass_20_uniform_size, 1),
+    "hourglass20_no_shortcut": partial(_hourglass_head, hourglass_network.hourglass_20_no_shortcut, 4),
+    "resnet4": partial(_resnet_head, [(2, 2)]),  # stacks of (blocks, multiple of num_init_channels)
+    "resnet8": partial(_resnet_head, [(4, 2)]),
+    "resnet12": partial(_resnet_head, [(6, 2)]),
+    "resnet16": partial(_resnet_head, [(8, 2)]),
+    "resnet20": partial(_resnet_head, [(8, 2), (2, 3)]),
+    "fully_connected": _fully_connected_head,
+    "embedding_projection": _embedding_projection_head,
+    "cond_inst<N>": _conditional_head,
+}

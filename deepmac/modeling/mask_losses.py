@@ -1,4 +1,11 @@
-"""The mask losses of DeepMAC: masks of the allowed classes, and weak supervision of all classes."""
+"""The mask losses of DeepMAC: masks of the allowed classes, and weak supervision of all classes.
+
+`MASK_LOSSES`, at the end, lists them: what is logged, shown and weighted follows from it.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -7,117 +14,117 @@ from deepmac.core.errors import InputError
 from deepmac.modeling import roi, self_supervision, weak_losses
 from deepmac.modeling.pixel_losses import pixel_loss
 
-ESTIMATION = "deep_mask_estimation"
-BOX_CONSISTENCY = "deep_mask_box_consistency"
-COLOR_CONSISTENCY = "deep_mask_color_consistency"
-SELF_SUPERVISION = "deep_mask_augmented_self_supervision"
-POINT_SUPERVISION = "deep_mask_pointly_supervised"
 
+@dataclasses.dataclass
+class MaskBatch:
+    """What mask losses are computed from: N boxes in each of B pictures.
 
-def loss_weights(config: configs.MaskLossConfig) -> dict[str, float]:
-    """The losses that count: name -> weight, all above 0."""
-    weights = {
-        ESTIMATION: config.task_loss_weight,
-        BOX_CONSISTENCY: config.box_consistency_loss_weight,
-        COLOR_CONSISTENCY: config.color_consistency_loss_weight,
-        SELF_SUPERVISION: config.augmented_self_supervision_loss_weight,
-        POINT_SUPERVISION: config.pointly_supervised_keypoint_loss_weight,
-    }
-    return {name: weight for name, weight in weights.items() if weight > 0}
-
-
-def loss_names(config: configs.MaskLossConfig) -> list[str]:
-    """Names of the losses `mask_losses` returns."""
-    return list(loss_weights(config))
-
-
-def uses_boxes_of_all_classes(config: configs.MaskLossConfig) -> bool:
-    """Whether a loss learns from boxes of classes whose masks may not be used."""
-    return bool(set(loss_weights(config)) - {ESTIMATION})
-
-
-def mask_losses(
-    mask_logits,
-    *,
-    boxes,
-    masks,
-    classes,
-    weights,
-    images,
-    loss_config: configs.MaskLossConfig,
-    mask_head_config: configs.MaskHeadConfig,
-    allowed_ids=(),
-    step=None,
-    crop_boxes=None,
-    restored_logits=None,
-    keypoints=None,
-    keypoint_depths=None,
-):
-    """All mask losses of a batch, each times its configured weight and averaged over the stages.
-
-    With the loss l_i of instance i, its weight w_i and a_i = 1 for allowed classes, else 0, the batch's
-    estimation loss is sum(w_i a_i l_i) / max(1, number of i with w_i a_i > 0). The weak losses need no
-    masks and take all classes: sum(w_i l_i) / max(1, sum(w_i)).
-
-    Args:
-        mask_logits: list over the stages that count (see `build_deepmac`) of float [B, N, h, w].
+    Attributes:
+        logits: list over the stages that count (see `build_deepmac`) of float [B, N, h, w].
         boxes: float32 [B, N, 4] (ymin, xmin, ymax, xmax) normalised ground truth.
         masks: uint8 or float [B, N, H, W], 0 or 1, at network-input resolution.
         classes: int [B, N] category ids, 0 for padding.
         weights: float32 [B, N], 1 for instances, 0 for padding.
         images: float [B, H, W, 3] as the network sees them (BGR, normalised).
-        loss_config: losses and weights.
-        mask_head_config: whether logits cover the RoI or the image, and `mask_size`.
-        allowed_ids: category ids whose masks may be used; empty means all.
-        step: int scalar, the training step the warm-ups depend on; None outside training: no warm-up.
         crop_boxes: float32 [B, N, 4], the jittered boxes that crop the targets; None means `boxes`.
-        restored_logits: like `mask_logits`, from `self_supervision.restore_masks`.
-        keypoints: float32 [B, N, K, 2] (y, x) normalised to the image, NaN where unknown.
+        restored_logits: like `logits`, from `self_supervision.restore_masks`; None without.
+        keypoints: float32 [B, N, K, 2] (y, x) normalised to the image, NaN where unknown; None without.
         keypoint_depths: float32 [B, N, K], above 0 on the object, else background.
+        step: int scalar, the training step the warm-ups depend on; None outside training: no warm-up.
+    """
+
+    logits: list
+    boxes: tf.Tensor
+    masks: tf.Tensor
+    classes: tf.Tensor
+    weights: tf.Tensor
+    images: tf.Tensor
+    crop_boxes: tf.Tensor | None = None
+    restored_logits: list | None = None
+    keypoints: tf.Tensor | None = None
+    keypoint_depths: tf.Tensor | None = None
+    step: tf.Tensor | None = None
+
+    def __post_init__(self):
+        self.logits = [tf.cast(logits, tf.float32) for logits in self.logits]
+        if self.crop_boxes is None:
+            self.crop_boxes = self.boxes
+
+
+class MaskLoss(NamedTuple):
+    """A loss of every instance.
+
+    Attributes:
+        name: in logs, that of the published code.
+        label: short name, in the line a training prints.
+        weight_field: field of `MaskLossConfig`, and of the published pipeline config, with its weight.
+        compute: (`MaskBatch`, `MaskLossConfig`, `MaskHeadConfig`) -> list over stages of float32 [B, N];
+            None, which counts as 0, where the batch or the masks' resolution do not allow it.
+        needs_masks: whether only instances of the classes whose masks may be used count.
+    """
+
+    name: str
+    label: str
+    weight_field: str
+    compute: Callable
+    needs_masks: bool = False
+
+    def weight(self, config: configs.MaskLossConfig) -> float:
+        """What the loss is multiplied by."""
+        return getattr(config, self.weight_field)
+
+
+def active_losses(config: configs.MaskLossConfig) -> list[MaskLoss]:
+    """The losses that count: all whose weight is above 0."""
+    return [loss for loss in MASK_LOSSES if loss.weight(config) > 0]
+
+
+def loss_names(config: configs.MaskLossConfig) -> list[str]:
+    """Names of the losses `mask_losses` returns."""
+    return [loss.name for loss in active_losses(config)]
+
+
+def uses_boxes_of_all_classes(config: configs.MaskLossConfig) -> bool:
+    """Whether a loss learns from boxes of classes whose masks may not be used."""
+    return not all(loss.needs_masks for loss in active_losses(config))
+
+
+def mask_losses(
+    batch: MaskBatch, config: configs.MaskLossConfig, head: configs.MaskHeadConfig, allowed_ids=()
+) -> dict[str, tf.Tensor]:
+    """All mask losses of a batch, each times its configured weight and averaged over the stages.
+
+    With the loss l_i of instance i, its weight w_i and a_i = 1 for allowed classes, else 0, a loss that needs
+    masks is sum(w_i a_i l_i) / max(1, number of i with w_i a_i > 0). The others take all classes:
+    sum(w_i l_i) / max(1, sum(w_i)).
+
+    Args:
+        batch: logits and ground truth.
+        config: losses and weights.
+        head: whether logits cover the RoI or the image, and `mask_size`.
+        allowed_ids: category ids whose masks may be used; empty means all.
 
     Returns:
-        Loss name -> float32 scalar, the names as `loss_names` lists them. Self-supervision and point
-        supervision are 0 when their tensors are not given; colour consistency is 0 for RoI crops.
+        Loss name -> float32 scalar, the names as `loss_names` lists them.
 
     Raises:
         InputError: options that do not fit together.
     """
-    boxes, weights = tf.cast(boxes, tf.float32), tf.cast(weights, tf.float32)
-    crop_boxes = boxes if crop_boxes is None else tf.cast(crop_boxes, tf.float32)
-    stages = [tf.cast(logits, tf.float32) for logits in mask_logits]
-    factors = loss_weights(loss_config)
     losses = {}
-    if ESTIMATION in factors:
-        supervised = weights * is_allowed(classes, allowed_ids)
-        instance_losses = _estimation_losses(
-            stages, masks, crop_boxes, classes, loss_config, mask_head_config
-        )
-        num_supervised = tf.math.count_nonzero(supervised > 0, dtype=tf.float32)
-        losses[ESTIMATION] = _mean_over_stages(instance_losses, supervised, num_supervised)
-
-    weak = {}
-    if BOX_CONSISTENCY in factors:
-        weak[BOX_CONSISTENCY] = _box_losses(stages, boxes, crop_boxes, loss_config, mask_head_config)
-    if COLOR_CONSISTENCY in factors and mask_head_config.predict_full_resolution_masks:
-        weak[COLOR_CONSISTENCY] = _color_losses(stages, boxes, images, step, loss_config)
-    if SELF_SUPERVISION in factors and restored_logits is not None:
-        restored = [tf.cast(logits, tf.float32) for logits in restored_logits]
-        weak[SELF_SUPERVISION] = _self_supervision_losses(stages, restored, boxes, step, loss_config)
-    if POINT_SUPERVISION in factors and keypoints is not None and keypoint_depths is not None:
-        if not mask_head_config.predict_full_resolution_masks:
-            raise InputError(
-                "losses.mask.pointly_supervised_keypoint_loss_weight needs full-resolution masks: "
-                "set model.mask_head.predict_full_resolution_masks"
-            )
-        weak[POINT_SUPERVISION] = [
-            weak_losses.point_supervision_loss(
-                logits, keypoints, keypoint_depths, loss_config.classification_loss
-            )
-            for logits in stages
-        ]
-    for name, instance_losses in weak.items():
-        losses[name] = _mean_over_stages(instance_losses, weights, tf.reduce_sum(weights))
-    return {name: factor * losses.get(name, tf.constant(0.0)) for name, factor in factors.items()}
+    for loss in active_losses(config):
+        stages = loss.compute(batch, config, head)
+        if stages is None:
+            losses[loss.name] = tf.constant(0.0)
+            continue
+        weights = batch.weights
+        if loss.needs_masks:
+            weights = weights * is_allowed(batch.classes, allowed_ids)
+            count = tf.math.count_nonzero(weights > 0, dtype=tf.float32)
+        else:
+            count = tf.reduce_sum(weights)
+        total = tf.add_n([tf.reduce_sum(values * weights) for values in stages])
+        losses[loss.name] = loss.weight(config) * (total / (len(stages) * tf.maximum(count, 1.0)))
+    return losses
 
 
 def mask_loss(logits, targets, config: configs.MaskClassificationLossConfig, boxes=None, classes=None):
@@ -196,51 +203,90 @@ def warmup_factor(step, start: int, steps: int):
     return tf.clip_by_value((tf.cast(step, tf.float32) - start) / steps, 0.0, 1.0)
 
 
-def _estimation_losses(stages, masks, crop_boxes, classes, config, head_config):
-    targets = mask_targets(masks, crop_boxes, head_config)
-    classes = classes if config.ignore_per_class_box_overlap else None
-    return [mask_loss(logits, targets, config.classification_loss, crop_boxes, classes) for logits in stages]
+def _estimation(batch, config, head):
+    targets = mask_targets(batch.masks, batch.crop_boxes, head)
+    classes = batch.classes if config.ignore_per_class_box_overlap else None
+    return [
+        mask_loss(logits, targets, config.classification_loss, batch.crop_boxes, classes)
+        for logits in batch.logits
+    ]
 
 
-def _box_losses(stages, boxes, crop_boxes, config, head_config):
+def _box_consistency(batch, config, head):
     return [
         weak_losses.box_consistency_loss(
             logits,
-            boxes,
+            batch.boxes,
             config.classification_loss,
-            crop_boxes=None if head_config.predict_full_resolution_masks else crop_boxes,
-            crop_size=head_config.mask_size,
+            crop_boxes=None if head.predict_full_resolution_masks else batch.crop_boxes,
+            crop_size=head.mask_size,
             normalization=config.box_consistency_loss_normalize,
             tightness=config.box_consistency_tightness,
         )
-        for logits in stages
+        for logits in batch.logits
     ]
 
 
-def _color_losses(stages, boxes, images, step, config):
-    lab_images = weak_losses.network_input_to_lab(images, roi.map_size(stages[0], axis=2))
+def _color_consistency(batch, config, head):
+    if not head.predict_full_resolution_masks:
+        return None
+    lab_images = weak_losses.network_input_to_lab(batch.images, roi.map_size(batch.logits[0], axis=2))
     threshold, dilation = config.color_consistency_threshold, config.color_consistency_dilation
-    warmup = warmup_factor(step, config.color_consistency_warmup_start, config.color_consistency_warmup_steps)
+    warmup = warmup_factor(
+        batch.step, config.color_consistency_warmup_start, config.color_consistency_warmup_steps
+    )
     return [
-        warmup * weak_losses.color_consistency_loss(logits, boxes, lab_images, threshold, dilation)
-        for logits in stages
+        warmup * weak_losses.color_consistency_loss(logits, batch.boxes, lab_images, threshold, dilation)
+        for logits in batch.logits
     ]
 
 
-def _self_supervision_losses(stages, restored, boxes, step, config):
+def _self_supervision(batch, config, head):
+    if batch.restored_logits is None:
+        return None
     warmup = warmup_factor(
-        step,
+        batch.step,
         config.augmented_self_supervision_warmup_start,
         config.augmented_self_supervision_warmup_steps,
     )
-    loss = config.augmented_self_supervision_loss
+    comparison = config.augmented_self_supervision_loss
     return [
-        warmup * self_supervision.self_supervision_loss(logits, truth, boxes, loss)
-        for logits, truth in zip(stages, restored, strict=True)
+        warmup * self_supervision.self_supervision_loss(logits, truth, batch.boxes, comparison)
+        for logits, truth in zip(batch.logits, batch.restored_logits, strict=True)
     ]
 
 
-def _mean_over_stages(instance_losses, weights, count):
-    """Mean over stages of the weighted sum of instance losses [B, N] divided by max(1, count)."""
-    total = tf.add_n([tf.reduce_sum(losses * weights) for losses in instance_losses])
-    return total / (len(instance_losses) * tf.maximum(count, 1.0))
+def _point_supervision(batch, config, head):
+    if batch.keypoints is None:
+        return None
+    if not head.predict_full_resolution_masks:
+        raise InputError(
+            "losses.mask.pointly_supervised_keypoint_loss_weight needs full-resolution masks: "
+            "set model.mask_head.predict_full_resolution_masks"
+        )
+    return [
+        weak_losses.point_supervision_loss(
+            logits, batch.keypoints, batch.keypoint_depths, config.classification_loss
+        )
+        for logits in batch.logits
+    ]
+
+
+ESTIMATION = MaskLoss("deep_mask_estimation", "mask", "task_loss_weight", _estimation, needs_masks=True)
+BOX_CONSISTENCY = MaskLoss(
+    "deep_mask_box_consistency", "box consistency", "box_consistency_loss_weight", _box_consistency
+)
+COLOR_CONSISTENCY = MaskLoss(
+    "deep_mask_color_consistency", "colour consistency", "color_consistency_loss_weight", _color_consistency
+)
+SELF_SUPERVISION = MaskLoss(
+    "deep_mask_augmented_self_supervision",
+    "self-supervision",
+    "augmented_self_supervision_loss_weight",
+    _self_supervision,
+)
+POINT_SUPERVISION = MaskLoss(
+    "deep_mask_pointly_supervised", "points", "pointly_supervised_keypoint_loss_weight", _point_supervision
+)
+# In the order of logs.
+MASK_LOSSES = (ESTIMATION, BOX_CONSISTENCY, COLOR_CONSISTENCY, SELF_SUPERVISION, POINT_SUPERVISION)

@@ -1,4 +1,4 @@
-"""Watches the losses inside the training loop, which runs many steps without coming back to Python."""
+"""What can go wrong in a training: missing or damaged files, a full disk, losses that are no numbers."""
 
 import contextlib
 from collections.abc import Sequence
@@ -10,7 +10,10 @@ from deepmac.data import tfrecords
 
 
 class LossMonitor:
-    """Remembers the first step at which a loss was not a number, and the pictures of that step."""
+    """Remembers the first step at which a loss was not a number, and the pictures of that step.
+
+    It watches inside the training loop, which runs many steps without coming back to Python.
+    """
 
     def __init__(self, names: Sequence[str], batch_size: int):
         """Creates its variables; call it in the strategy's scope.
@@ -64,6 +67,26 @@ class LossMonitor:
 
 def _local_values(variable):
     return [value.numpy() for value in tf.distribute.get_strategy().experimental_local_results(variable)]
+
+
+def check_files(task, mode: str) -> None:
+    """Finds missing files before anything is written.
+
+    Args:
+        task: configuration of the task.
+        mode: of `deepmac.train.train`.
+
+    Raises:
+        InputError: naming the option and the file.
+    """
+    for name, word in (("train_data", "train"), ("validation_data", "eval")):
+        paths = getattr(task, name).input_path
+        for pattern in paths if isinstance(paths, list) else paths.split(","):
+            if word in mode and not tfrecords.record_files([pattern]):
+                raise InputError(f"task.{name}.input_path: no file matches {pattern}")
+    annotations = task.annotation_file
+    if "eval" in mode and annotations and not tf.io.gfile.exists(annotations):
+        raise InputError(f"task.annotation_file: no such file: {annotations}")
 
 
 _NO_SPACE = ("No space left on device", "File too large", "Disk quota exceeded")

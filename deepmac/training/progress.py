@@ -1,21 +1,18 @@
 """What a person sees of a training: a line every loop, and a progress bar on a terminal."""
 
+import contextlib
 import sys
 import time
 
 from orbit import controller
 from tqdm.auto import tqdm
 
+from deepmac.modeling.mask_losses import MASK_LOSSES
+
 # Losses in the order of a line, with short names.
 _LOSSES = {
-    "ct_loss": "centre",
-    "scale_loss": "size",
-    "ct_offset_loss": "offset",
-    "deep_mask_estimation": "mask",
-    "deep_mask_box_consistency": "box consistency",
-    "deep_mask_color_consistency": "colour consistency",
-    "deep_mask_augmented_self_supervision": "self-supervision",
-    "deep_mask_pointly_supervised": "points",
+    **{"ct_loss": "centre", "scale_loss": "size", "ct_offset_loss": "offset"},
+    **{loss.name: loss.label for loss in MASK_LOSSES},
 }
 # Figures of an evaluation in a line; TensorBoard and evaluation.json have all.
 _FIGURES = ("mask/AP", "mask/seen/AP", "mask/unseen/AP", "box/AP")
@@ -41,8 +38,16 @@ class TrainingLog:
         self._bar = tqdm(
             total=train_steps, initial=self._step, unit="step", desc="training", disable=not is_terminal
         )
-        # Orbit prints every figure of an evaluation, hundreds; its other messages stay.
+
+    @contextlib.contextmanager
+    def in_place_of_orbits(self):
+        """Keeps Orbit from printing every figure of an evaluation, hundreds; its other messages stay."""
+        original = controller._log
         controller._log = lambda message: None if "output:" in message else self.write(message.strip())
+        try:
+            yield
+        finally:
+            controller._log = original
 
     def write(self, line: str) -> None:
         """Writes a line, above the progress bar if there is one."""

@@ -1,11 +1,15 @@
 """Model Garden's experiment runner, for trainings that several processes share and kills interrupt."""
 
 import tempfile
+from pathlib import Path
 
 import tensorflow as tf
 from official.core import train_lib
+from official.vision.utils.summary_manager import maybe_build_eval_summary_manager
 
+from deepmac.evaluation.files import write_evaluation
 from deepmac.training.devices import is_chief
+from deepmac.training.progress import TrainingLog
 
 
 class ExperimentRunner(train_lib.OrbitExperimentRunner):
@@ -13,6 +17,41 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
 
     In Model Garden they look into an empty folder, and start from step 0 beside a chief that resumes.
     """
+
+    def __init__(self, strategy, task, mode: str, params, model_dir: str):
+        """Builds trainer and controller, with what is done after every training loop and evaluation.
+
+        Args:
+            strategy: `tf.distribute.Strategy`.
+            task: of DeepMAC or of Mask R-CNN.
+            mode: see `deepmac.train.train`.
+            params: `ExperimentConfig`.
+            model_dir: where all goes; only one process writes.
+        """
+        writes = is_chief(strategy)
+        super().__init__(
+            strategy,
+            task,
+            mode,
+            params,
+            model_dir,
+            save_summary=writes,
+            eval_summary_manager=maybe_build_eval_summary_manager(params, model_dir) if writes else None,
+        )
+        self._log = TrainingLog(self.trainer.global_step, params.trainer.train_steps)
+        before, after = [], []
+        if "train" in mode and hasattr(task, "monitor"):  # of DeepMAC, not of Mask R-CNN
+            before = [lambda _: task.monitor.check(tf.train.latest_checkpoint(model_dir))]
+        if writes:
+            after = [self._log.train]
+            write = [lambda _: write_evaluation(task.evaluators, Path(model_dir)), self._log.evaluate]
+            self.controller.eval_actions = (*write, *self.controller.eval_actions)
+        self.controller.train_actions = (*before, *self.controller.train_actions, *after)
+
+    def run(self):
+        """Runs the experiment: (model, logs of the last evaluation), see `deepmac.train.train`."""
+        with self._log.in_place_of_orbits():
+            return super().run()
 
     def _build_trainer(self, task, train, evaluate):
         trainer = super()._build_trainer(task, train, evaluate)

@@ -59,8 +59,8 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
         Raises:
             InputError: point supervision without points.
         """
-        names = mask_losses.loss_names(self.task_config.losses.mask)
-        if params.is_training and mask_losses.POINT_SUPERVISION in names and not params.num_keypoints:
+        losses = mask_losses.active_losses(self.task_config.losses.mask)
+        if params.is_training and mask_losses.POINT_SUPERVISION in losses and not params.num_keypoints:
             raise InputError(
                 "losses.mask.pointly_supervised_keypoint_loss_weight needs points: set "
                 "task.train_data.num_keypoints to the number `deepmac tfrecord` reported"
@@ -150,17 +150,17 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
         status.expect_partial().assert_existing_objects_matched()
         logging.info("Restored %s from %s", ", ".join(items), checkpoint)
 
-    def build_losses(self, outputs, labels, aux_losses=None):
+    def build_losses(self, outputs, labels, mask_batch: mask_losses.MaskBatch | None = None):
         """Losses of a batch.
 
         Args:
-            outputs: the model's `raw_output`.
-            labels: as `DeepMACParser` gives them; in training with `features`, `step` and `model` added.
-            aux_losses: not used by this model; Model Garden passes none.
+            outputs: the model's `raw_output`, float32.
+            labels: as `DeepMACParser` gives them.
+            mask_batch: what mask losses are computed from, in training.
 
         Returns:
-            Loss name -> float32 scalar: unweighted CenterNet losses, weighted mask losses (training
-            only), and `total_loss`.
+            Loss name -> float32 scalar: unweighted CenterNet losses, weighted mask losses (with
+            `mask_batch` only), and `total_loss`.
         """
         config = self.task_config
         losses = detection_losses.detection_losses(
@@ -178,62 +178,59 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
             + weights.scale_weight * losses["scale_loss"]
             + weights.offset_weight * losses["ct_offset_loss"]
         )
-        if "masks" in labels and mask_losses.loss_names(config.losses.mask):
-            mask_head = config.model.mask_head
-            boxes = labels["mask_boxes"]
+        masks = {}
+        if mask_batch is not None:
             masks = mask_losses.mask_losses(
-                outputs["mask_logits"],
-                boxes=boxes,
-                crop_boxes=self._jittered_boxes(labels),
-                masks=labels["masks"],
-                classes=labels["mask_classes"],
-                weights=labels["mask_weights"],
-                images=labels["features"]["image"],
-                loss_config=config.losses.mask,
-                mask_head_config=mask_head,
-                allowed_ids=config.allowed_masked_classes_ids,
-                step=labels["step"],
-                restored_logits=self._restored_logits(labels),
-                keypoints=labels.get("keypoints"),
-                keypoint_depths=labels.get("keypoint_depths"),
+                mask_batch, config.losses.mask, config.model.mask_head, config.allowed_masked_classes_ids
             )
-            losses.update(masks)
+        if masks:
             total += tf.add_n(list(masks.values()))
-        losses["total_loss"] = total
-        if "step" in labels and self.monitor is not None:
-            self.monitor.update(losses, labels["step"], labels["groundtruths"]["source_id"])
-        return losses
+        return {**losses, **masks, "total_loss": total}
 
-    def _jittered_boxes(self, labels):
-        """Boxes that crop the targets; None without jitter: the boxes themselves."""
-        mask_head = self.task_config.model.mask_head
-        if not mask_head.max_roi_jitter_ratio:
-            return None
-        seed = tf.random.fold_in(self._step_seed(labels), 0)
-        return roi.jitter_boxes(
-            labels["mask_boxes"], mask_head.max_roi_jitter_ratio, mask_head.jitter_mode, seed
+    def mask_batch(self, outputs, features, labels, step, model) -> mask_losses.MaskBatch:
+        """What the mask losses of a training step are computed from.
+
+        Args:
+            outputs: the model's `raw_output`, float32.
+            features: the model's inputs.
+            labels: as `DeepMACParser` gives them.
+            step: int scalar, of the training.
+            model: makes the second pass of self-supervision, over augmented images.
+        """
+        mask_head, losses = self.task_config.model.mask_head, self.task_config.losses.mask
+        # int32 [2], another one for other pictures, and so in each replica
+        seed = tf.stack([tf.constant(self._seed), tf.cast(step, tf.int32)])
+        seed = tf.random.fold_in(seed, labels["groundtruths"]["source_id"][0])
+        crop_boxes = restored_logits = None
+        if mask_head.max_roi_jitter_ratio:
+            crop_boxes = roi.jitter_boxes(
+                labels["mask_boxes"],
+                mask_head.max_roi_jitter_ratio,
+                mask_head.jitter_mode,
+                tf.random.fold_in(seed, 0),
+            )
+        if losses.augmented_self_supervision_loss_weight:
+            image, boxes = features["image"], features["boxes"]
+            windows = self_supervision.draw_windows(tf.shape(image)[0], losses, tf.random.fold_in(seed, 1))
+            augmented = {
+                "image": self_supervision.augment_images(image, windows),
+                "boxes": self_supervision.augment_boxes(boxes, windows),
+            }
+            stages = model(augmented, training=True)["raw_output"]["mask_logits"]
+            restored_logits = [self_supervision.restore_masks(logits, windows) for logits in stages]
+        return mask_losses.MaskBatch(
+            logits=outputs["mask_logits"],
+            boxes=labels["mask_boxes"],
+            masks=labels["masks"],
+            classes=labels["mask_classes"],
+            weights=labels["mask_weights"],
+            images=features["image"],
+            crop_boxes=crop_boxes,
+            restored_logits=restored_logits,
+            keypoints=labels.get("keypoints"),
+            keypoint_depths=labels.get("keypoint_depths"),
+            step=step,
         )
-
-    def _step_seed(self, labels):
-        """Seed int32 [2] of a training step, another one for other pictures, and so in each replica."""
-        seed = tf.stack([tf.constant(self._seed), tf.cast(labels["step"], tf.int32)])
-        return tf.random.fold_in(seed, labels["groundtruths"]["source_id"][0])
-
-    def _restored_logits(self, labels):
-        """Mask logits of a second pass over augmented images, moved back; None without self-supervision."""
-        config = self.task_config.losses.mask
-        if not config.augmented_self_supervision_loss_weight:
-            return None
-        features, model = labels["features"], labels["model"]
-        seed = tf.random.fold_in(self._step_seed(labels), 1)
-        image, boxes = features["image"], features["boxes"]
-        windows = self_supervision.draw_windows(tf.shape(image)[0], config, seed)
-        augmented = {
-            "image": self_supervision.augment_images(image, windows),
-            "boxes": self_supervision.augment_boxes(boxes, windows),
-        }
-        stages = model(augmented, training=True)["raw_output"]["mask_logits"]
-        return [self_supervision.restore_masks(logits, windows) for logits in stages]
 
     def build_metrics(self, training=True):
         """A mean for every loss; mask losses in training only."""
@@ -242,12 +239,42 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
             names += mask_losses.loss_names(self.task_config.losses.mask)
         return [tf_keras.metrics.Mean(name, dtype=tf.float32) for name in names]
 
+    def _logs(self, losses, metrics):
+        logs = {self.loss: losses["total_loss"]}
+        for metric in metrics or ():
+            metric.update_state(losses[metric.name])
+            logs[metric.name] = metric.result()
+        return logs
+
     @tf.autograph.experimental.do_not_convert
     def train_step(self, inputs, model, optimizer, metrics=None):
-        """One step of CenterNet's loop; the losses also see the images, the step and the model."""
+        """One step of training.
+
+        Args:
+            inputs: (features, labels) of a replica's batch.
+            model: the model.
+            optimizer: counts the steps.
+            metrics: means of the losses, updated.
+
+        Returns:
+            Logs: loss name -> value.
+        """
         features, labels = inputs
-        labels = {**labels, "features": features, "step": optimizer.iterations, "model": model}
-        return super().train_step((features, labels), model, optimizer, metrics)
+        with tf.GradientTape() as tape:
+            outputs = _in_float32(model(features, training=True)["raw_output"])
+            batch = self.mask_batch(outputs, features, labels, optimizer.iterations, model)
+            losses = self.build_losses(outputs, labels, batch)
+            loss = losses["total_loss"] / tf.distribute.get_strategy().num_replicas_in_sync
+            if isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer):  # float16
+                loss = optimizer.get_scaled_loss(loss)
+        gradients = tape.gradient(loss, model.trainable_variables)
+        if isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer):
+            gradients = optimizer.get_unscaled_gradients(gradients)
+        if self.task_config.gradient_clip_norm > 0:
+            gradients, _ = tf.clip_by_global_norm(gradients, self.task_config.gradient_clip_norm)
+        self.monitor.update(losses, optimizer.iterations, labels["groundtruths"]["source_id"])
+        optimizer.apply_gradients(list(zip(gradients, model.trainable_variables, strict=True)))
+        return self._logs(losses, metrics)
 
     @tf.autograph.experimental.do_not_convert
     def validation_step(self, inputs, model, metrics=None):
@@ -263,12 +290,8 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
         """
         features, labels = inputs
         outputs = model(features, training=False)
-        raw = tf.nest.map_structure(lambda x: tf.cast(x, tf.float32), outputs["raw_output"])
-        losses = self.build_losses(raw, labels)
-        logs = {self.loss: losses["total_loss"]}
-        for metric in metrics or ():
-            metric.update_state(losses[metric.name])
-            logs[metric.name] = metric.result()
+        raw = _in_float32(outputs["raw_output"])
+        logs = self._logs(self.build_losses(raw, labels), metrics)
         if self.task_config.annotation_file:
             unpadded_size = tf.tile(labels["unpad_image_shapes"][:, tf.newaxis, :2], [1, 1, 2])  # (B, 1, 4)
             logs[EVALUATION_LOG] = {
@@ -296,6 +319,10 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
                     "boxes": features["boxes"][:SHOWN_PICTURES],
                 }
         return logs
+
+
+def _in_float32(outputs):
+    return tf.nest.map_structure(lambda x: tf.cast(x, tf.float32), outputs)
 
 
 def _is_reproducible(params) -> bool:

@@ -24,6 +24,7 @@ from deepmac.data.preprocessing import normalize
 from deepmac.export.graphs import published_detections, published_outputs
 from deepmac.inference.exported import ExportedGraph
 from deepmac.inference.load import build_model, normalization, trained_model
+from deepmac.modeling.mask_losses import MaskBatch
 from deepmac.suite import results
 from deepmac.training.task import DeepMACTask
 
@@ -169,15 +170,16 @@ def _losses(config, raw, boxes, reference):
         "boxes": boxes * size,
         "classes": tf.constant(np.where(reference["gt/weights"] > 0, one_hot.argmax(-1) + 1, -1)),
         "unpad_image_shapes": tf.constant(reference["true_shapes"], tf.float32),
-        "masks": tf.constant(reference["gt/masks"]),
-        "mask_boxes": boxes,
-        "mask_classes": tf.constant(reference["gt/class_ids"]),
-        "mask_weights": tf.constant(reference["gt/weights"]),
-        "features": {"image": tf.constant(reference["preprocessed"])},
-        "step": None,
-        "model": None,
     }
-    losses = DeepMACTask(config).build_losses(raw, labels)
+    batch = MaskBatch(
+        logits=raw["mask_logits"],
+        boxes=boxes,
+        masks=tf.constant(reference["gt/masks"]),
+        classes=tf.constant(reference["gt/class_ids"]),
+        weights=tf.constant(reference["gt/weights"]),
+        images=tf.constant(reference["preprocessed"]),
+    )
+    losses = DeepMACTask(config).build_losses(raw, labels, batch)
     weights = config.losses.detection
     return {
         **losses,

@@ -198,8 +198,8 @@ def _plain_step(config) -> Callable[[], object]:
     def step(features, labels):
         with tf.GradientTape() as tape:
             outputs = model(features, training=True)["raw_output"]
-            context = {"features": features, "step": optimizer.iterations, "model": model}
-            loss = task.build_losses(outputs, {**labels, **context})["total_loss"]
+            masks = task.mask_batch(outputs, features, labels, optimizer.iterations, model)
+            loss = task.build_losses(outputs, labels, masks)["total_loss"]
         gradients = tape.gradient(loss, model.trainable_variables)
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         return loss
