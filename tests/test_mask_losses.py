@@ -135,6 +135,15 @@ def test_roi_logits_are_compared_with_soft_crops():
         np.testing.assert_allclose(losses[mask_losses.ESTIMATION.name], values.sum() / 5, rtol=1e-4)
 
 
+def test_targets_are_soft_and_have_no_gradient():
+    masks = tf.Variable(RNG.integers(0, 2, (2, 4, 20, 24)).astype(np.float32))
+    for head in (configs.MaskHeadConfig(mask_size=8), FULL_RESOLUTION):
+        with tf.GradientTape() as tape:
+            targets = mask_losses.mask_targets(masks, batch()[1]["boxes"], head)
+        assert tape.gradient(targets, masks) is None
+        assert head is FULL_RESOLUTION or np.mean((targets > 0.1) & (targets < 0.9)) > 0
+
+
 def test_losses_are_averaged_over_the_stages():
     logits, inputs = batch(stages=3)
     each = [compute([stage], inputs, **ALL_LOSSES) for stage in logits]

@@ -1,10 +1,5 @@
-"""The lines a person reads, and the watch over losses."""
+"""The lines a person reads."""
 
-import pytest
-import tensorflow as tf
-
-from deepmac.core.errors import InputError
-from deepmac.training.monitor import LossMonitor
 from deepmac.training.progress import evaluation_line, training_line
 
 
@@ -20,16 +15,3 @@ def test_a_line_tells_the_figures_of_both_sources_of_boxes():
     assert evaluation_line(3, output) == (
         "evaluated step 3 | loss 2 | AP detected: mask 1.0 | AP in given boxes: mask/unseen 51.5"
     )
-
-
-@pytest.mark.parametrize("jit_compile", [False, True])
-def test_the_first_bad_step_is_remembered(jit_compile):
-    monitor = LossMonitor(["a", "b", "c"], batch_size=2)
-    update = tf.function(monitor.update, jit_compile=jit_compile)
-    steps = [(1.0, 1.0), (float("nan"), float("inf")), (float("nan"), 2.0)]
-    for step, (a, c) in enumerate(steps):
-        monitor.check("ckpt-0") if step < 2 else None
-        losses = {"a": tf.constant(a), "b": tf.constant(1.0), "c": tf.constant(c)}
-        update(losses, tf.constant(step), tf.constant([10 + step, 20 + step]))
-    with pytest.raises(InputError, match=r"a, c not finite in step 2 \(pictures 11, 21\).* is ckpt-0"):
-        monitor.check("ckpt-0")

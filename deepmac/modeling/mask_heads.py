@@ -64,14 +64,14 @@ def mask_head_pixels(pixel_embedding, boxes, config: configs.MaskHeadConfig):
         is D + 2 with coordinates.
     """
     if config.predict_full_resolution_masks:
-        num_boxes = tf.shape(boxes)[1] if boxes.shape[1] is None else boxes.shape[1]
+        num_boxes = boxes.shape[1] or tf.shape(boxes)[1]
         pixels = tf.repeat(pixel_embedding[:, tf.newaxis], num_boxes, axis=1)  # (B, N, H, W, D)
-        coordinates = roi.centered_grids(boxes, *roi.map_size(pixel_embedding))  # (B, N, H, W, 2)
+        grid = roi.coordinate_grid(0.0, 1.0, *roi.map_size(pixel_embedding))  # (H, W, 2)
+        coordinates = grid - roi.box_centers(boxes)[:, :, tf.newaxis, tf.newaxis]  # (B, N, H, W, 2)
     else:
         pixels = roi.crop_boxes(pixel_embedding, boxes, config.mask_size)  # (B, N, S, S, D)
-        coordinates = tf.zeros_like(pixels[..., :1]) + tf.cast(
-            roi.coordinate_grid(config.mask_size), pixels.dtype
-        )
+        grid = roi.coordinate_grid(-1.0, 1.0, config.mask_size, config.mask_size)
+        coordinates = tf.zeros_like(pixels[..., :1]) + tf.cast(grid, pixels.dtype)
     if not config.use_xy:
         return pixels
     return tf.concat([tf.cast(coordinates, pixels.dtype), pixels], axis=-1)

@@ -153,7 +153,7 @@ def mask_loss(logits, targets, config: configs.MaskClassificationLossConfig, box
 
 
 def mask_targets(masks, crop_boxes, config: configs.MaskHeadConfig):
-    """What the logits are compared with: soft crops of the masks, or whole masks at full resolution.
+    """What the logits are compared with, without gradient.
 
     Args:
         masks: [B, N, H, W], any numeric dtype.
@@ -161,11 +161,12 @@ def mask_targets(masks, crop_boxes, config: configs.MaskHeadConfig):
         config: `predict_full_resolution_masks` and `mask_size`.
 
     Returns:
-        float32 [B, N, S, S], at full resolution [B, N, H, W]; no gradient.
+        Soft crops float32 [B, N, S, S]; at full resolution the whole masks [B, N, H, W].
     """
+    masks = tf.cast(masks, tf.float32)
     if config.predict_full_resolution_masks:
-        return tf.stop_gradient(tf.cast(masks, tf.float32))
-    return roi.crop_masks(masks, crop_boxes, config.mask_size)
+        return tf.stop_gradient(masks)
+    return tf.stop_gradient(roi.crop_maps(masks, crop_boxes, config.mask_size))
 
 
 def unambiguous_pixels(boxes, classes, height, width):

@@ -57,14 +57,12 @@ class DeepMACModel(centernet_model.CenterNetModel):
         outputs = self._head(self._backbone(image, training=training))
         predictions = {"raw_output": outputs}
         if boxes is not None:
-            embeddings = list(zip(outputs["instance_embedding"], outputs["pixel_embedding"], strict=True))
+            stages = list(zip(outputs["instance_embedding"], outputs["pixel_embedding"], strict=True))
             # A stage that no loss reaches must not reach the mask head either: it would take memory, and
             # its embeddings would be part of the moving averages of batch norm.
             outputs["mask_logits"] = [
-                self.mask_logits(instance_embedding, pixel_embedding, boxes, training)
-                for instance_embedding, pixel_embedding in embeddings[
-                    -1 if self._use_only_last_stage else 0 :
-                ]
+                self.mask_logits(*embeddings, boxes, training)
+                for embeddings in (stages[-1:] if self._use_only_last_stage else stages)
             ]
         if not training:
             predictions.update(self.detect(outputs))
@@ -76,7 +74,7 @@ class DeepMACModel(centernet_model.CenterNetModel):
             name: [tf.cast(outputs[name][-1], tf.float32)] for name in ("ct_heatmaps", "ct_size", "ct_offset")
         }
         detections = self._detection_generator(maps)
-        height, width = self._input_size
+        height, width = self._detection_generator.get_config()["input_image_dims"]
         boxes = detections["boxes"] / tf.constant([height, width, height, width], tf.float32)
         logits = self.mask_logits(outputs["instance_embedding"][-1], outputs["pixel_embedding"][-1], boxes)
         detections["masks"] = self.probabilities_in_boxes(logits, boxes)
@@ -131,10 +129,6 @@ class DeepMACModel(centernet_model.CenterNetModel):
         """Parts saved one by one: backbone, head, mask_head."""
         return {**super().checkpoint_items, "mask_head": self._mask_head}
 
-    @property
-    def _input_size(self):
-        return self._detection_generator.get_config()["input_image_dims"]
-
 
 @tf.autograph.experimental.do_not_convert  # as in `DeepMACTask`: a third of the time it takes to build
 def build_deepmac(config: configs.DeepMACModelConfig, use_only_last_stage: bool = False) -> DeepMACModel:
@@ -148,7 +142,9 @@ def build_deepmac(config: configs.DeepMACModelConfig, use_only_last_stage: bool 
     Raises:
         InputError: sizes that do not fit together, or an unknown mask head.
     """
-    height, width = _checked_input_size(config)
+    if len(config.input_size) != 3 or config.input_size[2] != 3:
+        raise InputError(f"model.input_size must be [height, width, 3], not {config.input_size}")
+    height, width, _ = config.input_size
     backbone = factory.build_backbone(
         input_specs=tf_keras.layers.InputSpec(shape=[None, height, width, 3]),
         backbone_config=config.backbone,
@@ -164,7 +160,13 @@ def build_deepmac(config: configs.DeepMACModelConfig, use_only_last_stage: bool 
     model = DeepMACModel(
         backbone=backbone,
         head=PredictionHeads(
-            task_outputs=_output_channels(config),
+            task_outputs={
+                "ct_heatmaps": config.num_classes,
+                "ct_offset": 2,
+                "ct_size": 2,
+                "instance_embedding": config.mask_head.dim,
+                "pixel_embedding": config.mask_head.pixel_embedding_dim,
+            },
             input_levels=config.head.input_levels,
             num_filters=config.head.num_filters,
             heatmap_bias=config.head.heatmap_bias,
@@ -201,22 +203,6 @@ def _create_head_variables(model, config):
     model.mask_head(tf_keras.Input([mask_head.dim]), tf_keras.Input([*size, channels]))
 
 
-def _checked_input_size(config):
-    if len(config.input_size) != 3 or config.input_size[2] != 3:
-        raise InputError(f"model.input_size must be [height, width, 3], not {config.input_size}")
-    return config.input_size[:2]
-
-
-def _output_channels(config):
-    return {
-        "ct_heatmaps": config.num_classes,
-        "ct_offset": 2,
-        "ct_size": 2,
-        "instance_embedding": config.mask_head.dim,
-        "pixel_embedding": config.mask_head.pixel_embedding_dim,
-    }
-
-
 # Heads that regress coordinates: bfloat16 holds 8 bits, too few for offsets and sizes.
 _REGRESSION_HEADS = ("ct_offset", "ct_size")
 
@@ -243,13 +229,6 @@ class PredictionHead(cn_nn_blocks.CenterNetHeadConv):
             dtype=self._output_dtype,
         )
         self.built = True
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "num_filters": self._num_filters,
-            "output_dtype": self._output_dtype,
-        }
 
 
 class PredictionHeads(tf_keras.layers.Layer):

@@ -67,17 +67,7 @@ def pixel_loss(
 
 
 def dice_loss(logits, targets, squared_normalization=False, weights=None):
-    """Dice loss of every instance, see `pixel_loss`.
-
-    Args:
-        logits: float32 [M, P].
-        targets: float32 [M, P], from 0 to 1.
-        squared_normalization: whether probabilities and targets are squared first.
-        weights: float32 [M, P], or None for ones.
-
-    Returns:
-        float32 [M].
-    """
+    """Dice loss float32 [M] of logits, targets (from 0 to 1) and weights [M, P]; see `pixel_loss`."""
     probabilities = tf.sigmoid(logits)
     if squared_normalization:
         probabilities, targets = tf.square(probabilities), tf.square(targets)

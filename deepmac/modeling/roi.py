@@ -48,22 +48,8 @@ def crop_boxes(feature_map, boxes, size):
     return tf.transpose(net, [0, 1, 3, 2, 4])
 
 
-def crop_masks(masks, boxes, size):
-    """Crops each mask by its own box, like `crop_boxes`; the result stays soft and has no gradient.
-
-    Args:
-        masks: [B, N, H, W], any numeric dtype.
-        boxes: float32 [B, N, 4], normalised.
-        size: samples per side S, or a pair (height, width).
-
-    Returns:
-        float32 [B, N, S, S].
-    """
-    return tf.stop_gradient(crop_maps(tf.cast(masks, tf.float32), boxes, size))
-
-
 def crop_maps(maps, boxes, size):
-    """Crops each map by its own box, like `crop_boxes`, with gradient.
+    """Crops each map by its own box, like `crop_boxes`.
 
     Args:
         maps: float [B, N, H, W].
@@ -78,48 +64,20 @@ def crop_maps(maps, boxes, size):
     return tf.matmul(tf.matmul(rows, maps), columns, transpose_b=True)
 
 
-def coordinate_grid(size):
-    """Relative coordinates inside a crop.
-
-    Args:
-        size: samples per side S.
-
-    Returns:
-        float32 [S, S, 2]: (y, x), each from -1 to 1, equally spaced.
-    """
-    steps = tf.linspace(-1.0, 1.0, size)
-    return tf.stack(tf.meshgrid(steps, steps, indexing="ij"), axis=-1)
+def coordinate_grid(low: float, high: float, height, width):
+    """Coordinates (y, x), both equally spaced from `low` to `high`: float32 [height, width, 2]."""
+    steps = tf.linspace(low, high, height), tf.linspace(low, high, width)
+    return tf.stack(tf.meshgrid(*steps, indexing="ij"), axis=-1)
 
 
-def centered_grids(boxes, height, width):
-    """Coordinates of a whole map relative to each box's centre.
-
-    Args:
-        boxes: float32 [B, N, 4], normalised.
-        height: rows of the map.
-        width: columns of the map.
-
-    Returns:
-        float32 [B, N, height, width, 2]: (y, x), each from 0 to 1 over the map, minus the centre.
-    """
+def box_centers(boxes):
+    """Centres (y, x) float32 [B, N, 2] of boxes [B, N, 4]."""
     boxes = tf.cast(boxes, tf.float32)
-    centers = (boxes[..., :2] + boxes[..., 2:]) / 2.0
-    steps = tf.linspace(0.0, 1.0, height), tf.linspace(0.0, 1.0, width)
-    grid = tf.stack(tf.meshgrid(*steps, indexing="ij"), axis=-1)  # (height, width, 2)
-    return grid - centers[:, :, tf.newaxis, tf.newaxis]
+    return (boxes[..., :2] + boxes[..., 2:]) / 2.0
 
 
 def resize_maps(maps, height, width):
-    """Resizes maps bilinearly, pixel centres to pixel centres.
-
-    Args:
-        maps: float32 [B, N, H, W].
-        height: rows wanted.
-        width: columns wanted.
-
-    Returns:
-        float32 [B, N, height, width].
-    """
+    """Resizes maps [B, N, H, W] bilinearly, pixel centres to pixel centres: float32 [B, N, height, width]."""
     batch, num_maps, old_height, old_width = _shape(maps)
     flat = tf.reshape(maps, [batch * num_maps, old_height, old_width, 1])
     return tf.reshape(tf.image.resize(flat, [height, width]), [batch, num_maps, height, width])
@@ -141,9 +99,9 @@ def gather_centers(embedding_map, boxes):
         [B, N, E] in the dtype of `embedding_map`.
     """
     batch, height, width, depth = _shape(embedding_map)
-    boxes = tf.cast(boxes, tf.float32)
-    cells = (boxes[..., :2] + boxes[..., 2:]) * tf.cast([height, width], tf.float32) / 2.0
-    cells = tf.cast(tf.floor(cells), tf.int32)  # (B, N, 2)
+    cells = tf.cast(
+        tf.floor(box_centers(boxes) * tf.cast([height, width], tf.float32)), tf.int32
+    )  # (B, N, 2)
     rows = tf.clip_by_value(cells[..., 0], 0, height - 1)
     columns = tf.clip_by_value(cells[..., 1], 0, width - 1)
     flat_map = tf.reshape(embedding_map, [batch, height * width, depth])
@@ -162,9 +120,11 @@ def fill_boxes(boxes, height, width):
         float32 [B, N, height, width]: 1 where ymin * height <= y <= ymax * height and likewise
         for x (y, x are the pixel's indices), else 0.
     """
-    boxes = tf.cast(boxes, tf.float32)
-    inside_rows = _inside(boxes[..., 0], boxes[..., 2], height)  # (B, N, height)
-    inside_columns = _inside(boxes[..., 1], boxes[..., 3], width)  # (B, N, width)
+    corners = tf.cast(boxes, tf.float32) * tf.cast([height, width] * 2, tf.float32)
+    ymin, xmin, ymax, xmax = tf.split(corners, 4, axis=-1)  # each (B, N, 1)
+    rows, columns = _indices(height), _indices(width)
+    inside_rows = tf.cast((rows >= ymin) & (rows <= ymax), tf.float32)  # (B, N, height)
+    inside_columns = tf.cast((columns >= xmin) & (columns <= xmax), tf.float32)  # (B, N, width)
     return inside_rows[..., tf.newaxis] * inside_columns[..., tf.newaxis, :]
 
 
@@ -202,35 +162,22 @@ def jitter_boxes(boxes, max_ratio, mode, seed):
     if mode not in JITTER_MODES:
         raise InputError(f"unknown jitter_mode {mode!r}: use one of {', '.join(JITTER_MODES)}")
     boxes = tf.cast(boxes, tf.float32)
-    centers = (boxes[..., :2] + boxes[..., 2:]) / 2.0  # (B, N, 2)
+    centers = box_centers(boxes)  # (B, N, 2)
     half_sizes = tf.maximum(tf.abs(boxes[..., 2:] - boxes[..., :2]), 1e-6) / 2.0  # (B, N, 2)
 
     low, high = (max_ratio * limit for limit in _JITTER_RANGES[mode.split("_")[0]])
     leading = _shape(boxes)[:-1]
+    # Factor by which a box may grow about its centre before an edge leaves the image.
+    room = tf.abs(tf.minimum(centers, 1.0 - centers)) / half_sizes  # (B, N, 2)
     if mode.endswith("_xy"):
         factors = 1.0 + tf.random.stateless_uniform([*leading, 1], seed, low, high)
-        factors = tf.minimum(factors, tf.reduce_min(_room(centers, half_sizes), axis=-1, keepdims=True))
-        near, far = factors, factors
+        near = far = tf.minimum(factors, tf.reduce_min(room, axis=-1, keepdims=True))
     elif mode.endswith("_symmetric"):
-        factors = 1.0 + tf.random.stateless_uniform([*leading, 2], seed, low, high)
-        factors = tf.minimum(factors, _room(centers, half_sizes))
-        near, far = factors, factors
+        near = far = tf.minimum(1.0 + tf.random.stateless_uniform([*leading, 2], seed, low, high), room)
     else:
         near, far = tf.split(1.0 + tf.random.stateless_uniform([*leading, 4], seed, low, high), 2, axis=-1)
     jittered = tf.concat([centers - half_sizes * near, centers + half_sizes * far], axis=-1)
     return tf.clip_by_value(jittered, 0.0, 1.0)
-
-
-def _room(centers, half_sizes):
-    """Factor by which a box may grow about its centre before an edge leaves the image: [B, N, 2]."""
-    return tf.abs(tf.minimum(centers, 1.0 - centers)) / half_sizes
-
-
-def _inside(low, high, cells):
-    """1 for the cells of one axis between two normalised edges [B, N]: float32 [B, N, cells]."""
-    positions, scale = _indices(cells), tf.cast(cells, tf.float32)
-    low, high = low[..., tf.newaxis] * scale, high[..., tf.newaxis] * scale
-    return tf.cast(tf.logical_and(positions >= low, positions <= high), tf.float32)
 
 
 def _crop_weights(boxes, map_size, crop_size, dtype):

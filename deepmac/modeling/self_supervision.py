@@ -52,28 +52,12 @@ def draw_windows(num_images, config: configs.MaskLossConfig, seed):
 
 
 def augment_images(images, windows):
-    """Images as seen through the windows.
-
-    Args:
-        images: float [B, H, W, 3].
-        windows: float32 [B, 4].
-
-    Returns:
-        [B, H, W, 3] in the dtype of `images`; 0 outside the image.
-    """
+    """Images float [B, H, W, 3] as seen through the windows [B, 4], 0 outside; shape and dtype stay."""
     return roi.crop_boxes(images, windows[:, tf.newaxis], roi.map_size(images))[:, 0]
 
 
 def augment_boxes(boxes, windows):
-    """Boxes as seen through the windows.
-
-    Args:
-        boxes: float32 [B, N, 4] (ymin, xmin, ymax, xmax) normalised.
-        windows: float32 [B, 4].
-
-    Returns:
-        float32 [B, N, 4]; not clipped.
-    """
+    """Boxes float32 [B, N, 4] as seen through the windows [B, 4]: of the same shape, not clipped."""
     start, end = (part[:, tf.newaxis] for part in tf.split(windows, 2, axis=1))  # (B, 1, 2)
     corners = [(corner - start) / (end - start) for corner in tf.split(boxes, 2, axis=-1)]
     return tf.concat([tf.minimum(*corners), tf.maximum(*corners)], axis=-1)
@@ -119,36 +103,30 @@ def self_supervision_loss(logits, restored_logits, boxes, loss: str):
     Raises:
         InputError: unknown loss.
     """
-    if loss not in _COMPARISONS:
-        raise InputError(
-            f"unknown augmented_self_supervision_loss {loss!r}: use one of {', '.join(_COMPARISONS)}"
-        )
     height, width = roi.map_size(logits, axis=2)
-    inside = roi.fill_boxes(boxes, height, width)
-    flat = [tf.reshape(x, [-1, height * width]) for x in (logits, tf.stop_gradient(restored_logits), inside)]
-    return tf.reshape(_COMPARISONS[loss](*flat), tf.shape(logits)[:2])
+    inside = tf.reshape(roi.fill_boxes(boxes, height, width), [-1, height * width])
+    restored_logits = tf.stop_gradient(tf.reshape(restored_logits, [-1, height * width]))
+    flat_logits = tf.reshape(logits, [-1, height * width])
+    if loss == "loss_dice":
+        losses = dice_loss(flat_logits, tf.cast(restored_logits > 0.0, tf.float32), weights=inside)
+    elif loss in ("loss_mse", "loss_kl_div"):
+        if loss == "loss_mse":
+            values = tf.math.squared_difference(tf.sigmoid(restored_logits), tf.sigmoid(flat_logits))
+        else:
+            values = _kl_divergence(flat_logits, restored_logits)
+        losses = tf.reduce_sum(values * inside, axis=1) / tf.maximum(tf.reduce_sum(inside, axis=1), 1.0)
+    else:
+        raise InputError(
+            f"unknown augmented_self_supervision_loss {loss!r}: use one of loss_dice, loss_mse, loss_kl_div"
+        )
+    return tf.reshape(losses, tf.shape(logits)[:2])
 
 
-def _dice(logits, restored_logits, inside):
-    return dice_loss(logits, tf.cast(restored_logits > 0.0, tf.float32), weights=inside)
-
-
-def _mean_squared_error(logits, restored_logits, inside):
-    return _mean_inside(tf.math.squared_difference(tf.sigmoid(restored_logits), tf.sigmoid(logits)), inside)
-
-
-def _kl_divergence(logits, restored_logits, inside):
+def _kl_divergence(logits, truth_logits):
     divergence = tf.zeros_like(logits)
     for sign in (1.0, -1.0):  # object, background
         truth, prediction = (
-            tf.clip_by_value(tf.sigmoid(sign * x), _EPSILON, 1.0) for x in (restored_logits, logits)
+            tf.clip_by_value(tf.sigmoid(sign * x), _EPSILON, 1.0) for x in (truth_logits, logits)
         )
         divergence += truth * tf.math.log(truth / prediction)
-    return _mean_inside(divergence, inside)
-
-
-def _mean_inside(values, inside):
-    return tf.reduce_sum(values * inside, axis=1) / tf.maximum(tf.reduce_sum(inside, axis=1), 1.0)
-
-
-_COMPARISONS = {"loss_dice": _dice, "loss_mse": _mean_squared_error, "loss_kl_div": _kl_divergence}
+    return divergence

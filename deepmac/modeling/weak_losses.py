@@ -156,14 +156,9 @@ _WHITE = (0.95047, 1.0, 1.08883)
 
 
 def network_input_to_lab(images, size):
-    """Resizes network inputs and converts them to CIELAB.
+    """CIELAB, float32 [B, height, width, 3], of network inputs resized to `size`, (height, width).
 
-    Args:
-        images: float [B, H, W, 3], BGR, normalised as `CenterNetParser` does.
-        size: (height, width) wanted.
-
-    Returns:
-        float32 [B, height, width, 3]: L* from 0 to 100, a*, b*.
+    Images are float [B, H, W, 3], BGR, normalised as `CenterNetParser` does; L* is from 0 to 100.
     """
     images = tf.image.resize(tf.cast(images, tf.float32), size)
     bgr = images * tf.constant(centernet_input.CHANNEL_STDS) + tf.constant(centernet_input.CHANNEL_MEANS)
@@ -171,14 +166,7 @@ def network_input_to_lab(images, size):
 
 
 def rgb_to_lab(rgb):
-    """Converts sRGB to CIELAB, D65.
-
-    Args:
-        rgb: float32 [..., 3], from 0 to 1.
-
-    Returns:
-        float32 [..., 3]: L* from 0 to 100, a*, b*.
-    """
+    """CIELAB (L* from 0 to 100, a*, b*; D65) float32 [..., 3] of sRGB from 0 to 1, of the same shape."""
     bright = tf.pow((tf.maximum(rgb, 0.04045) + 0.055) / 1.055, 2.4)
     linear = tf.where(rgb > 0.04045, bright, rgb / 12.92)
     xyz = tf.linalg.matvec(tf.constant(_RGB_TO_XYZ), linear) / tf.constant(_WHITE)

@@ -89,10 +89,6 @@ def from_chief(strategy: tf.distribute.Strategy, value: int) -> int:
     if not strategy.extended._in_multi_worker_mode():
         return value
     sent = tf.constant(value if is_chief(strategy) else 0)
-    return int(strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(lambda: sent), axis=None)) // (
-        strategy.num_replicas_in_sync // _num_workers(strategy)
-    )
-
-
-def _num_workers(strategy) -> int:
-    return len(strategy.cluster_resolver.cluster_spec().job_tasks("worker"))
+    total = strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(lambda: sent), axis=None)
+    workers = len(strategy.cluster_resolver.cluster_spec().job_tasks("worker"))
+    return int(total) // (strategy.num_replicas_in_sync // workers)

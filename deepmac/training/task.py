@@ -14,7 +14,6 @@ from deepmac.core.errors import InputError
 from deepmac.data import tfrecords
 from deepmac.data.parser import DeepMACParser
 from deepmac.data.preprocessing import displayable
-from deepmac.data.tfrecords import without_autotuning
 from deepmac.modeling import detection_losses, mask_losses, model, roi, self_supervision
 from deepmac.training.monitor import LossMonitor
 from deepmac.training.validation import EVALUATION_LOG, SHOWN_PICTURES, MaskValidation
@@ -65,39 +64,33 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
                 "losses.mask.pointly_supervised_keypoint_loss_weight needs points: set "
                 "task.train_data.num_keypoints to the number `deepmac tfrecord` reported"
             )
-        # No decorator: Orbit looks for `input_context` in the signature, to split batches over replicas.
-        read = tf.autograph.experimental.do_not_convert(self._input_reader(params).read)
-        return without_autotuning(read(input_context, self._ordered_records(params, input_context)))
-
-    def _input_reader(self, params):
-        parser = self._parser(params)
         decode = tfrecords.MaskExampleDecoder(num_keypoints=params.num_keypoints).decode
-        options = {"dataset_fn": tf.data.TFRecordDataset, "parser_fn": parser.parse_fn(params.is_training)}
-        if _is_reproducible(params):
-            # The records come in their order, each with its seed.
-            return input_reader.InputReader(
-                params.replace(shuffle_buffer_size=1),
-                decoder_fn=lambda seed, record: decode(record) | {"seed": seed},
-                **options,
+        options = {
+            "dataset_fn": tf.data.TFRecordDataset,
+            "decoder_fn": decode,
+            "parser_fn": self._parser(params).parse_fn(params.is_training),
+        }
+        records = None
+        if params.is_training and params.deterministic:
+            pipelines = input_context.num_input_pipelines if input_context else 1
+            records = tfrecords.reproducible_records(
+                tfrecords.record_files(params.input_path),
+                buffer_size=params.shuffle_buffer_size,
+                seed=self._seed,
+                start=self.first_step * params.global_batch_size // pipelines,
+                context=input_context,
             )
-        if not params.is_training:
+            # They come in their order, each with its seed.
+            params = params.replace(shuffle_buffer_size=1)
+            options["decoder_fn"] = lambda seed, record: decode(record) | {"seed": seed}
+        elif not params.is_training:
             # Every worker evaluates all pictures: what they found is not gathered.
             params = params.replace(sharding=False)
             if not params.drop_remainder:
                 options["transform_and_batch_fn"] = tfrecords.padded_batches(params.global_batch_size)
-        return input_reader.InputReader(params, decoder_fn=decode, **options)
-
-    def _ordered_records(self, params, input_context):
-        if not _is_reproducible(params):
-            return None
-        pipelines = input_context.num_input_pipelines if input_context else 1
-        return tfrecords.reproducible_records(
-            tfrecords.record_files(params.input_path),
-            buffer_size=params.shuffle_buffer_size,
-            seed=self._seed,
-            start=self.first_step * params.global_batch_size // pipelines,
-            context=input_context,
-        )
+        # No decorator: Orbit looks for `input_context` in the signature, to split batches over replicas.
+        read = tf.autograph.experimental.do_not_convert(input_reader.InputReader(params, **options).read)
+        return tfrecords.without_autotuning(read(input_context, records))
 
     def _parser(self, params):
         model = self.task_config.model
@@ -323,7 +316,3 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
 
 def _in_float32(outputs):
     return tf.nest.map_structure(lambda x: tf.cast(x, tf.float32), outputs)
-
-
-def _is_reproducible(params) -> bool:
-    return bool(params.is_training and params.deterministic)

@@ -60,8 +60,10 @@ class MaskValidation:
                 image_id = int(source_id)
                 if image_id < 0:  # padding of the last batch
                     continue
-                part = {name: values[i] for name, values in batch["detections"].items()}
-                state["detections"].add(image_id, **_detections(part))
+                detections = {name: values[i] for name, values in batch["detections"].items()}
+                kept = detections["scores"] > 0
+                found = {name: values[kept] for name, values in detections.items()}
+                state["detections"].add(image_id, mask_probs=found.pop("masks"), **found)
                 part = {name: values[i] for name, values in batch["gt_boxes"].items()}
                 state["gt_boxes"].add(image_id, **_ground_truth_masks(part, state["gt_boxes"], image_id))
         return state
@@ -106,17 +108,6 @@ def _mask_pictures(batch):
         pasted = paste_masks(masks[kept], boxes[kept], *image.shape[:2])
         pictures.append(overlay(image, pasted, boxes[kept]))
     return np.stack(pictures)
-
-
-def _detections(outputs):
-    """Arguments of `MaskEvaluator.add`: the detections of an image."""
-    kept = outputs["scores"] > 0
-    return {
-        "boxes": outputs["boxes"][kept],
-        "classes": outputs["classes"][kept],
-        "scores": outputs["scores"][kept],
-        "mask_probs": outputs["masks"][kept],
-    }
 
 
 def _ground_truth_masks(outputs, evaluator, image_id):

@@ -2,8 +2,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+import tiny_model
 from official.projects.centernet.modeling.layers import cn_nn_blocks
 
+from deepmac import configs
+from deepmac.modeling import keras_fixes
 from deepmac.modeling.keras_fixes import configure_batch_norm
 
 
@@ -52,3 +55,26 @@ def test_fused_and_synchronized_statistics_give_the_same_outputs():
         configure_batch_norm(model, 0.9, synchronized)
         outputs.append(model(images, training=True))
     np.testing.assert_allclose(*outputs, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_upsampling_has_the_values_and_gradient_of_keras(factor):
+    rng = np.random.default_rng(0)
+    inputs = tf.constant(rng.normal(size=(2, 3, 4, 5)), tf.float32)
+    weights = rng.normal(size=(2, 3 * factor, 4 * factor, 5)).astype(np.float32)
+    results = []
+    for layer in (keras_fixes.RepeatUpsampling(factor), tf_keras.layers.UpSampling2D(factor)):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = layer(inputs)
+            loss = tf.reduce_sum(outputs * weights)
+        results.append((outputs, tape.gradient(loss, inputs)))
+    for ours, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-5)
+
+
+def test_no_block_of_a_model_keeps_keras_upsampling():
+    model = tiny_model.build_model(configs.deepmac_mini().task.model)
+    layers = [type(layer) for part in (model.backbone, model.mask_head) for layer in part.submodules]
+    assert tf_keras.layers.UpSampling2D not in layers
+    assert layers.count(keras_fixes.RepeatUpsampling) == 1 + 2  # hourglass-10 backbone, hourglass20 head
