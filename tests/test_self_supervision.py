@@ -120,7 +120,7 @@ def test_masks_are_compared_inside_their_boxes(loss):
 def test_unknown_comparison_lists_the_known_ones():
     with pytest.raises(InputError, match="loss_dice, loss_mse, loss_kl_div"):
         self_supervision.self_supervision_loss(
-            tf.zeros([1, 1, 2, 2]), tf.zeros([1, 1, 2, 2]), None, "loss_unset"
+            tf.zeros([1, 1, 2, 2]), tf.zeros([1, 1, 2, 2]), tf.zeros([1, 1, 4]), "loss_unset"
         )
 
 

@@ -170,16 +170,13 @@ def mask_targets(masks, crop_boxes, config: configs.MaskHeadConfig):
 
 
 def unambiguous_pixels(boxes, classes, height, width):
-    """Where the boxes of an instance's class do not overlap.
+    """0 where two or more boxes of an instance's class meet, else 1: float32 [B, N, height, width].
 
     Args:
         boxes: float32 [B, N, 4] normalised.
         classes: int [B, N] category ids, 0 for padding, which never counts.
         height: rows of the grid.
         width: columns of the grid.
-
-    Returns:
-        float32 [B, N, height, width]: 0 where two or more boxes of the instance's class meet, else 1.
     """
     same_class = (classes[:, :, tf.newaxis] == classes[:, tf.newaxis]) & (classes[:, tf.newaxis] > 0)
     filled = roi.fill_boxes(boxes, height, width)
@@ -191,10 +188,8 @@ def is_allowed(classes, allowed_ids):
     """1 for classes whose masks may be used, else 0: float32 of the shape of `classes`; empty means all."""
     if not allowed_ids:
         return tf.ones_like(classes, tf.float32)
-    return tf.cast(
-        tf.reduce_any(classes[..., tf.newaxis] == tf.constant(allowed_ids, classes.dtype), axis=-1),
-        tf.float32,
-    )
+    matches = classes[..., tf.newaxis] == tf.constant(allowed_ids, classes.dtype)
+    return tf.cast(tf.reduce_any(matches, axis=-1), tf.float32)
 
 
 def warmup_factor(step, start: int, steps: int):

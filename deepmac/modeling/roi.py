@@ -20,7 +20,7 @@ def crop_boxes(feature_map, boxes, size):
     Coordinate y maps to y * (H - 1); the samples are equally spaced from one edge of the box to the
     other, both included, and zero outside the map: the values of `tf.image.crop_and_resize`. Written
     as two products with matrices of interpolation weights (computed in float32, applied in the
-    map's dtype), the direction with the smaller intermediate result first.
+    map's dtype).
 
     Args:
         feature_map: float [B, H, W, D].
@@ -34,18 +34,10 @@ def crop_boxes(feature_map, boxes, size):
     batch, height, width, depth = _shape(feature_map)
     num_boxes = _shape(boxes)[1]
     rows, columns = _crop_weights(boxes, (height, width), (crop_height, crop_width), feature_map.dtype)
-
-    if _rows_first(height, width, crop_height, crop_width):
-        rows = tf.reshape(rows, [batch, num_boxes * crop_height, height])
-        net = tf.matmul(rows, tf.reshape(feature_map, [batch, height, width * depth]))
-        net = tf.reshape(net, [batch, num_boxes, crop_height, width, depth])
-        return tf.matmul(columns[:, :, tf.newaxis], net)  # (B, N, S, S, D)
-
-    columns = tf.reshape(columns, [batch, num_boxes * crop_width, width])
-    transposed = tf.reshape(tf.transpose(feature_map, [0, 2, 1, 3]), [batch, width, height * depth])
-    net = tf.reshape(tf.matmul(columns, transposed), [batch, num_boxes, crop_width, height, depth])
-    net = tf.matmul(rows[:, :, tf.newaxis], net)  # (B, N, crop width, crop height, D)
-    return tf.transpose(net, [0, 1, 3, 2, 4])
+    rows = tf.reshape(rows, [batch, num_boxes * crop_height, height])
+    net = tf.matmul(rows, tf.reshape(feature_map, [batch, height, width * depth]))
+    net = tf.reshape(net, [batch, num_boxes, crop_height, width, depth])
+    return tf.matmul(columns[:, :, tf.newaxis], net)  # (B, N, S, S, D)
 
 
 def crop_maps(maps, boxes, size):
@@ -217,15 +209,6 @@ def _interpolation_weights(low, high, samples, cells):
 def _indices(count):
     """0, 1, ..., count - 1 as float32."""
     return tf.cast(tf.range(count), tf.float32)
-
-
-def _rows_first(height, width, crop_height, crop_width):
-    """Whether contracting the rows first costs less: multiplications per box and channel."""
-    if any(tf.is_tensor(value) for value in (height, width)):
-        return True
-    rows_first = crop_height * width * (height + crop_width)
-    columns_first = crop_width * height * (width + crop_height)
-    return rows_first <= columns_first
 
 
 def _pair(size):

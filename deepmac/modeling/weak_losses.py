@@ -85,13 +85,13 @@ def color_consistency_loss(logits, boxes, lab_images, threshold: float, dilation
     """
     height, width = roi.map_size(lab_images)
     probabilities = tf.sigmoid(logits)
-    lab_images = tf.stop_gradient(lab_images)
+    lab_images = tf.transpose(tf.stop_gradient(lab_images), [0, 3, 1, 2])  # (B, 3, h, w)
     costs = tf.zeros_like(logits)
     for y, x in _NEIGHBORS:
-        difference = lab_images - _shift(lab_images, y * dilation, x * dilation, axis=1)
-        similarity = tf.exp(-tf.norm(difference, axis=-1) / _COLOR_SCALE)  # (B, h, w)
-        similar = tf.cast(similarity > threshold, tf.float32)[:, tf.newaxis]
-        neighbors = _shift(probabilities, y * dilation, x * dilation, axis=2)
+        difference = lab_images - _shift(lab_images, y * dilation, x * dilation)
+        similarity = tf.exp(-tf.norm(difference, axis=1, keepdims=True) / _COLOR_SCALE)  # (B, 1, h, w)
+        similar = tf.cast(similarity > threshold, tf.float32)
+        neighbors = _shift(probabilities, y * dilation, x * dilation)
         same_label = probabilities * neighbors + (1.0 - probabilities) * (1.0 - neighbors)
         same_label = tf.clip_by_value(same_label, _MIN_SAME_LABEL_PROBABILITY, 1.0)
         costs -= similar * tf.math.log(same_label)
@@ -133,17 +133,13 @@ def point_supervision_loss(logits, keypoints, depths, config: configs.MaskClassi
     return tf.reshape(losses, tf.shape(logits)[:2])
 
 
-def _shift(maps, down, right, axis):
-    """The value `down` rows and `right` columns away, zero outside; `axis` is that of the rows."""
-    height, width = maps.shape[axis], maps.shape[axis + 1]
+def _shift(maps, down, right):
+    """The value `down` rows and `right` columns away in maps [B, C, H, W], zero outside."""
+    height, width = maps.shape[2:]
     margin = max(abs(down), abs(right))
-    paddings = [[0, 0]] * len(maps.shape)
-    paddings[axis] = paddings[axis + 1] = [margin, margin]
-    padded = tf.pad(maps, paddings)
-    begin, size = [0] * len(maps.shape), [-1] * len(maps.shape)
-    begin[axis], begin[axis + 1] = margin + down, margin + right
-    size[axis], size[axis + 1] = height, width
-    return tf.slice(padded, begin, size)
+    padded = tf.pad(maps, [[0, 0], [0, 0], [margin, margin], [margin, margin]])
+    top, left = margin + down, margin + right
+    return padded[:, :, top : top + height, left : left + width]
 
 
 # Linear sRGB -> XYZ (IEC 61966-2-1) and the D65 white point of the 2 degree observer, as in scikit-image.
