@@ -108,89 +108,92 @@ def test_crowd_area_and_categories_have_defaults(folder):
     assert data.categories == known
 
 
-def _truncate(coco_dir, content):
-    path = coco_dir / SPLIT / content["images"][1]["file_name"]
-    path.write_bytes(path.read_bytes()[:-200])
+def pictures_spoiled(change):
+    """Case of the test below: `change` is called with the paths of the three pictures."""
+
+    def spoil(coco_dir, content):
+        change([coco_dir / SPLIT / image["file_name"] for image in content["images"]])
+
+    return spoil
 
 
-def _garbage(coco_dir, content):
-    (coco_dir / SPLIT / content["images"][1]["file_name"]).write_bytes(b"no picture at all")
+def text_instead(text):
+    """Case of the test below: the annotation file holds `text`."""
 
-
-def _remove_image(coco_dir, content):
-    (coco_dir / SPLIT / content["images"][2]["file_name"]).unlink()
-
-
-def _other_size(coco_dir, content):
-    Image.new("RGB", (33, 44)).save(coco_dir / SPLIT / content["images"][0]["file_name"])
-
-
-def _annotation_text(text):
-    def write(coco_dir, content):
+    def spoil(coco_dir, content):
         (coco_dir / "annotations" / f"instances_{SPLIT}.json").write_text(text)
 
-    return write
+    return spoil
 
 
-def _edit(change):
-    def write(coco_dir, content):
-        change(content)
+def entry(section, index, **values):
+    """Case of the test below: values of an entry are changed, or removed by None."""
+
+    def spoil(coco_dir, content):
+        content[section][index] |= values
+        for key in [key for key, value in values.items() if value is None]:
+            del content[section][index][key]
         save_annotations(coco_dir, SPLIT, content)
 
-    return write
+    return spoil
 
 
-BAD_INPUTS = {
-    "missing picture": (_remove_image, "missing images: 1 (000000000102.jpg): complete the folder"),
-    "truncated JPEG": (_truncate, "corrupt images: 1 (000000000101.jpg)"),
-    "no JPEG": (_garbage, "corrupt images: 1 (000000000101.jpg)"),
-    "other picture": (_other_size, "images of another size than annotated: 1 (000000000100.jpg)"),
-    "empty file": (_annotation_text(""), "is empty"),
-    "no JSON": (_annotation_text('{"images": ['), "is not valid JSON"),
-    "no object": (_annotation_text("[1, 2]"), "holds no JSON object"),
-    "no annotation list": (_edit(lambda content: content.pop("annotations")), "has no list 'annotations'"),
-    "no images": (_edit(lambda content: content.update(images=[])), "has no images"),
-    "no annotations": (_edit(lambda content: content.update(annotations=[])), "has no annotations"),
-    "unknown category": (
-        _edit(lambda content: content["annotations"][0].update(category_id=12)),
-        "annotations of categories that COCO does not have: 1 (annotation 100000: category id 12 is",
-    ),
-    "no box": (
-        _edit(lambda content: content["annotations"][0].pop("bbox")),
-        "entry 0 of 'annotations' needs 'bbox', four numbers",
-    ),
-    "half a box": (
-        _edit(lambda content: content["annotations"][1].update(bbox=[1, 2])),
-        "entry 1 of 'annotations'",
-    ),
-    "no height": (
-        _edit(lambda content: content["images"][0].pop("height")),
-        "entry 0 of 'images' needs 'height'",
-    ),
-    "nameless category": (
-        _edit(lambda content: content.update(categories=[{"id": 1}])),
-        "entry 0 of 'categories' needs 'name'",
-    ),
-    "id twice": (
-        _edit(lambda content: content["images"][0].update(id=101)),
-        "2 of the images have the same id 101",
-    ),
-    "no file name": (
-        _edit(lambda content: content["images"][0].pop("file_name")),
-        "image id 100 needs 'file_name'",
-    ),
-    "no usable annotation": (
-        _edit(lambda content: [entry.update(bbox=[0, 0, 0, 0]) for entry in content["annotations"]]),
-        "no usable annotation",
-    ),
-}
+def whole(**sections):
+    """Case of the test below: sections are replaced."""
+    return lambda coco_dir, content: save_annotations(coco_dir, SPLIT, content | sections)
 
 
-@pytest.mark.parametrize(("spoil", "message"), BAD_INPUTS.values(), ids=BAD_INPUTS.keys())
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            pictures_spoiled(lambda paths: paths[2].unlink()),
+            "missing images: 1 (000000000102.jpg): complete the folder",
+        ),
+        (
+            pictures_spoiled(lambda paths: paths[1].write_bytes(paths[1].read_bytes()[:-200])),
+            "corrupt images: 1 (000000000101.jpg)",
+        ),
+        (
+            pictures_spoiled(lambda paths: paths[1].write_bytes(b"no picture at all")),
+            "corrupt images: 1 (000000000101.jpg)",
+        ),
+        (
+            pictures_spoiled(lambda paths: Image.new("RGB", (33, 44)).save(paths[0])),
+            "images of another size than annotated: 1 (000000000100.jpg)",
+        ),
+        (text_instead(""), "is empty"),
+        (text_instead('{"images": ['), "is not valid JSON"),
+        (text_instead("[1, 2]"), "holds no JSON object"),
+        (text_instead("{}"), "has no list 'images'"),
+        (whole(annotations=None), "has no list 'annotations'"),
+        (whole(images=[]), "has no images"),
+        (whole(annotations=[]), "has no annotations"),
+        (whole(categories=[{"id": 1}]), "entry 0 of 'categories' needs 'name'"),
+        (
+            entry("annotations", 0, category_id=12),
+            "annotations of categories that COCO does not have: 1 (annotation 100000: category id 12 is",
+        ),
+        (entry("annotations", 0, bbox=None), "entry 0 of 'annotations' needs 'bbox', four numbers"),
+        (entry("annotations", 1, bbox=[1, 2]), "entry 1 of 'annotations' needs 'bbox'"),
+        (entry("annotations", 1, id=100000), "2 of the annotations have the same id 100000"),
+        (entry("images", 0, height=None), "entry 0 of 'images' needs 'height'"),
+        (entry("images", 0, id=101), "2 of the images have the same id 101"),
+        (entry("images", 0, file_name=None), "image id 100 needs 'file_name'"),
+    ],
+)
 def test_bad_input_is_refused_in_one_line(folder, tmp_path, spoil, message):
     coco_dir, content = folder
     spoil(coco_dir, content)
     assert_refused(tmp_path, message, "--coco-dir", coco_dir)
+
+
+def test_a_file_without_usable_annotations_is_refused(folder, tmp_path):
+    coco_dir, content = folder
+    for annotation in content["annotations"]:
+        annotation["bbox"] = [0, 0, 0, 0]
+    save_annotations(coco_dir, SPLIT, content)
+    assert_refused(tmp_path, "no usable annotation of the 3 images", "--coco-dir", coco_dir)
 
 
 def assert_refused(tmp_path, message, *arguments):
@@ -204,55 +207,41 @@ def assert_refused(tmp_path, message, *arguments):
     assert set(tmp_path.iterdir()) == before
 
 
-# Of these, training leaves the annotation out, or mends it.
-EVALUATION_ONLY = {
-    "area": (lambda content: content["annotations"][2].pop("area"), "annotation 1002: it needs 'area'"),
-    "finite box": (
-        lambda content: content["annotations"][2].update(bbox=[1, 2, float("nan"), 4]),
-        "boxes that are not finite: 1 (annotation 1002",
-    ),
-    "no mask": (
-        lambda content: content["annotations"][2].update(segmentation="mask"),
-        "neither polygons nor RLE",
-    ),
-    "empty mask": (
-        lambda content: content["annotations"][2].update(segmentation=[]),
-        "neither polygons nor RLE",
-    ),
-    "mask of other size": (
-        lambda content: content["annotations"][2]["segmentation"].update(size=[9, 9]),
-        "'segmentation' is [9, 9], but its image is [200, 260]",
-    ),
-    "category": (
-        lambda content: content["annotations"][2].update(category_id=2),
-        "annotation 1002: category id 2 is not in the list",
-    ),
-    "image": (
-        lambda content: content["annotations"][2].update(image_id=99),
-        "annotation 1002: image id 99 is not in the list",
-    ),
-    "no categories": (lambda content: content.pop("categories"), "has no list 'categories'"),
-    "category id twice": (
-        lambda content: content["categories"][1].update(id=1),
-        "2 of the categories have the same id 1",
-    ),
-    "annotation id twice": (
-        lambda content: content["annotations"][2].update(id=1001),
-        "2 of the annotations have the same id 1001",
-    ),
-    "no entry": (
-        lambda content: content["annotations"].append(None),
-        "'annotations' needs 'id', an integer: None",
-    ),
-}
-
-
-@pytest.mark.parametrize(("spoil", "message"), EVALUATION_ONLY.values(), ids=EVALUATION_ONLY.keys())
-def test_evaluation_takes_annotations_exactly_or_not_at_all(spoil, message):
+@pytest.mark.parametrize(
+    ("section", "index", "values", "message"),
+    [
+        ("annotations", 2, {"area": None}, "annotation 1002: it needs 'area'"),
+        ("annotations", 2, {"bbox": [1, 2, float("nan"), 4]}, "not finite: 1 (annotation 1002"),
+        ("annotations", 2, {"segmentation": "mask"}, "1002: 'segmentation' is neither polygons nor RLE"),
+        ("annotations", 2, {"segmentation": []}, "1002: 'segmentation' is neither polygons nor RLE"),
+        (
+            "annotations",
+            2,
+            {"segmentation": {"size": [9, 9], "counts": "51"}},
+            "'segmentation' is [9, 9], but its image is [200, 260]",
+        ),
+        ("annotations", 2, {"category_id": 2}, "annotation 1002: category id 2 is not in the list"),
+        ("annotations", 2, {"image_id": 99}, "annotation 1002: image id 99 is not in the list"),
+        ("annotations", 2, {"id": None}, "entry 2 of 'annotations' needs 'id', an integer"),
+        ("categories", 1, {"id": 1}, "2 of the categories have the same id 1"),
+    ],
+)
+def test_evaluation_takes_annotations_exactly_or_not_at_all(section, index, values, message):
+    """Of these, training mends some, or leaves the annotation out."""
     content, _ = evaluation_data.scenes()
     read_coco(content, EVALUATION)
-    spoil(content)
+    content[section][index] |= values
     with pytest.raises(InputError, match=re.escape(message)):
+        read_coco(content, EVALUATION)
+
+
+@pytest.mark.parametrize(
+    ("section", "message"), [("categories", "no list 'categories'"), ("annotations", "needs 'id'")]
+)
+def test_evaluation_needs_lists_of_entries(section, message):
+    content, _ = evaluation_data.scenes()
+    content[section] = None if section == "categories" else [*content[section], None]
+    with pytest.raises(InputError, match=message):
         read_coco(content, EVALUATION)
 
 

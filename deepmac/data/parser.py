@@ -96,15 +96,30 @@ class DeepMACParser(CenterNetParser):
         }
 
     def _parse_train_data(self, data):
-        seed = data["seed"] if "seed" in data else _random_seed()
+        seed = data.get("seed")
+        if seed is None:
+            seed = tf.random.uniform([2], maxval=tf.int32.max, dtype=tf.int32)
         augmentation_seed, instance_seed = tf.unstack(tf.random.split(seed))
-        data = _select_instances(_check_masks(data), tf.where(~data["groundtruth_is_crowd"])[:, 0])
-        view, points, picture_columns = self._augment(data, augmentation_seed)
+        has_masks = tf.debugging.assert_equal(
+            tf.size(data[_MASK_FIELD]),
+            tf.size(data["groundtruth_classes"]),
+            "Training records need a mask for every instance: write them with `deepmac tfrecord`",
+        )
+        with tf.control_dependencies([has_masks]):
+            rows = tf.where(~data["groundtruth_is_crowd"])[:, 0]
+        data = _select_instances(data, rows)
+        image, boxes = tf.cast(data["image"], tf.float32), data["groundtruth_boxes"]
+        points = data.get(_POINT_FIELDS[0], tf.zeros([tf.shape(boxes)[0], 0, 2]))
+        picture_columns = tf.range(tf.shape(image)[1])
+        seeds = tf.random.split(augmentation_seed, 3)
+        if self._aug_rand_hflip:
+            image, boxes, points, picture_columns = augmentation.random_flip(image, boxes, points, seeds[0])
+        image = augmentation.jitter_colors(image, self._jitters, seeds[1])
+        view = self._crop(image, boxes, self._size, self._aug_scale_min, self._aug_scale_max, seeds[2])
         if _POINT_FIELDS[0] in data:
             data = data | {_POINT_FIELDS[0]: augmentation.move_points(points, view.image_info)}
-        kept = view.kept[: self._max_num_instances]
+        data = _select_instances(data, view.kept[: self._max_num_instances])
         boxes = view.boxes[: self._max_num_instances]
-        data = _select_instances(data, kept)
         labels = self._build_label(
             boxes, data["groundtruth_classes"], view.image_info, view.unpadded_shape, data
         )
@@ -134,23 +149,17 @@ class DeepMACParser(CenterNetParser):
         boxes = preprocess_ops.clip_or_pad_to_fixed_size(boxes, self._max_num_instances)
         return {"image": tf.cast(image[0], self._dtype), "boxes": boxes}, labels
 
-    def _augment(self, data, seed):
-        """Returns the view, points as mirrored, and the column of the picture for each column cropped."""
-        image, boxes = tf.cast(data["image"], tf.float32), data["groundtruth_boxes"]
-        points = data.get(_POINT_FIELDS[0], tf.zeros([tf.shape(boxes)[0], 0, 2]))
-        columns = tf.range(tf.shape(image)[1])
-        seeds = tf.random.split(seed, 3)
-        if self._aug_rand_hflip:
-            image, boxes, points, columns = augmentation.random_flip(image, boxes, points, seeds[0])
-        image = augmentation.jitter_colors(image, self._jitters, seeds[1])
-        view = self._crop(image, boxes, self._size, self._aug_scale_min, self._aug_scale_max, seeds[2])
-        return view, points, columns
-
     def _mask_labels(self, data, boxes, rows, columns, seed):
         """Draws the instances and samples their masks at the view's rows and columns of the picture."""
         classes = tf.cast(data["groundtruth_classes"], tf.int32)
-        allowed = self._is_allowed(classes)
-        drawn = self._draw_instances(allowed, seed)
+        allowed = tf.ones_like(classes, tf.bool)
+        if self._allowed_ids:
+            allowed = tf.reduce_any(classes[:, tf.newaxis] == tf.constant(self._allowed_ids), axis=1)
+        # At most K rows in random order; those with masks come first, unless all classes are supervised.
+        keys = tf.random.stateless_uniform(tf.shape(allowed), seed)
+        if not self._supervise_all_classes:
+            keys += tf.cast(~allowed, tf.float32)
+        drawn = tf.argsort(keys)[: self._num_masks]
         masks = self._sample_masks(
             tf.gather(data[_MASK_FIELD], drawn), tf.gather(allowed, drawn), rows, columns
         )
@@ -169,18 +178,6 @@ class DeepMACParser(CenterNetParser):
             labels |= {"keypoints": padded(points, float("nan")), "keypoint_depths": padded(depths)}
         return labels
 
-    def _is_allowed(self, classes):
-        if not self._allowed_ids:
-            return tf.ones_like(classes, tf.bool)
-        return tf.reduce_any(classes[:, tf.newaxis] == tf.constant(self._allowed_ids), axis=1)
-
-    def _draw_instances(self, allowed, seed):
-        """Returns at most K distinct rows in random order, those with masks before the others."""
-        keys = tf.random.stateless_uniform(tf.shape(allowed), seed)
-        if not self._supervise_all_classes:
-            keys += tf.cast(~allowed, tf.float32)
-        return tf.argsort(keys)[: self._num_masks]
-
     def _sample_masks(self, pngs, allowed, rows, columns):
         """Decodes the allowed masks and samples them: uint8 (n, S, S), zero for the others."""
         empty = tf.zeros([self._size, self._size], tf.uint8)
@@ -195,23 +192,6 @@ class DeepMACParser(CenterNetParser):
             (pngs, allowed),
             fn_output_signature=tf.TensorSpec(empty.shape, tf.uint8),
         )
-
-
-def _random_seed():
-    return tf.random.uniform([2], maxval=tf.int32.max, dtype=tf.int32)
-
-
-def _check_masks(data):
-    with tf.control_dependencies(
-        [
-            tf.debugging.assert_equal(
-                tf.size(data[_MASK_FIELD]),
-                tf.shape(data["groundtruth_classes"])[0],
-                message="Training records need a mask for every instance: write them with `deepmac tfrecord`",
-            )
-        ]
-    ):
-        return data | {_MASK_FIELD: tf.identity(data[_MASK_FIELD])}
 
 
 def _select_instances(data, rows):

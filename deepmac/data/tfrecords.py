@@ -148,17 +148,15 @@ def reproducible_records(
 
         return records(shuffled).batch(buffer_size).prefetch(1).enumerate().flat_map(block)
 
-    first_epoch, passed = divmod(start, _count(records(names), files)) if start else (0, 0)
+    first_epoch = passed = 0
+    if start:
+        count = int(records(names).reduce(tf.constant(0, tf.int64), lambda total, _: total + 1))
+        if not count:
+            raise InputError(f"no records in {files[0]} and {len(files) - 1} other files")
+        first_epoch, passed = divmod(start, count)
     dataset = tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(epoch)
     dataset = dataset.skip(passed).enumerate(start)
     return dataset.map(lambda index, record: (tf.random.fold_in(record_seed, index), record))
-
-
-def _count(dataset, files) -> int:
-    count = int(dataset.reduce(tf.constant(0, tf.int64), lambda total, _: total + 1))
-    if not count:
-        raise InputError(f"no records in {files[0]} and {len(files) - 1} other files")
-    return count
 
 
 def padded_batches(global_batch_size: int) -> Callable[..., tf.data.Dataset]:
@@ -201,15 +199,11 @@ def find_damage(files: Sequence[str], decode: Callable) -> str | None:
         try:
             for number, record in enumerate(tf.data.TFRecordDataset(name)):  # noqa: B007
                 decode(record)
-        except tf.errors.DataLossError as error:
-            return f"{name}: record {number + 1}: {_first_line(error)}"
         except tf.errors.OpError as error:
-            return f"{name}: record {number}: {_first_line(error)}"
+            if isinstance(error, tf.errors.DataLossError):  # the next one could not be read
+                number += 1
+            return f"{name}: record {number}: {error.message.splitlines()[0]}"
     return None
-
-
-def _first_line(error: tf.errors.OpError) -> str:
-    return error.message.split("\n")[0]
 
 
 # As the TF Object Detection API writes them: flat, K of each instance, depth in z.

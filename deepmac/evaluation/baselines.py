@@ -1,12 +1,6 @@
 """What masks are worth that look at nothing but the box: the lowest rows of a table."""
 
-import os
-from collections.abc import Iterable
-
 import numpy as np
-
-from deepmac.core.errors import InputError
-from deepmac.evaluation.evaluator import MaskEvaluator
 
 
 def full_box_mask(size: int) -> np.ndarray:
@@ -27,34 +21,5 @@ def ellipse_mask(size: int) -> np.ndarray:
     return (1 - 0.5 * np.hypot(axis[:, None], axis[None, :])).astype(np.float32)
 
 
+# Name -> function of the samples along each side.
 BASELINES = {"full_box": full_box_mask, "ellipse": ellipse_mask}
-
-
-def baseline_results(
-    annotations: str | os.PathLike | dict,
-    kind: str,
-    seen_ids: Iterable[int] | None = None,
-    iou_types: Iterable[str] = ("mask",),
-    **options,
-) -> dict[str, float]:
-    """Evaluates a baseline from ground-truth boxes, through the code path of every model.
-
-    Args:
-        annotations: COCO instances JSON file, or its content.
-        kind: "full_box" or "ellipse" (inscribed in the box).
-        seen_ids: category ids counted as seen; None for no such split.
-        iou_types: of "mask", "box" and "boundary".
-        **options: further arguments of `MaskEvaluator`.
-
-    Returns:
-        `MaskEvaluator.result()`, in percent.
-
-    Raises:
-        InputError: an unknown kind, or bad annotations.
-    """
-    if kind not in BASELINES:
-        raise InputError(f"unknown baseline {kind!r}: choose one of {', '.join(BASELINES)}")
-    evaluator = MaskEvaluator(annotations, seen_ids, iou_types=tuple(iou_types), **options)
-    mask = BASELINES[kind](size=65)
-    evaluator.add_from_boxes(lambda image_id, boxes: np.broadcast_to(mask, (len(boxes), *mask.shape)))
-    return evaluator.result()
