@@ -254,9 +254,8 @@ def deepmac_hourglass_coco() -> cfg.ExperimentConfig:
 def _mini_experiment(task) -> cfg.ExperimentConfig:
     """What both small experiments share: composed scenes of 128x128, batches of 16, one CPU, the schedule."""
     task.model.input_size = [128, 128, 3]
-    task.model.norm_activation = common.NormActivation(
-        norm_momentum=0.99, norm_epsilon=1e-5, use_sync_bn=False
-    )
+    norm = common.NormActivation(norm_momentum=0.99, norm_epsilon=1e-5, use_sync_bn=False)
+    task.model.norm_activation = norm
     for data, split in ((task.train_data, "train2017"), (task.validation_data, "val2017")):
         data.input_path = f"scenes/{split}*"
         data.global_batch_size = 16
@@ -373,10 +372,7 @@ def mask_rcnn_mini() -> cfg.ExperimentConfig:
             max_num_detections=32,
         ),
         mask_head=MaskRCNNHeadConfig(
-            class_agnostic=True,
-            convnet_variant="hourglass20",
-            num_filters=16,
-            hourglass_norm_momentum=0.99,
+            class_agnostic=True, convnet_variant="hourglass20", num_filters=16, hourglass_norm_momentum=0.99
         ),
         mask_sampler=maskrcnn_configs.MaskSampler(num_sampled_masks=8),
         mask_roi_aligner=maskrcnn_configs.MaskROIAligner(crop_size=16),  # hourglasses halve it twice or more

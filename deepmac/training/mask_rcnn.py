@@ -88,6 +88,7 @@ class MaskRCNNTask(MaskValidation, deep_mask_head_rcnn.DeepMaskHeadRCNNTask):
         if self.task_config.annotation_file:
             truth = labels["groundtruths"]
             boxes = truth["boxes"] * _corners(image_info[:, 2])  # pixels of the network's input
+            masks = _masks_in_boxes(model, outputs["decoder_features"], boxes, truth["classes"])
             size = image_info[:, 0] * image_info[:, 2]  # (B, 2), height and width without padding
             logs[EVALUATION_LOG] = {
                 "source_id": truth["source_id"],
@@ -101,14 +102,7 @@ class MaskRCNNTask(MaskValidation, deep_mask_head_rcnn.DeepMaskHeadRCNNTask):
                     "classes": tf.where(
                         truth["is_crowds"] > 0, tf.zeros_like(truth["classes"]), truth["classes"]
                     ),
-                    "masks": _from_edge_to_edge(
-                        _masks_in_boxes(
-                            model,
-                            outputs["decoder_features"],
-                            boxes,
-                            truth["classes"],
-                        )
-                    ),
+                    "masks": _from_edge_to_edge(masks),
                 },
             }
             if self.task_config.allow_image_summary:

@@ -89,9 +89,6 @@ def check_files(task, mode: str) -> None:
         raise InputError(f"task.annotation_file: no such file: {annotations}")
 
 
-_NO_SPACE = ("No space left on device", "File too large", "Disk quota exceeded")
-
-
 @contextlib.contextmanager
 def explained(model_dir: str, task):
     """Raises `InputError` for damaged records, and for a model directory that cannot be written to.
@@ -111,7 +108,7 @@ def explained(model_dir: str, task):
 
 def _explanation(error, model_dir, task) -> str | None:
     text = str(error)
-    if any(reason in text for reason in _NO_SPACE):
+    if any(reason in text for reason in ("No space left on device", "File too large", "Disk quota exceeded")):
         return (
             f"no space left to write {model_dir}: free some and run again; training goes on from "
             f"{tf.train.latest_checkpoint(model_dir) or 'the start'}"
