@@ -22,6 +22,7 @@ body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem aut
 table {{ border-collapse: collapse; margin: 1rem 0; font-size: .9rem }}
 th, td {{ border-bottom: 1px solid #ddd; padding: .3rem .7rem; text-align: left }}
 img {{ max-width: 100%; margin: .5rem 0 }}
+.anchor-link {{ display: none }}
 </style>
 {body}
 </html>
