@@ -1,18 +1,23 @@
 """The paper's main experiment: mask heads alike when fully supervised differ on unseen classes."""
 
-import functools
 import re
+import statistics
+import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
+import tensorflow as tf
+import tf_keras
 from matplotlib.figure import Figure
 
+from deepmac.inference.load import without_warnings
+from deepmac.modeling.mask_heads import build_mask_head
 from deepmac.suite.results import Claim, Measurement, ResultRow, higher
-from deepmac.suite.study import Study
+from deepmac.suite.study import Study, row_config
+from deepmac.suite.suite import Row
 from deepmac.suite.tables import with_interval
-from lib.head_costs import HeadCost, head_cost, trained_parameters
 
 SHALLOW, DEEP = "resnet4", ("hourglass20", "hourglass52")
 SAME_DEPTH = ("hourglass20", "resnet20")
@@ -20,6 +25,8 @@ FAMILIES = ("resnet", "hourglass")
 # On the same classes for all rows: unseen by those that saw masks of VOC classes only.
 _NON_VOC, _VOC = "gt_boxes/mask/non_voc/AP", "gt_boxes/mask/voc/AP"
 _TITLES = {"voc_only": "VOC", "non_voc_only": "non-VOC", "all_classes": "all"}
+_DEPTH_TICKS = (4, 10, 20, 50, 100)
+_BOXES, _CALLS = 32, 9  # of which the time is taken
 
 
 class HeadResult(NamedTuple):
@@ -28,6 +35,7 @@ class HeadResult(NamedTuple):
     Attributes:
         head: its name.
         classes: "voc_only", "non_voc_only" or "all_classes".
+        row: the training of the first seed.
         voc: AP of the VOC classes.
         non_voc: AP of the others.
         late_change: of the mask loss over the last quarter of the first seed's schedule, in percent.
@@ -35,185 +43,206 @@ class HeadResult(NamedTuple):
 
     head: str
     classes: str
+    row: Row
     voc: Measurement
     non_voc: Measurement
     late_change: Measurement
 
 
-class MaskHeadComparison:
-    """What a study of mask heads shows.
+class HeadCost(NamedTuple):
+    """Of one mask head.
 
     Attributes:
-        results: one for each head and set of classes that the profile runs.
+        parameters: trained numbers.
+        flops: floating-point operations for one box, a multiplication and an addition counted as two.
+        milliseconds: wall-clock time of a box, in float32, 32 boxes at once; median of 9 calls.
     """
 
-    def __init__(self, study: Study):
-        """Takes the results of a trained study."""
-        self._study = study
-        self.results = []
-        for line in study.lines:
-            classes = next(name for name in _TITLES if line.key.startswith(name))
-            head = line.key.removeprefix(f"{classes}_")
-            measured = (study.measurement(line.key, metric) for metric in (_VOC, _NON_VOC))
-            change = _late_change(study.curve(line.key, "deep_mask_estimation"))
-            self.results.append(HeadResult(head, classes, *measured, Measurement.exact(change)))
-        self._rows = {
-            result.head: line.runs[0] for result, line in zip(self.results, study.lines, strict=True)
-        }
+    parameters: int
+    flops: int
+    milliseconds: float
 
-    @functools.cached_property
-    def parameters(self) -> dict[str, int]:
-        """Head -> trained numbers in it."""
-        return {head: trained_parameters(row) for head, row in self._rows.items()}
 
-    def costs(self) -> dict[str, HeadCost]:
-        """Measures what each head costs on this machine; nothing else should run on it."""
-        return {head: head_cost(row) for head, row in self._rows.items()}
-
-    def rows(self, costs: Mapping[str, HeadCost]) -> list[ResultRow]:
-        """The lines of the results JSON.
-
-        Args:
-            costs: of each head; may be empty.
-        """
-        lines = []
-        for result in self.results:
-            name = f"{result.head}, {result.classes}"  # as in `reproduction.yaml`
-            lines.append(ResultRow(name, _VOC, result.voc))
-            lines.append(ResultRow(name, _NON_VOC, result.non_voc))
-            lines.append(ResultRow(name, "mask loss, change over the last quarter (%)", result.late_change))
-        for head, cost in costs.items():
-            for what, value in cost._asdict().items():
-                lines.append(ResultRow(head, what, Measurement.exact(float(value))))
-        return lines
-
-    def table(self, costs: Mapping[str, HeadCost]):
-        """Shows heads as lines: AP of non-VOC and VOC classes under each supervision, and costs.
-
-        Args:
-            costs: of each head.
-        """
-        cells = {}
-        for result in self.results:
-            cell = cells.setdefault(result.head, {})
-            title = f"masks of {_TITLES[result.classes]}"
-            cell[title, "non-VOC AP"] = with_interval(result.non_voc)
-            cell[title, "VOC AP"] = with_interval(result.voc)
-            cell[title, "seeds"] = str(result.voc.seeds)
-            cell[title, "loss, last quarter"] = f"{with_interval(result.late_change, sign=True)} %"
-        for head, cost in costs.items():
-            cells[head]["cost", "parameters"] = f"{cost.parameters:,}"
-            cells[head]["cost", "MFLOP a box"] = f"{cost.flops / 1e6:,.0f}"
-            cells[head]["cost", "ms a box"] = f"{cost.milliseconds:.2f}"
-        for name in self._study.not_run:
-            cells.setdefault(name.split(",")[0], {})  # heads that are run with no masks at all
-        frame = pd.DataFrame.from_dict(cells, orient="index")
-        frame.columns = pd.MultiIndex.from_tuples(frame.columns)
-        return frame.style.format(na_rep="not run")
-
-    def claims(self) -> list[Claim]:
-        """The paper's claims, for each deep head against the shallowest one."""
-        found = {(result.head, result.classes): result for result in self.results}
-        claims = []
-        for deep in DEEP:
-            pairs = [(found.get((deep, c)), found.get((SHALLOW, c))) for c in ("voc_only", "all_classes")]
-            if not all(part for pair in pairs for part in pair):
-                continue
-            (unseen_deep, unseen_shallow), (full_deep, full_shallow) = pairs
-            claims.append(
-                higher(
-                    f"{deep} beats {SHALLOW} on classes without masks",
-                    unseen_deep.non_voc,
-                    unseen_shallow.non_voc,
-                )
+def head_results(study: Study) -> list[HeadResult]:
+    """The results of a trained study: one for each head and set of classes that the profile runs."""
+    results = []
+    for line in study.lines:
+        classes = next(name for name in _TITLES if line.key.startswith(name))
+        curve = study.curve(line.key, "deep_mask_estimation")
+        before = curve[curve.index <= 0.75 * curve.index.max()]
+        change = None if before.empty else 100 * (curve.iloc[-1] / before.iloc[-1] - 1)
+        results.append(
+            HeadResult(
+                head=line.key.removeprefix(f"{classes}_"),
+                classes=classes,
+                row=line.runs[0],
+                voc=study.measurement(line.key, _VOC),
+                non_voc=study.measurement(line.key, _NON_VOC),
+                late_change=Measurement.exact(change),
             )
-            claims.append(
-                higher(
-                    f"{deep} gains more over {SHALLOW} on classes without masks than fully supervised",
-                    unseen_deep.non_voc - unseen_shallow.non_voc,
-                    full_deep.non_voc - full_shallow.non_voc,
-                )
-            )
-        hourglass, resnet = (found.get((head, "voc_only")) for head in SAME_DEPTH)
-        if hourglass and resnet:
-            text = f"{hourglass.head} beats {resnet.head}, of the same depth, on classes without masks"
-            claims.append(higher(text, hourglass.non_voc, resnet.non_voc))
-        return claims
-
-    def plot(self, against: str = "depth") -> Figure:
-        """Plots AP against depth or parameters of the heads, a curve for each family, with 95 % intervals.
-
-        Args:
-            against: "depth" (layers, the number in a head's name; heads without one are left out) or
-                "parameters" (heads that have none of their own are left out).
-        """
-        figure = Figure(figsize=(11, 4), layout="constrained")
-        panels = (
-            ("voc_only", "voc", "VOC: seen, masks of VOC"),
-            ("voc_only", "non_voc", "non-VOC: unseen, masks of VOC"),
-            ("all_classes", "non_voc", "non-VOC: seen, masks of all"),
         )
-        for axes, (classes, split, title) in zip(figure.subplots(ncols=3, sharey=True), panels, strict=True):
-            found = [
-                (position, getattr(result, split), result.head)
-                for result in self.results
-                if result.classes == classes and (position := self._position(result.head, against))
-            ]
-            for color, family in enumerate(FAMILIES):
-                points = [point for point in found if _family_and_depth(point[2])[0] == family]
-                _plot_curve(axes, sorted(points, key=lambda point: point[0]), f"C{color}", family)
-            others = (point for point in found if not _family_and_depth(point[2])[0])
-            for (position, measurement, head), marker in zip(others, "s^Dv", strict=False):
-                axes.plot(position, measurement.value, marker, color="gray", label=head.replace("_", " "))
-            axes.set(title=title, xscale="log", xlabel=f"{against} of the mask head")
-            if against == "depth":
-                axes.set_xticks(_DEPTH_TICKS, [str(tick) for tick in _DEPTH_TICKS])
-                axes.minorticks_off()
-            else:
-                _write_depths(axes, found)
-            axes.margins(x=0.15, y=0.1)  # room for names
-            axes.grid(alpha=0.3)
-        figure.axes[0].set_ylabel("AP from ground-truth boxes")
-        handles, labels = figure.axes[1].get_legend_handles_labels()  # where most heads are
-        figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
-        return figure
-
-    def _position(self, head: str, against: str) -> int | None:
-        if against == "parameters":
-            return self.parameters[head] or None
-        return _family_and_depth(head)[1]
+    return results
 
 
-_DEPTH_TICKS = (4, 10, 20, 50, 100)
+def head_costs(results: Sequence[HeadResult]) -> dict[str, HeadCost]:
+    """Measures what each head costs on this machine, where nothing else should run: head -> cost."""
+    return {head: head_cost(row) for head, row in {result.head: result.row for result in results}.items()}
 
 
-def _plot_curve(axes: Axes, points: Sequence[tuple[int, Measurement, str]], color: str, label: str):
-    """Plots (position, measurement, head) with their 95 % intervals."""
-    positions = [position for position, *_ in points]
-    values = [measurement.value for _, measurement, _ in points]
-    ends = [measurement.ci95 or (measurement.value, measurement.value) for _, measurement, _ in points]
-    low, high = zip(*ends, strict=True) if ends else ((), ())
-    axes.plot(positions, values, color=color, marker="o", label=label)
-    axes.vlines(positions, low, high, color=color, alpha=0.5, linewidth=1)
-    axes.fill_between(positions, low, high, color=color, alpha=0.15)
+def head_cost(row: Row) -> HeadCost:
+    """Measures the mask head of a row's configuration, with random weights."""
+    head, instances, pixels = _head_and_inputs(row)
+
+    @tf.function
+    def masks(instances, pixels):
+        return head(instances, pixels, training=False)
+
+    masks(instances, pixels)  # traces, and creates the variables
+    seconds = []
+    for _ in range(_CALLS):
+        start = time.perf_counter()
+        masks(instances, pixels).numpy()
+        seconds.append(time.perf_counter() - start)
+    return HeadCost(
+        parameters=trained_parameters(row),
+        flops=flops(masks.get_concrete_function(instances[:1], pixels[:1])),
+        milliseconds=1000 * statistics.median(seconds) / _BOXES,
+    )
 
 
-def _write_depths(axes: Axes, points: Sequence[tuple[int, Measurement, str]]):
-    """Writes above each point of a curve how deep the head is."""
-    for position, measurement, head in points:
-        _, depth = _family_and_depth(head)
-        if depth:
-            where = (position, measurement.value)
-            axes.annotate(str(depth), where, (0, 6), textcoords="offset points", ha="center", size=7)
+def trained_parameters(row: Row) -> int:
+    """Counts the trained numbers in the mask head of a row's configuration."""
+    head, instances, pixels = _head_and_inputs(row)
+    head(instances[:1], pixels[:1], training=False)  # creates the variables
+    return sum(variable.shape.num_elements() for variable in head.trainable_variables)
+
+
+def _head_and_inputs(row: Row) -> tuple[tf_keras.layers.Layer, tf.Tensor, tf.Tensor]:
+    """A mask head and random embeddings: of instances (N, C) and of pixels (N, S, S, C)."""
+    model = row_config(row).task.model
+    config = model.mask_head
+    with without_warnings():
+        head = build_mask_head(config)
+    size = model.input_size[0] // 4 if config.predict_full_resolution_masks else config.mask_size
+    channels = config.pixel_embedding_dim + (2 if config.use_xy else 0)
+    instances = tf.random.normal([_BOXES, config.dim])
+    return head, instances, tf.random.normal([_BOXES, size, size, channels])
+
+
+def flops(function: tf.types.experimental.ConcreteFunction) -> int:
+    """Floating-point operations of a function whose shapes are known; nothing is run."""
+    options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
+    options["output"] = "none"
+    with without_warnings():
+        return tf.compat.v1.profiler.profile(function.graph, options=options).total_float_ops
+
+
+def result_rows(results: Sequence[HeadResult], costs: Mapping[str, HeadCost]) -> list[ResultRow]:
+    """The lines of the results JSON; costs may be empty."""
+    lines = []
+    for result in results:
+        name = f"{result.head}, {result.classes}"  # as in `reproduction.yaml`
+        lines.append(ResultRow(name, _VOC, result.voc))
+        lines.append(ResultRow(name, _NON_VOC, result.non_voc))
+        lines.append(ResultRow(name, "mask loss, change over the last quarter (%)", result.late_change))
+    for head, cost in costs.items():
+        for what, value in cost._asdict().items():
+            lines.append(ResultRow(head, what, Measurement.exact(float(value))))
+    return lines
+
+
+def table(results: Sequence[HeadResult], costs: Mapping[str, HeadCost], not_run: Sequence[str]):
+    """Shows heads as lines: AP of non-VOC and VOC classes under each supervision, and costs.
+
+    Args:
+        results: of each head.
+        costs: of each head.
+        not_run: names of the study's lines that the profile leaves out.
+    """
+    cells = {}
+    for result in results:
+        cell = cells.setdefault(result.head, {})
+        title = f"masks of {_TITLES[result.classes]}"
+        cell[title, "non-VOC AP"] = with_interval(result.non_voc)
+        cell[title, "VOC AP"] = with_interval(result.voc)
+        cell[title, "seeds"] = str(result.voc.seeds)
+        cell[title, "loss, last quarter"] = f"{with_interval(result.late_change, sign=True)} %"
+    for head, cost in costs.items():
+        cells[head]["cost", "parameters"] = f"{cost.parameters:,}"
+        cells[head]["cost", "MFLOP a box"] = f"{cost.flops / 1e6:,.0f}"
+        cells[head]["cost", "ms a box"] = f"{cost.milliseconds:.2f}"
+    for name in not_run:
+        cells.setdefault(name.split(",")[0], {})  # heads that are run with no masks at all
+    frame = pd.DataFrame.from_dict(cells, orient="index")
+    frame.columns = pd.MultiIndex.from_tuples(frame.columns)
+    return frame.style.format(na_rep="not run")
+
+
+def claims(results: Sequence[HeadResult]) -> list[Claim]:
+    """The paper's claims, for each deep head against the shallowest one."""
+    ap = {(result.head, result.classes): result.non_voc for result in results}
+    found = []
+    for deep in DEEP:
+        pairs = [((deep, classes), (SHALLOW, classes)) for classes in ("voc_only", "all_classes")]
+        if all(key in ap for pair in pairs for key in pair):
+            text = f"{deep} beats {SHALLOW} on classes without masks"
+            found.append(higher(text, *(ap[key] for key in pairs[0])))
+            text = f"{deep} gains more over {SHALLOW} on classes without masks than fully supervised"
+            found.append(higher(text, *(ap[better] - ap[worse] for better, worse in pairs)))
+    hourglass, resnet = ((head, "voc_only") for head in SAME_DEPTH)
+    if hourglass in ap and resnet in ap:
+        text = f"{hourglass[0]} beats {resnet[0]}, of the same depth, on classes without masks"
+        found.append(higher(text, ap[hourglass], ap[resnet]))
+    return found
+
+
+def plot(results: Sequence[HeadResult], against: str) -> Figure:
+    """Plots AP with its 95 % interval against depth or parameters of the heads, a curve for each family.
+
+    Args:
+        results: of each head.
+        against: "depth" (layers, the number in a head's name; heads without one are left out) or
+            "parameters" (heads that have none of their own are left out).
+    """
+    panels = (
+        ("voc_only", "voc", "VOC: seen, masks of VOC"),
+        ("voc_only", "non_voc", "non-VOC: unseen, masks of VOC"),
+        ("all_classes", "non_voc", "non-VOC: seen, masks of all"),
+    )
+    position = {}
+    for head, row in {result.head: result.row for result in results}.items():
+        position[head] = _family_and_depth(head)[1] if against == "depth" else trained_parameters(row)
+    results = sorted((r for r in results if position[r.head]), key=lambda result: position[result.head])
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    for axes, (classes, split, title) in zip(figure.subplots(ncols=3, sharey=True), panels, strict=True):
+        curves: dict[str, list[HeadResult]] = {family: [] for family in FAMILIES}
+        for result in results:
+            if result.classes == classes:
+                curves.setdefault(_family_and_depth(result.head)[0] or result.head, []).append(result)
+        for (label, curve), marker in zip(curves.items(), "oos^Dv", strict=False):
+            x, ap = [position[r.head] for r in curve], [getattr(r, split) for r in curve]
+            color = f"C{FAMILIES.index(label)}" if label in FAMILIES else "gray"
+            ends = [m.ci95 or (m.value, m.value) for m in ap]
+            reach = [[m.value - low, high - m.value] for m, (low, high) in zip(ap, ends, strict=True)]
+            values = [m.value for m in ap]
+            axes.errorbar(x, values, np.reshape(reach, (-1, 2)).T, marker=marker, color=color, label=label)
+            if against == "parameters" and label in FAMILIES:
+                for result, at in zip(curve, zip(x, values, strict=True), strict=True):
+                    text = str(_family_and_depth(result.head)[1])
+                    axes.annotate(text, at, (0, 6), textcoords="offset points", ha="center", size=7)
+        axes.set(title=title, xscale="log", xlabel=f"{against} of the mask head")
+        if against == "depth":
+            axes.set_xticks(_DEPTH_TICKS, [str(tick) for tick in _DEPTH_TICKS])
+            axes.minorticks_off()
+        axes.margins(x=0.15, y=0.1)  # room for names
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("AP from ground-truth boxes")
+    handles, labels = figure.axes[1].get_legend_handles_labels()  # where most heads are
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    return figure
 
 
 def _family_and_depth(head: str) -> tuple[str | None, int | None]:
     """("hourglass", 20) for "hourglass20"; two None for a head of no family, or a variant of one."""
     match = re.fullmatch(rf"({'|'.join(FAMILIES)})(\d+)", head)
     return (match[1], int(match[2])) if match else (None, None)
-
-
-def _late_change(curve: pd.Series) -> float | None:
-    """By how many percent a loss changes in the last quarter of the steps."""
-    before = curve[curve.index <= 0.75 * curve.index.max()]
-    return None if before.empty else 100 * (curve.iloc[-1] / before.iloc[-1] - 1)

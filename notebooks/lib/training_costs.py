@@ -21,7 +21,7 @@ from deepmac.suite.study import row_config
 from deepmac.suite.suite import Row, Suite
 from deepmac.training import mask_rcnn as mask_rcnn_task  # noqa: F401  # registers the task
 from deepmac.training.task import DeepMACTask  # noqa: F401  # registers the task
-from lib.head_costs import flops
+from lib.mask_heads import flops
 
 # Published peak of a chip in operations a second: TPUs multiply in bfloat16 whatever the variables' type,
 # A100s in TensorFloat-32, TensorFlow's default for float32.

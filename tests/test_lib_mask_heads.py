@@ -1,7 +1,7 @@
 import pytest
 
 from deepmac.suite.suite import Dataset, Row
-from lib.head_costs import head_cost
+from lib.mask_heads import head_cost
 
 SIZE, CHANNELS, DIM, PIXEL_DIM, UNITS = 8, 4, 6, 5, 1024
 
