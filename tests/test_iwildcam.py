@@ -1,5 +1,3 @@
-import json
-
 import camera_traps
 import numpy as np
 import pytest
@@ -7,17 +5,18 @@ import pytest
 from deepmac.core.label_images import write_label_image
 from deepmac.iwildcam.checks import Problem
 from deepmac.iwildcam.collection import open_collection
+from deepmac.iwildcam.tables import objects_table, pictures_table
 from deepmac.scenes.camera_traps import TRUTH_FOLDER
-from lib import iwildcam as evidence
+from lib import iwildcam
 
 
 def test_faults_of_masks_decide_the_claim_and_others_are_mentioned():
-    assert evidence.format_claim([], 3).holds
-    claim = evidence.format_claim([Problem("missing picture", "a", ""), Problem("unusable box", "a", "")], 3)
+    assert iwildcam.format_claim([], 3).holds
+    claim = iwildcam.format_claim([Problem("missing picture", "a", ""), Problem("unusable box", "a", "")], 3)
     assert claim.holds
     assert claim.evidence == "3 pictures checked: 1 x missing picture, 1 x unusable box"
-    assert not evidence.format_claim([Problem("size mismatch", "a", "")], 3).holds
-    assert not evidence.format_claim([], 0).holds
+    assert not iwildcam.format_claim([Problem("size mismatch", "a", "")], 3).holds
+    assert not iwildcam.format_claim([], 0).holds
 
 
 @pytest.fixture
@@ -34,9 +33,9 @@ def collection(tmp_path):
     return open_collection(root)
 
 
-def test_masks_are_compared_with_the_truth(collection, tmp_path):
-    assert evidence.has_truth(collection)
-    scores = evidence.compare_with_truth(collection)
+def test_masks_are_compared_with_the_truth(collection):
+    assert iwildcam.has_truth(collection)
+    scores = iwildcam.compare_with_truth(collection)
     assert scores["picture"].tolist() == [0, 1, 3]
     assert scores["masks"].tolist() == [50, 100, 50]
     box = np.zeros(camera_traps.SIZE, bool)
@@ -44,14 +43,41 @@ def test_masks_are_compared_with_the_truth(collection, tmp_path):
     true = np.zeros(camera_traps.SIZE, bool)
     true[10:30, 10:30] = True
     assert scores["full_box"][0] == pytest.approx(100 * true.sum() / box.sum(), abs=0.5)
-    rows, claim = evidence.truth_rows(scores, "tiny")
+    rows, claim = iwildcam.truth_rows(scores, "tiny")
     assert rows[0].measurement.value == pytest.approx(200 / 3)
     assert claim.holds
-    evidence.write(tmp_path / "results.json", {"profile": "smoke"}, rows, [claim], 1.0)
-    document = json.loads((tmp_path / "results.json").read_text())
-    assert document["rows"][0]["measured"] == 66.67
-    evidence.write(None, {}, rows, [claim], 1.0)
 
 
 def test_a_real_collection_has_no_truth(tmp_path):
-    assert not evidence.has_truth(open_collection(camera_traps.write_release(tmp_path)))
+    assert not iwildcam.has_truth(open_collection(camera_traps.write_release(tmp_path)))
+
+
+@pytest.fixture(params=["with masks", "without masks", "empty"])
+def tables(request, tmp_path):
+    root = camera_traps.write_release(tmp_path)
+    if request.param == "with masks":
+        write_label_image(root / "instance_masks/b-2.png", np.full(camera_traps.SIZE, 2, np.uint8))
+    if request.param == "empty":
+        for path in root.glob("metadata/*"):
+            path.unlink()
+        camera_traps.write_detections(root / "metadata/detections.json", {})
+    collection = open_collection(root)
+    return pictures_table(collection), objects_table(collection)
+
+
+def _draws(figure):
+    figure.canvas.draw()
+    return figure.axes
+
+
+def test_every_figure_can_be_drawn(tables):
+    pictures, objects = tables
+    areas, _, histogram, _ = _draws(iwildcam.plot_masks(objects))
+    shown = sum(len(points.get_offsets()) for points in areas.collections)
+    assert shown == (objects["mask_area"] > 0).sum()
+    assert sum(patch.get_height() for patch in histogram.patches) == len(objects)
+    for column in ("category", "location"):
+        counts, _ = _draws(iwildcam.plot_groups(pictures, objects, column))
+        widths = [patch.get_width() for patch in counts.patches]
+        named = pictures[pictures[column] != ""].index
+        assert sum(widths) == len(named) + objects["picture"].isin(named).sum()
