@@ -18,8 +18,8 @@ import yaml
 from cluster_recipes import RECIPES, ROOT, Manifests, container_command
 from official.common import flags as model_garden_flags
 
+import training_costs
 from deepmac import cli
-from lib import training_costs
 
 STEPS = 2
 PROFILE = {"experiment": "deepmac_mini", "configs": ".", "dataset": {}, "seeds": [0], "rows": []}
@@ -340,8 +340,8 @@ def test_commands_of_the_page_are_accepted():
         if words[0] == "deepmac":
             cli.main.commands[words[1]].make_context(words[1], words[2:])
         else:
-            assert words[:4] == ["PYTHONPATH=notebooks", "python", "-m", "lib.training_costs"]
-            training_costs.main.make_context(words[3], words[4:])
+            assert words[:2] == ["python", "configs/cluster/training_costs.py"]
+            training_costs.main.make_context(words[1], words[2:])
 
 
 def test_image_is_made_of_what_is_there():

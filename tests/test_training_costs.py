@@ -6,12 +6,12 @@ import tensorflow as tf
 from click.testing import CliRunner
 from official.core import exp_factory
 
+import training_costs
 from deepmac.suite.study import row_config
 from deepmac.suite.suite import Row, Suite
 from deepmac.training.task import DeepMACTask
-from lib import training_costs
-from lib.benchmark.convolutions import convolution_operations
-from lib.training_costs import TrainingCost, cost_table, training_cost
+from lib.benchmark_training import convolution_operations
+from training_costs import TrainingCost, cost_table, training_cost
 
 PAGE = Path(__file__).resolve().parents[1] / "configs/cluster/README.md"
 

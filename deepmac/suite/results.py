@@ -77,6 +77,11 @@ class ResultRow:
     published: float | None = None
     source: str | None = None
 
+    @classmethod
+    def exact(cls, name: str, metric: str, value: float | None) -> "ResultRow":
+        """A line without interval or published value, for which nothing was trained."""
+        return cls(name, metric, Measurement.exact(None if value is None else float(value)))
+
     def as_dict(self) -> dict:
         """The line as it stands in the results JSON."""
         ci95 = self.measurement.ci95

@@ -61,18 +61,11 @@ def unseen_class_masks(study: Study, keys: Mapping[str, str], count: int) -> Fig
         count: objects to show.
     """
     first = next(iter(keys.values()))
-    coco_dir = study.shown.coco_dir
-    examples = unseen_examples(coco_dir, study.seen_classes(first), count)
-    predicted = [_predicted_masks(study, key, examples) for key in keys.values()]
+    examples = unseen_examples(study.shown.coco_dir, study.seen_classes(first), count)
+    predicted = zip(*(_predicted_masks(study, key, examples) for key in keys.values()), strict=True)
     images = [read_image(example.picture) for example in examples]
-    boxes = [
-        normalized_boxes([e.box], "xywh", *image.shape[:2])[0]
-        for e, image in zip(examples, images, strict=True)
-    ]
-    masks = [
-        [np.zeros_like(example.mask), example.mask, *(masks[row] for masks in predicted)]
-        for row, example in enumerate(examples)
-    ]
+    boxes = [normalized_boxes([e.box], "xywh", *e.mask.shape)[0] for e in examples]
+    masks = [[np.zeros_like(e.mask), e.mask, *masks] for e, masks in zip(examples, predicted, strict=True)]
     titles = ["picture", "annotated", *keys]
     return drawing.mask_grid(images, masks, boxes, titles, [example.category for example in examples])
 

@@ -1,4 +1,4 @@
-"""What `iwildcam.ipynb` shows of a collection's masks, and whether they are right where the truth is known."""
+"""What `iwildcam.ipynb` shows of a collection's masks, and how good they are where the truth is known."""
 
 from collections import Counter
 from collections.abc import Sequence

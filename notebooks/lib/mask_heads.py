@@ -12,6 +12,7 @@ import tensorflow as tf
 import tf_keras
 from matplotlib.figure import Figure
 
+from deepmac.core.machine import flops
 from deepmac.inference.load import without_warnings
 from deepmac.modeling.mask_heads import build_mask_head
 from deepmac.suite.results import Claim, Measurement, ResultRow, higher
@@ -103,11 +104,9 @@ def head_cost(row: Row) -> HeadCost:
         start = time.perf_counter()
         masks(instances, pixels).numpy()
         seconds.append(time.perf_counter() - start)
-    return HeadCost(
-        parameters=trained_parameters(row),
-        flops=flops(masks.get_concrete_function(instances[:1], pixels[:1])),
-        milliseconds=1000 * statistics.median(seconds) / _BOXES,
-    )
+    with without_warnings():
+        operations = flops(masks.get_concrete_function(instances[:1], pixels[:1]))
+    return HeadCost(trained_parameters(row), operations, 1000 * statistics.median(seconds) / _BOXES)
 
 
 def trained_parameters(row: Row) -> int:
@@ -129,14 +128,6 @@ def _head_and_inputs(row: Row) -> tuple[tf_keras.layers.Layer, tf.Tensor, tf.Ten
     return head, instances, tf.random.normal([_BOXES, size, size, channels])
 
 
-def flops(function: tf.types.experimental.ConcreteFunction) -> int:
-    """Floating-point operations of a function whose shapes are known; nothing is run."""
-    options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
-    options["output"] = "none"
-    with without_warnings():
-        return tf.compat.v1.profiler.profile(function.graph, options=options).total_float_ops
-
-
 def result_rows(results: Sequence[HeadResult], costs: Mapping[str, HeadCost]) -> list[ResultRow]:
     """The lines of the results JSON; costs may be empty."""
     lines = []
@@ -147,7 +138,7 @@ def result_rows(results: Sequence[HeadResult], costs: Mapping[str, HeadCost]) ->
         lines.append(ResultRow(name, "mask loss, change over the last quarter (%)", result.late_change))
     for head, cost in costs.items():
         for what, value in cost._asdict().items():
-            lines.append(ResultRow(head, what, Measurement.exact(float(value))))
+            lines.append(ResultRow.exact(head, what, value))
     return lines
 
 

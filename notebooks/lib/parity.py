@@ -5,17 +5,14 @@ outputs and losses), `predict_io.npz` (pictures with boxes and their masks), and
 `saved_model_io.npz` (the exported graph's input and output).
 """
 
-import dataclasses
 import hashlib
 import os
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
 import deepmac
@@ -25,10 +22,9 @@ from deepmac.export.graphs import published_detections, published_outputs
 from deepmac.inference.exported import ExportedGraph
 from deepmac.inference.load import build_model, normalization, trained_model
 from deepmac.modeling.mask_losses import MaskBatch
-from deepmac.suite import results
+from deepmac.suite.results import Claim, ResultRow
 from deepmac.training.task import DeepMACTask
 
-METRIC = "largest absolute difference"
 REFERENCE_VARIABLE = "DEEPMAC_REFERENCE_DIR"
 _TOLERANCE = 1e-4
 # Group of tensors -> the claim about it.
@@ -40,6 +36,7 @@ CLAIMS = {
     "graph": "the published exported graph runs, and gives what it gave when it was published",
     "own graph": "a graph exported here gives what the published one gives",
 }
+COLUMNS = ("folder", "group", "tensor", "shape", "difference", "tolerance")
 # What the names of a reference's inputs begin with; everything else was computed.
 _INPUTS = ("images", "true_shapes", "boxes", "gt/")
 _RAW_OUTPUTS = {
@@ -52,32 +49,6 @@ _RAW_OUTPUTS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """How far a tensor is from its reference.
-
-    Attributes:
-        folder: the reference folder's name.
-        tensor: the tensor's name.
-        group: a key of `CLAIMS`.
-        shape: of the tensor.
-        difference: largest absolute difference; infinite if shapes differ.
-        tolerance: 1e-4; for logits and losses times the reference's largest magnitude.
-    """
-
-    folder: str
-    tensor: str
-    group: str
-    shape: tuple[int, ...]
-    difference: float
-    tolerance: float
-
-    @property
-    def within(self) -> bool:
-        """Whether the difference is tolerable."""
-        return self.difference <= self.tolerance
-
-
 def reference_folder(path: str | os.PathLike | None = None) -> Path | None:
     """The reference tensors: the folder given, else the one `DEEPMAC_REFERENCE_DIR` names; None if neither.
 
@@ -85,89 +56,98 @@ def reference_folder(path: str | os.PathLike | None = None) -> Path | None:
         InputError: no such folder.
     """
     path = path or os.environ.get(REFERENCE_VARIABLE)
-    if not path:
-        return None
-    if not Path(path).is_dir():
+    if path and not Path(path).is_dir():
         raise InputError(f"no reference tensors at {path}: give their folder, or unset {REFERENCE_VARIABLE}")
-    return Path(path)
+    return Path(path) if path else None
 
 
-def compare(reference_dir: Path | None) -> "Parity":
-    """Compares every tensor of every model; nothing where `reference_dir` is None."""
-    start = time.monotonic()
-    folders = model_folders(reference_dir) if reference_dir else []
-    comparisons = [
-        line for folder in tqdm(folders, unit="model", disable=not folders) for line in compare_folder(folder)
-    ]
-    return Parity(comparisons, _sha256(folders), time.monotonic() - start)
+def compare(reference_dir: Path | None) -> tuple[pd.DataFrame, str]:
+    """Compares every tensor of every model; nothing where `reference_dir` is None.
+
+    Returns:
+        A line for each tensor: folder, group (of `CLAIMS`), tensor, shape (text), difference (the largest
+        absolute one; infinite if shapes differ) and tolerance; and a hash of the reference files.
+    """
+    folders = sorted(path.parent for path in reference_dir.glob("*/reference.npz")) if reference_dir else []
+    lines, digest = [], hashlib.sha256()
+    for folder in tqdm(folders, unit="model", disable=not folders):
+        lines += compare_folder(folder)
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            digest.update(path.read_bytes())
+    return pd.DataFrame(lines, columns=COLUMNS), digest.hexdigest()
 
 
-def model_folders(reference_dir: Path) -> list[Path]:
-    """The folders of a reference folder that hold a model with reference tensors."""
-    return sorted(path.parent for path in reference_dir.glob("*/reference.npz"))
-
-
-def compare_folder(folder: Path) -> list[Comparison]:
-    """Compares everything a reference folder has."""
+def compare_folder(folder: Path) -> Iterator[tuple]:
+    """Yields the lines, see `compare`, of one reference folder."""
     config, restore = trained_model(folder)
     model = build_model(config, restore, "float32")
-    return [
-        *_compare_model(folder, config, model),
-        *_compare_predictor(folder),
-        *_compare_graphs(folder, config, model),
-    ]
-
-
-def _compare_model(folder, config, model) -> Iterator[Comparison]:
     reference = _read(folder / "reference.npz")
+    ours = _computed(model, config, reference)
+    for name in (name for name in reference if not name.startswith(_INPUTS)):
+        group = {"post": "detection", "loss": "loss"}.get(name.split("/")[0], "network")
+        # The tolerance of logits and losses is relative.
+        scale = np.abs(reference[name]).max(initial=0) if group == "loss" or "LOGITS" in name else 1
+        yield _line(folder, group, name, ours.get(name), reference[name], scale)
+
+    if (folder / "predict_io.npz").is_file():
+        reference = _read(folder / "predict_io.npz")
+        predictor = deepmac.load(folder, precision="float32")
+        for name in sorted(name for name in reference if name.endswith("/mask_probs")):
+            picture = name.removesuffix("/mask_probs")
+            predictor.set_image(reference[f"{picture}/image"])
+            masks = predictor.predict(reference[f"{picture}/boxes"]).mask_probs
+            yield _line(folder, "predictor", f"predictor {name}", masks, reference[name])
+
+    if (folder / "saved_model_io.npz").is_file():
+        reference = _read(folder / "saved_model_io.npz")
+        image, boxes = reference["image"], reference["boxes"]
+        graphs = {
+            "graph": ExportedGraph(folder / "saved_model").outputs(image, boxes),
+            "own graph": published_outputs(model, config, tf.constant(image), tf.constant(boxes)),
+        }
+        for group, outputs in graphs.items():
+            for name in sorted(name for name in reference if name.startswith("out/")):
+                value = outputs.get(name.removeprefix("out/"))
+                yield _line(folder, group, f"{group} {name}", value, reference[name])
+
+
+def _computed(model, config, reference: Mapping[str, np.ndarray]) -> dict[str, tf.Tensor]:
+    """What our network computes of a reference's inputs, under the reference's names."""
     images = reference["preprocessed"]
-    size = images.shape[1]
-    parts = reference["true_shapes"][:, :2].astype(np.float32) / size
+    parts = reference["true_shapes"][:, :2].astype(np.float32) / images.shape[1]
     boxes = tf.constant(reference["gt/boxes_padded"])
+    given = tf.constant(reference["boxes"] * np.tile(parts, 2)[:, np.newaxis], tf.float32)
     raw = model({"image": images, "boxes": boxes}, training=False)["raw_output"]
     features = model.backbone(images, training=False)
 
-    given = tf.constant(reference["boxes"] * np.tile(parts, 2)[:, np.newaxis], tf.float32)
+    def masks(boxes):
+        logits = model.mask_logits(raw["instance_embedding"][-1], raw["pixel_embedding"][-1], boxes)
+        return model.probabilities_in_boxes(logits, boxes)
+
     ours = {
         "preprocessed": normalize(tf.constant(reference["images"]), **normalization(config)),
-        "masks_from_boxes": _masks(model, raw, given),
+        "masks_from_boxes": masks(given),
     }
     for stage, level in enumerate(config.model.head.input_levels):
         ours[f"pred/extracted_features/{stage}"] = features[level]
         ours |= {f"pred/{name}/{stage}": raw[output][stage] for name, output in _RAW_OUTPUTS.items()}
-    ours |= {f"post/{name}": value for name, value in _detections(model, raw, parts).items()}
-    ours |= {f"loss/Loss/{name}": value for name, value in _losses(config, raw, boxes, reference).items()}
 
-    for name in (name for name in reference if not name.startswith(_INPUTS)):
-        group = {"post": "detection", "loss": "loss"}.get(name.split("/")[0], "network")
-        relative = group == "loss" or "LOGITS" in name
-        yield _comparison(folder, name, group, ours.get(name, np.nan), reference[name], relative)
-
-
-def _detections(model, raw, parts):
-    """Detections of the last stage; `reference.npz` counts classes from 0."""
     detections = published_detections(model, {name: maps[-1] for name, maps in raw.items()}, parts)
     height, width = raw["ct_heatmaps"][-1].shape[1:3]
-    boxes = detections["detection_boxes_strided"] / tf.constant([height, width] * 2, tf.float32)
-    return {
-        **detections,
-        "detection_classes": detections["detection_classes"] - 1,
-        "detection_masks": _masks(model, raw, boxes),
-    }
+    found = detections["detection_boxes_strided"] / tf.constant([height, width] * 2, tf.float32)
+    ours |= {f"post/{name}": value for name, value in detections.items()}
+    ours["post/detection_classes"] -= 1  # references count them from 0
+    ours["post/detection_masks"] = masks(found)
+    return ours | {f"loss/Loss/{name}": loss for name, loss in _losses(config, raw, reference).items()}
 
 
-def _masks(model, raw, boxes):
-    logits = model.mask_logits(raw["instance_embedding"][-1], raw["pixel_embedding"][-1], boxes)
-    return model.probabilities_in_boxes(logits, boxes)
-
-
-def _losses(config, raw, boxes, reference):
+def _losses(config, raw, reference: Mapping[str, np.ndarray]) -> dict[str, tf.Tensor]:
     """The losses of the ground truth, each times its weight, under their published names."""
     config.model.mask_head.max_roi_jitter_ratio = 0.0  # the reference is in inference mode
-    size = reference["images"].shape[1]
+    boxes = tf.constant(reference["gt/boxes_padded"])
     one_hot = reference["gt/classes_onehot"]
     labels = {
-        "boxes": boxes * size,
+        "boxes": boxes * reference["images"].shape[1],
         "classes": tf.constant(np.where(reference["gt/weights"] > 0, one_hot.argmax(-1) + 1, -1)),
         "unpad_image_shapes": tf.constant(reference["true_shapes"], tf.float32),
     }
@@ -189,39 +169,14 @@ def _losses(config, raw, boxes, reference):
     }
 
 
-def _compare_predictor(folder) -> Iterator[Comparison]:
-    if not (folder / "predict_io.npz").is_file():
-        return
-    reference = _read(folder / "predict_io.npz")
-    predictor = deepmac.load(folder, precision="float32")
-    for picture in sorted(name.removesuffix("/image") for name in reference if name.endswith("/image")):
-        predictor.set_image(reference[f"{picture}/image"])
-        masks = predictor.predict(reference[f"{picture}/boxes"]).mask_probs
-        name = f"{picture}/mask_probs"
-        yield _comparison(folder, f"predictor {name}", "predictor", masks, reference[name])
-
-
-def _compare_graphs(folder, config, model) -> Iterator[Comparison]:
-    if not (folder / "saved_model_io.npz").is_file():
-        return
-    reference = _read(folder / "saved_model_io.npz")
-    image, boxes = reference["image"], reference["boxes"]
-    published = ExportedGraph(folder / "saved_model").outputs(image, boxes)
-    ours = published_outputs(model, config, tf.constant(image), tf.constant(boxes))
-    for group, outputs in (("graph", published), ("own graph", ours)):
-        for name in sorted(name for name in reference if name.startswith("out/")):
-            value = outputs.get(name.removeprefix("out/"), np.nan)
-            yield _comparison(folder, f"{group} {name}", group, value, reference[name])
-
-
-def _comparison(folder, tensor, group, value, reference, relative=False) -> Comparison:
-    value = np.asarray(value, np.float64)
+def _line(folder: Path, group: str, tensor: str, value, reference: np.ndarray, scale: float = 1.0) -> tuple:
+    value = np.asarray(np.nan if value is None else value, np.float64)
     difference = np.inf
     if value.shape == reference.shape:
         # NaN is a difference like no other.
         difference = float(np.nan_to_num(np.abs(value - reference), nan=np.inf).max(initial=0))
-    scale = float(np.abs(reference).max(initial=0)) if relative else 1.0
-    return Comparison(folder.name, tensor, group, reference.shape, difference, _TOLERANCE * scale)
+    shape = " x ".join(map(str, reference.shape)) or "scalar"
+    return folder.name, group, tensor, shape, difference, _TOLERANCE * scale
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
@@ -229,95 +184,31 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         return dict(file)
 
 
-@dataclasses.dataclass(frozen=True)
-class Parity:
-    """All comparisons.
-
-    Attributes:
-        comparisons: one a tensor; none without reference tensors.
-        sha256: hash of the reference files.
-        seconds: what the comparison took.
-    """
-
-    comparisons: Sequence[Comparison]
-    sha256: str
-    seconds: float
-
-    def table(self):
-        """Shows every tensor as a pandas Styler, the ones beyond their tolerance in red."""
-        frame = pd.DataFrame(
-            [
-                {
-                    "folder": line.folder,
-                    "tensor": line.tensor,
-                    "shape": " x ".join(map(str, line.shape)) or "scalar",
-                    METRIC: line.difference,
-                    "tolerance": line.tolerance,
-                    "within": "yes" if line.within else "no",
-                }
-                for line in self.comparisons
-            ],
-            columns=["folder", "tensor", "shape", METRIC, "tolerance", "within"],
+def claims(lines: pd.DataFrame) -> list[Claim]:
+    """What the lines of `compare` show, group by group; undecided without reference tensors."""
+    found = []
+    for group, text in CLAIMS.items():
+        of_group = lines[lines["group"] == group]
+        if of_group.empty:
+            found.append(Claim(text, None, "no reference tensors"))
+            continue
+        worst = of_group.loc[(of_group["difference"] / of_group["tolerance"]).idxmax()]
+        within = int((of_group["difference"] <= of_group["tolerance"]).sum())
+        evidence = (
+            f"{within} of {len(of_group)} tensors within tolerance; the furthest is {worst.folder}, "
+            f"{worst.tensor}: {worst.difference:.1e}, tolerance {worst.tolerance:.1e}"
         )
-        style = frame.style.hide(axis="index").format("{:.1e}", subset=[METRIC, "tolerance"])
-        return style.map(lambda word: "color: #a00" if word == "no" else "", subset=["within"])
+        found.append(Claim(text, within == len(of_group), evidence))
+    return found
 
-    def claims(self) -> list[results.Claim]:
-        """What the comparisons show, group by group; undecided without reference tensors."""
-        claims = []
-        for group, text in CLAIMS.items():
-            lines = [line for line in self.comparisons if line.group == group]
-            if not lines:
-                claims.append(results.Claim(text, None, "no reference tensors"))
-                continue
-            worst = max(lines, key=lambda line: line.difference / line.tolerance)
-            within = sum(line.within for line in lines)
-            evidence = (
-                f"{within} of {len(lines)} tensors within tolerance; the furthest is {worst.folder}, "
-                f"{worst.tensor}: {worst.difference:.1e}, tolerance {worst.tolerance:.1e}"
-            )
-            claims.append(results.Claim(text, within == len(lines), evidence))
-        return claims
 
-    def plot(self) -> Figure:
-        """Plots every tensor's difference as a part of its tolerance."""
-        figure = Figure(figsize=(8, 3.5), layout="constrained")
-        axes = figure.subplots()
-        names = list(CLAIMS)
-        for folder in sorted({line.folder for line in self.comparisons}):
-            lines = [line for line in self.comparisons if line.folder == folder]
-            parts = [max(line.difference / line.tolerance, 1e-6) for line in lines]  # 0 has no logarithm
-            axes.plot(parts, [names.index(line.group) for line in lines], "o", alpha=0.5, label=folder)
-        axes.axvline(1, color="#a00", linewidth=1)
-        axes.set(xscale="log", xlabel="largest difference / tolerance", yticks=range(len(names)))
-        axes.set_yticklabels(names)
-        axes.invert_yaxis()
-        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-        return figure
-
-    def write(self, path: str | Path | None, parameters: dict):
-        """Writes the results JSON; None writes nothing (interactive use)."""
-        if path is None:
-            return
-        results.write_results(
-            path,
-            notebook="parity",
-            parameters=parameters,
-            config_sha256=self.sha256,
-            rows=[_result_row(line) for line in self.comparisons],
-            claims=self.claims(),
-            seconds=self.seconds,
+def rows(lines: pd.DataFrame) -> list[ResultRow]:
+    """The lines of the results JSON, which has no infinity."""
+    return [
+        ResultRow.exact(
+            f"{line.folder}: {line.tensor}",
+            "largest absolute difference",
+            line.difference if np.isfinite(line.difference) else None,
         )
-
-
-def _result_row(line: Comparison) -> results.ResultRow:
-    value = line.difference if np.isfinite(line.difference) else None  # JSON has no infinity
-    measurement = results.Measurement.exact(value)
-    return results.ResultRow(f"{line.folder}: {line.tensor}", METRIC, measurement)
-
-
-def _sha256(folders: Sequence[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in (path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+        for line in lines.itertuples()
+    ]

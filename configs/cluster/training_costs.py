@@ -1,6 +1,6 @@
 """What the published trainings take: operations counted in the training step, hours and price estimated.
 
-    PYTHONPATH=notebooks python -m lib.training_costs voc_only --price v3=1.50
+    python configs/cluster/training_costs.py voc_only --price v3=1.50
 
 Nothing is trained: the step of the whole model is traced, which takes some minutes and 5 GB of memory.
 """
@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import click
+import pandas as pd
 import tensorflow as tf
 import tf_keras
 from official.core import task_factory
 
 from deepmac.core.errors import InputError
+from deepmac.core.machine import flops
 from deepmac.inference.load import without_warnings
 from deepmac.suite.study import row_config
 from deepmac.suite.suite import Row, Suite
+from deepmac.suite.tables import markdown
 from deepmac.training import mask_rcnn as mask_rcnn_task  # noqa: F401  # registers the task
 from deepmac.training.task import DeepMACTask  # noqa: F401  # registers the task
-from lib.mask_heads import flops
 
 # Published peak of a chip in operations a second: TPUs multiply in bfloat16 whatever the variables' type,
 # A100s in TensorFloat-32, TensorFlow's default for float32.
@@ -74,11 +76,10 @@ def training_cost(row: Row) -> TrainingCost:
     """Counts the operations of a row's training: forward, backward and the weights' update."""
     config = row_config(row)
     batch = config.task.train_data.global_batch_size
-    try:
-        return TrainingCost(_step_operations(config.task), batch, config.trainer.train_steps)
-    finally:  # a full-size model is not kept while the next one is traced
-        tf_keras.backend.clear_session()
-        gc.collect()
+    operations = _step_operations(config.task)
+    tf_keras.backend.clear_session()  # a full-size model is not kept while the next one is traced
+    gc.collect()
+    return TrainingCost(operations, batch, config.trainer.train_steps)
 
 
 def _step_operations(config) -> int:
@@ -88,16 +89,11 @@ def _step_operations(config) -> int:
     with tempfile.NamedTemporaryFile() as records, without_warnings():  # empty: only shapes are needed
         config.train_data.input_path = records.name
         task = task_factory.get_task(config)
-        features, labels = task.build_inputs(config.train_data).element_spec
-    optimizer = tf_keras.optimizers.SGD()  # keeps nothing for each weight: less memory
-    with without_warnings():
+        inputs = task.build_inputs(config.train_data).element_spec
         model = task.build_model()
-
-        @tf.function(autograph=False)
-        def step(features, labels):
-            return task.train_step((features, labels), model, optimizer)
-
-        return flops(step.get_concrete_function(features, labels))
+        optimizer = tf_keras.optimizers.SGD()  # keeps nothing for each weight: less memory
+        step = tf.function(lambda *inputs: task.train_step(inputs, model, optimizer), autograph=False)
+        return flops(step.get_concrete_function(*inputs))
 
 
 def cost_table(costs: dict[str, TrainingCost], utilisation: float, prices: dict[str, float]) -> str:
@@ -108,19 +104,22 @@ def cost_table(costs: dict[str, TrainingCost], utilisation: float, prices: dict[
         utilisation: see `TrainingCost.chip_hours`.
         prices: chip -> price of a chip-hour, for chips whose price shall be shown.
     """
-    header = ["row", "TFLOP a picture, counted", "batch", "steps", "EFLOP"]
-    header += [f"{chip}: chip-hours" for chip in CHIPS] + [f"{chip}: price" for chip in prices]
-    header += [f"{machine}: hours" for machine in MACHINES]
-    lines = [header, ["---"] * len(header)]
+    records = []
     for name, cost in costs.items():
         hours = {chip: cost.chip_hours(chip, utilisation) for chip in CHIPS}
-        line = [f"`{name}`", f"{cost.operations / 1e12:.2f}", f"{cost.batch}", f"{cost.steps:,}"]
-        line += [f"{cost.total / 1e18:.1f}", *(f"{hours[chip]:,.0f}" for chip in CHIPS)]
-        line += [f"{hours[chip] * price:,.0f}" for chip, price in prices.items()]
-        for chip, count, devices in MACHINES.values():  # an even split or none
-            line.append("-" if cost.batch % devices else f"{hours[chip] / count:.1f}")
-        lines.append(line)
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        record = {
+            "row": f"`{name}`",
+            "TFLOP a picture, counted": f"{cost.operations / 1e12:.2f}",
+            "batch": f"{cost.batch}",
+            "steps": f"{cost.steps:,}",
+            "EFLOP": f"{cost.total / 1e18:.1f}",
+        }
+        record |= {f"{chip}: chip-hours": f"{hours[chip]:,.0f}" for chip in CHIPS}
+        record |= {f"{chip}: price": f"{hours[chip] * price:,.0f}" for chip, price in prices.items()}
+        for machine, (chip, count, devices) in MACHINES.items():  # an even split or none
+            record[f"{machine}: hours"] = "-" if cost.batch % devices else f"{hours[chip] / count:.1f}"
+        records.append(record)
+    return markdown(pd.DataFrame(records))
 
 
 def _parsed_prices(context, parameter, texts: tuple[str, ...]) -> dict[str, float]:

@@ -1,1 +1,0 @@
-"""What `notebooks/benchmark.ipynb` measures: time and memory, as ratios to what the same run measures."""
