@@ -213,14 +213,14 @@ def plot(results: Sequence[HeadResult], against: str) -> Figure:
         for (label, curve), marker in zip(curves.items(), "oos^Dv", strict=False):
             x, ap = [position[r.head] for r in curve], [getattr(r, split) for r in curve]
             color = f"C{FAMILIES.index(label)}" if label in FAMILIES else "gray"
-            ends = [m.ci95 or (m.value, m.value) for m in ap]
-            reach = [[m.value - low, high - m.value] for m, (low, high) in zip(ap, ends, strict=True)]
-            values = [m.value for m in ap]
-            axes.errorbar(x, values, np.reshape(reach, (-1, 2)).T, marker=marker, color=color, label=label)
+            values = np.array([m.value for m in ap])
+            ends = np.array([m.ci95 or (m.value, m.value) for m in ap]).reshape(-1, 2)
+            style = {"marker": marker, "color": color, "label": label.replace("_", " ")}
+            axes.errorbar(x, values, np.abs(ends.T - values), **style)
             if against == "parameters" and label in FAMILIES:
                 for result, at in zip(curve, zip(x, values, strict=True), strict=True):
                     text = str(_family_and_depth(result.head)[1])
-                    axes.annotate(text, at, (0, 6), textcoords="offset points", ha="center", size=7)
+                    axes.annotate(text, at, (3, 3), textcoords="offset points", size=7)
         axes.set(title=title, xscale="log", xlabel=f"{against} of the mask head")
         if against == "depth":
             axes.set_xticks(_DEPTH_TICKS, [str(tick) for tick in _DEPTH_TICKS])
