@@ -61,38 +61,27 @@ def evaluate_model(
         write_tfrecords(read_coco_folder(coco_dir, [split], ids), records)
         config.validation_data.input_path = f"{records}/{split}-*"
         config.annotation_file = str(records / f"instances_{split}.json")
-        config.model.max_num_instances = _most_instances(config.annotation_file)
+        annotations = json.loads(Path(config.annotation_file).read_text())["annotations"]
+        counts = Counter(annotation["image_id"] for annotation in annotations)
+        config.model.max_num_instances = max(counts.values())
         network = build_model(config, restore, resolve_precision(precision))
-        return _run(DeepMACTask(config), network, progress)
+        task, state = DeepMACTask(config), None
+        step = tf.function(lambda batch: task.validation_step(batch, network), reduce_retracing=True)
+        with tqdm(desc="evaluating", unit="picture", disable=not progress) as bar:
+            for batch in task.build_inputs(config.validation_data):
+                # A tuple over replicas, as a distribution strategy gives it.
+                outputs = tf.nest.map_structure(lambda value: (value,), step(batch))
+                state = task.aggregate_logs(state, outputs)
+                bar.update(int(tf.math.count_nonzero(batch[1]["groundtruths"]["source_id"] >= 0)))
+        return state
 
 
 def summary(evaluators: dict[str, MaskEvaluator]) -> str:
     """A table of the headline figures, in percent."""
-    results = {source: evaluator.result() for source, evaluator in evaluators.items()}
-    lines = [f"{'':16}" + "".join(f"{source:>12}" for source in results)]
+    results = [evaluator.result() for evaluator in evaluators.values()]
+    lines = [f"{'':16}" + "".join(f"{source:>12}" for source in evaluators)]
     for name in HEADLINES:
-        lines.append(f"{name:16}" + "".join(f"{_cell(result.get(name)):>12}" for result in results.values()))
+        values = [result.get(name, math.nan) for result in results]
+        cells = ["-" if math.isnan(value) else f"{value:.1f}" for value in values]
+        lines.append(f"{name:16}" + "".join(f"{cell:>12}" for cell in cells))
     return "\n".join(lines)
-
-
-def _cell(value: float | None) -> str:
-    return "-" if value is None or math.isnan(value) else f"{value:.1f}"
-
-
-def _most_instances(annotation_file: str) -> int:
-    """The largest number of annotations of one picture."""
-    annotations = json.loads(Path(annotation_file).read_text())["annotations"]
-    return max(Counter(annotation["image_id"] for annotation in annotations).values())
-
-
-def _run(task: DeepMACTask, model, progress: bool) -> dict[str, MaskEvaluator]:
-    data = task.task_config.validation_data
-    step = tf.function(lambda batch: task.validation_step(batch, model), reduce_retracing=True)
-    state = None
-    with tqdm(desc="evaluating", unit="picture", disable=not progress) as bar:
-        for batch in task.build_inputs(data):
-            # A tuple over replicas, as a distribution strategy gives it.
-            outputs = tf.nest.map_structure(lambda value: (value,), step(batch))
-            state = task.aggregate_logs(state, outputs)
-            bar.update(int(tf.math.count_nonzero(batch[1]["groundtruths"]["source_id"] >= 0)))
-    return state

@@ -5,7 +5,6 @@ The format: https://cocodataset.org/#upload, a ZIP that holds one JSON file of C
 
 import json
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from deepmac.inference.load import build_model, normalization, trained_model
 
 _BATCH_SIZE = 8
 _MOST_DETECTIONS = 100  # of a picture, that COCO counts
+_OUTPUTS = ("boxes", "classes", "confidence", "masks")  # of the network, that are sent in
 _FIELDS = {"image_id", "category_id", "segmentation", "score"}
 
 
@@ -57,24 +57,55 @@ def write_submission(
     if found.is_graph:
         raise InputError(f"{model} is an exported graph: use the model it was exported from")
     images = read_image_list(coco_dir, split)
-    paths = _picture_paths(images, Path(coco_dir), split)
+    folder = Path(coco_dir) / split.replace("test-dev", "test")
+    paths = [folder / image["file_name"] for image in images]
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise InputError(f"{len(missing)} of {len(paths)} pictures are missing, the first is {missing[0]}")
     config, restore = trained_model(found.folder)
     network = build_model(config, restore, resolve_precision(precision))
     detect = tf.function(lambda pixels: network(pixels, training=False), reduce_retracing=True)
+    size, options = config.model.input_size[0], normalization(config)
     results = []
     with tqdm(total=len(images), desc=split, unit="picture", disable=not progress) as bar:
         for start in range(0, len(images), _BATCH_SIZE):
             batch = slice(start, start + _BATCH_SIZE)
-            for image, detections in zip(images[batch], _detect(detect, config, paths[batch]), strict=True):
-                results += _coco_results(image, detections)
+            inputs = [network_input(_pixels(path), size, **options) for path in paths[batch]]
+            outputs = detect(tf.concat([pixels for pixels, _ in inputs], axis=0))
+            for index, (image, (_, part)) in enumerate(zip(images[batch], inputs, strict=True)):
+                detections = {key: outputs[key][index].numpy() for key in _OUTPUTS}
+                detections["boxes"] /= np.tile(part, 2) * size  # normalised to the picture
+                results += _coco_results(image, **detections)
                 bar.update()
     stem = f"detections_{split}_{name}_results"
     path = Path(out) / f"{stem}.zip"
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(f"{stem}.json", json.dumps(results))
     check_submission(path, images)
     return path
+
+
+def _pixels(path: Path):
+    try:
+        return tf.io.decode_image(path.read_bytes(), channels=3, expand_animations=False)
+    except tf.errors.InvalidArgumentError as error:
+        raise InputError(f"{path} cannot be read as a picture") from error
+
+
+def _coco_results(image: dict, boxes, classes, confidence, masks) -> list[dict]:
+    """The best detections of a picture, of boxes [D, 4] normalised to it and masks [D, S, S] in them."""
+    order = np.argsort(-confidence, kind="stable")
+    order = order[(confidence[order] > 0) & np.isin(classes[order], ALL_IDS)][:_MOST_DETECTIONS]
+    rles = encode_masks(masks[order], boxes[order], image["height"], image["width"])
+    return [
+        {
+            "image_id": image["id"],
+            "category_id": int(category_id),
+            "segmentation": rle,
+            "score": float(score),
+        }
+        for category_id, score, rle in zip(classes[order], confidence[order], rles, strict=True)
+    ]
 
 
 def read_image_list(coco_dir: str | Path, split: str) -> list[dict]:
@@ -136,49 +167,3 @@ def _problem(result: dict, sizes: dict[int, list[int]]) -> str | None:
     if mask["size"] != sizes[result["image_id"]]:
         return f"the mask is of {mask['size']} pixels, the picture of {sizes[result['image_id']]}"
     return None if coco_mask.area(mask) <= np.prod(mask["size"]) else "the mask cannot be decoded"
-
-
-def _picture_paths(images: list[dict], coco_dir: Path, split: str) -> list[Path]:
-    folder = coco_dir / split.replace("test-dev", "test")
-    paths = [folder / image["file_name"] for image in images]
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
-        raise InputError(f"{len(missing)} of {len(paths)} pictures are missing, the first is {missing[0]}")
-    return paths
-
-
-def _detect(detect, config, paths: list[Path]) -> Iterator[dict[str, np.ndarray]]:
-    """Detections of pictures: `boxes` [D, 4] normalised to the picture, `classes`, `confidence`, `masks`."""
-    size = config.model.input_size[0]
-    options = normalization(config)
-    inputs = [network_input(_pixels(path), size, **options) for path in paths]
-    outputs = detect(tf.concat([pixels for pixels, _ in inputs], axis=0))
-    for index, (_, part) in enumerate(inputs):
-        detections = {key: outputs[key][index].numpy() for key in ("boxes", "classes", "confidence", "masks")}
-        detections["boxes"] = detections["boxes"] / (np.tile(part, 2) * size)
-        yield detections
-
-
-def _pixels(path: Path):
-    try:
-        return tf.io.decode_image(path.read_bytes(), channels=3, expand_animations=False)
-    except tf.errors.InvalidArgumentError as error:
-        raise InputError(f"{path} cannot be read as a picture") from error
-
-
-def _coco_results(image: dict, detections: dict[str, np.ndarray]) -> list[dict]:
-    kept = (detections["confidence"] > 0) & np.isin(detections["classes"], ALL_IDS)
-    order = np.argsort(-detections["confidence"][kept], kind="stable")[:_MOST_DETECTIONS]
-    boxes, masks, classes, scores = (
-        detections[key][kept][order] for key in ("boxes", "masks", "classes", "confidence")
-    )
-    rles = encode_masks(masks, boxes, image["height"], image["width"])
-    return [
-        {
-            "image_id": image["id"],
-            "category_id": int(category_id),
-            "segmentation": rle,
-            "score": float(score),
-        }
-        for category_id, score, rle in zip(classes, scores, rles, strict=True)
-    ]
