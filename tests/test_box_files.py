@@ -15,6 +15,7 @@ COCO_ANNOTATIONS = {
     ],
     "categories": [],
 }
+BOX = [0.1, 0.2, 0.3, 0.4]
 MEGADETECTOR = {
     "images": [
         {
@@ -141,8 +142,14 @@ def test_paths_of_another_machine_fit_by_their_end(tmp_path):
         ([{"image_id": 1, "bbox": [1, 2, 3, 4]}, {"image_id": 1, "bbox": [1, 2, 3]}], "entry 1 .*3 numbers"),
         ([{"image_id": 1, "bbox": None}], "entry 0"),
         ([7], "entry 0"),
+        ([{"file_name": 7, "bbox": [1, 2, 3, 4]}], "entry 0"),
         (COCO_ANNOTATIONS | {"annotations": [{"image_id": 9, "bbox": [1, 2, 3, 4]}]}, "annotation 0"),
         (MEGADETECTOR | {"images": [{"file": "a", "detections": [{"bbox": [1, 2]}]}]}, "image 0"),
+        (
+            MEGADETECTOR
+            | {"images": [{"file": "a", "detections": [{"bbox": BOX, "conf": 1, "category": "cat"}]}]},
+            "ids of categories must be numbers",
+        ),
     ],
 )
 def test_malformed_json_is_an_input_error(tmp_path, content, words):

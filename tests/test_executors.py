@@ -2,9 +2,7 @@ import threading
 
 import pytest
 
-from deepmac.core import executors
-from deepmac.core.errors import InputError
-from deepmac.core.executors import ahead, open_executor, threads
+from deepmac.core.executors import ahead, threads
 
 
 def test_results_come_in_order():
@@ -41,13 +39,3 @@ def test_what_has_not_begun_is_dropped():
         threading.Timer(0.1, release.set).start()
         raise RuntimeError
     assert len(begun) < 10
-
-
-def test_no_scheduler_is_an_input_error(monkeypatch):
-    pytest.importorskip("dask.distributed")
-    monkeypatch.setattr(executors, "_CONNECT_SECONDS", 0.5)
-    with (
-        pytest.raises(InputError, match="no Dask scheduler at tcp"),
-        open_executor(1, "tcp://127.0.0.1:9"),
-    ):
-        pass

@@ -104,12 +104,17 @@ class Detections:
     def __getitem__(self, index: int) -> PictureDetections:
         start, end = self._ends[index - 1] if index > 0 else 0, self._ends[index]
         boxes = np.array(self._boxes[4 * start : 4 * end]).reshape(-1, 4)
-        ids = list(self._codes)
+        ids = self.found_categories
         categories = [ids[code] for code in self._category_codes[start:end]]
         return PictureDetections(self.names[index], boxes, np.array(self._confidences[start:end]), categories)
 
     def __iter__(self) -> Iterator[PictureDetections]:
         return (self[index] for index in range(len(self)))
+
+    @property
+    def found_categories(self) -> list[str]:
+        """Ids of the categories that were detected."""
+        return list(self._codes)
 
     @property
     def in_pixels(self) -> bool:

@@ -168,8 +168,8 @@ def read_boxes(path: str | os.PathLike, box_format: str = "yxyx_norm", min_score
         return BoxFile(path, *_read_csv(path, box_format), box_format, min_score)
     document = read_json(path)
     if isinstance(document, Detections):
-        if not all(category.isdecimal() for category in document.categories):
-            raise InputError(f"{path}: detection_categories must be called by numbers")
+        if not all(category.isdecimal() for category in document.found_categories):
+            raise InputError(f"{path}: the ids of categories must be numbers")
         ids = document.names if document.named_by == "id" else [None] * len(document)
         return BoxFile(path, document, ids, "megadetector", min_score)
     if isinstance(document, list):
@@ -186,9 +186,9 @@ def _coco_results(path, entries):
     grouped = {}  # (name, id) -> boxes
     for index, entry in enumerate(entries):
         with _naming(path, "entry", index):
-            name = entry.get("file_name", "")
+            name = _with_slashes(entry.get("file_name", ""))
             image_id = entry.get("image_id") if name else entry["image_id"]
-            grouped.setdefault((name, image_id), []).append(_coco_box(entry))
+            grouped.setdefault((name, image_id), []).append(_box(entry))
     return _table(grouped)
 
 
@@ -196,18 +196,14 @@ def _coco_annotations(path, document):
     by_id = {}
     for index, image in enumerate(document["images"]):
         with _naming(path, "image", index):
-            by_id[image["id"]] = (image["file_name"], image["id"])
+            by_id[image["id"]] = (_with_slashes(image["file_name"]), image["id"])
     grouped = {key: [] for key in by_id.values()}
     for index, annotation in enumerate(document["annotations"]):
         with _naming(path, "annotation", index):
             boxes = grouped[by_id[annotation["image_id"]]]
             if not annotation.get("iscrowd"):
-                boxes.append(_coco_box(annotation))
+                boxes.append(_box(annotation))
     return _table(grouped)
-
-
-def _coco_box(entry):
-    return _box(entry["bbox"], entry.get("category_id", 1), entry.get("score"))
 
 
 @contextlib.contextmanager
@@ -237,25 +233,29 @@ def _read_csv(path, box_format):
     grouped = {}
     for row in rows:
         try:
-            category_id = row[header["category_id"]] if "category_id" in header else 1
-            score = row[header["score"]] if "score" in header else None
-            box = _box([row[header[name]] for name in columns], category_id, score)
-            grouped.setdefault((row[image], None), []).append(box)
-        except (TypeError, ValueError) as error:
+            entry = {name: row[header[name]] for name in ("category_id", "score") if name in header}
+            entry["bbox"] = [row[header[name]] for name in columns]
+            grouped.setdefault((_with_slashes(row[image]), None), []).append(_box(entry))
+        except (TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{path}, line {rows.line_num}: not a picture and numbers") from error
     return _table(grouped)
 
 
-def _box(box, category_id, score):
+def _box(entry):
     """A box as `Detections` takes it."""
+    box, score = list(map(float, entry["bbox"])), entry.get("score")
     if len(box) != 4:
         raise ValueError(f"bbox has {len(box)} numbers instead of 4")
-    return list(map(float, box)), int(category_id), math.nan if score is None else float(score)
+    return box, int(entry.get("category_id", 1)), math.nan if score is None else float(score)
+
+
+def _with_slashes(name):
+    return name.replace("\\", "/")
 
 
 def _table(grouped):
     """Boxes by (name, id) of their picture -> table, ids."""
     table = Detections()
     for (name, _), boxes in grouped.items():
-        table.add(name.replace("\\", "/"), boxes)
+        table.add(name, boxes)
     return table, [image_id for _, image_id in grouped]

@@ -251,13 +251,6 @@ def _load(model: ModelChoice):
     return load_network(model.name, model.precision, model.input_size)
 
 
-class _Encoded(NamedTuple):
-    """A picture on its way through the network; `embeddings` is first the network's input of it."""
-
-    job: PictureJob
-    image: EncodedImage
-
-
 def _stream(
     jobs: Iterable[PictureJob], network, batch_size: int, workers: int | None = None
 ) -> Iterator[Outcome]:
@@ -267,42 +260,40 @@ def _stream(
         yield from ahead(writers, _write, _segment(decoded, network, batch_size), 2 * batch_size)
 
 
-def _decode(job: PictureJob, network) -> _Encoded | Outcome:
+def _decode(job: PictureJob, network) -> tuple[PictureJob, EncodedImage] | Outcome:
+    """Reads a picture; in the place of its embeddings is the network's input."""
     try:
         if job.path is None:
             raise InputError("no such picture")
         image = read_image(job.path)
     except InputError as error:
         return Outcome(job.name, "failed", str(error))
-    return _Encoded(job, EncodedImage(image, *network.prepare(image)))
+    return job, EncodedImage(image, *network.prepare(image))
 
 
 def _segment(
-    decoded: Iterator[_Encoded | Outcome], network, batch_size: int
+    decoded: Iterator[tuple[PictureJob, EncodedImage] | Outcome], network, batch_size: int
 ) -> Iterator[tuple[PictureJob, Prediction] | Outcome]:
     predictor = Predictor(network)
     while batch := list(itertools.islice(decoded, batch_size)):
         yield from (item for item in batch if isinstance(item, Outcome))
-        pictures = [item for item in batch if isinstance(item, _Encoded)]
+        pictures = [item for item in batch if not isinstance(item, Outcome)]
         if not pictures:
             continue
-        inputs = [picture.image.embeddings for picture in pictures]
-        all_embeddings = network.encode(inputs + inputs[-1:] * (batch_size - len(inputs)))
-        for (job, image), embeddings in zip(pictures, all_embeddings, strict=False):  # but for the padding
+        inputs = [image.embeddings for _, image in pictures]
+        inputs += inputs[-1:] * (batch_size - len(inputs))
+        for (job, image), embeddings in zip(pictures, network.encode(inputs), strict=False):
             encoded = dataclasses.replace(image, embeddings=embeddings)
             try:
-                yield job, _predict(predictor, job, encoded)
+                with warnings.catch_warnings(record=True) as caught:
+                    warnings.simplefilter("always", UserWarning)
+                    prediction = predictor.predict(job.boxes, job.box_format, encoded=encoded)
             except InputError as error:
                 yield Outcome(job.name, "failed", str(error))
-
-
-def _predict(predictor: Predictor, job: PictureJob, encoded: EncodedImage) -> Prediction:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        prediction = predictor.predict(job.boxes, job.box_format, encoded=encoded)
-    for warning in caught:
-        tqdm.write(f"{job.name}: {warning.message}", file=sys.stderr)
-    return prediction
+                continue
+            for warning in caught:
+                tqdm.write(f"{job.name}: {warning.message}", file=sys.stderr)
+            yield job, prediction
 
 
 def _write(segmented: tuple[PictureJob, Prediction] | Outcome) -> Outcome:
@@ -325,17 +316,18 @@ def _on_cluster(
 
     A part that dies with its worker is begun again elsewhere and finds what was written.
     """
-    if Path(model.name).exists():  # workers run in folders of their own
+    # Workers run in folders of their own.
+    if Path(model.name).exists():
         model = dataclasses.replace(model, name=str(Path(model.name).absolute()))
-    parts = iter(lambda: [_with_absolute_paths(job) for job in itertools.islice(jobs, _PART)], [])
+    jobs = (
+        dataclasses.replace(job, path=job.path and job.path.absolute(), target=job.target.absolute())
+        for job in jobs
+    )
+    parts = iter(lambda: list(itertools.islice(jobs, _PART)), [])
     work = functools.partial(segment_part, model=model, batch_size=batch_size, overwrite=overwrite)
     with open_executor(jobs=1, scheduler=scheduler) as executor:
         for outcomes in ahead(executor, work, parts, _PARTS_UNDER_WAY):
             yield from outcomes
-
-
-def _with_absolute_paths(job: PictureJob) -> PictureJob:
-    return dataclasses.replace(job, path=job.path and job.path.absolute(), target=job.target.absolute())
 
 
 def segment_part(
