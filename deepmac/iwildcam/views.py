@@ -129,14 +129,12 @@ def _image(collection: Collection, picture: CameraTrapPicture, width: int) -> np
 
 
 def _labels(collection: Collection, picture: CameraTrapPicture, size: tuple[int, int]) -> np.ndarray:
-    """The picture's label image at another size; zeros if it cannot be read."""
+    """The picture's label image at another size (height, width); zeros if it cannot be read."""
     try:
         labels = read_label_image(collection.mask_path(picture))
     except InputError:
-        return np.zeros(size, np.int32)
-    rows = (np.arange(size[0]) + 0.5) * labels.shape[0] // size[0]
-    columns = (np.arange(size[1]) + 0.5) * labels.shape[1] // size[1]
-    return labels[rows.astype(int)[:, None], columns.astype(int)].astype(np.int32)
+        return np.zeros(size, np.uint8)
+    return np.asarray(Image.fromarray(labels).resize(size[::-1], Image.Resampling.NEAREST))
 
 
 def _shortened(draw, text: str, font, width: float) -> str:
