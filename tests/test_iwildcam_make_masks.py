@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tiny_model
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -310,6 +310,7 @@ def _jobs(folder, names=("a.jpg",), shard=WHOLE, **settings):
     return CollectionJobs(folder, _detections(names), folder / "masks", shard, settings=settings)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 30), st.integers(1, 7), st.booleans())
 def test_shards_share_out_all_pictures_counted_from_0_or_from_1(tmp_path_factory, count, shards, from_one):
     folder = tmp_path_factory.getbasetemp()
