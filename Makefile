@@ -84,9 +84,10 @@ weights: $(INSTALLED) ## train the weights that ship with the package, into runs
 demo: $(INSTALLED) ## open the demo notebook in JupyterLab
 	$(VENV_PYTHON) -m jupyter lab notebooks/deepmac_colab.ipynb $(jupyter_options) $(JUPYTER_ARGS)
 
-lint: $(INSTALLED) ## check style and formatting
+lint: $(INSTALLED) ## check style, formatting and types
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m ruff format --check .
+	$(VENV_PYTHON) -m mypy
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@if [ -e $@ ]; then rm $@; else rm -rf $(VENV) && $(make_venv); fi

@@ -123,9 +123,8 @@ def test_wheel_holds_the_package_and_nothing_else(tmp_path):
     [wheel] = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
-    files = [*(ROOT / "deepmac").rglob("*.py"), *(ROOT / "deepmac/demo").glob("*.js")]
-    files += (path for path in (ROOT / "deepmac/weights").rglob("*") if path.is_file())
-    expected = {path.relative_to(ROOT).as_posix() for path in files}
+    tracked = (path.relative_to(ROOT).as_posix() for path in _tracked_files())
+    expected = {name for name in tracked if name.startswith("deepmac/")}
     assert "deepmac/weights/mini/params.yaml" in expected
     assert packed == expected
 
@@ -180,12 +179,12 @@ def checkout(tmp_path):
 def test_make_installs_once_and_again_after_a_change(checkout):
     status, calls, _ = checkout.make("lint")
     assert status == 0
-    assert checkout.steps(calls) == ["venv", "pip", "ruff", "ruff"]
+    assert checkout.steps(calls) == ["venv", "pip", "ruff", "ruff", "mypy"]
     assert "-c constraints.txt -e .[notebooks,test]" in calls[2]
-    assert checkout.steps(checkout.make("lint")[1]) == ["ruff", "ruff"]
+    assert checkout.steps(checkout.make("lint")[1]) == ["ruff", "ruff", "mypy"]
     later = (checkout.folder / ".venv/installed-for").stat().st_mtime + 5
     os.utime(checkout.folder / "constraints.txt", (later, later))
-    assert checkout.steps(checkout.make("lint")[1]) == ["pip", "ruff", "ruff"]
+    assert checkout.steps(checkout.make("lint")[1]) == ["pip", "ruff", "ruff", "mypy"]
 
 
 def test_make_demo_opens_the_demo_notebook(checkout):
@@ -200,13 +199,13 @@ def test_make_starts_again_after_an_installation_that_failed(checkout):
     status, calls, _ = checkout.make("test", pip_status=1)
     assert status != 0
     assert checkout.steps(calls) == ["venv", "pip"]
-    assert checkout.steps(checkout.make("lint")[1]) == ["venv", "pip", "ruff", "ruff"]
+    assert checkout.steps(checkout.make("lint")[1]) == ["venv", "pip", "ruff", "ruff", "mypy"]
 
 
 def test_make_does_not_trust_an_environment_that_was_moved(checkout):
     checkout.make("lint")
     checkout.folder = checkout.folder.rename(checkout.folder.with_name("elsewhere"))
-    assert checkout.steps(checkout.make("lint")[1]) == ["venv", "pip", "ruff", "ruff"]
+    assert checkout.steps(checkout.make("lint")[1]) == ["venv", "pip", "ruff", "ruff", "mypy"]
 
 
 def test_make_says_which_python_it_needs(checkout):

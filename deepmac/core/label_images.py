@@ -7,6 +7,7 @@ results). Where masks overlap, the detection of higher confidence keeps the pixe
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, PngImagePlugin
@@ -115,7 +116,7 @@ def read_label_image(path: str | os.PathLike) -> np.ndarray:
     return labels.astype(np.uint8 if picture.mode in ("1", "L", "P") else np.uint16)
 
 
-def read_texts(path: Path) -> dict[str, str] | None:
+def read_texts(path: Path) -> dict[Any, Any] | None:
     """Returns the texts kept in a PNG; None for a file that is missing or, by its checksums, damaged."""
     try:
         with Image.open(path) as picture:

@@ -20,7 +20,7 @@ class ExportedGraph:
     into one call: masks of published graphs with full-resolution masks depend on how many there are.
     """
 
-    input_size = None  # only the graph knows the size it works at
+    input_size: int | None = None  # only the graph knows the size it works at
     precision = "float32"
 
     def __init__(self, folder: Path):

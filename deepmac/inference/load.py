@@ -90,7 +90,7 @@ class InferenceNetwork:
 
 def build_network(
     config: configs.DeepMACTaskConfig,
-    restore: Callable[[DeepMACModel], None],
+    restore: Callable[[DeepMACModel], object],
     precision: str = "auto",
     input_size: int | None = None,
 ) -> InferenceNetwork:
@@ -104,7 +104,7 @@ def build_network(
 
 def build_model(
     config: configs.DeepMACTaskConfig,
-    restore: Callable[[DeepMACModel], None],
+    restore: Callable[[DeepMACModel], object],
     precision: str,
     input_size: int | None = None,
 ) -> DeepMACModel:
@@ -142,7 +142,7 @@ def normalization(config: configs.DeepMACTaskConfig) -> dict[str, Any]:
     }
 
 
-def trained_model(folder: Path) -> tuple[configs.DeepMACTaskConfig, Callable[[DeepMACModel], None]]:
+def trained_model(folder: Path) -> tuple[configs.DeepMACTaskConfig, Callable[[DeepMACModel], object]]:
     """Reads what describes a trained model, and finds its weights.
 
     Args:

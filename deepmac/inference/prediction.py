@@ -81,7 +81,7 @@ class Prediction:
             `COCO.loadRes` would take the box's area for the mask's.
         """
         category_ids = [1] * len(self) if category_ids is None else category_ids
-        scores = self.stability if scores is None else scores
+        scores = self.stability.tolist() if scores is None else scores
         rles = masks.encode_masks(self.mask_probs, self.boxes, *self._size, self.threshold)
         bboxes = pixel_xywh(self.boxes, *self._size).round(2).tolist()
         return [
@@ -125,5 +125,5 @@ class Prediction:
         return drawing.plot_prediction(self, ax=ax, **options)
 
     @property
-    def _size(self):
+    def _size(self) -> tuple[int, int]:
         return self.image.shape[:2]

@@ -127,7 +127,7 @@ class Predictor:
 
     def __init__(self, network: Network):
         self._network = network
-        self._encoded = None
+        self._encoded: EncodedImage | None = None
 
     @property
     def input_size(self) -> int | None:

@@ -9,6 +9,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path, PurePath, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -182,7 +183,7 @@ def read_boxes(path: str | os.PathLike, box_format: str = "yxyx_norm", min_score
     )
 
 
-def _coco_results(path, entries):
+def _coco_results(path, entries) -> tuple[Detections, list]:
     grouped = {}  # (name, id) -> boxes
     for index, entry in enumerate(entries):
         with _naming(path, "entry", index):
@@ -192,7 +193,7 @@ def _coco_results(path, entries):
     return _table(grouped)
 
 
-def _coco_annotations(path, document):
+def _coco_annotations(path, document) -> tuple[Detections, list]:
     by_id = {}
     for index, image in enumerate(document["images"]):
         with _naming(path, "image", index):
@@ -216,7 +217,7 @@ def _naming(path, what, index):
         raise InputError(f"{path}: {what} {index} is malformed: {reason}") from error
 
 
-def _read_csv(path, box_format):
+def _read_csv(path, box_format) -> tuple[Detections, list]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -233,7 +234,9 @@ def _read_csv(path, box_format):
     grouped = {}
     for row in rows:
         try:
-            entry = {name: row[header[name]] for name in ("category_id", "score") if name in header}
+            entry: dict[str, Any] = {
+                name: row[header[name]] for name in ("category_id", "score") if name in header
+            }
             entry["bbox"] = [row[header[name]] for name in columns]
             grouped.setdefault((_with_slashes(row[image]), None), []).append(_box(entry))
         except (TypeError, ValueError, AttributeError) as error:

@@ -6,6 +6,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 from tqdm.auto import tqdm
@@ -65,7 +66,8 @@ def evaluate_model(
         counts = Counter(annotation["image_id"] for annotation in annotations)
         config.model.max_num_instances = max(counts.values())
         network = build_model(config, restore, resolve_precision(precision))
-        task, state = DeepMACTask(config), None
+        task = DeepMACTask(config)
+        state: Any = None
         step = tf.function(lambda batch: task.validation_step(batch, network), reduce_retracing=True)
         with tqdm(desc="evaluating", unit="picture", disable=not progress) as bar:
             for batch in task.build_inputs(config.validation_data):

@@ -47,15 +47,14 @@ def segment(
     Raises:
         InputError: the model cannot be loaded, no picture has boxes, or all were skipped.
     """
-    given = {
-        picture: boxes.of(picture.path, picture.name) if isinstance(boxes, BoxFile) else boxes
-        for picture in pictures
-    }
-    given = {picture: of_it for picture, of_it in given.items() if of_it is not None and of_it.boxes}
-    if not given:
-        raise InputError(f"no boxes for {pictures[0].name} or any other picture in {boxes.describe()}")
-    state, taken = model.state(), set()
-    jobs = [_job(picture, of_it, out, taken, state) for picture, of_it in given.items()]
+    state, taken, jobs = model.state(), set(), []
+    for picture in pictures:
+        given = boxes.of(picture.path, picture.name) if isinstance(boxes, BoxFile) else boxes
+        if given is not None and given.boxes:
+            jobs.append(_job(picture, given, out, taken, state))
+    if not jobs:
+        source = boxes.describe() if isinstance(boxes, BoxFile) else "--box"
+        raise InputError(f"no boxes for {pictures[0].name} or any other picture in {source}")
     summary = Summary(pictures=len(pictures), without_boxes=len(pictures) - len(jobs))
     summary.count(segment_pictures(jobs, model, overwrite=overwrite))
     summary.require_success()

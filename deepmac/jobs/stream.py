@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -131,7 +131,7 @@ class Summary:
     seconds: float = 0.0
     failed: list[dict[str, str]] = dataclasses.field(default_factory=list)
 
-    def count(self, outcomes: Iterator[Outcome]) -> None:
+    def count(self, outcomes: Generator[Outcome, None, None]) -> None:
         """Works through outcomes; what is under way when it is interrupted is still written."""
         start = time.monotonic()
         with contextlib.closing(outcomes):
@@ -180,7 +180,7 @@ def segment_pictures(
     workers: int | None = None,
     scheduler: str | None = None,
     progress: bool | None = None,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Makes the masks that are missing.
 
     Args:
@@ -253,7 +253,7 @@ def _load(model: ModelChoice):
 
 def _stream(
     jobs: Iterable[PictureJob], network, batch_size: int, workers: int | None = None
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Decodes, segments and writes, one after the other and all at the same time."""
     with threads(workers) as readers, threads(workers) as writers:
         decoded = ahead(readers, lambda job: _decode(job, network), jobs, 2 * batch_size)
@@ -311,7 +311,7 @@ def _write(segmented: tuple[PictureJob, Prediction] | Outcome) -> Outcome:
 
 def _on_cluster(
     jobs: Iterable[PictureJob], model: ModelChoice, batch_size: int, overwrite: bool, scheduler: str
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Makes masks on a Dask cluster.
 
     A part that dies with its worker is begun again elsewhere and finds what was written.
