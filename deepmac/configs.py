@@ -29,12 +29,30 @@ def _field(config_class, **values):
 
 @dataclasses.dataclass
 class CenterNetHeadConfig(centernet.CenterNetHead):
-    """Prediction heads, one set per hourglass stage.
-
-    `num_filters` is the width of the hidden 3x3 convolution of every head (256 as published).
-    """
+    """Prediction heads, one set per hourglass stage; their hidden 3x3 convolution has `num_filters`."""
 
     num_filters: int = 256
+
+
+@dataclasses.dataclass
+class EfficientNetLiteConfig(hyperparams.Config):
+    """EfficientNet-Lite ('lite0', 'lite1', 'lite2'), brought to stride 4 by an FPN of `num_filters` channels.
+
+    `init_weights` is what training without `task.init_checkpoint` starts from: 'imagenet' (lite0 only), a
+    file that `make imagenet` wrote, or '' for random weights. Trained weights expect the parser's default
+    `bgr_ordering`, `channel_means` and `channel_stds`.
+    """
+
+    model_id: str = "lite0"
+    num_filters: int = 64
+    init_weights: str = "imagenet"
+
+
+@dataclasses.dataclass
+class BackboneConfig(centernet_backbones.Backbone):
+    """CenterNet's backbones, and `efficientnet_lite`."""
+
+    efficientnet_lite: EfficientNetLiteConfig = _field(EfficientNetLiteConfig)
 
 
 @dataclasses.dataclass
@@ -70,6 +88,7 @@ class DeepMACModelConfig(centernet.CenterNetModel):
     batch, which suits large batches only.
     """
 
+    backbone: BackboneConfig = _field(BackboneConfig, type="hourglass")
     head: CenterNetHeadConfig = _field(CenterNetHeadConfig)
     mask_head: MaskHeadConfig = _field(MaskHeadConfig)
 
@@ -172,28 +191,10 @@ class DeepMACTaskConfig(centernet.CenterNetTask):
     init_checkpoint_modules: str = "detection"
 
 
-def _adam(train_steps: int, warmup_steps: int) -> optimization.OptimizationConfig:
-    """Adam with the published schedule: linear warm-up from a quarter of 1e-3, then cosine decay."""
-    return optimization.OptimizationConfig(
-        {
-            "optimizer": {"type": "adam", "adam": {"epsilon": 1e-7}},
-            "learning_rate": {
-                "type": "cosine",
-                "cosine": {
-                    "initial_learning_rate": 1e-3,
-                    "decay_steps": train_steps - warmup_steps,
-                    "offset": warmup_steps,
-                },
-            },
-            "warmup": {
-                "type": "linear",
-                "linear": {"warmup_learning_rate": 2.5e-4, "warmup_steps": warmup_steps},
-            },
-        }
-    )
-
-
 def _trainer(train_steps: int, warmup_steps: int, interval: int) -> cfg.TrainerConfig:
+    """The published schedule: Adam, linear warm-up from a quarter of 1e-3, then cosine decay."""
+    cosine = {"decay_steps": train_steps - warmup_steps, "offset": warmup_steps}
+    linear = {"warmup_learning_rate": 2.5e-4, "warmup_steps": warmup_steps}
     return cfg.TrainerConfig(
         train_steps=train_steps,
         steps_per_loop=min(interval, 100),
@@ -203,7 +204,13 @@ def _trainer(train_steps: int, warmup_steps: int, interval: int) -> cfg.TrainerC
         validation_steps=-1,  # all images
         best_checkpoint_export_subdir="best_ckpt",
         best_checkpoint_eval_metric="gt_boxes/mask/seen/AP",  # unseen classes choose nothing
-        optimizer_config=_adam(train_steps, warmup_steps),
+        optimizer_config=optimization.OptimizationConfig(
+            {
+                "optimizer": {"type": "adam", "adam": {"epsilon": 1e-7}},
+                "learning_rate": {"type": "cosine", "cosine": {"initial_learning_rate": 1e-3, **cosine}},
+                "warmup": {"type": "linear", "linear": linear},
+            }
+        ),
     )
 
 
@@ -279,7 +286,7 @@ def deepmac_mini() -> cfg.ExperimentConfig:
     task = DeepMACTaskConfig(
         model=DeepMACModelConfig(
             max_num_instances=16,
-            backbone=centernet_backbones.Backbone(type="hourglass", hourglass=hourglass),
+            backbone=BackboneConfig(type="hourglass", hourglass=hourglass),
             head=CenterNetHeadConfig(input_levels=["2"], num_filters=64),
             detection_generator=centernet.CenterNetDetectionGenerator(max_detections=32),
             mask_head=MaskHeadConfig(network_type="hourglass20", num_init_channels=16, dim=32),

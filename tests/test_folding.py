@@ -21,6 +21,13 @@ def _residual_network():
     return tf_keras.Model(inputs, [added, layers.Conv2D(2, 1)(added)])
 
 
+def _depthwise_network():
+    inputs = layers.Input([8, 8, 3])
+    depthwise = layers.DepthwiseConv2D(3, strides=2, padding="same", use_bias=False)(inputs)
+    middle = layers.ReLU(6.0)(layers.BatchNormalization()(depthwise))
+    return tf_keras.Model(inputs, layers.BatchNormalization()(_convolution(size=1)(middle)))
+
+
 def _norm_first_network():
     inputs = layers.Input([8, 8, 3])
     return tf_keras.Model(inputs, _convolution()(layers.ReLU()(layers.BatchNormalization()(inputs))))
@@ -53,7 +60,8 @@ IMAGES = np.random.default_rng(1).normal(size=(3, 8, 8, 3)).astype(np.float32)
 
 @pytest.mark.parametrize("constants", [True, False])
 @pytest.mark.parametrize(
-    ("network", "norms_left"), [(_residual_network, 0), (_norm_first_network, 1), (_two_users_network, 1)]
+    ("network", "norms_left"),
+    [(_residual_network, 0), (_depthwise_network, 0), (_norm_first_network, 1), (_two_users_network, 1)],
 )
 def test_results_stay_the_same_and_batch_norm_after_convolutions_goes(
     network, norms_left, constants, monkeypatch

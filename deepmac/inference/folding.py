@@ -10,6 +10,7 @@ import tensorflow as tf
 # own layout between calls, which halves the time of a mask head's call for a single box. TensorFlow's
 # graph optimiser copies constants many times: its first run takes 0.1 s for each MB.
 _LARGEST_CONSTANTS = 64 * 2**20
+_DEPTHWISE = "DepthwiseConv2dNative"
 
 
 def fold(function, input_signature):
@@ -101,8 +102,9 @@ def _fold_batch_norm(graph, graph_def, values):
         convolution = norm.inputs[0].op
         scale, offset, mean, variance = (values[tensor.name] for tensor in norm.inputs[1:5])
         scale *= tf.math.rsqrt(variance + norm.get_attr("epsilon"))
-        kernel = convolution.inputs[1]
-        folded[kernel.name] = tf.cast(_uncast(kernel, values) * scale, kernel.dtype)
+        kernel = convolution.inputs[1]  # (h, w, in, out), or (h, w, channels, 1) where it is depthwise
+        factor = scale[:, tf.newaxis] if convolution.type == _DEPTHWISE else scale
+        folded[kernel.name] = tf.cast(_uncast(kernel, values) * factor, kernel.dtype)
         bias = f"{norm.name}/folded_bias"
         folded[f"{bias}:0"] = tf.cast(offset - mean * scale, norm.outputs[0].dtype)
         graph_def.node.add(name=bias)
@@ -119,7 +121,7 @@ def _is_foldable(norm, values):
         return False
     convolution = norm.inputs[0].op
     return (
-        convolution.type == "Conv2D"
+        convolution.type in ("Conv2D", _DEPTHWISE)
         and norm.get_attr("data_format") == convolution.get_attr("data_format") == b"NHWC"
         and len(convolution.outputs[0].consumers()) == 1
         and len(convolution.inputs[1].consumers()) == 1

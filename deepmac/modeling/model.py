@@ -5,14 +5,13 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 import tf_keras
 from official.projects.centernet.modeling import centernet_model
-from official.projects.centernet.modeling.backbones import hourglass  # noqa: F401  # registers the backbone
 from official.projects.centernet.modeling.layers import cn_nn_blocks
 from official.projects.centernet.modeling.layers import detection_generator as detection_generators
 from official.vision.modeling.backbones import factory
 
 from deepmac import configs
 from deepmac.core.errors import InputError
-from deepmac.modeling import mask_heads, roi
+from deepmac.modeling import backbones, mask_heads, roi  # noqa: F401  # registers backbones
 from deepmac.modeling.keras_fixes import configure_batch_norm, use_repeat_upsampling
 
 

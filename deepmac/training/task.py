@@ -14,7 +14,7 @@ from deepmac.core.errors import InputError
 from deepmac.data import tfrecords
 from deepmac.data.parser import DeepMACParser
 from deepmac.data.preprocessing import displayable
-from deepmac.modeling import detection_losses, mask_losses, model, roi, self_supervision
+from deepmac.modeling import backbones, detection_losses, mask_losses, model, roi, self_supervision
 from deepmac.training.monitor import LossMonitor
 from deepmac.training.validation import EVALUATION_LOG, SHOWN_PICTURES, MaskValidation
 
@@ -114,7 +114,7 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
         return model.build_deepmac(config.model, config.losses.mask.use_only_last_stage)
 
     def initialize(self, model):
-        """Restores `task.init_checkpoint`.
+        """Restores `task.init_checkpoint`, or else what the backbone's configuration starts from.
 
         Modules 'detection' are backbone and prediction heads as a CenterNet detector has them: the
         mask head starts fresh; 'all' adds the mask head.
@@ -124,6 +124,7 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
         """
         path = self.task_config.init_checkpoint
         if not path:
+            backbones.initialize(model.backbone, self.task_config.model.backbone)
             return
         checkpoint = tf.train.latest_checkpoint(path) if tf.io.gfile.isdir(path) else path
         if not checkpoint or not tf.io.gfile.exists(f"{checkpoint}.index"):
