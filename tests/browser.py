@@ -140,7 +140,7 @@ class NotebookPage:
         page.goto(f"{url}lab/tree/{name}?reset")  # without what was open before
         page.get_by_text("Python 3 (ipykernel) | Idle").first.wait_for()
 
-    def run_all(self, seconds: float = 120):
+    def run_all(self, seconds: float = 300):  # a demo takes 40 s to load where nothing else runs
         """Runs every cell, and fails with what was said if one of them fails.
 
         Args:
