@@ -9,14 +9,13 @@ import synthetic
 import tensorflow as tf
 import yaml
 
-from deepmac.core.errors import InputError
 from deepmac.data.coco import read_coco_folder
 from deepmac.data.tfrecords import write_tfrecords
 from deepmac.suite.rows import PreparedData
 from deepmac.suite.suite import SUITE_FILE, Suite
 from lib import benchmark, benchmark_training
 from lib.benchmark import SCOPES, interleaved, limited
-from lib.benchmark_training import Work, convolution_operations, fastest_convolutions, share_of_peak
+from lib.benchmark_training import Work, convolution_operations, fastest_convolutions
 
 SMOKE = SCOPES["smoke"]
 
@@ -39,10 +38,9 @@ def test_things_are_called_in_turn_and_warm_ups_do_not_count():
 
     times = interleaved({name: lambda name=name: pause(name) for name in "ab"}, repeats=3, warm_ups=1)
     assert "".join(calls) == "abababab"
-    assert times["a"].shape == (3, 2)
-    wall, cpu = benchmark.medians(times)["a"]
+    wall, cpu = times["a"]
     assert 0.01 <= wall < 0.1
-    assert benchmark.medians(times)["b"][0] >= 0.03
+    assert times["b"][0] >= 0.03
     assert cpu < wall, "a pause is no work"
 
 
@@ -82,7 +80,7 @@ def test_peaks_are_plausible(monkeypatch, capsys, has_bfloat16):
 
 def test_the_share_of_a_peak_is_measured_under_the_same_load():
     peak, step = Work(lambda: None, 100.0), Work(lambda: None, 50.0)
-    assert share_of_peak(step, 4.0, peak, 2.0) == (50 / 4) / (100 / 2)
+    assert step.share(4.0, peak, 2.0) == (50 / 4) / (100 / 2)
 
 
 def test_precisions_agree_on_drawn_objects(data):
@@ -107,9 +105,7 @@ def test_the_evaluated_detections_are_neither_all_right_nor_all_wrong(data):
 
 def test_latencies_are_ratios_to_the_exported_graph():
     walls = {"first mask": 0.4, "next box": 0.01, "100 boxes": 0.3, "graph": 1.0, "graph, 100": 1.6}
-    times = {name: np.array([[wall, 2 * wall]] * 3) for name, wall in walls.items()}
-    times["graph"][2] += 7.4  # a busy round, for both
-    times["graph, 100"][2] += 7.4
+    times = {name: np.array([wall, 2 * wall]) for name, wall in walls.items()}
     values = {(row.name, row.metric): row.measurement.value for row in benchmark.latency_rows("m", times)}
     for clock in ("", "CPU "):
         assert values["m: first mask", f"{clock}time / exported graph's"] == pytest.approx(0.4)
@@ -140,13 +136,11 @@ def test_claims_compare_with_their_limit(claim, holds, evidence):
     assert (claim.holds, claim.evidence) == (holds, evidence)
 
 
-def test_every_profile_has_a_scope(tmp_path):
+def test_every_profile_has_a_scope():
     profiles = yaml.safe_load(SUITE_FILE.read_text())["profiles"]
     assert set(SCOPES) == set(profiles)
     assert not SCOPES["quick"].full_size_repeats
     assert SCOPES["mini"].full_size_repeats
-    with pytest.raises(InputError, match="unknown profile"):
-        benchmark.prepare("huge", tmp_path)
 
 
 def test_the_committed_results_are_of_this_scope():

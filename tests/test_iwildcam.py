@@ -1,22 +1,37 @@
+from collections import Counter
+
 import camera_traps
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+from notebook_cells import run_cell
 
 from deepmac.core.label_images import write_label_image
 from deepmac.iwildcam.checks import Problem
 from deepmac.iwildcam.collection import open_collection
 from deepmac.iwildcam.tables import objects_table, pictures_table
 from deepmac.scenes.camera_traps import TRUTH_FOLDER
+from deepmac.suite.results import Claim
 from lib import iwildcam
 
 
-def test_faults_of_masks_decide_the_claim_and_others_are_mentioned():
-    assert iwildcam.format_claim([], 3).holds
-    claim = iwildcam.format_claim([Problem("missing picture", "a", ""), Problem("unusable box", "a", "")], 3)
-    assert claim.holds
-    assert claim.evidence == "3 pictures checked: 1 x missing picture, 1 x unusable box"
-    assert not iwildcam.format_claim([Problem("size mismatch", "a", "")], 3).holds
-    assert not iwildcam.format_claim([], 0).holds
+@pytest.mark.parametrize(
+    ("kinds", "pictures", "holds"),
+    [
+        ([], 3, True),
+        (["missing picture", "unusable box"], 3, True),
+        (["size mismatch"], 3, False),
+        ([], 0, False),
+    ],
+)
+def test_faults_of_masks_decide_the_claim_and_others_are_mentioned(kinds, pictures, holds):
+    problems = [Problem(kind, "a", "") for kind in kinds]
+    names = {"Claim": Claim, "Counter": Counter, "problems": problems, "collection": range(pictures)}
+    [claim] = run_cell("iwildcam", "of_masks", **names)["claims"]
+    assert claim.holds is holds
+    said = ", ".join(f"1 x {kind}" for kind in kinds) or "no problem"
+    assert claim.evidence == f"{pictures} pictures checked: {said}"
 
 
 @pytest.fixture
@@ -34,7 +49,6 @@ def collection(tmp_path):
 
 
 def test_masks_are_compared_with_the_truth(collection):
-    assert iwildcam.has_truth(collection)
     scores = iwildcam.compare_with_truth(collection)
     assert scores["picture"].tolist() == [0, 1, 3]
     assert scores["masks"].tolist() == [50, 100, 50]
@@ -46,10 +60,6 @@ def test_masks_are_compared_with_the_truth(collection):
     rows, claim = iwildcam.truth_rows(scores, "tiny")
     assert rows[0].measurement.value == pytest.approx(200 / 3)
     assert claim.holds
-
-
-def test_a_real_collection_has_no_truth(tmp_path):
-    assert not iwildcam.has_truth(open_collection(camera_traps.write_release(tmp_path)))
 
 
 @pytest.fixture(params=["with masks", "without masks", "empty"])
@@ -72,12 +82,16 @@ def _draws(figure):
 
 def test_every_figure_can_be_drawn(tables):
     pictures, objects = tables
-    areas, _, histogram, _ = _draws(iwildcam.plot_masks(objects))
+    names = {"np": np, "pd": pd, "Figure": Figure, "display": [].append}
+    names |= {"pictures": pictures, "objects": objects}
+    masks = run_cell("iwildcam", "confidence_fill", **names)["figure"]
+    areas, _, histogram, _ = _draws(masks)
     shown = sum(len(points.get_offsets()) for points in areas.collections)
     assert shown == (objects["mask_area"] > 0).sum()
     assert sum(patch.get_height() for patch in histogram.patches) == len(objects)
+    plot_groups = run_cell("iwildcam", "def plot_groups", **names)["plot_groups"]
     for column in ("category", "location"):
-        counts, _ = _draws(iwildcam.plot_groups(pictures, objects, column))
+        counts, _ = _draws(plot_groups(column))
         widths = [patch.get_width() for patch in counts.patches]
         named = pictures[pictures[column] != ""].index
         assert sum(widths) == len(named) + objects["picture"].isin(named).sum()

@@ -1,9 +1,12 @@
 import shutil
+import time
 
 import numpy as np
 import pytest
+from notebook_cells import run_cell
 
 from deepmac.core.errors import InputError
+from deepmac.suite.results import Claim, ResultRow
 from lib import parity
 
 
@@ -53,25 +56,35 @@ def test_compares_everything_that_was_computed(compared, references):
 
 
 def test_claims_follow_their_tensors(compared):
-    claims = parity.claims(compared)
-    holds = dict(zip(parity.CLAIMS, (claim.holds for claim in claims), strict=True))
+    names = run_cell("parity", "CLAIMED =", lines=compared, Claim=Claim, claims_table=list)
+    claims = names["claims"]
+    holds = dict(zip(names["CLAIMED"], (claim.holds for claim in claims), strict=True))
     assert [group for group, held in holds.items() if not held] == ["network", "loss", "predictor"]
     assert "8 of 10 tensors within tolerance" in claims[0].evidence and "from_elsewhere" in claims[0].evidence
 
 
 def test_every_tensor_is_a_result(compared):
-    measured = {row.name: row.measurement.value for row in parity.rows(compared)}
+    names = {
+        "lines": compared,
+        "ResultRow": ResultRow,
+        "results_path": None,
+        "write_results": lambda *_: None,
+    }
+    names |= {"profile": "smoke", "sha256": "", "claims": [], "time": time, "start": 0.0}
+    rows = run_cell("parity", "largest absolute difference", **names)["rows"]
+    measured = {row.name: row.measurement.value for row in rows}
     assert len(measured) == len(compared)
     assert 0 < measured["hourglass20: predictor exact/mask_probs"] < 1e-4
-    assert measured["hourglass20: pred/from_elsewhere/0"] is None
+    assert measured["hourglass20: pred/from_elsewhere/0"] is None, "the results JSON has no infinity"
 
 
 def test_without_reference_tensors_nothing_is_claimed(monkeypatch):
     monkeypatch.delenv(parity.REFERENCE_VARIABLE, raising=False)
     assert parity.reference_folder() is None
     nothing, _ = parity.compare(None)
-    assert nothing.empty and not parity.rows(nothing)
-    assert {claim.holds for claim in parity.claims(nothing)} == {None}
+    assert nothing.empty
+    claims = run_cell("parity", "CLAIMED =", lines=nothing, Claim=Claim, claims_table=list)["claims"]
+    assert {claim.holds for claim in claims} == {None}
 
 
 def test_the_parameter_goes_before_the_environment(monkeypatch, tmp_path):

@@ -167,7 +167,7 @@ def test_the_central_claim_compares_gaps(study):
 
 def test_mask_heads_are_shown_with_their_costs(study):
     results = mask_heads.head_results(study)
-    costs = mask_heads.head_costs(results)
+    costs = {result.head: mask_heads.head_cost(result.row) for result in results}
     assert set(costs) == {"resnet4", "hourglass20", "resnet20", "embedding_projection"}
     html = mask_heads.table(results, costs, study.not_run).to_html()
     assert re.search(r"48\.5 \(47\.\d to 49\.\d\)", html)

@@ -79,8 +79,9 @@ class ResultRow:
 
     @classmethod
     def exact(cls, name: str, metric: str, value: float | None) -> "ResultRow":
-        """A line without interval or published value, for which nothing was trained."""
-        return cls(name, metric, Measurement.exact(None if value is None else float(value)))
+        """A line without interval or published value, for which nothing was trained; infinity is None."""
+        is_number = value is not None and np.isfinite(value)
+        return cls(name, metric, Measurement.exact(float(value) if is_number else None))
 
     def as_dict(self) -> dict:
         """The line as it stands in the results JSON."""

@@ -1,5 +1,6 @@
 """Training steps against a plain loop over the same model, and against the machine's fastest convolutions."""
 
+import copy
 import itertools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from deepmac.inference.load import without_warnings
 from deepmac.suite.results import ResultRow
 from deepmac.suite.rows import PreparedData
 from deepmac.training.task import DeepMACTask
-from lib.benchmark import Scope, Section, full_size_config, interleaved, limited, medians, resident
+from lib.benchmark import Scope, Section, full_size_config, interleaved, limited, resident
 
 # Batch, height, width, channels in and out of convolutions 3x3, as in large and small networks.
 _SHAPES = ((1, 64, 64, 256, 256), (1, 128, 128, 128, 128), (2, 32, 32, 384, 384), (32, 32, 32, 64, 64))
@@ -43,20 +44,20 @@ class Work(NamedTuple):
     call: Callable[[], object]
     operations: float
 
+    def share(self, seconds: float, peak: "Work", peak_seconds: float) -> float:
+        """Part of a convolution's rate that this reaches, timed under the same load."""
+        return (self.operations / seconds) / (peak.operations / peak_seconds)
+
 
 def fastest_convolutions(repeats: int) -> dict[str, Work]:
-    """Finds, and prints, the fastest of some convolutions: the machine's peak.
+    """Finds, and prints, the fastest of some convolutions, of `repeats` timed calls each: the machine's peak.
 
-    Args:
-        repeats: timed calls of each.
-
-    Returns:
-        float32, and bfloat16 where the hardware has it: elsewhere, training in it is not worth measuring.
+    In float32, and in bfloat16 where the hardware has it: elsewhere, training in it is not worth measuring.
     """
     peaks = {}
     for precision in ("float32", "bfloat16") if computes_bfloat16() else ("float32",):
         works = {shape: _convolution(shape, precision) for shape in _SHAPES}
-        times = medians(interleaved({shape: work.call for shape, work in works.items()}, repeats))
+        times = interleaved({shape: work.call for shape, work in works.items()}, repeats)
         rates = {shape: work.operations / times[shape][0] for shape, work in works.items()}
         best = max(rates, key=rates.get)
         peaks[precision] = works[best]
@@ -95,25 +96,23 @@ def convolution_operations(function: tf.types.experimental.ConcreteFunction) -> 
     return float(total)
 
 
-def share_of_peak(work: Work, seconds: float, peak: Work, peak_seconds: float) -> float:
-    """Part of a convolution's rate that another computation reaches, timed under the same load."""
-    return (work.operations / seconds) / (peak.operations / peak_seconds)
-
-
 def measure_mini(scope: Scope, data: PreparedData, peaks: Mapping[str, Work]) -> Section:
     """Times training steps of the mini model on one batch of the profile's pictures.
 
     The plain loop is what one would write first: gradient tape and optimizer over the same model in
     float32, the backbone's own synchronised batch norm in every layer, a mask for every instance.
     """
-    config = _mini_config(data)
+    config = _with_pictures(exp_factory.get_exp_config("deepmac_mini"), data)
     pictures = config.task.train_data.global_batch_size
     steps = {precision: _training_step(config, precision) for precision in peaks}
-    calls = {_PLAIN: _plain_step(_mini_config(data)), **{name: step.call for name, step in steps.items()}}
+    calls = {_PLAIN: _plain_step(copy.deepcopy(config)), **{name: step.call for name, step in steps.items()}}
     if scope.compiles:
         calls[_XLA] = _training_step(config, resolve_precision("auto"), jit_compile=True).call
-    timed = {**calls, _INPUT: _reading(config), **{("peak", name): peak.call for name, peak in peaks.items()}}
-    times = medians(interleaved(timed, scope.training_steps))
+    dataset = DeepMACTask(config.task).build_inputs(config.task.train_data)
+    # From the start each time: an iterator that waits has batches ready that cost nothing any more.
+    reading = {_INPUT: lambda: list(itertools.islice(dataset, _INPUT_BATCHES))}
+    timed = {**calls, **reading, **{("peak", name): peak.call for name, peak in peaks.items()}}
+    times = interleaved(timed, scope.training_steps)
     best = min(peaks, key=lambda precision: times[precision][0])
     rows = []
     for name in calls:
@@ -125,17 +124,23 @@ def measure_mini(scope: Scope, data: PreparedData, peaks: Mapping[str, Work]) ->
             ResultRow.exact(label, "pictures/s", pictures / wall),
         ]
         if name in peaks:
-            share = share_of_peak(steps[name], wall, peaks[name], times["peak", name][0])
+            share = steps[name].share(wall, peaks[name], times["peak", name][0])
             rows.append(ResultRow.exact(label, "share of convolution peak", share))
-    reading = times[_INPUT][0] / _INPUT_BATCHES
-    supply = times[best][0] / reading
-    small = _mini_config(data)
+    seconds = times[_INPUT][0] / _INPUT_BATCHES
+    supply = times[best][0] / seconds
+    small = copy.deepcopy(config)
     small.task.train_data.global_batch_size = _SMALL_BATCH
-    growth = memory_growth(_training_step(small, best).call, scope.memory_steps)
+    step = _training_step(small, best).call
+    for _ in range(_SETTLING_CALLS):
+        step()
+    before = resident()
+    for _ in range(scope.memory_steps):
+        step()
+    growth = 100 * (resident() / before - 1)
     watched = f"{scope.memory_steps} steps of {_SMALL_BATCH} pictures"
     rows += [
         ResultRow.exact("mini training", f"growth of memory in {watched}, %", growth),
-        ResultRow.exact("input pipeline alone", "pictures/s", pictures / reading),
+        ResultRow.exact("input pipeline alone", "pictures/s", pictures / seconds),
         ResultRow.exact("input pipeline alone", f"ratio to the {best} step", supply),
     ]
     speedup = times[_PLAIN][0] / times[best][0]
@@ -161,9 +166,9 @@ def measure_full_size(scope: Scope, data: PreparedData, peaks: Mapping[str, Work
         before = resident()
         step = _training_step(config, precision)
         calls = {precision: step.call, "peak": peak.call}
-        times |= medians(interleaved(calls, max(1, scope.full_size_repeats // 2), warm_ups=1))
+        times |= interleaved(calls, max(1, scope.full_size_repeats // 2), warm_ups=1)
         wall, cpu = times[precision]
-        share = share_of_peak(step, wall, peak, times["peak"][0])
+        share = step.share(wall, peak, times["peak"][0])
         name = f"hourglass-104 training step, 512x512, {precision}"
         rows += [
             ResultRow.exact(name, "ratio to float32", wall / times["float32"][0]),
@@ -177,34 +182,18 @@ def measure_full_size(scope: Scope, data: PreparedData, peaks: Mapping[str, Work
     return Section(rows)
 
 
-def _mini_config(data: PreparedData) -> cfg.ExperimentConfig:
-    config = _with_pictures(exp_factory.get_exp_config("deepmac_mini"), data)
-    config.task.seed = 0
-    return config
-
-
 def _with_pictures(config: cfg.ExperimentConfig, data: PreparedData) -> cfg.ExperimentConfig:
+    config.task.seed = 0
     config.task.train_data.input_path = f"{data.records}/train2017-*.tfrecord"
     config.task.train_data.seed = 0
     config.task.train_data.shuffle_buffer_size = 1
     return config
 
 
-def _batch(config: cfg.ExperimentConfig):
-    """The first batch, (features, labels)."""
-    return next(iter(DeepMACTask(config.task).build_inputs(config.task.train_data)))
-
-
-def _reading(config: cfg.ExperimentConfig) -> Callable[[], object]:
-    """Reads batches as training does: decoded, augmented, with their masks."""
-    dataset = DeepMACTask(config.task).build_inputs(config.task.train_data)
-    # From the start each time: an iterator that waits has batches ready that cost nothing any more.
-    return lambda: list(itertools.islice(dataset, _INPUT_BATCHES))
-
-
 def _training_step(config: cfg.ExperimentConfig, precision: str, jit_compile: bool | None = None) -> Work:
     """A step as the trainer takes it, on the first batch."""
-    task, batch = DeepMACTask(config.task), _batch(config)
+    task = DeepMACTask(config.task)
+    batch = next(iter(task.build_inputs(config.task.train_data)))  # (features, labels)
     performance.set_mixed_precision_policy(precision)
     with without_warnings():  # the published heads of the first stage get no gradients, as intended
         model = task.build_model()
@@ -222,7 +211,8 @@ def _training_step(config: cfg.ExperimentConfig, precision: str, jit_compile: bo
 def _plain_step(config: cfg.ExperimentConfig) -> Callable[[], object]:
     config.task.mask_num_subsamples = -1
     config.task.model.norm_activation.use_sync_bn = True
-    task, batch = DeepMACTask(config.task), _batch(config)
+    task = DeepMACTask(config.task)
+    batch = next(iter(task.build_inputs(config.task.train_data)))  # (features, labels)
     with without_warnings():
         model = task.build_model()
     optimizer = tf_keras.optimizers.Adam(1e-3)
@@ -238,13 +228,3 @@ def _plain_step(config: cfg.ExperimentConfig) -> Callable[[], object]:
         return loss
 
     return lambda: step(*batch).numpy()
-
-
-def memory_growth(call: Callable[[], object], calls: int) -> float:
-    """Percent by which the process grows in some calls."""
-    for _ in range(_SETTLING_CALLS):
-        call()
-    before = resident()
-    for _ in range(calls):
-        call()
-    return 100 * (resident() / before - 1)

@@ -3,9 +3,8 @@
 import contextlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,22 +24,8 @@ _MIN_AREA = 24**2
 _LINE_STYLES = ("-", "--", ":")
 
 
-class Example(NamedTuple):
-    """An annotated object: id, picture, COCO box (x, y, width, height) in pixels, mask bool [H, W]."""
-
-    annotation_id: int
-    picture: Path
-    box: tuple[float, float, float, float]
-    mask: np.ndarray
-    category: str
-
-
 def training_curves(curves: Mapping[str, pd.Series]) -> Figure:
-    """Plots losses against steps.
-
-    Args:
-        curves: name of a line -> step -> loss.
-    """
+    """Plots losses against steps: name of a line -> step -> loss."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     axes = figure.subplots()
     for number, (name, curve) in enumerate(curves.items()):
@@ -60,59 +45,56 @@ def unseen_class_masks(study: Study, keys: Mapping[str, str], count: int) -> Fig
         keys: column title -> row; the seen classes of the first one count.
         count: objects to show.
     """
-    first = next(iter(keys.values()))
-    examples = unseen_examples(study.shown.coco_dir, study.seen_classes(first), count)
-    predicted = zip(*(_predicted_masks(study, key, examples) for key in keys.values()), strict=True)
-    images = [read_image(example.picture) for example in examples]
-    boxes = [normalized_boxes([e.box], "xywh", *e.mask.shape)[0] for e in examples]
-    masks = [[np.zeros_like(e.mask), e.mask, *masks] for e, masks in zip(examples, predicted, strict=True)]
-    titles = ["picture", "annotated", *keys]
-    return drawing.mask_grid(images, masks, boxes, titles, [example.category for example in examples])
+    folder = study.shown.coco_dir
+    with contextlib.redirect_stdout(io.StringIO()):  # COCO tells what it does
+        coco = COCO(str(folder / "annotations" / "instances_val2017.json"))
+    examples = unseen_examples(coco, study.seen_classes(next(iter(keys.values()))), count)
+    pictures = [folder / "val2017" / coco.imgs[example["image_id"]]["file_name"] for example in examples]
+    predicted = zip(*(_predicted_masks(study, key, examples, pictures) for key in keys.values()), strict=True)
+    annotated = [coco.annToMask(example).astype(bool) for example in examples]
+    masks = [[np.zeros_like(true), true, *row] for true, row in zip(annotated, predicted, strict=True)]
+    boxes = [
+        normalized_boxes([example["bbox"]], "xywh", *true.shape)[0]
+        for example, true in zip(examples, annotated, strict=True)
+    ]
+    names = [coco.cats[example["category_id"]]["name"] for example in examples]
+    images = [read_image(picture) for picture in pictures]
+    return drawing.mask_grid(images, masks, boxes, ["picture", "annotated", *keys], names)
 
 
-def _predicted_masks(study: Study, key: str, examples: Sequence[Example]) -> list[np.ndarray]:
+def _predicted_masks(study: Study, key: str, examples: Sequence[dict], pictures: Sequence[Path]):
     """What a row's first seed predicts; kept beside its result, so that the model need not be."""
-    row = study.runs(key)[0]
-    path = study.store.results_dir / "shown" / f"{row.folder_name}.json"
+    path = study.store.results_dir / "shown" / f"{study.runs(key)[0].folder_name}.json"
     kept = json.loads(path.read_text()) if path.is_file() else {}
-    missing = [example for example in examples if str(example.annotation_id) not in kept]
-    if missing:
+    ids = [str(example["id"]) for example in examples]
+    if not kept.keys() >= set(ids):
         predictor = deepmac.load(study.model_folder(key))
-        for example in missing:
-            predictor.set_image(example.picture)
-            [result] = predictor.predict([example.box], box_format="xywh").to_coco(0)
-            kept[str(example.annotation_id)] = result["segmentation"]
+        for example, picture in zip(examples, pictures, strict=True):
+            predictor.set_image(picture)
+            [result] = predictor.predict([example["bbox"]], box_format="xywh").to_coco(0)
+            kept[str(example["id"])] = result["segmentation"]
         with atomic_file(path) as temporary:
             temporary.write_text(json.dumps(kept) + "\n")
-    return [coco_mask.decode(kept[str(example.annotation_id)]).astype(bool) for example in examples]
+    return [coco_mask.decode(kept[annotation_id]).astype(bool) for annotation_id in ids]
 
 
-def unseen_examples(coco_dir: Path, seen_ids, count: int) -> list[Example]:
-    """One object of each unseen class: a stated rule, so that nothing is picked by hand.
+def unseen_examples(coco: COCO, seen_ids: Iterable[int], count: int) -> list[dict]:
+    """Annotations of one object of each unseen class: a stated rule, so that nothing is picked by hand.
 
     Of each evaluated picture, in the order of picture ids, the largest unseen object whose class was not
     shown before; small ones, below 24 x 24 pixels, are left out.
 
     Args:
-        coco_dir: folder in COCO layout.
+        coco: annotations.
         seen_ids: categories that do not count.
         count: objects at most.
     """
-    with contextlib.redirect_stdout(io.StringIO()):  # COCO tells what it does
-        coco = COCO(str(coco_dir / "annotations" / "instances_val2017.json"))
     unseen = set(coco.getCatIds()) - set(seen_ids)
     examples = []
     for image_id in sorted(coco.getImgIds()):
-        if not unseen or len(examples) == count:
-            break
         ids = coco.getAnnIds(image_id, sorted(unseen), areaRng=(_MIN_AREA, np.inf), iscrowd=False)
-        if ids:
-            annotation = max(coco.loadAnns(ids), key=lambda annotation: annotation["area"])
-            unseen.remove(annotation["category_id"])
-            [image] = coco.loadImgs(image_id)
-            [category] = coco.loadCats(annotation["category_id"])
-            picture = coco_dir / "val2017" / image["file_name"]
-            mask = coco.annToMask(annotation).astype(bool)
-            box = tuple(annotation["bbox"])
-            examples.append(Example(annotation["id"], picture, box, mask, category["name"]))
+        # Without unseen classes `getAnnIds` returns those of all.
+        if ids and unseen and len(examples) < count:
+            examples.append(max(coco.loadAnns(ids), key=lambda annotation: annotation["area"]))
+            unseen.remove(examples[-1]["category_id"])
     return examples

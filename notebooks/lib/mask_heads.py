@@ -72,22 +72,12 @@ def head_results(study: Study) -> list[HeadResult]:
         curve = study.curve(line.key, "deep_mask_estimation")
         before = curve[curve.index <= 0.75 * curve.index.max()]
         change = None if before.empty else 100 * (curve.iloc[-1] / before.iloc[-1] - 1)
+        head = line.key.removeprefix(f"{classes}_")
+        voc, non_voc = (study.measurement(line.key, metric) for metric in (_VOC, _NON_VOC))
         results.append(
-            HeadResult(
-                head=line.key.removeprefix(f"{classes}_"),
-                classes=classes,
-                row=line.runs[0],
-                voc=study.measurement(line.key, _VOC),
-                non_voc=study.measurement(line.key, _NON_VOC),
-                late_change=Measurement.exact(change),
-            )
+            HeadResult(head, classes, line.runs[0], voc, non_voc, late_change=Measurement.exact(change))
         )
     return results
-
-
-def head_costs(results: Sequence[HeadResult]) -> dict[str, HeadCost]:
-    """Measures what each head costs on this machine, where nothing else should run: head -> cost."""
-    return {head: head_cost(row) for head, row in {result.head: result.row for result in results}.items()}
 
 
 def head_cost(row: Row) -> HeadCost:
@@ -145,10 +135,7 @@ def result_rows(results: Sequence[HeadResult], costs: Mapping[str, HeadCost]) ->
 def table(results: Sequence[HeadResult], costs: Mapping[str, HeadCost], not_run: Sequence[str]):
     """Shows heads as lines: AP of non-VOC and VOC classes under each supervision, and costs.
 
-    Args:
-        results: of each head.
-        costs: of each head.
-        not_run: names of the study's lines that the profile leaves out.
+    Heads whose lines (names in `not_run`) the profile leaves out are shown as not run.
     """
     cells = {}
     for result in results:
@@ -200,27 +187,28 @@ def plot(results: Sequence[HeadResult], against: str) -> Figure:
         ("voc_only", "non_voc", "non-VOC: unseen, masks of VOC"),
         ("all_classes", "non_voc", "non-VOC: seen, masks of all"),
     )
-    position = {}
+    curves: dict[str, list[str]] = {family: [] for family in FAMILIES}  # name -> heads
+    depth, position = {}, {}
     for head, row in {result.head: result.row for result in results}.items():
-        position[head] = _family_and_depth(head)[1] if against == "depth" else trained_parameters(row)
-    results = sorted((r for r in results if position[r.head]), key=lambda result: position[result.head])
+        match = re.fullmatch(rf"({'|'.join(FAMILIES)})(\d+)", head)  # no variant of a family
+        depth[head] = int(match[2]) if match else None
+        position[head] = depth[head] if against == "depth" else trained_parameters(row)
+        if position[head]:
+            curves.setdefault(match[1] if match else head, []).append(head)
+    found = {(result.head, result.classes): result for result in results}
     figure = Figure(figsize=(11, 4), layout="constrained")
     for axes, (classes, split, title) in zip(figure.subplots(ncols=3, sharey=True), panels, strict=True):
-        curves: dict[str, list[HeadResult]] = {family: [] for family in FAMILIES}
-        for result in results:
-            if result.classes == classes:
-                curves.setdefault(_family_and_depth(result.head)[0] or result.head, []).append(result)
-        for (label, curve), marker in zip(curves.items(), "oos^Dv", strict=False):
-            x, ap = [position[r.head] for r in curve], [getattr(r, split) for r in curve]
-            color = f"C{FAMILIES.index(label)}" if label in FAMILIES else "gray"
-            values = np.array([m.value for m in ap])
+        for (label, heads), marker in zip(curves.items(), "oos^Dv", strict=False):
+            shown = sorted((h for h in heads if (h, classes) in found), key=position.get)
+            ap = [getattr(found[head, classes], split) for head in shown]
+            x, values = [position[head] for head in shown], np.array([m.value for m in ap])
             ends = np.array([m.ci95 or (m.value, m.value) for m in ap]).reshape(-1, 2)
-            style = {"marker": marker, "color": color, "label": label.replace("_", " ")}
-            axes.errorbar(x, values, np.abs(ends.T - values), **style)
+            color = f"C{FAMILIES.index(label)}" if label in FAMILIES else "gray"
+            name = label.replace("_", " ")
+            axes.errorbar(x, values, np.abs(ends.T - values), marker=marker, color=color, label=name)
             if against == "parameters" and label in FAMILIES:
-                for result, at in zip(curve, zip(x, values, strict=True), strict=True):
-                    text = str(_family_and_depth(result.head)[1])
-                    axes.annotate(text, at, (3, 3), textcoords="offset points", size=7)
+                for head, at in zip(shown, zip(x, values, strict=True), strict=True):
+                    axes.annotate(depth[head], at, (3, 3), textcoords="offset points", size=7)
         axes.set(title=title, xscale="log", xlabel=f"{against} of the mask head")
         if against == "depth":
             axes.set_xticks(_DEPTH_TICKS, [str(tick) for tick in _DEPTH_TICKS])
@@ -228,12 +216,6 @@ def plot(results: Sequence[HeadResult], against: str) -> Figure:
         axes.margins(x=0.15, y=0.1)  # room for names
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("AP from ground-truth boxes")
-    handles, labels = figure.axes[1].get_legend_handles_labels()  # where most heads are
+    handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
     return figure
-
-
-def _family_and_depth(head: str) -> tuple[str | None, int | None]:
-    """("hourglass", 20) for "hourglass20"; two None for a head of no family, or a variant of one."""
-    match = re.fullmatch(rf"({'|'.join(FAMILIES)})(\d+)", head)
-    return (match[1], int(match[2])) if match else (None, None)

@@ -22,20 +22,10 @@ from deepmac.export.graphs import published_detections, published_outputs
 from deepmac.inference.exported import ExportedGraph
 from deepmac.inference.load import build_model, normalization, trained_model
 from deepmac.modeling.mask_losses import MaskBatch
-from deepmac.suite.results import Claim, ResultRow
 from deepmac.training.task import DeepMACTask
 
 REFERENCE_VARIABLE = "DEEPMAC_REFERENCE_DIR"
 _TOLERANCE = 1e-4
-# Group of tensors -> the claim about it.
-CLAIMS = {
-    "network": "the published weights give the published network's outputs",
-    "loss": "the losses are the published ones",
-    "detection": "the same objects are detected, with the same boxes, classes, scores and masks",
-    "predictor": "the predictor gives the published masks, also for padded and resized pictures",
-    "graph": "the published exported graph runs, and gives what it gave when it was published",
-    "own graph": "a graph exported here gives what the published one gives",
-}
 COLUMNS = ("folder", "group", "tensor", "shape", "difference", "tolerance")
 # What the names of a reference's inputs begin with; everything else was computed.
 _INPUTS = ("images", "true_shapes", "boxes", "gt/")
@@ -65,7 +55,8 @@ def compare(reference_dir: Path | None) -> tuple[pd.DataFrame, str]:
     """Compares every tensor of every model; nothing where `reference_dir` is None.
 
     Returns:
-        A line for each tensor: folder, group (of `CLAIMS`), tensor, shape (text), difference (the largest
+        A line for each tensor: folder, group (network, loss, detection, predictor, graph or
+        own graph), tensor, shape (text), difference (the largest
         absolute one; infinite if shapes differ) and tolerance; and a hash of the reference files.
     """
     folders = sorted(path.parent for path in reference_dir.glob("*/reference.npz")) if reference_dir else []
@@ -182,33 +173,3 @@ def _line(folder: Path, group: str, tensor: str, value, reference: np.ndarray, s
 def _read(path: Path) -> dict[str, np.ndarray]:
     with np.load(path) as file:
         return dict(file)
-
-
-def claims(lines: pd.DataFrame) -> list[Claim]:
-    """What the lines of `compare` show, group by group; undecided without reference tensors."""
-    found = []
-    for group, text in CLAIMS.items():
-        of_group = lines[lines["group"] == group]
-        if of_group.empty:
-            found.append(Claim(text, None, "no reference tensors"))
-            continue
-        worst = of_group.loc[(of_group["difference"] / of_group["tolerance"]).idxmax()]
-        within = int((of_group["difference"] <= of_group["tolerance"]).sum())
-        evidence = (
-            f"{within} of {len(of_group)} tensors within tolerance; the furthest is {worst.folder}, "
-            f"{worst.tensor}: {worst.difference:.1e}, tolerance {worst.tolerance:.1e}"
-        )
-        found.append(Claim(text, within == len(of_group), evidence))
-    return found
-
-
-def rows(lines: pd.DataFrame) -> list[ResultRow]:
-    """The lines of the results JSON, which has no infinity."""
-    return [
-        ResultRow.exact(
-            f"{line.folder}: {line.tensor}",
-            "largest absolute difference",
-            line.difference if np.isfinite(line.difference) else None,
-        )
-        for line in lines.itertuples()
-    ]
