@@ -106,8 +106,7 @@ def test_a_result_is_small_complete_and_tells_where_it_comes_from(make_row, trai
         "gt_boxes/mask/class/cup/AP": 40.0,
         "gt_boxes/mask/class/oven/AP": None,
     }
-    assert result.curve("total_loss").to_dict() == {3: 5.0, 7: 4.0}
-    assert result.curve("no_loss").empty
+    assert result.curves == {"total_loss": [[3, 5.0], [7, 4.0]]}
     assert (result.key, result.seed, result.config_sha256) == ("voc_only", 5, row.sha256)
     assert result.seconds >= 0
     assert "cores" in result.hardware

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
 import yaml
 
 from deepmac import __version__
@@ -57,11 +56,6 @@ class RowResult:
     seconds: float
     hardware: str
     code_version: str
-
-    def curve(self, loss: str) -> pd.Series:
-        """A training loss: step -> mean since the step before."""
-        points = dict(self.curves.get(loss, []))
-        return pd.Series(points, name=loss, dtype=float).rename_axis("step")
 
 
 class PreparedData(NamedTuple):

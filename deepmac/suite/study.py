@@ -1,12 +1,9 @@
 """What a notebook works with: its rows trained, its measurements, curves and masks, its results file."""
 
-import dataclasses
 import hashlib
 import shlex
-from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import yaml
 from official.core import config_definitions as cfg
@@ -14,15 +11,10 @@ from official.core import exp_factory
 from tqdm.auto import tqdm
 
 from deepmac import configs  # noqa: F401  # registers the experiments
-from deepmac.core.categories import ALL_IDS, NAME_BY_ID
-from deepmac.evaluation import MaskEvaluator
-from deepmac.evaluation.baselines import BASELINES
-from deepmac.evaluation.files import Evaluation
 from deepmac.suite import results
 from deepmac.suite.rows import PreparedData, RowResult, RowStore, prepare_dataset
 from deepmac.suite.suite import Row, Suite
 
-_SAMPLES_PER_BOX = 65
 # What the printed commands leave to the shell.
 _PLACEHOLDERS = {
     "TFRECORDS": "what `deepmac tfrecord --coco-dir COCO --out DIR` wrote, here or in a bucket (gs://...)",
@@ -47,7 +39,6 @@ class Study:
         profile: its name.
         lines: what the table shows and this profile runs.
         not_run: names of the lines that this profile leaves out.
-        is_published_data: whether measured values may be compared with the published ones.
     """
 
     def __init__(
@@ -76,7 +67,6 @@ class Study:
         self.suite = Suite.load(profile, root)
         self.lines = self.suite.table_rows(notebook)
         self.not_run = self.suite.not_run(notebook)
-        self.is_published_data = profile == "paper"
         self._results_path = results_path
         folder = Path(root, "papermill_runs", profile) if results_path is None else Path(results_path).parent
         self.store = RowStore(work_dir, folder / "rows")
@@ -109,38 +99,6 @@ class Study:
         runs = [self._results[run.folder_name] for run in self.runs(key)]
         return results.Measurement.from_evaluations(runs, metric)
 
-    def class_mean(self, key: str, ids: Iterable[int]) -> tuple[results.Measurement, int]:
-        """Mean AP from ground-truth boxes of some classes, over a row's seeds; without an interval.
-
-        Args:
-            key: the row.
-            ids: the categories; those without ground truth do not count.
-
-        Returns:
-            The mean, and how many classes count.
-        """
-        names = [f"gt_boxes/mask/class/{NAME_BY_ID[category_id]}/AP" for category_id in ids]
-        runs = [self._results[run.folder_name] for run in self.runs(key)]
-        values = [[value for name in names if (value := run.metrics.get(name)) is not None] for run in runs]
-        mean = float(np.mean([np.mean(v) for v in values]))
-        return results.Measurement(mean, np.empty(0), len(runs)), len(values[0])
-
-    def baseline(self, kind: str, key: str, metric: str) -> results.Measurement:
-        """The same metric for masks that look at nothing but the ground-truth box.
-
-        Args:
-            kind: "full_box" or "ellipse".
-            key: the row whose seen and unseen classes count.
-            metric: a metric of ground-truth boxes.
-        """
-        evaluator = MaskEvaluator(
-            self.data.annotation_file, self.seen_classes(key) or ALL_IDS, iou_types=("mask",)
-        )
-        mask = BASELINES[kind](_SAMPLES_PER_BOX)
-        evaluator.add_from_boxes(lambda _, boxes: [mask] * len(boxes))
-        evaluation = Evaluation.of({"gt_boxes": evaluator})
-        return dataclasses.replace(results.Measurement.from_evaluations([evaluation], metric), seeds=0)
-
     def has(self, *keys: str) -> bool:
         """Whether this profile runs all these rows."""
         return set(keys) <= {line.key for line in self.lines}
@@ -166,7 +124,8 @@ class Study:
 
     def curve(self, key: str, loss: str) -> pd.Series:
         """A training loss of a row's first seed: step -> value, the mean since the step before."""
-        return self._results[self.runs(key)[0].folder_name].curve(loss)
+        points = dict(self._results[self.runs(key)[0].folder_name].curves.get(loss, []))
+        return pd.Series(points, name=loss, dtype=float).rename_axis("step")
 
     @property
     def data(self) -> PreparedData:

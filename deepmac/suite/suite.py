@@ -328,22 +328,13 @@ def _expand(name: str, entry: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(entry, str) or "each" not in entry:
         yield name, entry
         return
-    entry = dict(entry)
-    each = entry.pop("each")
+    each = entry["each"]
+    template = json.dumps({name: {key: value for key, value in entry.items() if key != "each"}})
     for values in itertools.product(*each.values()):
-        yield from _filled_in({name: entry}, dict(zip(each, values, strict=True))).items()
-
-
-def _filled_in(value, words: dict[str, Any]):
-    """Puts words in for their {names} in all texts of a document."""
-    if isinstance(value, dict):
-        return {_filled_in(key, words): _filled_in(part, words) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_filled_in(part, words) for part in value]
-    if isinstance(value, str):
-        for name, word in words.items():
-            value = value.replace(f"{{{name}}}", str(word))
-    return value
+        text = template
+        for word, value in zip(each, values, strict=True):
+            text = text.replace(f"{{{word}}}", str(value))
+        yield from json.loads(text).items()
 
 
 def _schedule(steps: int) -> dict[str, int]:
