@@ -25,10 +25,9 @@ def write_shipped_weights(model_dir: str | Path, out: str | Path, input_size: in
     Raises:
         InputError: no trained model there.
     """
-    config, restore = trained_model(Path(model_dir))
-    no_data = {"input_path": ""}
-    config.override({"train_data": no_data, "validation_data": no_data})
-    config.override({"annotation_file": "", "init_checkpoint": None})
+    config, restore = trained_model(model_dir)
+    config.train_data.input_path = config.validation_data.input_path = config.annotation_file = ""
+    config.init_checkpoint = None
     model = build_model(config, restore, "float32", input_size)
     params = exp_factory.get_exp_config("deepmac_mini")
     no_best = {"best_checkpoint_eval_metric": "", "best_checkpoint_export_subdir": ""}

@@ -37,9 +37,7 @@ def fold(function, input_signature):
     @tf.function(input_signature=input_signature, autograph=False)
     def folded(*arguments):
         graph = tf.compat.v1.get_default_graph()
-        tensors = {
-            name: tensor for name, tensor in zip(inputs, arguments, strict=True) if _node_of(name) in present
-        }
+        tensors = dict(zip(inputs, arguments, strict=True))
         tensors |= {name: graph.capture(outer) for name, outer in captures}
         tensors |= {name: tf.convert_to_tensor(value) for name, value in weights.items()}
         return tf.graph_util.import_graph_def(graph_def, input_map=tensors, return_elements=outputs, name="")
@@ -56,13 +54,14 @@ def folded_graph(traced):
 
     Returns:
         Its `GraphDef`, with batch norm folded and a placeholder for every weight, without what no output
-        depends on; and tensor name of a placeholder -> its value.
+        depends on except arguments; and tensor name of a placeholder -> its value.
     """
     graph_def = traced.graph.as_graph_def()
     weights = _weights(traced)
     weights |= _fold_batch_norm(traced.graph, graph_def, weights)
     _cut(graph_def, weights)
-    graph_def = _reachable(graph_def, [_node_of(tensor.name) for tensor in traced.outputs])
+    arguments = [tensor for tensor in traced.inputs if tensor.dtype != tf.resource]
+    graph_def = _reachable(graph_def, [_node_of(tensor.name) for tensor in [*arguments, *traced.outputs]])
     present = {node.name for node in graph_def.node}
     return graph_def, {name: value for name, value in weights.items() if _node_of(name) in present}
 

@@ -1,6 +1,7 @@
 """The two halves of a trained model, compiled: image to embeddings, boxes to masks."""
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from deepmac import configs
 from deepmac.core.errors import InputError
 from deepmac.core.machine import resolve_precision
 from deepmac.data.preprocessing import network_input
-from deepmac.inference.find import PARAMS_FILE, PIPELINE_FILE
+from deepmac.inference.find import PARAMS_FILE, PIPELINE_FILE, find_model
 from deepmac.inference.folding import fold
 from deepmac.interop.pipeline import pipeline_experiment
 from deepmac.interop.published import find_checkpoint, restore_published
@@ -142,20 +143,26 @@ def normalization(config: configs.DeepMACTaskConfig) -> dict[str, Any]:
     }
 
 
-def trained_model(folder: Path) -> tuple[configs.DeepMACTaskConfig, Callable[[DeepMACModel], object]]:
+def trained_model(
+    name_or_path: str | os.PathLike,
+) -> tuple[configs.DeepMACTaskConfig, Callable[[DeepMACModel], object]]:
     """Reads what describes a trained model, and finds its weights.
 
     Args:
-        folder: written by training (`params.yaml`, the last checkpoint counts), or in the published layout
-            (`pipeline.config` and `checkpoint/`).
+        name_or_path: as for `find_model`, except exported graphs. Of a folder written by training, the last
+            checkpoint counts.
 
     Returns:
         The configuration, and what puts the weights into a model built from it. It raises `InputError`
         if the weights are damaged or do not fit.
 
     Raises:
-        InputError: the configuration or the checkpoint is missing, or the former is damaged.
+        InputError: no such model, or a graph; the checkpoint is missing, or the configuration damaged.
     """
+    model = find_model(name_or_path)
+    if model.is_graph:
+        raise InputError(f"{model.folder} is an exported graph: give the model it was made of")
+    folder = model.folder
     if not (folder / PARAMS_FILE).is_file():
         config, published = pipeline_experiment(folder / PIPELINE_FILE).task, find_checkpoint(folder)
         return config, lambda model: restore_published(model, published)

@@ -24,7 +24,6 @@ from deepmac.evaluation.baselines import BASELINES
 from deepmac.export.formats import FORMATS
 from deepmac.export.graphs import whole_graph
 from deepmac.inference.exported import ExportedGraph
-from deepmac.inference.find import find_model
 from deepmac.inference.load import build_model, build_network, trained_model
 from deepmac.inference.predictor import Predictor
 from deepmac.suite.results import Claim, ResultRow, number
@@ -162,7 +161,7 @@ def full_size_config() -> cfg.ExperimentConfig:
 
 def measure_mini(scope: Scope, data: PreparedData) -> Section:
     """The shipped model, in the precision the hardware suggests; masks pasted into the picture."""
-    config, restore = trained_model(find_model("mini").folder)
+    config, restore = trained_model("mini")
     graph = _exported(build_model(config, restore, "float32"), config)
     times = _latencies(deepmac.load("mini"), graph, scope.repeats, warm_ups=3)
     agreement = mean_agreement(scope, data)
@@ -211,7 +210,7 @@ def measure_full_size(scope: Scope) -> Section:
 def _exported(model, config) -> ExportedGraph:
     """The model as a SavedModel of images and boxes, which computes everything in every call."""
     with tempfile.TemporaryDirectory() as folder:
-        FORMATS["saved_model"].write(whole_graph(model, config), Path(folder))
+        FORMATS["saved_model"](whole_graph(model, config), Path(folder))
         return ExportedGraph(Path(folder) / "saved_model")
 
 

@@ -18,8 +18,8 @@ from tqdm.auto import tqdm
 import deepmac
 from deepmac.core.errors import InputError
 from deepmac.data.preprocessing import normalize
-from deepmac.export.graphs import published_detections, published_outputs
-from deepmac.inference.exported import ExportedGraph
+from deepmac.export.graphs import published_detections, whole_graph
+from deepmac.inference.exported import SIGNATURE, ExportedGraph
 from deepmac.inference.load import build_model, normalization, trained_model
 from deepmac.modeling.mask_losses import MaskBatch
 from deepmac.training.task import DeepMACTask
@@ -94,7 +94,7 @@ def compare_folder(folder: Path) -> Iterator[tuple]:
         image, boxes = reference["image"], reference["boxes"]
         graphs = {
             "graph": ExportedGraph(folder / "saved_model").outputs(image, boxes),
-            "own graph": published_outputs(model, config, tf.constant(image), tf.constant(boxes)),
+            "own graph": whole_graph(model, config)[SIGNATURE](tf.constant(image), tf.constant(boxes)),
         }
         for group, outputs in graphs.items():
             for name in sorted(name for name in reference if name.startswith("out/")):
