@@ -40,6 +40,23 @@ def reference_dir() -> Path:
     return _folder("DEEPMAC_REFERENCE_DIR", _SHARED / "golden", "reference tensors of the published model")
 
 
+@pytest.fixture
+def loads(monkeypatch):
+    """Models that jobs load, recorded; the small one takes their place."""
+    import tiny_model
+
+    from deepmac.jobs import stream
+
+    loaded = []
+
+    def load_network(*arguments):
+        loaded.append(arguments)
+        return tiny_model.predictor()._network
+
+    monkeypatch.setattr(stream, "load_network", load_network)
+    return loaded
+
+
 @pytest.fixture  # of a test alone: its event loop would be in the way of tests that start their own
 def chromium():
     """A headless browser; see `browser.py`."""

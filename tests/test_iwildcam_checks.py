@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from deepmac.core.label_images import write_label_image
-from deepmac.iwildcam.checks import check_collection, picture_size
+from deepmac.iwildcam.checks import check_collection
 from deepmac.iwildcam.collection import open_collection
 
 
@@ -64,10 +64,19 @@ def test_unusable_boxes(root):
     assert (kind, text) == ("unusable box", "detection 2 has no area in the picture")
 
 
-def test_pictures_are_measured_as_they_are_seen(tmp_path):
+def test_pictures_are_measured_as_they_are_seen(root):
+    height, width = camera_traps.SIZE
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees
-    Image.new("RGB", (80, 48)).save(tmp_path / "a.jpg", exif=exif)
-    assert picture_size(tmp_path / "a.jpg") == (80, 48)
-    Image.new("RGB", (80, 48)).save(tmp_path / "b.jpg")
-    assert picture_size(tmp_path / "b.jpg") == (48, 80)
+    Image.new("RGB", (width, height)).save(root / "train/a-1.jpg", exif=exif)
+    assert _problems(root)["train/a-1.jpg"][0] == "size mismatch"
+    _write(root, "a-1", np.ones((width, height), np.uint8))
+    assert _problems(root) == {}
+
+
+def test_truncated_pictures_are_unreadable(root):
+    path = root / "train/a-1.jpg"
+    path.write_bytes(path.read_bytes()[:300])
+    kind, text = _problems(root)["train/a-1.jpg"]
+    assert kind == "unreadable picture"
+    assert "damaged" in text

@@ -28,19 +28,6 @@ from deepmac.jobs import stream
 
 
 @pytest.fixture
-def loads(monkeypatch):
-    """Models that the command loads, recorded; the small one takes their place."""
-    loaded = []
-
-    def load_network(*arguments):
-        loaded.append(arguments)
-        return tiny_model.predictor()._network
-
-    monkeypatch.setattr(stream, "load_network", load_network)
-    return loaded
-
-
-@pytest.fixture
 def release(tmp_path, loads):
     return camera_traps.write_release(tmp_path / "release")
 
@@ -82,12 +69,6 @@ def test_masks_are_the_predictors_and_the_more_confident_detection_is_seen(tmp_p
     np.testing.assert_array_equal(labels, expected)
     assert set(np.unique(labels)) == {0, 1, 2, 3}
     assert check_collection(open_collection(root)) == []
-
-
-def test_weak_detections_get_no_mask_but_keep_their_number(release, tmp_path):
-    summary = _make(release, tmp_path / "out", min_conf=0.65)
-    assert (summary.written, summary.without_boxes) == (2, 2)
-    assert set(np.unique(Image.open(tmp_path / "out/b-2.png"))) == {0, 2}
 
 
 @pytest.mark.parametrize("shards", [2, 3, 11])

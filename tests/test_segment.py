@@ -11,22 +11,8 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from deepmac.cli import main
-from deepmac.jobs import stream
 
 BOX = "0.1,0.2,0.7,0.8"
-
-
-@pytest.fixture
-def loads(monkeypatch):
-    """Models that the command loads, recorded; the small one takes their place."""
-    loaded = []
-
-    def load_network(*arguments):
-        loaded.append(arguments)
-        return tiny_model.predictor()._network
-
-    monkeypatch.setattr(stream, "load_network", load_network)
-    return loaded
 
 
 @pytest.fixture

@@ -1,20 +1,16 @@
 """Finds what is wrong with a collection, and lists all of it."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from tqdm.auto import tqdm
 
 from deepmac.core.errors import InputError
 from deepmac.core.executors import ahead, threads
+from deepmac.core.images import read_image
 from deepmac.core.label_images import read_label_image
 from deepmac.iwildcam.collection import CameraTrapPicture, Collection
-
-_ORIENTATION = 0x0112  # EXIF tag
-_TURNED_BY_90_DEGREES = (5, 6, 7, 8)
 
 
 class Problem(NamedTuple):
@@ -74,7 +70,7 @@ def _check(collection: Collection, picture: CameraTrapPicture, min_conf: float) 
         yield "missing picture", f"not in {collection.layout.images}"
     else:
         try:
-            size = picture_size(path)
+            size = read_image(path).shape[:2]
         except InputError as error:
             yield "unreadable picture", str(error)
     if masks.is_file():
@@ -93,18 +89,3 @@ def _check(collection: Collection, picture: CameraTrapPicture, min_conf: float) 
         yield "size mismatch", f"picture {width} x {height}, masks {mask_width} x {mask_height} pixels"
     if labels.max(initial=0) > len(detections):
         yield "unknown detection", f"masks of detection {labels.max()}, but {len(detections)} detections"
-
-
-def picture_size(path: Path) -> tuple[int, int]:
-    """Returns height and width of a picture as it is meant to be seen, without decoding it.
-
-    Raises:
-        InputError: not a picture, or a damaged header.
-    """
-    try:
-        with Image.open(path) as picture:
-            width, height = picture.size
-            turned = picture.getexif().get(_ORIENTATION) in _TURNED_BY_90_DEGREES
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
-    return (width, height) if turned else (height, width)

@@ -9,7 +9,6 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path, PurePath, PurePosixPath
-from typing import Any
 
 import numpy as np
 
@@ -233,14 +232,10 @@ def _read_csv(path, box_format) -> tuple[Detections, list]:
         )
     grouped = {}
     for row in rows:
-        try:
-            entry: dict[str, Any] = {
-                name: row[header[name]] for name in ("category_id", "score") if name in header
-            }
-            entry["bbox"] = [row[header[name]] for name in columns]
-            grouped.setdefault((_with_slashes(row[image]), None), []).append(_box(entry))
-        except (TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{path}, line {rows.line_num}: not a picture and numbers") from error
+        with _naming(path, "line", rows.line_num):
+            optional = {name: row[header[name]] for name in ("category_id", "score") if name in header}
+            box = _box({**optional, "bbox": [row[header[name]] for name in columns]})
+            grouped.setdefault((_with_slashes(row[image]), None), []).append(box)
     return _table(grouped)
 
 

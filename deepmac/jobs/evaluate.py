@@ -1,22 +1,20 @@
 """Evaluates a trained model on a folder in COCO layout."""
 
 import json
-import math
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import tensorflow as tf
 from tqdm.auto import tqdm
 
-from deepmac.core.errors import InputError
 from deepmac.core.machine import resolve_precision
 from deepmac.data.coco import read_coco_folder
 from deepmac.data.tfrecords import write_tfrecords
 from deepmac.evaluation import MaskEvaluator
-from deepmac.inference.find import find_model
 from deepmac.inference.load import build_model, trained_model
 from deepmac.training.task import DeepMACTask
 
@@ -50,10 +48,7 @@ def evaluate_model(
     Raises:
         InputError: no model or no pictures there.
     """
-    found = find_model(model)
-    if found.is_graph:
-        raise InputError(f"{model} is an exported graph: evaluate the model it was exported from")
-    config, restore = trained_model(found.folder)
+    config, restore = trained_model(model)
     if seen_ids is not None:
         config.allowed_masked_classes_ids = sorted(seen_ids)
     with tempfile.TemporaryDirectory() as scratch:
@@ -80,10 +75,5 @@ def evaluate_model(
 
 def summary(evaluators: dict[str, MaskEvaluator]) -> str:
     """A table of the headline figures, in percent."""
-    results = [evaluator.result() for evaluator in evaluators.values()]
-    lines = [f"{'':16}" + "".join(f"{source:>12}" for source in evaluators)]
-    for name in HEADLINES:
-        values = [result.get(name, math.nan) for result in results]
-        cells = ["-" if math.isnan(value) else f"{value:.1f}" for value in values]
-        lines.append(f"{name:16}" + "".join(f"{cell:>12}" for cell in cells))
-    return "\n".join(lines)
+    table = pd.DataFrame({source: evaluator.result() for source, evaluator in evaluators.items()})
+    return table.reindex(HEADLINES).to_string(float_format="%.1f", na_rep="-")
