@@ -342,7 +342,7 @@ def evaluate(model, coco_dir, split, seen, ids, out):
 def submission(model, coco_dir, split, name, out):
     """Write detections with masks for COCO's evaluation server.
 
-    The ZIP is checked against what the server demands; where to upload it: cocodataset.org/#upload.
+    The ZIP is as the server demands it; where to upload it: cocodataset.org/#upload.
     """
     from deepmac.jobs.submission import write_submission
 
