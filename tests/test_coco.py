@@ -12,7 +12,7 @@ from synthetic import draw_scene, save_annotations, write_coco
 
 from deepmac.cli import main
 from deepmac.core.errors import InputError
-from deepmac.data.coco import EVALUATION, read_coco, read_coco_folder, read_image_ids
+from deepmac.data.coco import EVALUATION, TRAINING, read_coco, read_coco_folder, read_image_ids
 
 SPLIT = "val2017"
 
@@ -55,13 +55,14 @@ def test_flaws_of_coco_are_repaired_and_reported(folder):
         "boxes beyond the image clipped": 1,
         "boxes without area in the image left out": 1,
         "boxes that are not finite left out": 1,
-        "annotations without a usable mask left out": 1,
+        "annotations without a mask kept as boxes": 1,
         "annotations of unknown images left out": 1,
         "categories named differently from COCO": 1,
     }
     assert "18 is 'cat', taken as 'dog'" in str(data)
     assert f"left out: 1 (annotation {second['id']}: 'bbox' is [4, 4, 0, 7])" in str(data)
-    assert [annotation["id"] for annotation in data.annotations] == [first["id"], fifth["id"]]
+    kept = [first["id"], fourth["id"], fifth["id"]]
+    assert [annotation["id"] for annotation in data.annotations] == kept
     assert data.annotations[0]["bbox"] == [0, 3, 30, 10]
 
 
@@ -76,7 +77,6 @@ def test_boxes_outside_the_image_are_left_out(folder, box):
 @pytest.mark.parametrize(
     "segmentation",
     [
-        None,
         "polygon",
         [[1, 1, 5, 5]],
         [[1, 1, 5, 5, 9]],
@@ -88,11 +88,28 @@ def test_boxes_outside_the_image_are_left_out(folder, box):
         {"size": [40, 30]},
     ],
 )
-def test_unusable_masks_are_left_out(folder, segmentation):
+def test_unusable_masks_are_left_out_and_their_boxes_kept(folder, segmentation):
     coco_dir, content = folder
     content["annotations"][0]["segmentation"] = segmentation
     save_annotations(coco_dir, SPLIT, content)
-    assert list(read(coco_dir).repairs) == ["annotations without a usable mask left out"]
+    data = read(coco_dir)
+    assert list(data.repairs) == ["unusable masks left out, their boxes kept"]
+    assert data.annotations == [content["annotations"][0] | {"segmentation": []}, *content["annotations"][1:]]
+
+
+@pytest.mark.parametrize("policy", [TRAINING, EVALUATION])
+@pytest.mark.parametrize("segmentation", ["missing", None, [], "", {}])
+def test_annotations_without_a_mask_are_boxes(folder, segmentation, policy):
+    _, content = folder
+    expected = [content["annotations"][0] | {"segmentation": []}, *content["annotations"][1:]]
+    content["annotations"][0]["segmentation"] = segmentation
+    if segmentation == "missing":
+        del content["annotations"][0]["segmentation"]
+    data = read_coco(content, policy)
+    assert data.annotations == expected
+    assert {kind: len(cases) for kind, cases in data.repairs.items()} == {
+        "annotations without a mask kept as boxes": 1
+    }
 
 
 def test_crowd_area_and_categories_have_defaults(folder):
@@ -213,7 +230,6 @@ def assert_refused(tmp_path, message, *arguments):
         ("annotations", 2, {"area": None}, "annotation 1002: it needs 'area'"),
         ("annotations", 2, {"bbox": [1, 2, float("nan"), 4]}, "not finite: 1 (annotation 1002"),
         ("annotations", 2, {"segmentation": "mask"}, "1002: 'segmentation' is neither polygons nor RLE"),
-        ("annotations", 2, {"segmentation": []}, "1002: 'segmentation' is neither polygons nor RLE"),
         (
             "annotations",
             2,

@@ -133,6 +133,34 @@ def test_detections_in_crowds_count_neither_way():
     assert evaluator.ground_truth(7).annotation_ids.tolist() == [0]
 
 
+@pytest.mark.parametrize("backend", ["pycocotools", "faster_coco_eval"])
+def test_boxes_without_a_mask_count_in_box_ap_only(data, backend):
+    """Masks found for them change nothing: the figures are those of a data set without either."""
+    content, perfect, _ = data
+    maskless = {annotation["id"] for annotation in content["annotations"][::3]}
+    bare, cleaned = copy.deepcopy(content), copy.deepcopy(content)
+    for annotation in bare["annotations"]:
+        if annotation["id"] in maskless:
+            annotation["segmentation"] = []
+    kept = [annotation for annotation in cleaned["annotations"] if annotation["id"] not in maskless]
+    cleaned["annotations"] = kept
+    evaluator, expected = (
+        MaskEvaluator(part, SEEN_IDS, backend=backend, iou_types=("mask", "box")) for part in (bare, cleaned)
+    )
+    for image_id, predictions in perfect.items():
+        truth = evaluator.ground_truth(image_id)
+        evaluator.add(image_id, *predictions, annotation_ids=truth.annotation_ids)
+        truth, rows = expected.ground_truth(image_id), ~np.isin(truth.annotation_ids, list(maskless))
+        found = [values[rows] for values in predictions]
+        expected.add(image_id, *found, annotation_ids=truth.annotation_ids)
+    result, wanted = evaluator.result(), expected.result()
+    masks = [name for name in wanted if name.startswith("mask/")]
+    same_values({name: result[name] for name in masks}, {name: wanted[name] for name in masks}, 1e-9)
+    assert result["box/AP"] == pytest.approx(100) and result["box/class/cat/AR100"] == pytest.approx(100)
+    samples, wanted = evaluator.bootstrap(resamples=0), expected.bootstrap(resamples=0)
+    same_values({k: v[0] for k, v in samples.items()}, {k: v[0] for k, v in wanted.items()}, 1e-9)
+
+
 def test_no_detections_give_zero_not_nan(data):
     content, perfect, _ = data
     for backend in ("pycocotools", "faster_coco_eval"):

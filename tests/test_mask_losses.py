@@ -111,6 +111,17 @@ def test_masks_of_allowed_classes_count_and_the_sum_is_over_their_number():
     assert compute(logits, inputs, allowed_ids=[90]) == {mask_losses.ESTIMATION.name: 0.0}
 
 
+def test_boxes_without_a_mask_teach_the_weak_losses_only():
+    logits, inputs = batch(stages=1)
+    options = {"allowed_ids": [5, 22], "box_consistency_loss_weight": 1.0}
+    values = cross_entropy(resized(logits[0], 16), inputs["masks"])
+    has_masks = np.array([[1, 0, 1, 0], [0, 1, 0, 0]], np.float32)  # of the second to fifth, one is left
+    losses = compute(logits, inputs | {"has_masks": has_masks}, **options)
+    expected = compute(logits, inputs, **options)
+    assert losses[mask_losses.BOX_CONSISTENCY.name] == expected[mask_losses.BOX_CONSISTENCY.name] > 0
+    np.testing.assert_allclose(losses[mask_losses.ESTIMATION.name], values[1, 1], rtol=1e-5)
+
+
 def test_fractional_weights_count_as_whole_instances_for_masks_only():
     logits, inputs = batch(stages=1)
     inputs["weights"] = inputs["weights"] * 0.5

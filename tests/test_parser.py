@@ -254,6 +254,24 @@ def test_masks_of_other_classes_are_never_decoded():
     assert labels["mask_weights"].sum() == 3
 
 
+@pytest.mark.parametrize(("supervise_all_classes", "share"), [(False, 1.0), (True, 2 / 3)])
+def test_instances_without_a_mask_come_last_and_are_marked(supervise_all_classes, share):
+    """Their boxes teach the detector, and losses that need boxes only."""
+    data = example(draw_scene(40, 40, objects=3, seed=8), [1, 2, 3])
+    pngs = data["groundtruth_instance_masks_png"]
+    data["groundtruth_instance_masks_png"] = tf.stack([pngs[0], tf.constant(""), pngs[2]])
+    options = {"mask_num_subsamples": 2, "allowed_masked_classes_ids": [1, 2]}
+    drawn = Counter()
+    for _, labels in parse(data, 300, **options, supervise_all_classes=supervise_all_classes):
+        drawn.update(labels["mask_classes"].tolist())
+        usable = labels["mask_classes"] == 1
+        np.testing.assert_array_equal(labels["has_masks"], usable)
+        np.testing.assert_array_equal(labels["masks"].any(axis=(1, 2)), usable)
+        assert labels["mask_weights"].tolist() == [1, 1] and set(labels["classes"]) == {1, 2, 3, -1}
+    assert abs(drawn[1] / 300 - share) < (0.15 if supervise_all_classes else 1e-9)
+    assert drawn[2] + drawn[3] == 600 - drawn[1]
+
+
 def corner_points(scene: Scene) -> dict[str, tf.Tensor]:
     """Of each object: its centre, a point beside it, and one that is not annotated."""
     height, width = scene.image.shape[:2]

@@ -93,6 +93,26 @@ def test_every_form_of_mask_is_converted(folder, tmp_path, form, crowd):
     assert example["groundtruth_is_crowd"].numpy().tolist() == [bool(crowd), False, False]
 
 
+def test_boxes_without_a_mask_stay_boxes(folder, tmp_path):
+    coco_dir, content = folder
+    content["annotations"][1]["segmentation"] = []
+    save_annotations(coco_dir, SPLIT, content)
+    write_tfrecords(read_coco_folder(coco_dir, [SPLIT]), tmp_path / "out", num_shards=1)
+    examples = decoded_records(tmp_path / "out", SPLIT)
+    assert [len(png) > 0 for png in examples[100]["groundtruth_instance_masks_png"].numpy()] == [1, 0, 1]
+    assert examples[100]["groundtruth_boxes"].shape == (3, 4)
+    assert all(len(png) for png in examples[101]["groundtruth_instance_masks_png"].numpy())
+    # Readers that know nothing of it find an empty mask.
+    (path,) = (tmp_path / "out").glob("*.tfrecord")
+    for record in tf.data.TFRecordDataset(str(path)):
+        example = tf.train.Example.FromString(record.numpy()).features.feature
+        has_mask = list(example["image/object/has_mask"].int64_list.value)
+        masks = TfExampleDecoder(include_mask=True).decode(record)["groundtruth_instance_masks"]
+        drawn = masks.numpy().any(axis=(1, 2)).tolist()
+        assert has_mask == ([1, 0, 1] if len(drawn) == 3 else [])
+        assert drawn == (has_mask or [True] * len(drawn))
+
+
 def test_real_coco_round_trip(coco_dir, tmp_path):
     source = coco_dir / "annotations" / f"instances_{SPLIT}.json"
     content = json.loads(source.read_text())

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
-from pycocotools import mask as coco_mask
 from tqdm.auto import tqdm
 
 from deepmac.core.categories import COCO_CATEGORIES, NAME_BY_ID
 from deepmac.core.errors import InputError
 from deepmac.data.points import most_points, read_points
+from deepmac.data.segmentations import mask_problem
 
 SPLITS = ("train2017", "val2017")
 _EXAMPLES = 3  # of each flaw that a message tells
@@ -46,7 +46,12 @@ OTHER_NAME = Flaw("categories named differently from COCO", "", "")
 NOT_FINITE = Flaw("boxes that are not finite", "left out", "correct or remove them")
 NO_AREA_INSIDE = Flaw("boxes without area in the image", "left out", "correct or remove them")
 REACHES_BEYOND = Flaw("boxes beyond the image", "clipped", "clip them")
-NO_MASK = Flaw("annotations without a usable mask", "left out", "give polygons, or RLE of the image's size")
+WITHOUT_MASK = Flaw("annotations without a mask", "kept as boxes", "")
+BAD_MASK = Flaw(
+    "unusable masks",
+    "left out, their boxes kept",
+    "give polygons, or RLE of the image's size",
+)
 BAD_POINTS = Flaw(
     "annotations with malformed points", "", "give keypoints as COCO, or point_coords and point_labels"
 )
@@ -68,12 +73,23 @@ class Policy(NamedTuple):
 
 
 TRAINING = Policy(
-    mends=(UNKNOWN_IMAGE, OTHER_NAME, NOT_FINITE, NO_AREA_INSIDE, REACHES_BEYOND, NO_MASK, NO_AREA),
+    mends=(
+        UNKNOWN_IMAGE,
+        OTHER_NAME,
+        NOT_FINITE,
+        NO_AREA_INSIDE,
+        REACHES_BEYOND,
+        WITHOUT_MASK,
+        BAD_MASK,
+        NO_AREA,
+    ),
     ignores=(),
     coco_categories=True,
 )
 # COCO compares boxes as they are.
-EVALUATION = Policy(mends=(), ignores=(NO_AREA_INSIDE, REACHES_BEYOND, BAD_POINTS), coco_categories=False)
+EVALUATION = Policy(
+    mends=(WITHOUT_MASK,), ignores=(NO_AREA_INSIDE, REACHES_BEYOND, BAD_POINTS), coco_categories=False
+)
 
 
 class CocoData(NamedTuple):
@@ -85,7 +101,7 @@ class CocoData(NamedTuple):
         images: image id -> its entry, with `height` and `width` in pixels.
         categories: the entries, with `id` and `name`.
         annotations: the images' entries, with `id`, `image_id`, `category_id`, `bbox` (x, y, width, height)
-            and `area` in pixels, `iscrowd` and `segmentation`.
+            and `area` in pixels, `iscrowd` and `segmentation`, empty for those that are boxes only.
         repairs: flaw and how it was mended -> a text for each case.
     """
 
@@ -339,8 +355,10 @@ def _annotation_flaws(
         yield NOT_FINITE, f"'bbox' is {box}"
     elif (clipped := _clipped_box(box, image)) != box:
         yield REACHES_BEYOND if clipped else NO_AREA_INSIDE, f"'bbox' is {box}"
-    if mask_problem := _mask_problem(entry.get("segmentation"), image):
-        yield NO_MASK, mask_problem
+    if entry.get("segmentation") in (None, [], {}, ""):
+        yield WITHOUT_MASK, "a box only"
+    elif problem := mask_problem(entry["segmentation"], image):
+        yield BAD_MASK, problem
     try:
         read_points(entry)
     except (ValueError, TypeError) as error:
@@ -351,6 +369,8 @@ def _annotation_flaws(
 
 # What replaces a flaw of an annotation (its image beside it); other flaws cost the annotation.
 _MENDS = {
+    WITHOUT_MASK: lambda entry, image: {"segmentation": []},
+    BAD_MASK: lambda entry, image: {"segmentation": []},
     REACHES_BEYOND: lambda entry, image: {"bbox": _clipped_box(entry["bbox"], image)},
     NO_AREA: lambda entry, image: {"area": entry["bbox"][2] * entry["bbox"][3]},
 }
@@ -366,23 +386,6 @@ def _clipped_box(box: list[float], image: dict) -> list[float] | None:
     clipped_width = width if (left, right) == (x, x + width) else right - left
     clipped_height = height if (top, bottom) == (y, y + height) else bottom - top
     return [left, top, clipped_width, clipped_height]
-
-
-def _mask_problem(segmentation, image: dict) -> str | None:
-    """What is wrong, unless it is polygons of three points or more, or run lengths of an object."""
-    shape = [image["height"], image["width"]]
-    if isinstance(segmentation, dict):
-        if segmentation.get("size") != shape:
-            return f"'segmentation' is {segmentation.get('size')}, but its image is {shape}"
-        counts = segmentation.get("counts")
-        if isinstance(counts, list):
-            is_mask = sum(counts) == shape[0] * shape[1] and sum(counts[1::2]) > 0
-        else:
-            is_mask = isinstance(counts, str | bytes) and coco_mask.area(segmentation) > 0
-        return None if is_mask else "'segmentation' has run lengths of no object"
-    polygons = segmentation if isinstance(segmentation, list) else []
-    is_mask = all(isinstance(points, list) and len(points) in range(6, 10**9, 2) for points in polygons)
-    return None if polygons and is_mask else "'segmentation' is neither polygons nor RLE"
 
 
 def _summary(kind: str, cases: list[str]) -> str:

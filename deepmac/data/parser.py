@@ -37,10 +37,12 @@ class DeepMACParser(CenterNetParser):
         groundtruths: the annotation, boxes in pixels of the picture; row i is box i of the above. In
             training without the boxes that the crop left outside. In evaluation crowd regions follow,
             marked in `is_crowds`; with `source_id`, `height` and `width` of the picture for pasting.
-        masks: (training) uint8 {0, 1} [K, S, S], zero for classes that are not allowed.
+        masks: (training) uint8 {0, 1} [K, S, S], zero for those that may not be used.
         mask_boxes: (training) `features.boxes`.
         mask_classes: (training) int32 [K], COCO ids, 0 after the last one.
         mask_weights: (training) float32 [K], 1 for instances, 0 after the last one.
+        has_masks: (training) float32 [K], 1 for instances with a mask that may be used: one was drawn, for
+            an object of an allowed class.
         keypoints: (training with points) float32 [K, P, 2], (y, x) normalised to the padded square, NaN
             where there is none, or the crop left it outside.
         keypoint_depths: (training with points) float32 [K, P], above 0 on the object.
@@ -67,7 +69,7 @@ class DeepMACParser(CenterNetParser):
                 all.
             allowed_masked_classes_ids: COCO ids of the classes whose masks may be used; empty: all.
             supervise_all_classes: draw from the instances of all classes alike (losses that need boxes
-                only); otherwise those of allowed classes come first.
+                only); otherwise those whose masks may be used come first.
             **centernet_options: as `CenterNetParser`. `odapi_augmentation` crops random squares as
                 published instead of scaling. The colour jitters are the published ones in both cases.
 
@@ -152,17 +154,16 @@ class DeepMACParser(CenterNetParser):
     def _mask_labels(self, data, boxes, rows, columns, seed):
         """Draws the instances and samples their masks at the view's rows and columns of the picture."""
         classes = tf.cast(data["groundtruth_classes"], tf.int32)
-        allowed = tf.ones_like(classes, tf.bool)
+        usable = tf.strings.length(data[_MASK_FIELD]) > 0
         if self._allowed_ids:
-            allowed = tf.reduce_any(classes[:, tf.newaxis] == tf.constant(self._allowed_ids), axis=1)
+            usable &= tf.reduce_any(classes[:, tf.newaxis] == tf.constant(self._allowed_ids), axis=1)
         # At most K rows in random order; those with masks come first, unless all classes are supervised.
-        keys = tf.random.stateless_uniform(tf.shape(allowed), seed)
+        keys = tf.random.stateless_uniform(tf.shape(usable), seed)
         if not self._supervise_all_classes:
-            keys += tf.cast(~allowed, tf.float32)
+            keys += tf.cast(~usable, tf.float32)
         drawn = tf.argsort(keys)[: self._num_masks]
-        masks = self._sample_masks(
-            tf.gather(data[_MASK_FIELD], drawn), tf.gather(allowed, drawn), rows, columns
-        )
+        has_masks = tf.gather(usable, drawn)
+        masks = self._sample_masks(tf.gather(data[_MASK_FIELD], drawn), has_masks, rows, columns)
 
         def padded(values, constant=0):
             return preprocess_ops.clip_or_pad_to_fixed_size(values, self._num_masks, constant)
@@ -172,14 +173,15 @@ class DeepMACParser(CenterNetParser):
             "mask_boxes": padded(tf.gather(boxes, drawn) / self._size),
             "mask_classes": padded(tf.gather(classes, drawn)),
             "mask_weights": padded(tf.ones_like(drawn, tf.float32)),
+            "has_masks": padded(tf.cast(has_masks, tf.float32)),
         }
         if _POINT_FIELDS[0] in data:
             points, depths = (tf.gather(data[field], drawn) for field in _POINT_FIELDS)
             labels |= {"keypoints": padded(points, float("nan")), "keypoint_depths": padded(depths)}
         return labels
 
-    def _sample_masks(self, pngs, allowed, rows, columns):
-        """Decodes the allowed masks and samples them: uint8 (n, S, S), zero for the others."""
+    def _sample_masks(self, pngs, usable, rows, columns):
+        """Decodes the usable masks and samples them: uint8 (n, S, S), zero for the others."""
         empty = tf.zeros([self._size, self._size], tf.uint8)
 
         def sampled(png):
@@ -189,7 +191,7 @@ class DeepMACParser(CenterNetParser):
 
         return tf.map_fn(
             lambda item: tf.cond(item[1], lambda: sampled(item[0]), lambda: empty),
-            (pngs, allowed),
+            (pngs, usable),
             fn_output_signature=tf.TensorSpec(empty.shape, tf.uint8),
         )
 

@@ -17,6 +17,7 @@ from deepmac.data.coco import CocoData
 from deepmac.data.points import most_points, read_points
 
 _FILES_READ_AT_ONCE = 16
+_HAS_MASK = "image/object/has_mask"
 _MIN_IMAGES_FOR_PROCESSES = 200
 
 
@@ -25,7 +26,8 @@ def write_tfrecords(
 ) -> None:
     """Writes annotations and their pictures as TFRecords, by Model Garden's converter.
 
-    Writes `<split>-00000-of-0000N.tfrecord` with masks and points and, for evaluation,
+    Annotations without a mask have an empty one, and pictures with such annotations the feature
+    `image/object/has_mask`, 0 or 1 for each. Writes `<split>-00000-of-0000N.tfrecord` and, for evaluation,
     `instances_<split>.json` with the same images and annotations. The folder appears when all is complete.
 
     Args:
@@ -70,10 +72,14 @@ def _tf_example(item: tuple[dict, list[dict], str, int]) -> tuple[tf.train.Examp
     )
     coco = COCO()
     coco.imgs = {image["id"]: image}
-    pngs = [tfrecord_lib.encode_mask_as_png(coco.annToMask(annotation)) for annotation in annotations]
+    empty = np.zeros([image["height"], image["width"]], np.uint8)
+    has_mask = [bool(annotation["segmentation"]) for annotation in annotations]
     features = example.features.feature
-    if pngs:
-        features["image/object/mask"].bytes_list.value.extend(pngs)
+    for annotation, drawn in zip(annotations, has_mask, strict=True):
+        png = tfrecord_lib.encode_mask_as_png(coco.annToMask(annotation) if drawn else empty)
+        features["image/object/mask"].bytes_list.value.append(png)
+    if not all(has_mask):
+        features[_HAS_MASK].int64_list.value.extend(map(int, has_mask))
     if num_points:
         # Those that an object lacks are not annotated: visibility 0, coordinates that are no numbers.
         points = np.full((len(annotations), num_points, 4), [np.nan, np.nan, 0.0, 0.0])
@@ -225,6 +231,7 @@ class MaskExampleDecoder(tf_example_decoder.TfExampleDecoder):
         """Args: regenerate_source_id: as Model Garden's; num_keypoints: points of an instance, K."""
         super().__init__(include_mask=True, regenerate_source_id=regenerate_source_id)
         self._num_keypoints = num_keypoints
+        self._keys_to_features[_HAS_MASK] = tf.io.VarLenFeature(tf.int64)
 
     def decode(self, serialized_example: tf.Tensor) -> dict[str, tf.Tensor]:
         """Decodes one serialised `tf.Example`.
@@ -233,19 +240,20 @@ class MaskExampleDecoder(tf_example_decoder.TfExampleDecoder):
             As `TfExampleDecoder.decode`: `source_id`, `image` uint8 RGB [H, W, 3], `height`, `width`,
             `groundtruth_classes` int64 [n], `groundtruth_boxes` float32 [n, 4] normalised (ymin, xmin,
             ymax, xmax), `groundtruth_area`, `groundtruth_is_crowd`; and `groundtruth_instance_masks_png`
-            string [n], but no `groundtruth_instance_masks`. With K > 0, `groundtruth_keypoints` float32
-            [n, K, 2] normalised (y, x), NaN where not annotated, and `groundtruth_keypoint_depths`
-            float32 [n, K].
+            string [n], empty for boxes without a mask, but no `groundtruth_instance_masks`. With K > 0,
+            `groundtruth_keypoints` float32 [n, K, 2] normalised (y, x), NaN where not annotated, and
+            `groundtruth_keypoint_depths` float32 [n, K].
         """
         decoded = super().decode(serialized_example)
-        del decoded["groundtruth_instance_masks"]
+        decoded["groundtruth_instance_masks_png"] = decoded.pop("groundtruth_instance_masks")
         if self._num_keypoints:
             num_instances = tf.shape(decoded["groundtruth_classes"])[0]
             decoded |= self._decode_points(serialized_example, num_instances)
         return decoded
 
     def _decode_masks(self, parsed_tensors):
-        return parsed_tensors["image/object/mask"]
+        pngs, has_mask = parsed_tensors["image/object/mask"], parsed_tensors[_HAS_MASK]
+        return tf.cond(tf.size(has_mask) > 0, lambda: tf.where(has_mask > 0, pngs, ""), lambda: pngs)
 
     def _decode_points(self, serialized_example, num_instances):
         parsed = tf.io.parse_single_example(serialized_example, _POINT_FEATURES)

@@ -16,6 +16,9 @@ from deepmac.core.masks import encode_masks
 from deepmac.data.coco import EVALUATION, CocoData, read_coco
 from deepmac.evaluation import bootstrap, coco_ap
 
+# A mask predicted for an object may reach beyond its annotated box, by this part of the box's sides.
+_MASKLESS_MARGIN = 0.1
+
 
 class Instances(NamedTuple):
     """The instances of an image that masks are predicted for: all but crowd regions.
@@ -48,6 +51,8 @@ class MaskEvaluator:
     (mask quality alone): `add_from_boxes`, or `add` the `ground_truth` of every image with its class,
     score 1 and `annotation_ids`; then the result holds the mean IoU as well. Crowd regions follow COCO:
     never predicted from ground-truth boxes, and detections inside them count neither way.
+
+    Annotations without a mask count in box AP only: masks that mostly lie in their boxes count neither way.
 
     Args:
         annotations: COCO instances JSON file, or its content.
@@ -191,7 +196,7 @@ class MaskEvaluator:
         values = {}
         for iou_type in self._iou_types:
             detections = list(self._coco_results(iou_type))
-            evaluation = coco_ap.coco_eval(self._truth, detections, iou_type, self.backend)
+            evaluation = coco_ap.coco_eval(self._truth_for(iou_type), detections, iou_type, self.backend)
             summary = coco_ap.average_precisions(evaluation, self._subsets)
             values |= {f"{iou_type}/{name}": value for name, value in summary.items()}
         if not np.isfinite(self._ious).any():
@@ -223,7 +228,7 @@ class MaskEvaluator:
             raise InputError(f"no bootstrap for the IoU type {iou_type!r}: choose mask or box")
         weights = bootstrap.bootstrap_weights(len(self.image_ids), resamples, seed)
         detections = list(self._coco_results(iou_type))
-        matches = bootstrap.match_detections(self._truth, detections, iou_type)
+        matches = bootstrap.match_detections(self._truth_for(iou_type), detections, iou_type)
         class_ap = np.array([[bootstrap.class_average_precision(m, w) for m in matches] for w in weights])
         has_ap = np.isfinite(class_ap)  # (1 + resamples, K)
         samples = {}
@@ -237,6 +242,23 @@ class MaskEvaluator:
                     samples[f"mask/{subset}mIoU"] = count @ self._ious[chosen] / count.sum(1)
         return samples
 
+    def _truth_for(self, iou_type: str) -> dict:
+        """The data set; for masks, each box without one is like a crowd region that fills it."""
+        if iou_type == "box":
+            return self._truth
+        rows = self._truth["annotations"]
+        regions = [row if row["segmentation"] else row | self._box_region(row) for row in rows]
+        return self._truth | {"annotations": regions}
+
+    def _box_region(self, row: dict) -> dict:
+        x, y, width, height = row["bbox"]
+        size = self._sizes[row["image_id"]]
+        beyond_x, beyond_y = width * _MASKLESS_MARGIN, height * _MASKLESS_MARGIN
+        left, right = np.clip([x - beyond_x, x + width + beyond_x], 0, size[1])
+        top, bottom = np.clip([y - beyond_y, y + height + beyond_y], 0, size[0])
+        (region,) = coco_mask.frPyObjects(np.array([[left, top, right - left, bottom - top]]), *size)
+        return {"iscrowd": 1, "segmentation": region}
+
     def _add_ious(self, image_id: int, rles: list[dict], annotation_ids: np.ndarray) -> None:
         if len(annotation_ids) != len(rles):
             raise InputError(
@@ -249,6 +271,8 @@ class MaskEvaluator:
             truth = self._truth["annotations"][row]
             if truth["image_id"] != image_id or truth["iscrowd"]:
                 raise InputError(f"image id {image_id}: an annotation id is of another image or of a crowd")
+            if not truth["segmentation"]:
+                continue
             self._ious[row] = 100 * coco_mask.iou([rle], [truth["segmentation"]], [0])[0, 0]
 
     def _coco_results(self, iou_type: str) -> Iterator[dict]:
@@ -275,7 +299,7 @@ class MaskEvaluator:
 def _compact(data: CocoData) -> dict:
     """The data set with what COCO's evaluation takes: sorted by ids, masks as RLE, annotations from 1 on.
 
-    (COCO's matching takes an id of 0 for "not matched".)
+    (COCO's matching takes an id of 0 for "not matched".) Annotations without a mask keep an empty list.
     """
     categories = sorted(data.categories, key=lambda category: category["id"])
     if len({category["name"] for category in categories}) < len(categories):
@@ -286,7 +310,7 @@ def _compact(data: CocoData) -> dict:
     rows = []
     for annotation in data.annotations:
         try:
-            rle = coco.annToRLE(annotation)
+            rle = coco.annToRLE(annotation) if annotation["segmentation"] else []
         except Exception:  # the decoder raises bare exceptions of many kinds
             where = f"{data.name}: annotation {annotation['id']}"
             raise InputError(f"{where}: 'segmentation' is neither polygons nor RLE") from None

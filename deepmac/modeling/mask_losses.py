@@ -26,6 +26,7 @@ class MaskBatch:
         classes: int [B, N] category ids, 0 for padding.
         weights: float32 [B, N], 1 for instances, 0 for padding.
         images: float [B, H, W, 3] as the network sees them (BGR, normalised).
+        has_masks: float32 [B, N], 1 for instances whose mask is known; None means all.
         crop_boxes: float32 [B, N, 4], the jittered boxes that crop the targets; None means `boxes`.
         restored_logits: like `logits`, from `self_supervision.restore_masks`; None without.
         keypoints: float32 [B, N, K, 2] (y, x) normalised to the image, NaN where unknown; None without.
@@ -39,6 +40,7 @@ class MaskBatch:
     classes: tf.Tensor
     weights: tf.Tensor
     images: tf.Tensor
+    has_masks: tf.Tensor | None = None
     crop_boxes: tf.Tensor | None = None
     restored_logits: list | None = None
     keypoints: tf.Tensor | None = None
@@ -47,6 +49,8 @@ class MaskBatch:
 
     def __post_init__(self):
         self.logits = [tf.cast(logits, tf.float32) for logits in self.logits]
+        if self.has_masks is None:
+            self.has_masks = tf.ones_like(self.weights)
         if self.crop_boxes is None:
             self.crop_boxes = self.boxes
 
@@ -60,7 +64,7 @@ class MaskLoss(NamedTuple):
         weight_field: field of `MaskLossConfig`, and of the published pipeline config, with its weight.
         compute: (`MaskBatch`, `MaskLossConfig`, `MaskHeadConfig`) -> list over stages of float32 [B, N];
             None, which counts as 0, where the batch or the masks' resolution do not allow it.
-        needs_masks: whether only instances of the classes whose masks may be used count.
+        needs_masks: whether only instances with masks count, of the classes whose masks may be used.
     """
 
     name: str
@@ -85,7 +89,7 @@ def loss_names(config: configs.MaskLossConfig) -> list[str]:
 
 
 def uses_boxes_of_all_classes(config: configs.MaskLossConfig) -> bool:
-    """Whether a loss learns from boxes of classes whose masks may not be used."""
+    """Whether a loss learns from boxes without masks, and of classes whose masks may not be used."""
     return not all(loss.needs_masks for loss in active_losses(config))
 
 
@@ -94,9 +98,9 @@ def mask_losses(
 ) -> dict[str, tf.Tensor]:
     """All mask losses of a batch, each times its configured weight and averaged over the stages.
 
-    With the loss l_i of instance i, its weight w_i and a_i = 1 for allowed classes, else 0, a loss that needs
-    masks is sum(w_i a_i l_i) / max(1, number of i with w_i a_i > 0). The others take all classes:
-    sum(w_i l_i) / max(1, sum(w_i)).
+    With the loss l_i of instance i, its weight w_i and a_i = 1 for known masks of allowed classes, else 0,
+    a loss that needs masks is sum(w_i a_i l_i) / max(1, number of i with w_i a_i > 0). The others take all
+    instances: sum(w_i l_i) / max(1, sum(w_i)).
 
     Args:
         batch: logits and ground truth.
@@ -118,7 +122,7 @@ def mask_losses(
             continue
         weights = batch.weights
         if loss.needs_masks:
-            weights = weights * is_allowed(batch.classes, allowed_ids)
+            weights = weights * batch.has_masks * is_allowed(batch.classes, allowed_ids)
             count = tf.math.count_nonzero(weights > 0, dtype=tf.float32)
         else:
             count = tf.reduce_sum(weights)

@@ -62,6 +62,8 @@ def write_cutouts(
 
 
 def _is_suitable(image: dict, annotation: dict) -> bool:
+    if not annotation["segmentation"]:
+        return False
     left, top, width, height = annotation["bbox"]
     inside = min(left, top, image["width"] - left - width, image["height"] - top - height) >= _BORDER
     return inside and not annotation.get("iscrowd") and min(width, height) >= _SMALLEST_SIDE

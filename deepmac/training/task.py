@@ -219,6 +219,7 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
             classes=labels["mask_classes"],
             weights=labels["mask_weights"],
             images=features["image"],
+            has_masks=labels["has_masks"],
             crop_boxes=crop_boxes,
             restored_logits=restored_logits,
             keypoints=labels.get("keypoints"),
