@@ -170,26 +170,31 @@ def cutouts(coco_dir, out, split, ids):
 
 
 @main.command()
-@_coco_dir
+@click.option("--coco-dir", type=click.Path(), help="Folder in COCO layout.")
+@click.option("--annotations", type=click.Path(), metavar="FILE", help="Or: annotations, JSON as COCO's.")
+@click.option("--images", type=click.Path(), metavar="DIR", help="Their pictures.")
+@click.option("--val-annotations", type=click.Path(), metavar="FILE", help="Annotations to validate with.")
+@click.option("--val-fraction", type=click.FloatRange(0, 0.9), default=0.0, help="Or part of the pictures.")
 @_new_folder
-@click.option(
-    "--split",
-    "splits",
-    multiple=True,
-    default=("train2017", "val2017"),
-    help="Split to write; may be repeated.",
-)
-@click.option(
-    "--shards", type=click.IntRange(min=1), help="Files per split (default: by its size; 8 to 256)."
-)
+@click.option("--split", "splits", multiple=True, default=("train2017", "val2017"), help="Repeatable.")
+@click.option("--shards", type=click.IntRange(min=1), help="Files per split.  [default: by its size]")
 @click.option("--ids", type=click.Path(), help="Image ids to use: text, JSON list, or JSON {split: list}.")
-def tfrecord(coco_dir, out, splits, shards, ids):
-    """Check a COCO folder and write it as TFRecords with instance masks."""
-    from deepmac.core.files import refuse_occupied
-    from deepmac.data.coco import read_coco_folder, read_image_ids
+def tfrecord(coco_dir, annotations, images, val_annotations, val_fraction, out, splits, shards, ids):
+    """Check annotations and write them with their pictures as TFRecords.
 
+    Either --coco-dir, or --annotations with --images, which become the splits train and val. Categories are
+    those of the files; boxes without a mask stay, to teach the detector.
+    """
+    from deepmac.core.files import refuse_occupied
+    from deepmac.data.coco import read_annotation_files, read_coco_folder, read_image_ids
+
+    if bool(coco_dir) == bool(annotations) or bool(annotations) != bool(images):
+        raise click.UsageError("Give either --coco-dir, or --annotations FILE and --images DIR.")
     refuse_occupied(out)
-    read = read_coco_folder(coco_dir, splits, read_image_ids(ids) if ids else None)
+    if annotations:
+        read = read_annotation_files(annotations, images, val_annotations, val_fraction)
+    else:
+        read = read_coco_folder(coco_dir, splits, read_image_ids(ids) if ids else None)
     from deepmac.data.tfrecords import write_tfrecords  # TensorFlow starts only if the input is good
 
     write_tfrecords(read, out, shards)

@@ -21,6 +21,7 @@ from official.core import task_factory, train_utils
 from official.modeling import performance
 
 from deepmac.core.errors import InputError
+from deepmac.data.classes import write_classes
 from deepmac.training import (
     devices,
     mask_rcnn,  # noqa: F401  # registers Deep-MARC's experiments and task
@@ -28,6 +29,7 @@ from deepmac.training import (
     resume,
     task,  # noqa: F401  # registers DeepMAC's
 )
+from deepmac.training.data_classes import fit_to_data
 from deepmac.training.runner import ExperimentRunner
 
 
@@ -38,7 +40,7 @@ def train(params, mode: str, model_dir: str):
     `task.train_data.deterministic`, it then gives what it would have given.
 
     Args:
-        params: `ExperimentConfig`, complete.
+        params: `ExperimentConfig`, complete; what it leaves to the data is set as `fit_to_data` says.
         mode: 'train', 'eval', 'train_and_eval', 'train_and_post_eval' or 'continuous_eval'.
         model_dir: where checkpoints, summaries and the configuration go; training resumes from the
             last checkpoint found there.
@@ -51,6 +53,8 @@ def train(params, mode: str, model_dir: str):
             is not a number.
     """
     monitor.check_files(params.task, mode)
+    params = params.replace()
+    classes = fit_to_data(params.task)
     strategy = devices.build_strategy(params.runtime)
     devices.check_batch_sizes(params.task, strategy, mode)
     if params.task.train_data.deterministic:
@@ -62,6 +66,8 @@ def train(params, mode: str, model_dir: str):
         if devices.is_chief(strategy) and "train" in mode:
             resume.clean_model_dir(model_dir)
             train_utils.serialize_config(params, model_dir)
+            if classes:
+                write_classes(classes, model_dir)
         first_step = devices.from_chief(strategy, resume.last_step(model_dir))
         with strategy.scope():
             experiment_task = task_factory.get_task(params.task, logging_dir=model_dir)

@@ -12,7 +12,8 @@ from synthetic import draw_scene, save_annotations, write_coco
 
 from deepmac.cli import main
 from deepmac.core.errors import InputError
-from deepmac.data.coco import EVALUATION, TRAINING, read_coco, read_coco_folder, read_image_ids
+from deepmac.data.coco import read_coco, read_coco_folder, read_image_ids
+from deepmac.data.flaws import EVALUATION, TRAINING
 
 SPLIT = "val2017"
 
@@ -47,7 +48,6 @@ def test_flaws_of_coco_are_repaired_and_reported(folder):
     fourth["segmentation"] = []
     lost = fifth | {"id": 1, "image_id": 999}
     content["annotations"].append(lost)
-    content["categories"] = [{"id": 1, "name": "person"}, {"id": 18, "name": "cat"}]
     save_annotations(coco_dir, SPLIT, content)
     data = read(coco_dir)
     counts = {kind: len(cases) for kind, cases in data.repairs.items()}
@@ -57,9 +57,7 @@ def test_flaws_of_coco_are_repaired_and_reported(folder):
         "boxes that are not finite left out": 1,
         "annotations without a mask kept as boxes": 1,
         "annotations of unknown images left out": 1,
-        "categories named differently from COCO": 1,
     }
-    assert "18 is 'cat', taken as 'dog'" in str(data)
     assert f"left out: 1 (annotation {second['id']}: 'bbox' is [4, 4, 0, 7])" in str(data)
     kept = [first["id"], fourth["id"], fifth["id"]]
     assert [annotation["id"] for annotation in data.annotations] == kept
@@ -123,6 +121,20 @@ def test_crowd_area_and_categories_have_defaults(folder):
     repaired = data.annotations[0]
     assert repaired["iscrowd"] == 0 and repaired["area"] == first["bbox"][2] * first["bbox"][3]
     assert data.categories == known
+
+
+def test_categories_are_the_files_own(folder):
+    coco_dir, content = folder
+    own = [{"id": 0, "name": "bolt"}, {"id": 7, "name": "nut"}, {"id": 1, "name": "cat"}]
+    content["categories"] = own
+    for annotation, category_id in zip(content["annotations"], [0, 7, 1, 0, 7], strict=True):
+        annotation["category_id"] = category_id
+    save_annotations(coco_dir, SPLIT, content)
+    data = read(coco_dir)
+    assert (data.categories, data.annotations) == (own, content["annotations"]) and not data.repairs
+    del content["categories"]
+    save_annotations(coco_dir, SPLIT, content)
+    assert read(coco_dir).categories == [{"id": number, "name": str(number)} for number in (0, 1, 7)]
 
 
 def pictures_spoiled(change):
@@ -189,7 +201,7 @@ def whole(**sections):
         (whole(categories=[{"id": 1}]), "entry 0 of 'categories' needs 'name'"),
         (
             entry("annotations", 0, category_id=12),
-            "annotations of categories that COCO does not have: 1 (annotation 100000: category id 12 is",
+            "annotations of categories that the file does not list: 1 (annotation 100000: category id 12 is",
         ),
         (entry("annotations", 0, bbox=None), "entry 0 of 'annotations' needs 'bbox', four numbers"),
         (entry("annotations", 1, bbox=[1, 2]), "entry 1 of 'annotations' needs 'bbox'"),

@@ -13,6 +13,7 @@ from synthetic import draw_scene, run_lengths, save_annotations, write_coco
 from deepmac.cli import main
 from deepmac.core.errors import InputError
 from deepmac.data import tfrecords
+from deepmac.data.classes import classes_of, read_classes
 from deepmac.data.coco import read_coco_folder, read_image_ids
 from deepmac.data.tfrecords import MaskExampleDecoder, write_tfrecords
 
@@ -55,6 +56,9 @@ def assert_records_hold(out_dir, split, annotation_file, image_dir):
             box = example["groundtruth_boxes"][index] * np.tile([info["height"], info["width"]], 2)
             x, y, width, height = annotation["bbox"]
             np.testing.assert_allclose(box, [y, x, y + height, x + width], atol=1e-3)
+            if not annotation.get("segmentation"):
+                assert example["groundtruth_instance_masks_png"][index] == b""
+                continue
             mask = tf.io.decode_png(example["groundtruth_instance_masks_png"][index])[..., 0]
             np.testing.assert_array_equal(mask, coco.annToMask(annotation))
 
@@ -64,7 +68,7 @@ def test_records_hold_the_annotations(folder, tmp_path):
     write_tfrecords(read_coco_folder(coco_dir, [SPLIT]), tmp_path / "out", num_shards=2)
     names = {path.name for path in (tmp_path / "out").iterdir()}
     shards = {f"{SPLIT}-00000-of-00002.tfrecord", f"{SPLIT}-00001-of-00002.tfrecord"}
-    assert names == {f"instances_{SPLIT}.json"} | shards
+    assert names == {f"instances_{SPLIT}.json", "categories.json"} | shards
     source = coco_dir / "annotations" / f"instances_{SPLIT}.json"
     assert_records_hold(tmp_path / "out", SPLIT, source, coco_dir / SPLIT)
     assert json.loads((tmp_path / "out" / f"instances_{SPLIT}.json").read_text()) == content
@@ -113,6 +117,46 @@ def test_boxes_without_a_mask_stay_boxes(folder, tmp_path):
         assert drawn == (has_mask or [True] * len(drawn))
 
 
+def test_records_number_the_categories_of_other_data_sets_from_1(folder, tmp_path):
+    coco_dir, content = folder
+    content["categories"] = [{"id": 9, "name": "nut"}, {"id": 0, "name": "bolt"}, {"id": 4, "name": "gear"}]
+    for annotation, category_id in zip(content["annotations"], [0, 9, 9, 0, 9], strict=True):
+        annotation["category_id"] = category_id
+    content["annotations"][1]["segmentation"] = None
+    save_annotations(coco_dir, SPLIT, content)
+    write_tfrecords(read_coco_folder(coco_dir, [SPLIT]), tmp_path / "out")
+    examples = decoded_records(tmp_path / "out", SPLIT)
+    assert examples[100]["groundtruth_classes"].numpy().tolist() == [1, 3, 3]
+    assert examples[101]["groundtruth_classes"].numpy().tolist() == [1, 3]
+    classes = read_classes(tmp_path / "out")
+    found = [
+        (one["id"], one["file_id"], one["name"], one["boxes"][SPLIT], one["masks"][SPLIT]) for one in classes
+    ]
+    assert found == [(1, 0, "bolt", 2, 2), (2, 4, "gear", 0, 0), (3, 9, "nut", 3, 2)]
+    written = json.loads((tmp_path / "out" / f"instances_{SPLIT}.json").read_text())
+    assert [annotation["category_id"] for annotation in written["annotations"]] == [1, 3, 3, 1, 3]
+    assert {one["id"]: one["name"] for one in written["categories"]} == {1: "bolt", 2: "gear", 3: "nut"}
+
+
+def test_splits_must_name_categories_alike(folder):
+    data = read_coco_folder(folder[0], [SPLIT])[SPLIT]
+    other = data._replace(categories=[{"id": 18, "name": "hound"}])
+    with pytest.raises(InputError, match="category 18 is 'hound', but another split calls it 'dog'"):
+        classes_of({"train": data, "val": other})
+
+
+def test_command_takes_files_and_draws_pictures_for_validation(folder, tmp_path):
+    coco_dir, _ = folder
+    file = coco_dir / "annotations" / f"instances_{SPLIT}.json"
+    arguments = ["tfrecord", "--annotations", file, "--images", coco_dir / SPLIT, "--out", tmp_path / "out"]
+    result = CliRunner().invoke(main, [*map(str, arguments), "--val-fraction", "0.4"])
+    assert result.exit_code == 0 and result.stdout.endswith(f"Wrote train, val to {tmp_path / 'out'}\n")
+    assert len(decoded_records(tmp_path / "out", "train")) == 2
+    assert len(decoded_records(tmp_path / "out", "val")) == 1
+    result = CliRunner().invoke(main, [*map(str, arguments[:3]), "--out", str(tmp_path / "none")])
+    assert result.exit_code == 2 and "--images DIR" in result.stderr
+
+
 def test_real_coco_round_trip(coco_dir, tmp_path):
     source = coco_dir / "annotations" / f"instances_{SPLIT}.json"
     content = json.loads(source.read_text())
@@ -148,7 +192,7 @@ def test_records_hold_repaired_annotations(folder, tmp_path):
     annotation_file = tmp_path / "out" / f"instances_{SPLIT}.json"
     assert_records_hold(tmp_path / "out", SPLIT, annotation_file, coco_dir / SPLIT)
     written = json.loads(annotation_file.read_text())["annotations"]
-    assert len(written) == 4 and written[0]["bbox"] == [0, 3, 30, 10]
+    assert len(written) == 5 and written[0]["bbox"] == [0, 3, 30, 10]
 
 
 def test_nothing_appears_when_writing_fails(folder, tmp_path, monkeypatch):

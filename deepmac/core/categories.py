@@ -4,6 +4,7 @@ The 80 categories of COCO 2017 (ids 1 to 90 with gaps), and the split of section
 arXiv 2104.00613: the 20 classes that are also in PASCAL VOC against the other 60.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 
@@ -60,6 +61,12 @@ ALL_IDS = tuple(category.id for category in COCO_CATEGORIES)
 
 NAME_BY_ID = {category.id: category.name for category in COCO_CATEGORIES}
 ID_BY_NAME = {category.name: category.id for category in COCO_CATEGORIES}
+
+
+def is_coco(categories: Iterable[Mapping]) -> bool:
+    """Whether all categories, entries with `id` and `name`, are COCO's: both are the same there."""
+    return all(NAME_BY_ID.get(entry["id"]) == entry["name"] for entry in categories)
+
 
 # Names a user may give for a set of classes.
 CLASS_SETS = {"all": ALL_IDS, "voc": VOC_IDS, "non_voc": NON_VOC_IDS}

@@ -1,13 +1,9 @@
-"""Annotations in COCO format: one reader and checker for training, evaluation and commands.
-
-Real annotations have flaws: boxes a hundredth of a pixel outside the picture, boxes without area. One rule
-finds each kind of flaw; a `Policy` says for each use whether it is mended, does not matter, or is an error.
-Errors are raised before anything is written, with counts, examples and what to do.
-"""
+"""Annotations in COCO format: one reader and checker for training, evaluation and commands."""
 
 import json
 import math
 import os
+import random
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,77 +15,28 @@ from tqdm.auto import tqdm
 
 from deepmac.core.categories import COCO_CATEGORIES, NAME_BY_ID
 from deepmac.core.errors import InputError
+from deepmac.data.flaws import (
+    BAD_MASK,
+    BAD_POINTS,
+    CORRUPT_PICTURE,
+    MISSING_PICTURE,
+    NO_AREA,
+    NO_AREA_INSIDE,
+    NOT_FINITE,
+    NOT_LISTED,
+    OTHER_SIZE,
+    REACHES_BEYOND,
+    TRAINING,
+    UNKNOWN_IMAGE,
+    WITHOUT_MASK,
+    Flaw,
+    Policy,
+)
 from deepmac.data.points import most_points, read_points
 from deepmac.data.segmentations import mask_problem
 
 SPLITS = ("train2017", "val2017")
 _EXAMPLES = 3  # of each flaw that a message tells
-
-
-class Flaw(NamedTuple):
-    """A kind of flaw: its name, what mending does, and what to do where it is an error."""
-
-    name: str
-    mended: str
-    remedy: str
-
-
-MISSING_PICTURE = Flaw("missing images", "", "complete the folder")
-CORRUPT_PICTURE = Flaw("corrupt images", "", "download them again")
-OTHER_SIZE = Flaw("images of another size than annotated", "", "use the annotations made for these pictures")
-UNKNOWN_IMAGE = Flaw("annotations of unknown images", "left out", "list the images too")
-NOT_OF_COCO = Flaw(
-    "annotations of categories that COCO does not have", "", "map their category_id to COCO's ids"
-)
-NOT_LISTED = Flaw("annotations of categories that the file does not list", "", "list them in 'categories'")
-OTHER_NAME = Flaw("categories named differently from COCO", "", "")
-NOT_FINITE = Flaw("boxes that are not finite", "left out", "correct or remove them")
-NO_AREA_INSIDE = Flaw("boxes without area in the image", "left out", "correct or remove them")
-REACHES_BEYOND = Flaw("boxes beyond the image", "clipped", "clip them")
-WITHOUT_MASK = Flaw("annotations without a mask", "kept as boxes", "")
-BAD_MASK = Flaw(
-    "unusable masks",
-    "left out, their boxes kept",
-    "give polygons, or RLE of the image's size",
-)
-BAD_POINTS = Flaw(
-    "annotations with malformed points", "", "give keypoints as COCO, or point_coords and point_labels"
-)
-NO_AREA = Flaw("annotations without 'area'", "given that of the box", "give that of the mask in pixels")
-
-
-class Policy(NamedTuple):
-    """What a use of annotations does about their flaws; those of neither set are errors.
-
-    Attributes:
-        mends: flaws that are repaired, or cost the annotation, and are counted.
-        ignores: flaws that do not matter.
-        coco_categories: whether ids are COCO's, as the published models' classes are; else the file's own.
-    """
-
-    mends: Collection[Flaw]
-    ignores: Collection[Flaw]
-    coco_categories: bool
-
-
-TRAINING = Policy(
-    mends=(
-        UNKNOWN_IMAGE,
-        OTHER_NAME,
-        NOT_FINITE,
-        NO_AREA_INSIDE,
-        REACHES_BEYOND,
-        WITHOUT_MASK,
-        BAD_MASK,
-        NO_AREA,
-    ),
-    ignores=(),
-    coco_categories=True,
-)
-# COCO compares boxes as they are.
-EVALUATION = Policy(
-    mends=(WITHOUT_MASK,), ignores=(NO_AREA_INSIDE, REACHES_BEYOND, BAD_POINTS), coco_categories=False
-)
 
 
 class CocoData(NamedTuple):
@@ -150,8 +97,8 @@ def read_coco(
         raise InputError(f"{image_dir}: no such folder; it must hold the pictures of {name}")
     listed = {image["id"]: image for image in _entries(name, content, "images")}
     entries = _entries(name, content, "annotations")
-    if policy.coco_categories:
-        content = {"categories": [category._asdict() for category in COCO_CATEGORIES]} | content
+    if not policy.needs_categories and not content.get("categories"):
+        content = content | {"categories": _categories_of(entries)}
     categories = _entries(name, content, "categories")
     wanted = listed if image_ids is None else set(image_ids)
     images = {image_id: image for image_id, image in listed.items() if image_id in wanted}
@@ -162,19 +109,13 @@ def read_coco(
     if image_dir is not None:
         for flaw, case in _picture_flaws(name, images.values(), image_dir):
             found[flaw].append(case)
-    names = {category["id"]: category["name"] for category in categories}
-    if policy.coco_categories:
-        for category_id in names.keys() & NAME_BY_ID:
-            ours, theirs = NAME_BY_ID[category_id], names[category_id]
-            if ours != theirs:
-                found[OTHER_NAME].append(f"{category_id} is {theirs!r}, taken as {ours!r}")
-        names = NAME_BY_ID
+    category_ids = {category["id"] for category in categories}
     annotations = []
     for entry in entries:
         image = images.get(entry["image_id"])
         if image is None and entry["image_id"] in listed:
             continue
-        for flaw, case in _annotation_flaws(entry, image, names, policy):
+        for flaw, case in _annotation_flaws(entry, image, category_ids):
             if flaw in policy.ignores:
                 continue
             found[flaw].append(f"annotation {entry['id']}: {case}")
@@ -231,6 +172,42 @@ def read_coco_folder(
             files = ", ".join(data.name for data in read.values())
             raise InputError(f"{_summary('listed image ids', [str(i) for i in sorted(lost)])} not in {files}")
     return read
+
+
+def read_annotation_files(
+    annotations: str | os.PathLike,
+    image_dir: str | os.PathLike,
+    val_annotations: str | os.PathLike | None = None,
+    val_fraction: float = 0.0,
+) -> dict[str, CocoData]:
+    """Reads and checks annotation files for training, whatever they are called.
+
+    Args:
+        annotations: JSON file in COCO format.
+        image_dir: folder of the pictures.
+        val_annotations: a second file, of the pictures to validate with.
+        val_fraction: part of the pictures, 0 to 1, drawn for validation where there is no such file.
+
+    Returns:
+        "train", and if there is one "val" -> its annotations.
+
+    Raises:
+        InputError: as `read_coco`.
+    """
+    image_dir = Path(image_dir)
+    if val_annotations:
+        files = {"train": annotations, "val": val_annotations}
+        return {split: read_coco(file, TRAINING, None, image_dir) for split, file in files.items()}
+    data = read_coco(annotations, TRAINING, None, image_dir)
+    ids = sorted(data.images)
+    random.Random(0).shuffle(ids)
+    if not (count := round(val_fraction * len(ids))):
+        return {"train": data}
+    parts = {"train": ids[count:], "val": ids[:count]}
+    return {
+        split: read_coco(annotations, TRAINING, part)._replace(image_dir=image_dir)
+        for split, part in parts.items()
+    }
 
 
 def read_image_ids(path: str | os.PathLike) -> set[int] | dict[str, set[int]]:
@@ -313,6 +290,14 @@ def _entries(name: str, content: dict, section: str) -> list[dict]:
     return entries
 
 
+def _categories_of(annotations: list[dict]) -> list[dict]:
+    """Categories for a file that lists none: COCO's if it has all ids, else named by their ids."""
+    ids = {annotation["category_id"] for annotation in annotations}
+    if ids <= NAME_BY_ID.keys():
+        return [category._asdict() for category in COCO_CATEGORIES]
+    return [{"id": number, "name": str(number)} for number in sorted(ids)]
+
+
 def _picture_flaws(name: str, images: Collection[dict], folder: Path) -> Iterator[tuple[Flaw, str]]:
     """Decodes the pictures of a folder; yields the flaws, each with the file's name."""
     for image in images:
@@ -341,15 +326,14 @@ def _picture_flaw(path: Path, annotated: dict) -> Flaw | None:
 
 
 def _annotation_flaws(
-    entry: dict, image: dict | None, category_ids: Collection[int], policy: Policy
+    entry: dict, image: dict | None, category_ids: Collection[int]
 ) -> Iterator[tuple[Flaw, str]]:
     """Yields the flaws of an annotation, each with what exactly is wrong."""
     if image is None:
         yield UNKNOWN_IMAGE, f"image id {entry['image_id']} is not in the list of images"
         return
     if entry["category_id"] not in category_ids:
-        flaw = NOT_OF_COCO if policy.coco_categories else NOT_LISTED
-        yield flaw, f"category id {entry['category_id']} is not in the list"
+        yield NOT_LISTED, f"category id {entry['category_id']} is not in the list"
     box = entry["bbox"]
     if not all(map(math.isfinite, box)):
         yield NOT_FINITE, f"'bbox' is {box}"

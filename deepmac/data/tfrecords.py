@@ -10,9 +10,9 @@ from official.vision.dataloaders import tf_example_decoder
 from pycocotools.coco import COCO
 from tqdm.auto import tqdm
 
-from deepmac.core.categories import NAME_BY_ID
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_folder
+from deepmac.data.classes import classes_of, write_classes
 from deepmac.data.coco import CocoData
 from deepmac.data.points import most_points, read_points
 
@@ -27,7 +27,8 @@ def write_tfrecords(
     """Writes annotations and their pictures as TFRecords, by Model Garden's converter.
 
     Annotations without a mask have an empty one, and pictures with such annotations the feature
-    `image/object/has_mask`, 0 or 1 for each. Writes `<split>-00000-of-0000N.tfrecord` and, for evaluation,
+    `image/object/has_mask`, 0 or 1 for each. Categories that are not COCO's are numbered from 1, as
+    `categories.json` says. Writes `<split>-00000-of-0000N.tfrecord` and, for evaluation,
     `instances_<split>.json` with the same images and annotations. The folder appears when all is complete.
 
     Args:
@@ -37,16 +38,24 @@ def write_tfrecords(
 
     Raises:
         FileExistsError: `out_dir` is not empty.
+        InputError: splits name a category differently.
     """
     level = tf.get_logger().level
     from official.vision.data import create_coco_tf_record, tfrecord_lib  # noqa: F401
 
     tf.get_logger().setLevel(level)  # the import sets it to INFO for the whole process
+    classes = classes_of(splits)
+    ids = {entry["file_id"]: entry["id"] for entry in classes}
+    names = {entry["id"]: entry["name"] for entry in classes}
     with atomic_folder(out_dir) as folder:
+        write_classes(classes, folder)
         for split, data in splits.items():
             images, points = list(data.images.values()), most_points(data.annotations)
+            data = _with_ids(data, ids)
             annotations = data.annotations_of_images()
-            items = ((image, annotations[image["id"]], str(data.image_dir), points) for image in images)
+            items = (
+                (image, annotations[image["id"]], str(data.image_dir), points, names) for image in images
+            )
             skipped = tfrecord_lib.write_tf_record_dataset(
                 str(folder / split),
                 tqdm(items, f"Writing {split}", len(images), unit="image", disable=None, leave=False),
@@ -62,13 +71,26 @@ def write_tfrecords(
                 json.dump(content, file)
 
 
-def _tf_example(item: tuple[dict, list[dict], str, int]) -> tuple[tf.train.Example, int]:
-    """Converts an image, its annotations, all with as many points; also counts annotations left out."""
+def _with_ids(data: CocoData, ids: Mapping[int, int]) -> CocoData:
+    """Annotations with other ids of categories, from those in the file."""
+    categories = [category | {"id": ids[category["id"]]} for category in data.categories]
+    annotations = [
+        annotation | {"category_id": ids[annotation["category_id"]]} for annotation in data.annotations
+    ]
+    return data._replace(categories=categories, annotations=annotations)
+
+
+def _tf_example(item: tuple[dict, list[dict], str, int, dict[int, str]]) -> tuple[tf.train.Example, int]:
+    """Converts an image and its annotations; also counts annotations left out.
+
+    Args:
+        item: image, annotations, folder of the pictures, points of each object, id -> name of categories.
+    """
     from official.vision.data import create_coco_tf_record, tfrecord_lib
 
-    image, annotations, image_dir, num_points = item
+    image, annotations, image_dir, num_points, names = item
     example, skipped = create_coco_tf_record.create_tf_example(
-        image, [image_dir], bbox_annotations=annotations, id_to_name_map=NAME_BY_ID
+        image, [image_dir], bbox_annotations=annotations, id_to_name_map=names
     )
     coco = COCO()
     coco.imgs = {image["id"]: image}

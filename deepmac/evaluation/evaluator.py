@@ -10,10 +10,11 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from deepmac.core.boxes import pixel_xywh
-from deepmac.core.categories import VOC_IDS
+from deepmac.core.categories import VOC_IDS, is_coco
 from deepmac.core.errors import InputError
 from deepmac.core.masks import encode_masks
-from deepmac.data.coco import EVALUATION, CocoData, read_coco
+from deepmac.data.coco import CocoData, read_coco
+from deepmac.data.flaws import EVALUATION
 from deepmac.evaluation import bootstrap, coco_ap
 
 # A mask predicted for an object may reach beyond its annotated box, by this part of the box's sides.
@@ -188,7 +189,8 @@ class MaskEvaluator:
 
         Returns:
             "<IoU type>/<subset><metric>" -> value. IoU types: "mask", "box", "boundary". Subsets: none
-            (all classes), "seen/", "unseen/", "voc/", "non_voc/", "supercategory/<name>/", "class/<name>/".
+            (all classes), "seen/", "unseen/", "supercategory/<name>/", "class/<name>/", and for COCO's
+            categories "voc/" and "non_voc/".
             Metrics: "AP", "AP50", "AP75", "APs", "APm", "APl", "AR100", as COCO defines them; of "mask", when
             annotation ids were added, "mIoU", the mean over instances, and "class_mIoU", the mean of the
             classes' means. NaN where the subset has no ground truth.
@@ -327,9 +329,10 @@ def _subsets(categories: list[dict], seen_ids: Iterable[int] | None) -> dict[str
     if seen_ids is not None:
         seen = np.isin(ids, list(seen_ids))
         subsets |= {"seen/": np.flatnonzero(seen), "unseen/": np.flatnonzero(~seen)}
-    # The paper's split, whatever a model has seen: fully supervised models are compared on it too.
-    voc = np.isin(ids, VOC_IDS)
-    subsets |= {"voc/": np.flatnonzero(voc), "non_voc/": np.flatnonzero(~voc)}
+    if is_coco(categories):
+        # The paper's split, whatever a model has seen: fully supervised models are compared on it too.
+        voc = np.isin(ids, VOC_IDS)
+        subsets |= {"voc/": np.flatnonzero(voc), "non_voc/": np.flatnonzero(~voc)}
     names = [category.get("supercategory") for category in categories]
     for name in dict.fromkeys(name for name in names if name):
         subsets[f"supercategory/{name}/"] = np.array([k for k, other in enumerate(names) if other == name])

@@ -7,17 +7,24 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import tensorflow as tf
 from tqdm.auto import tqdm
 
+from deepmac.core.categories import COCO_CATEGORIES, is_coco
+from deepmac.core.errors import InputError
 from deepmac.core.machine import resolve_precision
+from deepmac.data.classes import ids_by_name, read_classes
 from deepmac.data.coco import read_coco_folder
 from deepmac.data.tfrecords import write_tfrecords
 from deepmac.evaluation import MaskEvaluator
+from deepmac.inference.find import find_model
 from deepmac.inference.load import build_model, trained_model
 from deepmac.training.task import DeepMACTask
+from deepmac.training.validation import EVALUATION_LOG
 
+_COCO_CLASSES = [category._asdict() for category in COCO_CATEGORIES]
 # What a summary shows of the hundreds of figures.
 HEADLINES = ("mask/AP", "mask/seen/AP", "mask/unseen/AP", "mask/mIoU", "mask/unseen/mIoU", "box/AP")
 
@@ -33,11 +40,14 @@ def evaluate_model(
 ) -> dict[str, MaskEvaluator]:
     """Measures masks and boxes, from detections and from ground-truth boxes.
 
+    Where model and pictures do not have the same classes, those of the same name correspond.
+
     Args:
         model: name or folder, as `deepmac.load` takes it, except exported graphs.
         coco_dir: folder in COCO layout.
         split: the pictures, e.g. val2017.
-        seen_ids: category ids counted as seen; None means those whose masks the model was trained on.
+        seen_ids: ids of COCO's categories counted as seen; None means the classes whose masks the model was
+            trained on.
         image_ids: pictures to evaluate; None means all of the split.
         precision: 'float32', 'bfloat16', or 'auto': bfloat16 where the hardware computes with it.
         progress: whether to show a progress bar.
@@ -49,8 +59,6 @@ def evaluate_model(
         InputError: no model or no pictures there.
     """
     config, restore = trained_model(model)
-    if seen_ids is not None:
-        config.allowed_masked_classes_ids = sorted(seen_ids)
     with tempfile.TemporaryDirectory() as scratch:
         records = Path(scratch) / "records"
         ids = set(image_ids) if image_ids else None
@@ -58,6 +66,19 @@ def evaluate_model(
         config.validation_data.input_path = f"{records}/{split}-*"
         config.annotation_file = str(records / f"instances_{split}.json")
         annotations = json.loads(Path(config.annotation_file).read_text())["annotations"]
+        classes = read_classes(records) or []
+        if seen_ids is not None and not is_coco(classes):
+            raise InputError(f"{coco_dir} has classes of its own, not COCO's: leave --seen out")
+        data_ids = ids_by_name(read_classes(find_model(model).folder) or _COCO_CLASSES, classes)
+        if seen_ids is None:
+            trained_on = config.allowed_masked_classes_ids or data_ids
+            seen_ids = [data_ids[class_id] for class_id in trained_on if class_id in data_ids]
+        config.allowed_masked_classes_ids = sorted(seen_ids) or [0]  # 0: none of the classes
+        # Of each of the model's classes the id in the records, 0 for those that the pictures do not have.
+        id_table = np.zeros(config.model.num_classes + config.losses.class_offset, np.int32)
+        for class_id, data_id in data_ids.items():
+            if class_id < len(id_table):
+                id_table[class_id] = data_id
         counts = Counter(annotation["image_id"] for annotation in annotations)
         config.model.max_num_instances = max(counts.values())
         network = build_model(config, restore, resolve_precision(precision))
@@ -66,8 +87,11 @@ def evaluate_model(
         step = tf.function(lambda batch: task.validation_step(batch, network), reduce_retracing=True)
         with tqdm(desc="evaluating", unit="picture", disable=not progress) as bar:
             for batch in task.build_inputs(config.validation_data):
+                outputs = step(batch)
+                detections = outputs[EVALUATION_LOG]["detections"]
+                detections["classes"] = tf.gather(id_table, tf.cast(detections["classes"], tf.int32))
                 # A tuple over replicas, as a distribution strategy gives it.
-                outputs = tf.nest.map_structure(lambda value: (value,), step(batch))
+                outputs = tf.nest.map_structure(lambda value: (value,), outputs)
                 state = task.aggregate_logs(state, outputs)
                 bar.update(int(tf.math.count_nonzero(batch[1]["groundtruths"]["source_id"] >= 0)))
         return state

@@ -10,10 +10,12 @@ from PIL import Image
 from pycocotools.coco import COCO
 from tqdm.auto import tqdm
 
-from deepmac.core.categories import NAME_BY_ID
+from deepmac.core.categories import NAME_BY_ID, is_coco
+from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_folder
 from deepmac.core.images import read_image
-from deepmac.data.coco import TRAINING, read_coco
+from deepmac.data.coco import read_coco
+from deepmac.data.flaws import TRAINING
 
 _SMALLEST_SIDE = 48  # pixels of the shorter side: smaller objects are too coarse to be enlarged
 _BORDER = 2  # pixels: an object that comes this close to the picture's edge is probably cut off
@@ -37,11 +39,14 @@ def write_cutouts(
         The number of cut-outs.
 
     Raises:
-        InputError: as `deepmac.data.coco.read_coco`, or `out` is not empty.
+        InputError: as `deepmac.data.coco.read_coco`, the categories are not COCO's, or `out`
+            is not empty.
     """
     coco_dir = Path(coco_dir)
     annotation_file = coco_dir / "annotations" / f"instances_{split}.json"
     data = read_coco(annotation_file, TRAINING, ids, coco_dir / split)
+    if not is_coco(data.categories):
+        raise InputError(f"{annotation_file} has categories of its own: scenes are composed of COCO's only")
     coco = COCO()
     coco.imgs = data.images
     count = 0
