@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +32,12 @@ def test_masks_an_object_of_no_coco_class():
     assert sky.mean() < 0.1
 
 
-def test_good_on_photographs_never_trained_on(coco_dir):
-    annotations = coco_dir / "annotations" / "instances_val2017.json"
+def test_good_on_photographs_never_trained_on(coco_dir, tmp_path):
+    document = json.loads((coco_dir / "annotations" / "instances_val2017.json").read_text())
+    # The IoU of smaller masks is that of their edges.
+    document["annotations"] = [entry for entry in document["annotations"] if entry["area"] >= 32**2]
+    annotations = tmp_path / "instances.json"
+    annotations.write_text(json.dumps(document))
     listed = (Path(__file__).parents[1] / "configs" / "subset" / "val2017.txt").read_text().splitlines()[1:]
     image_ids = [int(number) for line in listed for number in line.split()][:40]
     evaluator = MaskEvaluator(annotations, image_ids=image_ids, iou_types=("mask",))
@@ -43,7 +48,7 @@ def test_good_on_photographs_never_trained_on(coco_dir):
         return predictor.predict(boxes).mask_probs
 
     evaluator.add_from_boxes(predict)
-    assert evaluator.mean_iou(min_area=32**2)["mask/mIoU"] > 72
+    assert evaluator.result()["mask/mIoU"] > 72
 
 
 def test_writing_keeps_the_weights_and_forgets_the_training(tmp_path):
