@@ -456,7 +456,7 @@ def test_bad_options_and_annotations_are_refused(tmp_path):
     with pytest.raises(InputError, match="not valid JSON"):
         MaskEvaluator(tmp_path / "file")
     content["annotations"][2]["segmentation"] = [["a", 1, 2, 3, 4, 5]]
-    with pytest.raises(InputError, match="annotation 1002: 'segmentation' is neither"):
+    with pytest.raises(InputError, match="annotation 1002: 'segmentation' has a point that is no number"):
         MaskEvaluator(content)
     content["categories"][1]["name"] = "person"
     with pytest.raises(InputError, match="the same name"):
