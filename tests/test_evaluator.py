@@ -455,9 +455,11 @@ def test_bad_options_and_annotations_are_refused(tmp_path):
     (tmp_path / "file").write_text("\xff", encoding="latin-1")
     with pytest.raises(InputError, match="not valid JSON"):
         MaskEvaluator(tmp_path / "file")
-    content["annotations"][2]["segmentation"] = [["a", 1, 2, 3, 4, 5]]
+    annotation = content["annotations"][2]
+    segmentation, annotation["segmentation"] = annotation["segmentation"], [["a", 1, 2, 3, 4, 5]]
     with pytest.raises(InputError, match="annotation 1002: 'segmentation' has a point that is no number"):
         MaskEvaluator(content)
+    annotation["segmentation"] = segmentation
     content["categories"][1]["name"] = "person"
     with pytest.raises(InputError, match="the same name"):
         MaskEvaluator(content)
