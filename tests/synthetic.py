@@ -118,3 +118,9 @@ def write_splits(folder: Path, size: tuple[int, int], num_images: int, shape: st
 def save_annotations(folder: Path, split: str, content: dict) -> None:
     """Replaces the annotation file of a split."""
     (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+
+
+def write_three_pictures(coco_dir, split):
+    """Writes a COCO folder of three pictures with 3, 2 and 0 objects; returns its annotations."""
+    scenes = [draw_scene(40, 30, 3, 0), draw_scene(30, 50, 2, 1), draw_scene(20, 20, 0, 2)]
+    return write_coco(coco_dir, split, scenes, [1, 18, 90])

@@ -8,7 +8,7 @@ import evaluation_data
 import pytest
 from click.testing import CliRunner
 from PIL import Image
-from synthetic import draw_scene, save_annotations, write_coco
+from synthetic import save_annotations, write_three_pictures
 
 from deepmac.cli import main
 from deepmac.core.errors import InputError
@@ -21,9 +21,7 @@ SPLIT = "val2017"
 @pytest.fixture
 def folder(tmp_path):
     """A COCO folder of three pictures with 3, 2 and 0 objects, and its annotations."""
-    scenes = [draw_scene(40, 30, 3, 0), draw_scene(30, 50, 2, 1), draw_scene(20, 20, 0, 2)]
-    content = write_coco(tmp_path / "coco", SPLIT, scenes, [1, 18, 90])
-    return tmp_path / "coco", content
+    return tmp_path / "coco", write_three_pictures(tmp_path / "coco", SPLIT)
 
 
 def read(coco_dir):

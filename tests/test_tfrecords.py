@@ -8,7 +8,7 @@ import tensorflow as tf
 from click.testing import CliRunner
 from official.vision.dataloaders.tf_example_decoder import TfExampleDecoder
 from pycocotools.coco import COCO
-from synthetic import draw_scene, run_lengths, save_annotations, write_coco
+from synthetic import draw_scene, run_lengths, save_annotations, write_coco, write_three_pictures
 
 from deepmac.cli import main
 from deepmac.core.errors import InputError
@@ -23,9 +23,7 @@ SPLIT = "val2017"
 @pytest.fixture
 def folder(tmp_path):
     """A COCO folder of three pictures with 3, 2 and 0 objects, and its annotations."""
-    scenes = [draw_scene(40, 30, 3, 0), draw_scene(30, 50, 2, 1), draw_scene(20, 20, 0, 2)]
-    content = write_coco(tmp_path / "coco", SPLIT, scenes, [1, 18, 90])
-    return tmp_path / "coco", content
+    return tmp_path / "coco", write_three_pictures(tmp_path / "coco", SPLIT)
 
 
 def decoded_records(out_dir, split):
