@@ -1,0 +1,34 @@
+"""The `deepmac` command. Each command imports what it needs, so that `--help` is instant."""
+
+import click
+
+from deepmac import __version__
+from deepmac.cli import datasets, models, pictures, training
+from deepmac.cli.errors import ErrorReportingGroup
+
+
+@click.group(
+    "deepmac",
+    cls=ErrorReportingGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+)
+@click.version_option(__version__)
+def main():
+    """DeepMAC: masks for objects of classes nobody drew masks for."""
+
+
+for _command in (
+    pictures.segment,
+    pictures.iwildcam_masks,
+    datasets.tfrecord,
+    datasets.scenes,
+    datasets.cutouts,
+    training.train,
+    training.evaluate,
+    training.submission,
+    training.reproduce,
+    models.import_config,
+    models.import_checkpoint,
+    models.export,
+):
+    main.add_command(_command)

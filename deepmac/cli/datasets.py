@@ -1,0 +1,70 @@
+"""Commands that make data sets."""
+
+
+import click
+
+from deepmac.cli import options
+
+
+@click.command()
+@options.new_folder
+@click.option("--images", required=True, type=int, help="Number of training images.")
+@click.option("--val-images", type=int, help="Number of validation images.  [default: a fifth of --images]")
+@click.option("--size", default=128, help="Side of the square images in pixels.")
+@click.option("--seed", default=0, help="Same seed, same images.")
+@click.option("--jobs", type=int, help="Processes.  [default: one for each core]")
+@click.option("--sprites", type=click.Path(), help="Own RGBA cut-outs to add: CLASS NAME/PICTURE.png")
+def scenes(out, images, val_images, size, seed, jobs, sprites):
+    """Compose images with instance masks from emoji artwork, as a COCO folder."""
+    from deepmac.scenes.dataset import compose_scenes
+
+    folder = compose_scenes(out, images, val_images, size=size, seed=seed, jobs=jobs, sprites=sprites)
+    click.echo(f"Wrote {folder}; look at {folder / 'contact_sheet.png'}")
+
+
+@click.command()
+@options.coco_dir
+@options.new_folder
+@click.option("--split", default="train2017", help="Pictures to cut from.")
+@options.ids
+def cutouts(coco_dir, out, split, ids):
+    """Cut annotated objects out of photographs, for `deepmac scenes --sprites`."""
+    from deepmac.data.coco import read_image_ids
+    from deepmac.scenes.cutouts import write_cutouts
+
+    count = write_cutouts(coco_dir, out, split, read_image_ids(ids) if ids else None)
+    click.echo(f"Wrote {count} cut-outs to {out}")
+
+
+@click.command()
+@click.option("--coco-dir", type=click.Path(), help="Folder in COCO layout.")
+@click.option("--annotations", type=click.Path(), metavar="FILE", help="Or: annotations, JSON as COCO's.")
+@click.option("--images", type=click.Path(), metavar="DIR", help="Their pictures.")
+@click.option("--val-annotations", type=click.Path(), metavar="FILE", help="Annotations to validate with.")
+@click.option("--val-fraction", type=click.FloatRange(0, 0.9), default=0.0, help="Or part of the pictures.")
+@options.new_folder
+@click.option("--split", "splits", multiple=True, default=("train2017", "val2017"), help="Repeatable.")
+@click.option("--shards", type=click.IntRange(min=1), help="Files per split.  [default: by its size]")
+@click.option("--ids", type=click.Path(), help="Image ids to use: text, JSON list, or JSON {split: list}.")
+def tfrecord(coco_dir, annotations, images, val_annotations, val_fraction, out, splits, shards, ids):
+    """Check annotations and write them with their pictures as TFRecords.
+
+    Either --coco-dir, or --annotations with --images, which become the splits train and val. Categories are
+    those of the files; boxes without a mask stay, to teach the detector.
+    """
+    from deepmac.core.files import refuse_occupied
+    from deepmac.data.coco import read_annotation_files, read_coco_folder, read_image_ids
+
+    if bool(coco_dir) == bool(annotations) or bool(annotations) != bool(images):
+        raise click.UsageError("Give either --coco-dir, or --annotations FILE and --images DIR.")
+    refuse_occupied(out)
+    if annotations:
+        read = read_annotation_files(annotations, images, val_annotations, val_fraction)
+    else:
+        read = read_coco_folder(coco_dir, splits, read_image_ids(ids) if ids else None)
+    from deepmac.data.tfrecords import write_tfrecords  # TensorFlow starts only if the input is good
+
+    write_tfrecords(read, out, shards)
+    for data in read.values():
+        click.echo(data)
+    click.echo(f"Wrote {', '.join(read)} to {out}")

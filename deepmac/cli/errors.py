@@ -1,0 +1,59 @@
+"""What errors become on the command line: one line that says what to do, and exit status 2."""
+
+import importlib.metadata
+import re
+import sys
+from typing import NoReturn
+
+import click
+
+from deepmac.core.errors import InputError
+
+
+class ErrorReportingGroup(click.Group):
+    """A click group that reports errors as this module says, for every command in it."""
+
+    def invoke(self, ctx):
+        super().invoke(ctx)  # what a command returns is no exit status, so nothing is returned
+
+    def main(self, *args, **kwargs) -> NoReturn:
+        kwargs["standalone_mode"] = False  # click raises its errors instead of printing several lines
+        try:
+            sys.exit(super().main(*args, **kwargs))
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(2)
+        except click.UsageError as error:
+            command = error.ctx.command_path if error.ctx else "deepmac"
+            _fail(f"{error.format_message()} See `{command} --help`.")
+        except click.ClickException as error:
+            _fail(error.format_message())
+        except click.Abort:
+            sys.exit(130)
+        except ModuleNotFoundError as error:
+            extra = _extra_that_brings(error.name or "")
+            if extra is None:
+                raise
+            _fail(f"this command needs the package {error.name}: run pip install 'deepmac[{extra}]'")
+        except (InputError, OSError) as error:  # no such file, no permission, no room on the disk
+            _fail(_describe(error))
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(f"deepmac: {' '.join(message.split())}", err=True)
+    sys.exit(2)
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
+def _extra_that_brings(module: str) -> str | None:
+    """The optional part of this package that installs a module, None when it is in none of them."""
+    for requirement in importlib.metadata.requires("deepmac") or ():
+        optional = re.match(r"([\w.-]+).*extra == ['\"](\w+)['\"]", requirement)
+        if optional and optional[1].replace("-", "_") == module.partition(".")[0]:
+            return optional[2]
+    return None

@@ -1,0 +1,22 @@
+"""Options that several commands share."""
+
+import click
+
+from deepmac.core.machine import PRECISIONS
+
+model = click.option("--model", default="mini", help="As for deepmac.load: a name or a folder.")
+precision = click.option(
+    "--precision",
+    default="auto",
+    type=click.Choice(PRECISIONS),
+    help="What to compute with; auto chooses by the hardware.",
+)
+input_size = click.option(
+    "--input-size", type=int, help="Side of the network input in pixels.  [default: as trained]"
+)
+new_folder = click.option("--out", required=True, type=click.Path(), help="Folder to write; new or empty.")
+coco_dir = click.option("--coco-dir", required=True, type=click.Path(), help="Folder in COCO layout.")
+ids = click.option("--ids", type=click.Path(), help="Image ids to use: text or JSON list.")
+scheduler = click.option(
+    "--scheduler", metavar="tcp://HOST:PORT", help="Dask scheduler whose workers do the work."
+)

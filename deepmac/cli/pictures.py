@@ -1,0 +1,92 @@
+"""Commands that make masks of pictures."""
+
+from pathlib import Path
+
+import click
+
+from deepmac.cli import options
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option("--box", "box_texts", multiple=True, metavar="Y0,X0,Y1,X1", help="A box (repeatable).")
+@click.option("--boxes", "box_file", type=click.Path(), metavar="FILE", help="Boxes: JSON or CSV.")
+@click.option(
+    "--box-format",
+    default="yxyx_norm",
+    type=click.Choice(["yxyx_norm", "xyxy", "xywh"]),
+    help="Of --box and CSV: Y0,X0,Y1,X1 from 0 to 1; in pixels X0,Y0,X1,Y1 or X,Y,WIDTH,HEIGHT.",
+)
+@click.option("--min-score", default=0.0, help="Leave out boxes of lower score.")
+@options.model
+@options.precision
+@click.option("--out", required=True, type=click.Path(), help="Folder for the results.")
+@click.option("--overwrite", is_flag=True, help="Make results again that exist.")
+def segment(images, box_texts, box_file, box_format, min_score, model, precision, out, overwrite):
+    """Predict the mask of the object in each box of pictures.
+
+    IMAGE is a file, a folder (with its subfolders) or a pattern such as 'photos/**/*.jpg'. For each picture
+    NAME this writes NAME_masks.json (COCO results with run-length encoded masks), NAME_labels.png (0 is
+    background, i + 1 the mask of box i) and NAME_overlay.png; for pictures of subfolders, into subfolders.
+    Run again, it goes on where it stopped: results of the same picture, boxes and model are kept.
+
+    FILE is COCO results (a list with image_id or file_name, and bbox), COCO annotations, MegaDetector's batch
+    output, or a .csv with a header: image, then ymin,xmin,ymax,xmax (for xywh: xmin,ymin,width,height), and
+    as you like category_id and score.
+
+    Exit status: 0, also if some pictures were skipped because they are unreadable or their boxes unusable
+    (they are listed at the end); 2 if all were, or if the input is wrong.
+    """
+    from deepmac.jobs.box_files import boxes_from_texts, read_boxes
+    from deepmac.jobs.pictures import find_pictures
+    from deepmac.jobs.segment import segment
+    from deepmac.jobs.stream import ModelChoice
+
+    if bool(box_texts) == bool(box_file):
+        raise click.UsageError("Give either --box or --boxes FILE.")
+    if box_texts:
+        boxes = boxes_from_texts(box_texts, box_format)
+    else:
+        boxes = read_boxes(box_file, box_format, min_score)
+    choice = ModelChoice(model, precision)
+    summary = segment(find_pictures(images, Path(out)), boxes, Path(out), choice, overwrite)
+    for line in summary.problems():
+        click.echo(line, err=True)
+    click.echo(summary)
+
+
+@click.command("iwildcam-masks")
+@click.option("--images", required=True, type=click.Path(), help="Folder of the pictures.")
+@click.option("--detections", required=True, type=click.Path(), help="MegaDetector's results, JSON.")
+@click.option("--out", required=True, type=click.Path(), help="Folder for the masks and a report.")
+@click.option("--min-conf", default=0.0, help="No masks of less confident detections.")
+@click.option("--shard", default="1/1", metavar="I/N", help="Part I of N; I counts from 0 or from 1.")
+@options.model
+@options.precision
+@options.input_size
+@options.scheduler
+@click.option("--sixteen-bit", is_flag=True, help="16-bit masks of pictures with over 255 detections.")
+@click.option("--overwrite", is_flag=True, help="Make masks again that exist.")
+def iwildcam_masks(images, detections, out, shard, **options):
+    """Predict the masks of a camera-trap collection's detections.
+
+    JSON is MegaDetector's batch output, or that of iWildCam 2021 or 2022. For each picture with detections
+    this writes OUT/ID.png in iWildCam's format: one channel, 0 is background, pixel K belongs to the K-th
+    detection (from 1, in the order of the JSON), overlaps to the more confident one. For train/ID.jpg and
+    test/ID.jpg the ID alone counts; masks of other subfolders go to subfolders.
+
+    Run again, it goes on where it stopped: masks of the same picture, detections and model are kept. Parts
+    may run at the same time, on machines that share the folders; workers of --scheduler need this package
+    and the folders under the same paths. Pictures that cannot be read are skipped and listed in
+    OUT/iwildcam_masks_report.json.
+
+    Exit status: 0, also if some pictures were skipped; 2 if all were, or if the input is wrong.
+    """
+    from deepmac.iwildcam.make_masks import Shard, make_masks
+
+    summary = make_masks(images, detections, out, shard=Shard.parse(shard), **options)
+    for line in summary.problems()[:20]:
+        click.echo(line, err=True)
+    if len(summary.failed) > 20:
+        click.echo(f"skipped: {len(summary.failed) - 20} more; see the report in {out}", err=True)
+    click.echo(f"{summary}; {summary.written / summary.seconds:.1f} a second" if summary.written else summary)
