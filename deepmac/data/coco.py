@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import random
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +33,7 @@ from deepmac.data.flaws import (
 )
 from deepmac.data.points import most_points, read_points
 from deepmac.data.segmentations import mask_problem
+from deepmac.data.splits import draw_validation
 
 SPLITS = ("train2017", "val2017")
 _EXAMPLES = 3  # of each flaw that a message tells
@@ -65,6 +65,13 @@ class CocoData(NamedTuple):
         for annotation in self.annotations:
             by_image[annotation["image_id"]].append(annotation)
         return by_image
+
+    def part(self, image_ids: Collection[int]) -> "CocoData":
+        """The same annotations, of some of the images."""
+        return self._replace(
+            images={i: image for i, image in self.images.items() if i in image_ids},
+            annotations=[entry for entry in self.annotations if entry["image_id"] in image_ids],
+        )
 
     def __str__(self):
         counts = f"{len(self.images)} images, {len(self.annotations)} annotations"
@@ -186,7 +193,7 @@ def read_annotation_files(
         annotations: JSON file in COCO format.
         image_dir: folder of the pictures.
         val_annotations: a second file, of the pictures to validate with.
-        val_fraction: part of the pictures, 0 to 1, drawn for validation where there is no such file.
+        val_fraction: part of the pictures, 0 to 1, that `draw_validation` draws where there is no such file.
 
     Returns:
         "train", and if there is one "val" -> its annotations.
@@ -199,15 +206,11 @@ def read_annotation_files(
         files = {"train": annotations, "val": val_annotations}
         return {split: read_coco(file, TRAINING, None, image_dir) for split, file in files.items()}
     data = read_coco(annotations, TRAINING, None, image_dir)
-    ids = sorted(data.images)
-    random.Random(0).shuffle(ids)
-    if not (count := round(val_fraction * len(ids))):
+    drawn = draw_validation(data.images, data.annotations, val_fraction)
+    if not drawn:
         return {"train": data}
-    parts = {"train": ids[count:], "val": ids[:count]}
-    return {
-        split: read_coco(annotations, TRAINING, part)._replace(image_dir=image_dir)
-        for split, part in parts.items()
-    }
+    repairs_told_once = data._replace(repairs={}).part(drawn)
+    return {"train": data.part(data.images.keys() - drawn), "val": repairs_told_once}
 
 
 def read_image_ids(path: str | os.PathLike) -> set[int] | dict[str, set[int]]:
