@@ -12,67 +12,14 @@ bfloat16 where the hardware can, in float32 elsewhere.
 import sys
 from pathlib import Path
 
-import tensorflow as tf
-import tf_keras
 import yaml
 from absl import app, flags, logging
 from official.common import flags as model_garden_flags
-from official.core import task_factory, train_utils
-from official.modeling import performance
+from official.core import train_utils
 
 from deepmac.core.errors import InputError
-from deepmac.data.classes import write_classes
-from deepmac.training import (
-    devices,
-    mask_rcnn,  # noqa: F401  # registers Deep-MARC's experiments and task
-    monitor,
-    resume,
-    task,  # noqa: F401  # registers DeepMAC's
-)
-from deepmac.training.data_classes import fit_to_data
-from deepmac.training.runner import ExperimentRunner
-
-
-def train(params, mode: str, model_dir: str):
-    """Runs an experiment with Model Garden's training library.
-
-    A training that was killed at any moment resumes from the last whole checkpoint. With
-    `task.train_data.deterministic`, it then gives what it would have given.
-
-    Args:
-        params: `ExperimentConfig`, complete; what it leaves to the data is set as `fit_to_data` says.
-        mode: 'train', 'eval', 'train_and_eval', 'train_and_post_eval' or 'continuous_eval'.
-        model_dir: where checkpoints, summaries and the configuration go; training resumes from the
-            last checkpoint found there.
-
-    Returns:
-        (model, logs of the last evaluation; empty unless one ran).
-
-    Raises:
-        InputError: wrong configuration, missing or damaged files, no room for checkpoints, or a loss that
-            is not a number.
-    """
-    monitor.check_files(params.task, mode)
-    params = params.replace()
-    classes = fit_to_data(params.task)
-    strategy = devices.build_strategy(params.runtime)
-    devices.check_batch_sizes(params.task, strategy, mode)
-    if params.task.train_data.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    if params.task.seed is not None:
-        tf_keras.utils.set_random_seed(params.task.seed)
-    performance.set_mixed_precision_policy(devices.precision(params.runtime))
-    with monitor.explained(model_dir, params.task):
-        if devices.is_chief(strategy) and "train" in mode:
-            resume.clean_model_dir(model_dir)
-            train_utils.serialize_config(params, model_dir)
-            if classes:
-                write_classes(classes, model_dir)
-        first_step = devices.from_chief(strategy, resume.last_step(model_dir))
-        with strategy.scope():
-            experiment_task = task_factory.get_task(params.task, logging_dir=model_dir)
-        experiment_task.first_step = first_step
-        return ExperimentRunner(strategy, experiment_task, mode, params, model_dir).run()
+from deepmac.training import devices
+from deepmac.training.runner import train
 
 
 def _parse_configuration():

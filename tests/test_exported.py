@@ -35,6 +35,11 @@ def test_gives_the_masks_of_the_checkpoint_it_was_made_of(predictor, reference_d
         assert prediction.masks.shape[1:] == reference[f"{name}/image"].shape[:2]
 
 
+def test_a_graph_that_takes_boxes_finds_no_objects(predictor):
+    with pytest.raises(InputError, match="finds no objects: give boxes"):
+        predictor.detect(np.zeros((32, 32, 3), np.uint8))
+
+
 def test_says_that_the_graph_resizes(predictor):
     assert (predictor.precision, predictor.input_size) == ("float32", None)
 

@@ -31,6 +31,56 @@ def model():
     return model
 
 
+def test_detections_are_those_of_the_whole_model_by_the_names_of_its_classes():
+    """Class k of the network has the id 10 * k in the annotation file; classes without a name are dropped."""
+    config = read_task_config(tiny_model.model_dir() / "params.yaml")
+    model = tiny_model.build_model(config.model)
+    model.head.heads["ct_size"][-1].conv2.bias.assign([5.0, 4.0])  # random sizes are mostly negative
+    classes = [{"id": k, "file_id": 10 * k, "name": f"kind {k}"} for k in range(1, 61)]
+
+    def restore(other):
+        for variable, value in zip(other.variables, model.variables, strict=True):
+            variable.assign(value)
+
+    image = tiny_model.picture()
+    pixels, part = network_input(image, tiny_model.SIZE)
+    whole = {
+        name: values[0] for name, values in model(pixels, training=False).items() if name != "raw_output"
+    }
+    whole = {name: values.numpy() for name, values in whole.items()}
+    boxes = np.clip(whole["boxes"] / tiny_model.SIZE / np.tile(part, 2), 0, 1)
+    threshold = np.median(whole["confidence"])
+    kept = (whole["classes"] <= 60) & (whole["confidence"] >= threshold)
+    kept = np.flatnonzero(kept & (boxes[:, 2:] > boxes[:, :2]).all(axis=1))
+    kept = kept[np.argsort(-whole["confidence"][kept], kind="stable")]
+    assert 0 < len(kept) < len(boxes)
+
+    predictor = Predictor(build_network(config, restore, "float32", classes=classes))
+    found = predictor.detect(image, min_score=threshold)
+    np.testing.assert_allclose(found.boxes, boxes[kept], atol=1e-5)
+    np.testing.assert_allclose(found.scores, whole["confidence"][kept], atol=1e-5)
+    np.testing.assert_array_equal(found.category_ids, 10 * whole["classes"][kept])
+    assert found.names == [f"kind {k:.0f}" for k in whole["classes"][kept]]
+    masks = predictor.predict(found.boxes, encoded=predictor.encode(image)).mask_probs
+    np.testing.assert_allclose(found.mask_probs, masks, atol=1e-5)
+    [first, *_] = found.to_coco(7)
+    assert (first["category_id"], first["score"]) == (found.category_ids[0], round(float(found.scores[0]), 4))
+
+
+def test_nothing_found_is_a_prediction_of_nothing():
+    found = tiny_model.predictor().detect(tiny_model.picture(), min_score=1)
+    assert len(found) == 0 and found.masks.shape == (0, 48, 80) and found.names == []
+    assert found.to_coco(1) == [] and not found.to_label_image().any()
+
+
+def test_a_model_trained_on_masks_alone_finds_no_objects():
+    config = read_task_config(tiny_model.model_dir() / "params.yaml")
+    config.losses.detection.object_center_weight = 0.0
+    predictor = Predictor(build_network(config, lambda model: None, "float32"))
+    with pytest.raises(InputError, match="finds no objects: give boxes"):
+        predictor.detect(tiny_model.picture())
+
+
 @pytest.mark.parametrize("count", [1, 3, 7])
 def test_masks_are_those_of_the_whole_model(model, count):
     image, boxes = tiny_model.picture(), tiny_model.random_boxes(count).astype(np.float32)

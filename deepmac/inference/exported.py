@@ -50,6 +50,10 @@ class ExportedGraph:
         """Returns the pictures: the graph starts from them in every call."""
         return list(pixels)
 
+    def detect(self, pixels: Sequence[tf.Tensor]):
+        """Raises InputError: the graph takes boxes."""
+        raise InputError("an exported graph finds no objects: give boxes, or load the model it was made of")
+
     def mask_probs(self, embeddings: tf.Tensor, boxes: np.ndarray) -> np.ndarray:
         """Masks in boxes of a picture, which stands for its embeddings."""
         return self.outputs(embeddings, boxes[np.newaxis])["detection_masks"][0]

@@ -4,6 +4,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ import yaml
 from official.projects.centernet.modeling.backbones.hourglass import HOURGLASS_SPECS
 
 from deepmac import configs
+from deepmac.core.categories import COCO_CATEGORIES
 from deepmac.core.errors import InputError
 from deepmac.core.machine import resolve_precision
+from deepmac.data.classes import read_classes
 from deepmac.data.preprocessing import network_input
 from deepmac.inference.find import PARAMS_FILE, PIPELINE_FILE, find_model
 from deepmac.inference.folding import fold
+from deepmac.inference.prediction import Detections
 from deepmac.interop.pipeline import pipeline_experiment
 from deepmac.interop.published import find_checkpoint, restore_published
 from deepmac.modeling.model import DeepMACModel, build_deepmac
@@ -27,20 +31,26 @@ from deepmac.modeling.model import DeepMACModel, build_deepmac
 _MOST_BOXES = 64
 # Bounds the memory of a call: boxes times positions a mask is predicted at.
 _MOST_POSITIONS = 64 * 64 * 64
+COCO_CLASSES = tuple(category._asdict() for category in COCO_CATEGORIES)
 _policy_lock = threading.Lock()
 
 
 class InferenceNetwork:
     """A trained model, compiled for one input size and precision: a `deepmac.inference.predictor.Network`."""
 
-    def __init__(self, model: DeepMACModel, config: configs.DeepMACTaskConfig, precision: str):
-        """Compiles a model, which is not needed afterwards.
+    def __init__(
+        self, model: DeepMACModel, config: configs.DeepMACTaskConfig, precision: str, classes: Sequence[dict]
+    ):
+        """Compiles a model; the part that detects when it is first asked to.
 
         Args:
             model: with its weights.
             config: of the task it was trained for.
             precision: it was built with.
+            classes: from `model_classes`.
         """
+        self._model, self._config = model, config
+        self._classes = {entry["id"]: (entry.get("file_id", entry["id"]), entry["name"]) for entry in classes}
         self._normalization = normalization(config)
         self.input_size = config.model.input_size[0]
         self.precision = precision
@@ -73,6 +83,26 @@ class InferenceNetwork:
         maps = self._encode(tf.concat(pixels, axis=0))
         return list(zip(*(tf.split(output, len(pixels)) for output in maps), strict=True))
 
+    def detect(self, pixels: Sequence[tf.Tensor]) -> list[tuple[tuple[tf.Tensor, tf.Tensor], Detections]]:
+        """Gives for each input what `encode` gives, and what was found."""
+        *maps, boxes, class_ids, scores = self._detect(tf.concat(pixels, axis=0))
+        embeddings = zip(*(tf.split(output, len(pixels)) for output in maps), strict=True)
+        columns = (boxes.numpy(), class_ids.numpy().astype(np.int64), scores.numpy())
+        return list(zip(embeddings, map(self._named, *columns), strict=True))
+
+    @cached_property
+    def _detect(self):
+        if not self._config.losses.detection.object_center_weight:
+            raise InputError("this model was trained on masks in boxes and finds no objects: give boxes")
+        return fold(self._model.encode_and_detect, [tf.TensorSpec([None, *self._config.model.input_size])])
+
+    def _named(self, boxes, class_ids, scores) -> Detections:
+        """The detections of a picture that are of a category: ids between COCO's are of none."""
+        kept = np.isin(class_ids, list(self._classes)) & (scores > 0)
+        categories = [self._classes[class_id] for class_id in class_ids[kept].tolist()]
+        category_ids = np.array([category_id for category_id, _ in categories], np.int64)
+        return Detections(boxes[kept], scores[kept], category_ids, [name for _, name in categories])
+
     def mask_probs(self, embeddings: tuple[tf.Tensor, tf.Tensor], boxes: np.ndarray) -> np.ndarray:
         """Predicts masks, in calls of few different numbers of boxes."""
         parts = []
@@ -94,13 +124,20 @@ def build_network(
     restore: Callable[[DeepMACModel], object],
     precision: str = "auto",
     input_size: int | None = None,
+    classes: Sequence[dict] = COCO_CLASSES,
 ) -> InferenceNetwork:
     """Builds a model, restores its weights and compiles it; arguments and errors as `build_model`.
 
-    `precision` may also be 'auto': bfloat16 where the hardware computes with it.
+    `precision` may also be 'auto': bfloat16 where the hardware computes with it. `classes` come from
+    `model_classes`.
     """
     precision = resolve_precision(precision)
-    return InferenceNetwork(build_model(config, restore, precision, input_size), config, precision)
+    return InferenceNetwork(build_model(config, restore, precision, input_size), config, precision, classes)
+
+
+def model_classes(folder: Path) -> Sequence[dict]:
+    """The classes a model detects, as from `read_classes`: those in its folder, else COCO's."""
+    return read_classes(folder) or COCO_CLASSES
 
 
 def build_model(

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,6 +14,22 @@ from deepmac.core.errors import InputError
 # Stability compares masks at the threshold moved by this much up and down, in logits (1.0 as Segment
 # Anything, arXiv 2304.02643, does); around 0.5 these are the probabilities 0.27 and 0.73.
 STABILITY_OFFSET = 1.0
+
+
+class Detections(NamedTuple):
+    """What a network found in a picture, D objects.
+
+    Attributes:
+        boxes: float32 [D, 4], (ymin, xmin, ymax, xmax) normalised to the network input.
+        scores: float32 [D], 0 to 1.
+        category_ids: int64 [D], as in the annotations the network was trained on.
+        names: D names of categories.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    category_ids: np.ndarray
+    names: list[str]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,12 +44,18 @@ class Prediction:
         mask_probs: float32 [N, S, S], mask probabilities inside each box; the S samples span the box
             from edge to edge, both included.
         threshold: a pixel belongs to a mask when its probability is greater.
+        scores: float32 [N], 0 to 1, how certain detected objects are; None for given boxes.
+        category_ids: int64 [N], of detected objects, as in the annotations the model was trained on.
+        names: N names of these categories.
     """
 
     image: np.ndarray
     boxes: np.ndarray
     mask_probs: np.ndarray
     threshold: float = 0.5
+    scores: np.ndarray | None = None
+    category_ids: np.ndarray | None = None
+    names: list[str] | None = None
 
     def __post_init__(self):
         if not 0 < self.threshold < 1:
@@ -72,16 +95,18 @@ class Prediction:
 
         Args:
             image_id: of the image.
-            category_ids: N ids; 1 for all unless given.
-            scores: N numbers; the stability unless given.
+            category_ids: N ids; unless given those detected, or 1 for all.
+            scores: N numbers; unless given those of the detections, or the stability.
 
         Returns:
             N dicts: `image_id`, `category_id`, `bbox` [xmin, ymin, width, height] in pixels,
             `segmentation` (run-length encoding), `score`. For a mask AP by object size take `bbox` out:
             `COCO.loadRes` would take the box's area for the mask's.
         """
-        category_ids = [1] * len(self) if category_ids is None else category_ids
-        scores = self.stability.tolist() if scores is None else scores
+        if category_ids is None:
+            category_ids = [1] * len(self) if self.category_ids is None else self.category_ids.tolist()
+        if scores is None:
+            scores = (self.stability if self.scores is None else self.scores).tolist()
         rles = masks.encode_masks(self.mask_probs, self.boxes, *self._size, self.threshold)
         bboxes = pixel_xywh(self.boxes, *self._size).round(2).tolist()
         return [

@@ -12,7 +12,7 @@ from deepmac.core.boxes import normalized_boxes
 from deepmac.core.errors import InputError
 from deepmac.core.images import read_image
 from deepmac.inference.find import find_model
-from deepmac.inference.prediction import Prediction
+from deepmac.inference.prediction import Detections, Prediction
 
 
 def load(
@@ -65,6 +65,9 @@ class Network(Protocol):
     def encode(self, pixels: Sequence[Any]) -> list[Any]:
         """Encodes network inputs, from `prepare`, in one call; gives for each what `mask_probs` takes."""
 
+    def detect(self, pixels: Sequence[Any]) -> list[tuple[Any, Detections]]:
+        """As `encode`, with what was found in each; InputError: this network has no detector."""
+
     def mask_probs(self, embeddings: Any, boxes: np.ndarray) -> np.ndarray:
         """Predicts masks.
 
@@ -84,9 +87,10 @@ def load_network(
     model = find_model(name_or_path)
     # The runtimes are imported only where they are used: each takes seconds.
     if not model.is_graph:
-        from deepmac.inference.load import build_network, trained_model
+        from deepmac.inference.load import build_network, model_classes, trained_model
 
-        return build_network(*trained_model(model.folder), precision, input_size)
+        classes = model_classes(model.folder)
+        return build_network(*trained_model(model.folder), precision, input_size, classes)
     if precision not in ("auto", "float32") or input_size is not None:
         raise InputError(
             f"{model.folder} is an exported graph, whose precision (float32) and input size cannot be "
@@ -105,11 +109,13 @@ class EncodedImage:
         image: uint8 RGB [H, W, 3].
         embeddings: what the network's `encode` gave.
         part: float32 [2], the part (height, width) of the square network input that the image fills.
+        detections: what the network found, where it was asked to.
     """
 
     image: np.ndarray
     embeddings: Any
     part: np.ndarray
+    detections: Detections | None = None
 
 
 class Predictor:
@@ -185,6 +191,50 @@ class Predictor:
         boxes = normalized_boxes(boxes, box_format, *encoded.image.shape[:2])
         mask_probs = self._network.mask_probs(encoded.embeddings, boxes * np.tile(encoded.part, 2))
         return Prediction(encoded.image, boxes, mask_probs, threshold)
+
+    def detect(
+        self,
+        image=None,
+        min_score: float = 0.3,
+        *,
+        encoded: EncodedImage | None = None,
+        threshold: float = 0.5,
+    ) -> Prediction:
+        """Finds objects of the classes the model was trained on, and predicts their masks.
+
+        Args:
+            image: as for `set_image`; the image that was set there stays.
+            min_score: objects of lower score are left out, 0 to 1.
+            encoded: instead of an image, one with `detections`.
+            threshold: a pixel belongs to a mask when its probability is greater.
+
+        Returns:
+            The objects, the most certain one first, with `scores`, `category_ids` and `names`; perhaps none.
+
+        Raises:
+            InputError: as `set_image`; the model finds no objects, but needs boxes.
+        """
+        if encoded is None:
+            image = read_image(image)
+            pixels, part = self._network.prepare(image)
+            [(embeddings, detections)] = self._network.detect([pixels])
+            encoded = EncodedImage(image, embeddings, part, detections)
+        boxes, scores, category_ids, names = encoded.detections
+        boxes = np.clip(boxes / np.tile(encoded.part, 2), 0, 1)
+        kept = np.flatnonzero((scores >= min_score) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1))
+        kept = kept[np.argsort(-scores[kept], kind="stable")]
+        boxes, mask_probs = boxes[kept], np.zeros((0, 1, 1), np.float32)
+        if len(kept):
+            mask_probs = self._network.mask_probs(encoded.embeddings, boxes * np.tile(encoded.part, 2))
+        return Prediction(
+            encoded.image,
+            boxes,
+            mask_probs,
+            threshold,
+            scores=scores[kept],
+            category_ids=category_ids[kept],
+            names=[names[i] for i in kept],
+        )
 
     def predict_batch(
         self,

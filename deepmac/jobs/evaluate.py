@@ -12,7 +12,7 @@ import pandas as pd
 import tensorflow as tf
 from tqdm.auto import tqdm
 
-from deepmac.core.categories import COCO_CATEGORIES, is_coco
+from deepmac.core.categories import is_coco
 from deepmac.core.errors import InputError
 from deepmac.core.machine import resolve_precision
 from deepmac.data.classes import ids_by_name, read_classes
@@ -20,11 +20,10 @@ from deepmac.data.coco import read_coco_folder
 from deepmac.data.tfrecords import write_tfrecords
 from deepmac.evaluation import MaskEvaluator
 from deepmac.inference.find import find_model
-from deepmac.inference.load import build_model, trained_model
+from deepmac.inference.load import build_model, model_classes, trained_model
 from deepmac.training.task import DeepMACTask
 from deepmac.training.validation import EVALUATION_LOG
 
-_COCO_CLASSES = [category._asdict() for category in COCO_CATEGORIES]
 # What a summary shows of the hundreds of figures.
 HEADLINES = ("mask/AP", "mask/seen/AP", "mask/unseen/AP", "mask/mIoU", "mask/unseen/mIoU", "box/AP")
 
@@ -69,7 +68,7 @@ def evaluate_model(
         classes = read_classes(records) or []
         if seen_ids is not None and not is_coco(classes):
             raise InputError(f"{coco_dir} has classes of its own, not COCO's: leave --seen out")
-        data_ids = ids_by_name(read_classes(find_model(model).folder) or _COCO_CLASSES, classes)
+        data_ids = ids_by_name(model_classes(find_model(model).folder), classes)
         if seen_ids is None:
             trained_on = config.allowed_masked_classes_ids or data_ids
             seen_ids = [data_ids[class_id] for class_id in trained_on if class_id in data_ids]

@@ -69,15 +69,19 @@ class DeepMACModel(centernet_model.CenterNetModel):
 
     def detect(self, outputs):
         """Detections of the last stage with mask probabilities; see `call` for arguments and results."""
+        detections, boxes = self.detect_boxes(outputs)
+        logits = self.mask_logits(outputs["instance_embedding"][-1], outputs["pixel_embedding"][-1], boxes)
+        detections["masks"] = self.probabilities_in_boxes(logits, boxes)
+        return detections
+
+    def detect_boxes(self, outputs):
+        """Detections of the last stage without masks, and their boxes normalised to the network's input."""
         maps = {
             name: [tf.cast(outputs[name][-1], tf.float32)] for name in ("ct_heatmaps", "ct_size", "ct_offset")
         }
         detections = self._detection_generator(maps)
         height, width = self._detection_generator.get_config()["input_image_dims"]
-        boxes = detections["boxes"] / tf.constant([height, width, height, width], tf.float32)
-        logits = self.mask_logits(outputs["instance_embedding"][-1], outputs["pixel_embedding"][-1], boxes)
-        detections["masks"] = self.probabilities_in_boxes(logits, boxes)
-        return detections
+        return detections, detections["boxes"] / tf.constant([height, width, height, width], tf.float32)
 
     def encode(self, image):
         """Everything masks need of an image: the last stage's embeddings.
@@ -91,6 +95,13 @@ class DeepMACModel(centernet_model.CenterNetModel):
         features = self._backbone(image, training=False)
         maps = self._head.last_stage(features, ("instance_embedding", "pixel_embedding"))
         return maps["instance_embedding"], maps["pixel_embedding"]
+
+    def encode_and_detect(self, image):
+        """What `encode` gives, and D detections: boxes [B, D, 4] normalised, classes and scores [B, D]."""
+        outputs = self._head(self._backbone(image, training=False))
+        detections, boxes = self.detect_boxes(outputs)
+        embeddings = outputs["instance_embedding"][-1], outputs["pixel_embedding"][-1]
+        return *embeddings, boxes, detections["classes"], detections["confidence"]
 
     def mask_logits(self, instance_embedding, pixel_embedding, boxes, training=False):
         """Predicts masks in boxes.

@@ -65,7 +65,7 @@ def check_batch_sizes(task, strategy: tf.distribute.Strategy, mode: str) -> None
     Args:
         task: `DeepMACTask` configuration.
         strategy: gives the number of replicas.
-        mode: of `deepmac.train.train`.
+        mode: of `deepmac.training.runner.train`.
 
     Raises:
         InputError: naming the batch size.

@@ -74,7 +74,7 @@ def check_files(task, mode: str) -> None:
 
     Args:
         task: configuration of the task.
-        mode: of `deepmac.train.train`.
+        mode: of `deepmac.training.runner.train`.
 
     Raises:
         InputError: naming the option and the file.

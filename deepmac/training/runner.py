@@ -4,12 +4,61 @@ import tempfile
 from pathlib import Path
 
 import tensorflow as tf
-from official.core import train_lib
+import tf_keras
+from official.core import task_factory, train_lib, train_utils
+from official.modeling import performance
 from official.vision.utils.summary_manager import maybe_build_eval_summary_manager
 
+import deepmac.training.mask_rcnn  # registers its task
+import deepmac.training.task  # noqa: F401  # registers its task
+from deepmac.data.classes import write_classes
 from deepmac.evaluation.files import write_evaluation
+from deepmac.training import devices, monitor, resume
+from deepmac.training.data_classes import fit_to_data
 from deepmac.training.devices import is_chief
 from deepmac.training.progress import TrainingLog
+
+
+def train(params, mode: str, model_dir: str):
+    """Runs an experiment with Model Garden's training library.
+
+    A training that was killed at any moment resumes from the last whole checkpoint. With
+    `task.train_data.deterministic`, it then gives what it would have given.
+
+    Args:
+        params: `ExperimentConfig`, complete; what it leaves to the data is set as `fit_to_data` says.
+        mode: 'train', 'eval', 'train_and_eval', 'train_and_post_eval' or 'continuous_eval'.
+        model_dir: where checkpoints, summaries and the configuration go; training resumes from the
+            last checkpoint found there.
+
+    Returns:
+        (model, logs of the last evaluation; empty unless one ran).
+
+    Raises:
+        InputError: wrong configuration, missing or damaged files, no room for checkpoints, or a loss that
+            is not a number.
+    """
+    monitor.check_files(params.task, mode)
+    params = params.replace()
+    classes = fit_to_data(params.task)
+    strategy = devices.build_strategy(params.runtime)
+    devices.check_batch_sizes(params.task, strategy, mode)
+    if params.task.train_data.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    if params.task.seed is not None:
+        tf_keras.utils.set_random_seed(params.task.seed)
+    performance.set_mixed_precision_policy(devices.precision(params.runtime))
+    with monitor.explained(model_dir, params.task):
+        if devices.is_chief(strategy) and "train" in mode:
+            resume.clean_model_dir(model_dir)
+            train_utils.serialize_config(params, model_dir)
+            if classes:
+                write_classes(classes, model_dir)
+        first_step = devices.from_chief(strategy, resume.last_step(model_dir))
+        with strategy.scope():
+            experiment_task = task_factory.get_task(params.task, logging_dir=model_dir)
+        experiment_task.first_step = first_step
+        return ExperimentRunner(strategy, experiment_task, mode, params, model_dir).run()
 
 
 class ExperimentRunner(train_lib.OrbitExperimentRunner):
@@ -24,7 +73,7 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
         Args:
             strategy: `tf.distribute.Strategy`.
             task: of DeepMAC or of Mask R-CNN.
-            mode: see `deepmac.train.train`.
+            mode: see `train`.
             params: `ExperimentConfig`.
             model_dir: where all goes; only one process writes.
         """
@@ -49,7 +98,7 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
         self.controller.train_actions = (*before, *self.controller.train_actions, *after)
 
     def run(self):
-        """Runs the experiment: (model, logs of the last evaluation), see `deepmac.train.train`."""
+        """Runs the experiment: (model, logs of the last evaluation), see `train`."""
         with self._log.in_place_of_orbits():
             return super().run()
 
