@@ -182,14 +182,14 @@ def files(folder, *names):
         (["pipeline.config", "checkpoint/ckpt-0.index"], ModelFolder("")),
         (["pipeline.config", "checkpoint/ckpt-0.index", "saved_model/saved_model.pb"], ModelFolder("")),
         (["pipeline.config"], ModelFolder("")),  # loading says that the checkpoint is missing
-        (["pipeline.config", "saved_model/saved_model.pb"], ModelFolder("saved_model", is_graph=True)),
-        (["saved_model/saved_model.pb"], ModelFolder("saved_model", is_graph=True)),
-        (["saved_model.pb"], ModelFolder("", is_graph=True)),
+        (["pipeline.config", "saved_model/saved_model.pb"], ModelFolder("saved_model", "saved_model")),
+        (["saved_model/saved_model.pb"], ModelFolder("saved_model", "saved_model")),
+        (["saved_model.pb"], ModelFolder("", "saved_model")),
     ],
 )
 def test_finds_what_a_folder_holds(names, found, tmp_path):
     folder = files(tmp_path, *names)
-    expected = ModelFolder(tmp_path / found.folder, found.is_graph)
+    expected = ModelFolder(tmp_path / found.folder, found.kind)
     assert find_model(folder) == find_model(str(folder)) == expected
 
 

@@ -2,10 +2,12 @@ import io
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from deepmac.core.errors import InputError
-from deepmac.core.images import read_image
+from deepmac.core.images import fit_square, read_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
 
@@ -162,3 +164,14 @@ def test_floating_point_and_wide_integer_pictures_are_refused():
         read_image(Image.fromarray(np.zeros((2, 2), np.float32)))
     with pytest.raises(InputError, match="beyond 16 bits"):
         read_image(Image.fromarray(np.full((2, 2), 70000, np.int32)))
+
+
+@given(st.tuples(st.integers(1, 70), st.integers(1, 70)), st.sampled_from([32, 48]))
+def test_fits_pictures_into_the_square_as_the_network_was_trained(shape, size):
+    from deepmac.data.preprocessing import pad_to_square, resize_image, resized_shape  # TensorFlow
+
+    image = np.random.default_rng(sum(shape)).integers(0, 256, (*shape, 3), np.uint8)
+    resized = resized_shape(shape, size)
+    square, part = fit_square(image, size)
+    np.testing.assert_allclose(square, pad_to_square(resize_image(image, resized), size), atol=1e-3)
+    np.testing.assert_array_equal(part, resized.numpy().astype(np.float32) / size)

@@ -1,6 +1,5 @@
 """Commands that make data sets."""
 
-
 import click
 
 from deepmac.cli import options

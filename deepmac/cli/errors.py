@@ -1,13 +1,11 @@
 """What errors become on the command line: one line that says what to do, and exit status 2."""
 
-import importlib.metadata
-import re
 import sys
 from typing import NoReturn
 
 import click
 
-from deepmac.core.errors import InputError
+from deepmac.core.errors import InputError, missing_package
 
 
 class ErrorReportingGroup(click.Group):
@@ -31,10 +29,10 @@ class ErrorReportingGroup(click.Group):
         except click.Abort:
             sys.exit(130)
         except ModuleNotFoundError as error:
-            extra = _extra_that_brings(error.name or "")
-            if extra is None:
+            explained = missing_package(error)
+            if explained is error:
                 raise
-            _fail(f"this command needs the package {error.name}: run pip install 'deepmac[{extra}]'")
+            _fail(_describe(explained))
         except (InputError, OSError) as error:  # no such file, no permission, no room on the disk
             _fail(_describe(error))
 
@@ -48,12 +46,3 @@ def _describe(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
     return str(error)
-
-
-def _extra_that_brings(module: str) -> str | None:
-    """The optional part of this package that installs a module, None when it is in none of them."""
-    for requirement in importlib.metadata.requires("deepmac") or ():
-        optional = re.match(r"([\w.-]+).*extra == ['\"](\w+)['\"]", requirement)
-        if optional and optional[1].replace("-", "_") == module.partition(".")[0]:
-            return optional[2]
-    return None

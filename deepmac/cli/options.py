@@ -2,7 +2,7 @@
 
 import click
 
-from deepmac.core.machine import PRECISIONS
+from deepmac.core.machine import PRECISIONS, RUNTIMES
 
 model = click.option("--model", default="mini", help="As for deepmac.load: a name or a folder.")
 precision = click.option(
@@ -10,6 +10,12 @@ precision = click.option(
     default="auto",
     type=click.Choice(PRECISIONS),
     help="What to compute with; auto chooses by the hardware.",
+)
+runtime = click.option(
+    "--runtime",
+    default="auto",
+    type=click.Choice(RUNTIMES),
+    help="What computes; auto takes ONNX Runtime where the model has ONNX files.",
 )
 input_size = click.option(
     "--input-size", type=int, help="Side of the network input in pixels.  [default: as trained]"

@@ -20,9 +20,10 @@ from deepmac.cli import options
 @click.option("--min-score", default=0.0, help="Leave out boxes of lower score.")
 @options.model
 @options.precision
+@options.runtime
 @click.option("--out", required=True, type=click.Path(), help="Folder for the results.")
 @click.option("--overwrite", is_flag=True, help="Make results again that exist.")
-def segment(images, box_texts, box_file, box_format, min_score, model, precision, out, overwrite):
+def segment(images, box_texts, box_file, box_format, min_score, model, precision, runtime, out, overwrite):
     """Predict the mask of the object in each box of pictures.
 
     IMAGE is a file, a folder (with its subfolders) or a pattern such as 'photos/**/*.jpg'. For each picture
@@ -48,7 +49,7 @@ def segment(images, box_texts, box_file, box_format, min_score, model, precision
         boxes = boxes_from_texts(box_texts, box_format)
     else:
         boxes = read_boxes(box_file, box_format, min_score)
-    choice = ModelChoice(model, precision)
+    choice = ModelChoice(model, precision, runtime=runtime)
     summary = segment(find_pictures(images, Path(out)), boxes, Path(out), choice, overwrite)
     for line in summary.problems():
         click.echo(line, err=True)
@@ -63,6 +64,7 @@ def segment(images, box_texts, box_file, box_format, min_score, model, precision
 @click.option("--shard", default="1/1", metavar="I/N", help="Part I of N; I counts from 0 or from 1.")
 @options.model
 @options.precision
+@options.runtime
 @options.input_size
 @options.scheduler
 @click.option("--sixteen-bit", is_flag=True, help="16-bit masks of pictures with over 255 detections.")

@@ -1,5 +1,11 @@
 """The error a user can mend: bad files, boxes, options, configurations."""
 
+import importlib.metadata
+import re
+
+# Modules that are not called as the packages that install them.
+_PACKAGES = {"cv2": "opencv-python-headless", "official": "tf-models-official", "skimage": "scikit-image"}
+
 
 class InputError(ValueError):
     """Says in one line what is wrong with the input, where, and what to do.
@@ -11,3 +17,18 @@ class InputError(ValueError):
     def _render_traceback_(self):
         """What IPython shows in place of a traceback, which would hide the message from who can act on it."""
         return [f"\x1b[31m{type(self).__name__}\x1b[0m: {self}"]
+
+
+def missing_package(error: ModuleNotFoundError) -> Exception:
+    """Says how to install what an import did not find.
+
+    Returns:
+        An `InputError` that names the part of this package that brings it; the error itself if none does.
+    """
+    module = (error.name or "").partition(".")[0]
+    package = _PACKAGES.get(module, module.replace("_", "-"))
+    for requirement in importlib.metadata.requires("deepmac") or ():
+        optional = re.match(rf"{re.escape(package)}\b(?!-).*extra == ['\"](\w+)['\"]", requirement)
+        if optional:
+            return InputError(f"this needs the package {package}: run pip install 'deepmac[{optional[1]}]'")
+    return error

@@ -1,13 +1,13 @@
 """What runs tasks: threads of this process, some way ahead of who takes their results, or a Dask cluster."""
 
 import contextlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 from deepmac.core.errors import InputError
+from deepmac.core.machine import usable_cores
 
 _CONNECT_SECONDS = 10  # for a scheduler to answer
 _RETRIES = 3  # of a task whose worker dies
@@ -48,7 +48,7 @@ def threads(count: int | None = None) -> Iterator[Executor]:
     Args:
         count: of the threads; one for each core that may be used unless given.
     """
-    pool = ThreadPoolExecutor(count or _cores())
+    pool = ThreadPoolExecutor(count or usable_cores())
     try:
         yield pool
     finally:
@@ -64,8 +64,3 @@ def ahead(pool: Executor, function: Callable[[Any], Any], items: Iterable, most:
             yield under_way.popleft().result()
     while under_way:
         yield under_way.popleft().result()
-
-
-def _cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -55,6 +55,42 @@ def read_image(source) -> np.ndarray:
         raise InputError(f"cannot read {name}: {reason}") from error
 
 
+def fit_square(image: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Resizes a picture for the network, as `deepmac.data.preprocessing` does, without TensorFlow.
+
+    The longer side becomes `size`, output pixel i shows input coordinate i * scale (bilinear, no half-pixel
+    shift, no anti-aliasing), zeros fill the bottom or the right.
+
+    Args:
+        image: uint8 RGB [H, W, 3].
+        size: side of the square in pixels.
+
+    Returns:
+        float32 RGB 0..255 [size, size, 3], and float32 [2], the part (height, width) of it that the picture
+        fills.
+    """
+    sides = np.array(image.shape[:2], np.float32)
+    scale = (np.float32(size) / sides).min()
+    height, width = np.maximum(np.rint(scale * sides), 1).astype(int)
+    top, bottom, down = _neighbors(image.shape[0], height)
+    left, right, across = _neighbors(image.shape[1], width)
+    columns = across[:, np.newaxis]  # (width, 1)
+    rows = []
+    for line in (top, bottom):
+        near, far = (image[line[:, np.newaxis], column].astype(np.float32) for column in (left, right))
+        rows.append(near + (far - near) * columns)  # (height, width, 3)
+    square = np.zeros((size, size, 3), np.float32)
+    square[:height, :width] = rows[0] + (rows[1] - rows[0]) * down[:, np.newaxis, np.newaxis]
+    return square, np.array([height, width], np.float32) / size
+
+
+def _neighbors(length: int, samples: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each sample of an axis the pixel before it, the one after it, and its distance from the former."""
+    position = np.arange(samples, dtype=np.float32) * (np.float32(length) / np.float32(samples))
+    before = position.astype(int)
+    return before, np.minimum(before + 1, length - 1), position - before.astype(np.float32)
+
+
 def _from_pil(picture, name):
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I"):

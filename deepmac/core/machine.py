@@ -1,5 +1,6 @@
 """What to compute with, float32, or bfloat16 where the hardware has it, and how much there is to compute."""
 
+import math
 import os
 import platform
 import re
@@ -9,7 +10,17 @@ from deepmac.core.errors import InputError
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
+RUNTIMES = ("auto", "onnx", "tensorflow")
+
 _CPUINFO = Path("/proc/cpuinfo")  # Linux only
+_CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a Linux container
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, at most those its container is granted."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, period = _CPU_QUOTA.read_text().split() if _CPU_QUOTA.is_file() else ("max", "")
+    return cores if quota == "max" else min(cores, math.ceil(int(quota) / int(period)))
 
 
 def resolve_precision(precision: str) -> str:

@@ -15,7 +15,8 @@ from deepmac.data.preprocessing import network_input, pad_to_square, resize_imag
 from deepmac.export.formats import FORMATS
 from deepmac.export.graphs import half_graphs, whole_graph
 from deepmac.inference.exported import SIGNATURE
-from deepmac.inference.load import build_model, normalization, trained_model
+from deepmac.inference.find import GRAPHS_FILE, weights_sha256
+from deepmac.inference.load import build_model, most_boxes, normalization, trained_model
 from deepmac.modeling.model import DeepMACModel
 
 # Largest difference that a graph may have from the model it was made of.
@@ -70,10 +71,13 @@ def export_model(
                 f"the exported graph differs from {name_or_path} by {difference:.1e}, more than "
                 f"{TOLERANCE:.0e}: nothing was written"
             )
+        pixel_embedding = graphs["encoder"].get_concrete_function().structured_outputs["pixel_embedding"]
         document = {
             "model": Path(name_or_path).name,
             "format": file_format,
+            "weights_sha256": weights_sha256(name_or_path),
             "input_size": config.model.input_size[0],
+            "most_boxes": most_boxes(config.model.mask_head, pixel_embedding.shape[1:3]),
             "largest_difference_from_model": float(f"{difference:.1e}"),
             "graphs": {
                 name: {
@@ -83,7 +87,7 @@ def export_model(
                 for name, graph in graphs.items()
             },
         }
-        (folder / "graphs.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        (folder / GRAPHS_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         readme = Path(__file__).with_name("readme_template.md").read_text(encoding="utf-8")
         (folder / "README.md").write_text(readme.format(**document), encoding="utf-8")
     return difference

@@ -24,7 +24,7 @@ def half_graphs(model: DeepMACModel, config: configs.DeepMACTaskConfig) -> dict[
         Name -> function with an input signature.
     """
     options = normalization(config)
-    square = tf.TensorSpec([1, *config.model.input_size], name="image")
+    square = tf.TensorSpec([None, *config.model.input_size], name="image")
 
     @tf.function(input_signature=[square], autograph=False)
     def encoder(image):
@@ -32,7 +32,7 @@ def half_graphs(model: DeepMACModel, config: configs.DeepMACTaskConfig) -> dict[
         return {"instance_embedding": instance_embedding, "pixel_embedding": pixel_embedding}
 
     embeddings = encoder.get_concrete_function().structured_outputs
-    specs = [tf.TensorSpec(output.shape, output.dtype, name) for name, output in embeddings.items()]
+    specs = [tf.TensorSpec([1, *output.shape[1:]], output.dtype, name) for name, output in embeddings.items()]
 
     @tf.function(input_signature=[*specs, tf.TensorSpec([1, None, 4], name="boxes")], autograph=False)
     def mask_head(instance_embedding, pixel_embedding, boxes):

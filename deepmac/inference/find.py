@@ -2,10 +2,12 @@
 
 import dataclasses
 import hashlib
+import json
 import os
 import tarfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pooch
 import requests
@@ -25,17 +27,31 @@ PUBLISHED_MODELS = {
 SHIPPED = {"mini": Path(__file__).parents[1] / "weights" / "mini"}
 
 
+GRAPHS_FILE = "graphs.json"
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelFolder:
     """Where a model is.
 
     Attributes:
-        folder: holds `params.yaml` and a checkpoint, `pipeline.config` and `checkpoint/`, or is a SavedModel.
-        is_graph: whether it is a SavedModel: an exported graph, which can be run but not changed.
+        folder: holds `params.yaml` and a checkpoint, `pipeline.config` and `checkpoint/`, a SavedModel, or
+            ONNX files.
+        kind: "checkpoint", "saved_model" or "onnx"; what was exported can be run but not changed.
     """
 
     folder: Path
-    is_graph: bool = False
+    kind: str = "checkpoint"
+
+    @property
+    def onnx(self) -> Path | None:
+        """The folder of ONNX files: its own, or `onnx/` beside the checkpoint they were made from."""
+        if self.kind != "checkpoint":
+            return self.folder if self.kind == "onnx" else None
+        beside = self.folder / "onnx"
+        if not (beside / GRAPHS_FILE).is_file() or read_graphs(beside)["weights_sha256"] != _sha256(self):
+            return None  # none, or of weights that were trained further
+        return beside
 
 
 def find_model(name_or_path: str | os.PathLike) -> ModelFolder:
@@ -44,8 +60,8 @@ def find_model(name_or_path: str | os.PathLike) -> ModelFolder:
     Args:
         name_or_path: "mini", a key of `deepmac.inference.find.PUBLISHED_MODELS`, or a folder: a `model_dir`
             written by training, one in the published layout (`pipeline.config` and `checkpoint/`), one
-            with `saved_model/`, or a SavedModel. A folder goes before a published name, a checkpoint
-            before the SavedModel beside it.
+            with `saved_model/`, a SavedModel, or an ONNX export. A folder goes before a published name, a
+            checkpoint before the SavedModel beside it.
 
     Raises:
         InputError: no such model, or one that cannot be downloaded.
@@ -68,31 +84,56 @@ def find_model(name_or_path: str | os.PathLike) -> ModelFolder:
     if (folder / PIPELINE_FILE).is_file() and (has_checkpoint or not graph):
         return ModelFolder(folder)
     if graph:
-        return ModelFolder(graph, is_graph=True)
+        return ModelFolder(graph, "saved_model")
+    if (folder / "encoder.onnx").is_file():
+        return ModelFolder(folder, "onnx")
     names = ", ".join(map(repr, [*SHIPPED, *PUBLISHED_MODELS]))
     raise InputError(
         f"no model {str(name_or_path)!r}: give {names}, a model_dir written by training (params.yaml and a "
-        "checkpoint), a folder with pipeline.config and checkpoint/, or one with saved_model/"
+        "checkpoint), a folder with pipeline.config and checkpoint/, one with saved_model/, or an ONNX export"
     )
 
 
 def weights_sha256(name_or_path: str | os.PathLike) -> str:
     """Hash that tells one state of a model from another without loading it, the same on every machine.
 
-    Hashes what describes the model, and the index of its weights, which holds a checksum of every tensor.
+    Hashes what describes the model, and the index of its weights, which holds a checksum of every tensor; of
+    an ONNX export all of it.
 
     Raises:
         InputError: no such model.
     """
-    model = find_model(name_or_path)
+    return _sha256(find_model(name_or_path))
+
+
+def _sha256(model: ModelFolder) -> str:
     described = (PARAMS_FILE, PIPELINE_FILE, "checkpoint", "saved_model.pb")
     files = [model.folder / name for name in described]
     for folder in (model.folder, model.folder / "checkpoint", model.folder / "variables"):
         files += folder.glob("*.index")
+    if model.kind == "onnx":
+        files += model.folder.glob("*.onnx")
     digest = hashlib.sha256()
     for path in sorted(path for path in files if path.is_file()):
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def read_graphs(folder: Path) -> dict[str, Any]:
+    """What an export says of itself; see `deepmac.export`.
+
+    Raises:
+        InputError: `graphs.json` is missing, damaged, or of an earlier version.
+    """
+    path = folder / GRAPHS_FILE
+    try:
+        graphs = json.loads(path.read_text(encoding="utf-8"))
+        missing = {"input_size", "most_boxes", "weights_sha256", "graphs"} - set(graphs)
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"cannot read {path}: {error}; export the model again") from error
+    if missing:
+        raise InputError(f"{path} lacks {', '.join(sorted(missing))}: export the model again")
+    return graphs
 
 
 def cache_folder() -> Path:

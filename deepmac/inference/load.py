@@ -65,13 +65,7 @@ class InferenceNetwork:
             return model.probabilities_in_boxes(logits, boxes)
 
         self._masks = fold(mask_probabilities, [*maps, tf.TensorSpec([1, None, 4])])
-        mask_head = config.model.mask_head
-        positions = (
-            np.prod(maps[1].shape[1:3]) if mask_head.predict_full_resolution_masks else mask_head.mask_size**2
-        )
-        # The published slip makes masks depend on how many boxes are predicted together.
-        self._together = mask_head.predict_full_resolution_masks and mask_head.resize_by_box_count
-        self._most_boxes = _power_of_two(min(_MOST_BOXES, max(1, _MOST_POSITIONS // int(positions))))
+        self._most_boxes = most_boxes(config.model.mask_head, maps[1].shape[1:3])
 
     def prepare(self, image: np.ndarray) -> tuple[tf.Tensor, np.ndarray]:
         """Brings a picture, uint8 RGB [H, W, 3], to the network's size, float32 [1, S, S, 3]."""
@@ -105,8 +99,8 @@ class InferenceNetwork:
 
     def mask_probs(self, embeddings: tuple[tf.Tensor, tf.Tensor], boxes: np.ndarray) -> np.ndarray:
         """Predicts masks, in calls of few different numbers of boxes."""
-        parts = []
-        for size in [len(boxes)] if self._together else call_sizes(len(boxes), self._most_boxes):
+        parts, most = [], self._most_boxes
+        for size in call_sizes(len(boxes), most) if most else [len(boxes)]:
             part, boxes = boxes[:size], boxes[size:]
             padded = np.zeros([1, size, 4], np.float32)
             padded[0, : len(part)] = part
@@ -170,6 +164,22 @@ def build_model(
     return model
 
 
+def most_boxes(mask_head: configs.MaskHeadConfig, map_size: Sequence[int]) -> int | None:
+    """How many boxes the mask head takes at once, which bounds memory; None: all of a picture.
+
+    Args:
+        mask_head: its options.
+        map_size: height and width of the pixel embedding.
+    """
+    if not mask_head.predict_full_resolution_masks:
+        positions = mask_head.mask_size**2
+    elif mask_head.resize_by_box_count:
+        return None  # the published slip makes masks depend on how many boxes are predicted together
+    else:
+        positions = int(np.prod(map_size))
+    return _power_of_two(min(_MOST_BOXES, max(1, _MOST_POSITIONS // positions)))
+
+
 def normalization(config: configs.DeepMACTaskConfig) -> dict[str, Any]:
     """Arguments of `preprocessing.normalize`, as the model was trained with."""
     parser = config.validation_data.parser
@@ -197,7 +207,7 @@ def trained_model(
         InputError: no such model, or a graph; the checkpoint is missing, or the configuration damaged.
     """
     model = find_model(name_or_path)
-    if model.is_graph:
+    if model.kind != "checkpoint":
         raise InputError(f"{model.folder} is an exported graph: give the model it was made of")
     folder = model.folder
     if not (folder / PARAMS_FILE).is_file():

@@ -9,14 +9,18 @@ from typing import Any, Protocol
 import numpy as np
 
 from deepmac.core.boxes import normalized_boxes
-from deepmac.core.errors import InputError
+from deepmac.core.errors import InputError, missing_package
 from deepmac.core.images import read_image
+from deepmac.core.machine import RUNTIMES
 from deepmac.inference.find import find_model
 from deepmac.inference.prediction import Detections, Prediction
 
 
 def load(
-    name_or_path: str | os.PathLike = "mini", precision: str = "auto", input_size: int | None = None
+    name_or_path: str | os.PathLike = "mini",
+    precision: str = "auto",
+    input_size: int | None = None,
+    runtime: str = "auto",
 ) -> "Predictor":
     """Loads a trained model.
 
@@ -24,32 +28,37 @@ def load(
         name_or_path: "mini", the small model shipped with the package; "deepmac_1024x1024_coco17", the
             published one, downloaded at first use; or a folder: a `model_dir` written by training
             (`params.yaml` and a checkpoint), one in the published layout (`pipeline.config` and
-            `checkpoint/`), or an exported graph (`saved_model/`, or the SavedModel itself).
+            `checkpoint/`), or an exported graph (`saved_model/`, the SavedModel itself, or ONNX files).
         precision: "float32", "bfloat16" (masks agree, about twice as fast where the hardware has it), or
-            "auto", which chooses by the hardware. An exported graph keeps its own.
+            "auto": float32 in ONNX Runtime; in TensorFlow the hardware decides. An exported graph keeps its
+            own.
         input_size: side of the square network input in pixels, a multiple of the network's stride; the
             one it was trained with unless given. A larger one shows smaller objects and takes longer. An
             exported graph keeps its own.
+        runtime: "onnx": ONNX Runtime, for "mini", ONNX exports, and checkpoints with such an export in their
+            folder `onnx`; "tensorflow": for everything but ONNX exports; or "auto": ONNX Runtime where it
+            can, unless a precision or an input size is asked for that it has not.
 
     Returns:
         The predictor.
 
     Raises:
-        InputError: no such model, a damaged one, an unknown precision or an unsuitable input size.
+        InputError: no such model, a damaged one, an unknown precision or runtime, an unsuitable input size,
+            or TensorFlow is needed and not installed.
     """
-    return Predictor(load_network(name_or_path, precision, input_size))
+    return Predictor(load_network(name_or_path, precision, input_size, runtime))
 
 
 class Network(Protocol):
-    """What a predictor works with, whatever computes it; safe to use from several threads.
+    """What a predictor works with, whatever computes it; safe to use from several threads."""
 
-    Attributes:
-        input_size: side of the square network input in pixels; None if pictures are used as they are.
-        precision: 'float32' or 'bfloat16'.
-    """
+    @property
+    def input_size(self) -> int | None:
+        """Side of the square network input in pixels; None if pictures are used as they are."""
 
-    input_size: int | None
-    precision: str
+    @property
+    def precision(self) -> str:
+        """'float32' or 'bfloat16'."""
 
     def prepare(self, image: np.ndarray) -> tuple[Any, np.ndarray]:
         """Brings a picture to the network's size.
@@ -81,24 +90,46 @@ class Network(Protocol):
 
 
 def load_network(
-    name_or_path: str | os.PathLike = "mini", precision: str = "auto", input_size: int | None = None
+    name_or_path: str | os.PathLike = "mini",
+    precision: str = "auto",
+    input_size: int | None = None,
+    runtime: str = "auto",
 ) -> Network:
     """Loads what a predictor works with, for programs that overlap its steps; arguments as `load`."""
+    if runtime not in RUNTIMES:
+        raise InputError(f"unknown runtime {runtime!r}: use one of {', '.join(RUNTIMES)}")
     model = find_model(name_or_path)
-    # The runtimes are imported only where they are used: each takes seconds.
-    if not model.is_graph:
-        from deepmac.inference.load import build_network, model_classes, trained_model
-
-        classes = model_classes(model.folder)
-        return build_network(*trained_model(model.folder), precision, input_size, classes)
-    if precision not in ("auto", "float32") or input_size is not None:
+    onnx = model.onnx
+    as_exported = precision in ("auto", "float32") and input_size is None
+    if runtime == "auto":
+        runtime = "onnx" if model.kind == "onnx" or (onnx and as_exported) else "tensorflow"
+    if runtime == "onnx" and not onnx:
+        raise InputError(
+            f"{model.folder} has no ONNX files of its weights: write them with deepmac export --format onnx "
+            f"--model {model.folder} --out {model.folder / 'onnx'}"
+        )
+    if runtime == "tensorflow" and model.kind == "onnx":
+        raise InputError(f"TensorFlow does not run the ONNX files of {model.folder}: leave out the runtime")
+    if not as_exported and (runtime == "onnx" or model.kind == "saved_model"):
         raise InputError(
             f"{model.folder} is an exported graph, whose precision (float32) and input size cannot be "
             "chosen: leave them out, or load the model it was made of"
         )
-    from deepmac.inference.exported import ExportedGraph
+    try:  # the runtimes are imported only where they are used: TensorFlow takes seconds
+        if onnx and runtime == "onnx":
+            from deepmac.inference.runtime_onnx import OnnxNetwork
 
-    return ExportedGraph(model.folder)
+            return OnnxNetwork(onnx)
+        if model.kind == "saved_model":
+            from deepmac.inference.exported import ExportedGraph
+
+            return ExportedGraph(model.folder)
+        from deepmac.inference.load import build_network, model_classes, trained_model
+
+        classes = model_classes(model.folder)
+        return build_network(*trained_model(model.folder), precision, input_size, classes)
+    except ModuleNotFoundError as error:
+        raise missing_package(error) from error
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -56,6 +56,7 @@ def make_masks(
     model: str | os.PathLike = "mini",
     precision: str = "auto",
     input_size: int | None = None,
+    runtime: str = "auto",
     min_conf: float = 0.0,
     shard: Shard = WHOLE,
     sixteen_bit: bool = False,
@@ -73,7 +74,7 @@ def make_masks(
         images: folder of the pictures.
         detections: MegaDetector's results, JSON.
         out: folder for the masks, and for the report `iwildcam_masks_report.json`.
-        model: as for `deepmac.load`; also `precision` and `input_size`.
+        model: as for `deepmac.load`; also `precision`, `input_size` and `runtime`.
         min_conf: detections of lower confidence get no mask, but keep their number.
         shard: which pictures.
         sixteen_bit: whether pictures with more than 255 detections get 16-bit masks.
@@ -95,7 +96,7 @@ def make_masks(
         raise InputError(f"no such folder of pictures: {images}")
     if not 0 <= min_conf <= 1:
         raise InputError(f"--min-conf must lie between 0 and 1, not {min_conf}")
-    choice = ModelChoice(str(model), precision, input_size)
+    choice = ModelChoice(str(model), precision, input_size, runtime)
     settings = {**choice.state(), "min_conf": min_conf}
     jobs = CollectionJobs(images, read_detections(detections), out, shard, sixteen_bit, settings)
     summary = Summary(pictures=len(jobs) + jobs.without_boxes, without_boxes=jobs.without_boxes)

@@ -43,11 +43,12 @@ _loading = threading.Lock()  # the threads of a cluster's worker share what is l
 
 @dataclasses.dataclass(frozen=True)
 class ModelChoice:
-    """A model and what it computes with; `name`, `precision` and `input_size` as for `deepmac.load`."""
+    """A model and what computes it; attributes as the arguments of `deepmac.load`."""
 
     name: str = "mini"
     precision: str = "auto"
     input_size: int | None = None
+    runtime: str = "auto"
 
     def state(self) -> dict[str, Any]:
         """Tells one state of a model from another without loading it. InputError: no such model."""
@@ -56,6 +57,7 @@ class ModelChoice:
             "weights": weights_sha256(self.name),
             "precision": self.precision,
             "input_size": self.input_size,
+            "runtime": self.runtime,
         }
 
 
@@ -248,7 +250,7 @@ def _remove_leftovers(targets: set[Path]) -> None:
 
 
 def _load(model: ModelChoice):
-    return load_network(model.name, model.precision, model.input_size)
+    return load_network(model.name, model.precision, model.input_size, model.runtime)
 
 
 def _stream(

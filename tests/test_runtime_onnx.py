@@ -1,0 +1,135 @@
+"""The ONNX runtime against the TensorFlow runtime, and which of them `load` chooses."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tiny_model
+
+import deepmac
+from deepmac.core.errors import InputError
+from deepmac.export import export_model
+from deepmac.inference.find import SHIPPED, find_model, read_graphs, weights_sha256
+from deepmac.inference.load import InferenceNetwork
+from deepmac.inference.predictor import load_network
+from deepmac.inference.runtime_onnx import OnnxNetwork
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model directory with an ONNX export of it beside the checkpoint."""
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    shutil.copytree(tiny_model.model_dir(), folder)
+    export_model(folder, folder / "onnx", "onnx")
+    return folder
+
+
+def copied(folder, tmp_path):
+    return shutil.copytree(folder, tmp_path / "copy")
+
+
+@pytest.mark.parametrize("count", [1, 3, 150])
+def test_masks_are_those_of_tensorflow(folder, count):
+    predictors = [deepmac.load(folder, "float32", runtime=runtime) for runtime in ("onnx", "tensorflow")]
+    image, boxes = tiny_model.picture(height=100, width=37), tiny_model.random_boxes(count)
+    first, second = (p.predict(boxes, encoded=p.encode(image)).mask_probs for p in predictors)
+    assert np.ptp(second) > 0.1
+    np.testing.assert_allclose(first, second, atol=1e-5)
+
+
+def test_pictures_encoded_together_give_the_masks_of_each(folder):
+    predictor = deepmac.load(folder / "onnx")
+    images = [tiny_model.picture(seed, 40 + seed, 64) for seed in range(3)]
+    boxes = [tiny_model.random_boxes(2, seed) for seed in range(3)]
+    for image, given, prediction in zip(images, boxes, predictor.predict_batch(images, boxes), strict=True):
+        alone = predictor.predict(given, encoded=predictor.encode(image))
+        np.testing.assert_allclose(prediction.mask_probs, alone.mask_probs, atol=1e-6)
+
+
+def test_a_call_holds_no_more_boxes_than_memory_allows(folder, tmp_path):
+    folder = copied(folder / "onnx", tmp_path)
+    graphs = read_graphs(folder)
+    assert graphs["most_boxes"] == 64
+    boxes = tiny_model.random_boxes(10).astype(np.float32)
+    masks, calls = [], {}
+    for most in (4, None):
+        (folder / "graphs.json").write_text(json.dumps(graphs | {"most_boxes": most}))
+        network = OnnxNetwork(folder)
+        run, sizes = network._mask_head.run, calls.setdefault(most, [])
+
+        def counted(names, inputs, run=run, sizes=sizes):
+            sizes.append(inputs["boxes"].shape[1])
+            return run(names, inputs)
+
+        network._mask_head.run = counted
+        [embeddings] = network.encode([network.prepare(tiny_model.picture())[0]])
+        masks.append(network.mask_probs(embeddings, boxes))
+    assert calls == {4: [4, 4, 2], None: [10]}
+    np.testing.assert_allclose(*masks, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "network"),
+    [
+        ({}, OnnxNetwork),
+        ({"precision": "float32"}, OnnxNetwork),
+        ({"runtime": "onnx"}, OnnxNetwork),
+        ({"runtime": "tensorflow"}, InferenceNetwork),
+        ({"precision": "bfloat16"}, InferenceNetwork),
+        ({"input_size": 128}, InferenceNetwork),
+    ],
+)
+def test_auto_takes_onnx_unless_something_else_is_asked_for(folder, options, network):
+    assert isinstance(load_network(folder, **options), network)
+
+
+def test_a_model_trained_further_does_not_use_its_old_export(folder, tmp_path):
+    folder = copied(folder, tmp_path)
+    with (folder / "params.yaml").open("a") as params:
+        params.write("\n# changed\n")
+    assert find_model(folder).onnx is None
+    with pytest.raises(InputError, match=r"no ONNX files of its weights: write them with deepmac export"):
+        load_network(folder, runtime="onnx")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"runtime": "torch"}, "unknown runtime 'torch': use one of auto, onnx, tensorflow"),
+        ({"runtime": "tensorflow"}, "TensorFlow does not run the ONNX files"),
+        ({"precision": "bfloat16"}, "cannot be chosen"),
+        ({"input_size": 128}, "cannot be chosen"),
+    ],
+)
+def test_what_an_export_cannot_do_is_refused(folder, options, message):
+    with pytest.raises(InputError, match=message):
+        load_network(folder / "onnx", **options)
+
+
+def test_objects_are_found_by_the_other_runtime(folder):
+    with pytest.raises(InputError, match="runtime tensorflow"):
+        deepmac.load(folder).detect(tiny_model.picture())
+
+
+@pytest.mark.parametrize("name", ["encoder.onnx", "mask_head.onnx", "graphs.json"])
+@pytest.mark.parametrize("damage", [b"{", None])
+def test_damaged_and_missing_files_are_named(folder, tmp_path, name, damage):
+    folder = copied(folder / "onnx", tmp_path)
+    (folder / name).unlink()
+    if damage:
+        (folder / name).write_bytes(damage)
+    with pytest.raises(InputError, match=rf"{name}.* export the model again|no model"):
+        load_network(folder)
+
+
+def test_different_exports_have_different_hashes(folder, tmp_path):
+    other = copied(folder / "onnx", tmp_path)
+    assert weights_sha256(other) == weights_sha256(folder / "onnx") != weights_sha256(folder)
+    (other / "mask_head.onnx").write_bytes(b"other")
+    assert weights_sha256(other) != weights_sha256(folder / "onnx")
+
+
+def test_the_shipped_model_has_onnx_files_of_its_weights():
+    """They are written by `deepmac export`; see docs/measurements.md."""
+    assert find_model("mini").onnx == SHIPPED["mini"] / "onnx"
