@@ -1,6 +1,10 @@
 """Annotations: what is repaired, what is refused, in training and in evaluation."""
 
+import gzip
+import itertools
+import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -11,6 +15,7 @@ from PIL import Image
 from synthetic import save_annotations, write_three_pictures
 
 from deepmac.cli import main
+from deepmac.core.categories import NAME_BY_ID
 from deepmac.core.errors import InputError
 from deepmac.data.coco import read_coco, read_coco_folder, read_image_ids
 from deepmac.data.flaws import EVALUATION, TRAINING
@@ -40,6 +45,7 @@ def test_good_annotations_stay_as_they_are(folder):
 def test_flaws_of_coco_are_repaired_and_reported(folder):
     coco_dir, content = folder
     first, second, third, fourth, fifth = content["annotations"]
+    second_box, third_box = second["bbox"], third["bbox"]
     first["bbox"] = [-2.5, 3, 40, 10]  # the picture is 30 wide
     second["bbox"] = [4, 4, 0, 7]
     third["bbox"] = [31, 4, 5, float("nan")]
@@ -51,23 +57,32 @@ def test_flaws_of_coco_are_repaired_and_reported(folder):
     counts = {kind: len(cases) for kind, cases in data.repairs.items()}
     assert counts == {
         "boxes beyond the image clipped": 1,
-        "boxes without area in the image left out": 1,
-        "boxes that are not finite left out": 1,
+        "boxes without area in the image replaced by those of the masks": 1,
+        "boxes that are not finite replaced by those of the masks": 1,
         "annotations without a mask kept as boxes": 1,
         "annotations of unknown images left out": 1,
     }
-    assert f"left out: 1 (annotation {second['id']}: 'bbox' is [4, 4, 0, 7])" in str(data)
-    kept = [first["id"], fourth["id"], fifth["id"]]
-    assert [annotation["id"] for annotation in data.annotations] == kept
-    assert data.annotations[0]["bbox"] == [0, 3, 30, 10]
+    assert f"of the masks: 1 (annotation {second['id']}: 'bbox' is [4, 4, 0, 7])" in str(data)
+    assert [annotation["id"] for annotation in data.annotations] == [
+        entry["id"] for entry in (first, second, third, fourth, fifth)
+    ]
+    boxes = [annotation["bbox"] for annotation in data.annotations]
+    assert boxes == [[0, 3, 30, 10], second_box, third_box, fourth["bbox"], fifth["bbox"]]
 
 
 @pytest.mark.parametrize("box", [[30, 4, 5, 5], [-5, 4, 5, 5], [4, 40, 5, 5], [4, 4, 5, -5]])
-def test_boxes_outside_the_image_are_left_out(folder, box):
+def test_boxes_outside_the_image_are_left_out_unless_there_is_a_mask(folder, box):
     coco_dir, content = folder
-    content["annotations"][0]["bbox"] = box
+    whole = content["annotations"][0]
+    content["annotations"][0] = whole | {"bbox": box}
     save_annotations(coco_dir, SPLIT, content)
-    assert list(read(coco_dir).repairs) == ["boxes without area in the image left out"]
+    data = read(coco_dir)
+    assert list(data.repairs) == ["boxes without area in the image replaced by those of the masks"]
+    assert data.annotations[0] == whole
+    content["annotations"][0] = whole | {"bbox": box, "segmentation": []}
+    save_annotations(coco_dir, SPLIT, content)
+    data = read(coco_dir)
+    assert "boxes without area in the image left out" in data.repairs and len(data.annotations) == 4
 
 
 @pytest.mark.parametrize(
@@ -79,8 +94,7 @@ def test_boxes_outside_the_image_are_left_out(folder, box):
         [7, 7, 8, 8, 9, 9],
         {"size": [40, 30], "counts": [1200]},
         {"size": [40, 30], "counts": [5, 5]},
-        {"size": [30, 40], "counts": [600, 600]},
-        {"counts": [600, 600]},
+        {"size": [41, 30], "counts": [600, 600]},
         {"size": [40, 30]},
     ],
 )
@@ -115,7 +129,11 @@ def test_crowd_area_and_categories_have_defaults(folder):
     del first["iscrowd"], first["area"]
     save_annotations(coco_dir, SPLIT, content)
     data = read(coco_dir)
-    assert list(data.repairs) == ["annotations without 'area' given that of the box"]
+    assert list(data.repairs) == [
+        "no list 'categories' made from the annotations",
+        "annotations without 'area' given that of the mask or box",
+        "annotations without 'iscrowd', 0 or 1 given it",
+    ]
     repaired = data.annotations[0]
     assert repaired["iscrowd"] == 0 and repaired["area"] == first["bbox"][2] * first["bbox"][3]
     assert data.categories == known
@@ -174,39 +192,38 @@ def whole(**sections):
     ("spoil", "message"),
     [
         (
-            pictures_spoiled(lambda paths: paths[2].unlink()),
-            "missing images: 1 (000000000102.jpg): complete the folder",
+            pictures_spoiled(lambda paths: [path.unlink() for path in paths]),
+            "no usable image: missing images: 3 (000000000100.jpg, 000000000101.jpg, 000000000102.jpg)",
         ),
         (
-            pictures_spoiled(lambda paths: paths[1].write_bytes(paths[1].read_bytes()[:-200])),
-            "corrupt images: 1 (000000000101.jpg)",
+            pictures_spoiled(lambda paths: [path.write_bytes(b"no picture") for path in paths]),
+            "no usable image: corrupt images: 3 (cannot read",
         ),
         (
-            pictures_spoiled(lambda paths: paths[1].write_bytes(b"no picture at all")),
-            "corrupt images: 1 (000000000101.jpg)",
-        ),
-        (
-            pictures_spoiled(lambda paths: Image.new("RGB", (33, 44)).save(paths[0])),
-            "images of another size than annotated: 1 (000000000100.jpg)",
+            pictures_spoiled(lambda paths: [Image.new("RGB", (33, 44)).save(path) for path in paths]),
+            "no usable image: images of another size than annotated: 3 (000000000100.jpg is 33 x 44",
         ),
         (text_instead(""), "is empty"),
         (text_instead('{"images": ['), "is not valid JSON"),
-        (text_instead("[1, 2]"), "holds no JSON object"),
+        (text_instead('{"images": [1,]}'), "is not valid JSON"),
+        (text_instead("[" * 100_000), "is not valid JSON"),
         (text_instead("{}"), "has no list 'images'"),
+        (text_instead("7"), "holds no JSON object"),
+        (text_instead('{"images": [7], "annotations": [{}]}'), "entry 0 of 'images' is 7"),
         (whole(annotations=None), "has no list 'annotations'"),
         (whole(images=[]), "has no images"),
         (whole(annotations=[]), "has no annotations"),
-        (whole(categories=[{"id": 1}]), "entry 0 of 'categories' needs 'name'"),
+        (whole(categories=[{"id": 1}]), "entry 0 of 'categories' needs 'id', a number, and 'name', a text"),
+        (whole(categories=["a"] * 95), "'categories' are names only: give each an 'id'"),
+        (
+            whole(categories=[{"id": 1, "name": name} for name in "ab"]),
+            "2 of the categories have the same id 1",
+        ),
         (
             entry("annotations", 0, category_id=12),
             "annotations of categories that the file does not list: 1 (annotation 100000: category id 12 is",
         ),
-        (entry("annotations", 0, bbox=None), "entry 0 of 'annotations' needs 'bbox', four numbers"),
-        (entry("annotations", 1, bbox=[1, 2]), "entry 1 of 'annotations' needs 'bbox'"),
-        (entry("annotations", 1, id=100000), "2 of the annotations have the same id 100000"),
-        (entry("images", 0, height=None), "entry 0 of 'images' needs 'height'"),
         (entry("images", 0, id=101), "2 of the images have the same id 101"),
-        (entry("images", 0, file_name=None), "image id 100 needs 'file_name'"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(folder, tmp_path, spoil, message):
@@ -218,9 +235,322 @@ def test_bad_input_is_refused_in_one_line(folder, tmp_path, spoil, message):
 def test_a_file_without_usable_annotations_is_refused(folder, tmp_path):
     coco_dir, content = folder
     for annotation in content["annotations"]:
-        annotation["bbox"] = [0, 0, 0, 0]
+        annotation |= {"bbox": [0, 0, 0, 0], "segmentation": []}
     save_annotations(coco_dir, SPLIT, content)
-    assert_refused(tmp_path, "no usable annotation of the 3 images", "--coco-dir", coco_dir)
+    assert_refused(tmp_path, "no usable annotation of the 3 images; boxes without", "--coco-dir", coco_dir)
+
+
+@pytest.mark.parametrize("box", [[0.1, 0.1, 0.5, 0.5], [0, 0, 1, 0.25]], ids=["inside", "at the edge"])
+def test_boxes_in_parts_of_the_image_are_refused(folder, tmp_path, box):
+    """Whose parts they are, of corners, centres or sides, is not known."""
+    coco_dir, content = folder
+    for annotation in content["annotations"]:
+        annotation["bbox"] = box
+    save_annotations(coco_dir, SPLIT, content)
+    assert_refused(tmp_path, "boxes are from 0 to 1: give x, y", "--coco-dir", coco_dir)
+
+
+def change(**fields):
+    """Case of the test below: fields of every annotation are replaced by functions of it, or by values."""
+
+    def spoil(content, _):
+        for annotation in content["annotations"]:
+            for field, value in fields.items():
+                annotation[field] = value(annotation) if callable(value) else value
+
+    return spoil
+
+
+def drop(section, *fields):
+    """Case of the test below: the entries of a section have no such fields."""
+
+    def spoil(content, _):
+        for entry, field in itertools.product(content[section], fields):
+            del entry[field]
+
+    return spoil
+
+
+def images(**fields):
+    """Case of the test below: as `change`, for images; a third argument is the folder of the pictures."""
+
+    def spoil(content, _):
+        for image in content["images"]:
+            for field, value in fields.items():
+                image[field] = value(image) if callable(value) else value
+
+    return spoil
+
+
+def both_ids(function):
+    """Case of the test below: ids of images in both places."""
+
+    def spoil(content, folder):
+        images(id=lambda image: function(image["id"]))(content, folder)
+        change(image_id=lambda annotation: function(annotation["image_id"]))(content, folder)
+
+    return spoil
+
+
+def renamed(name, as_annotated=None):
+    """Case of the test below: pictures are moved, or named by annotations in another way."""
+
+    def spoil(content, folder):
+        for image in content["images"]:
+            path = folder / image["file_name"]
+            target = folder / name(path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(target)
+            if as_annotated:
+                image["file_name"] = as_annotated(target.relative_to(folder))
+
+    return spoil
+
+
+def corners(annotation):
+    x, y, width, height = annotation["bbox"]
+    return [x, y, x + width, y + height]
+
+
+IN_ORDER = ["x", "y", "width", "height"]
+# How the kinds of repairs below begin.
+NO_SIZE = "images without whole height and width measured, or read"
+OTHER_NAME = "images under another name or path found"
+ODD_ID = "ids that are missing, shared, or no whole numbers replaced by numbers"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "repairs"),
+    [
+        (drop("images", "width", "height"), [NO_SIZE]),
+        (images(width=lambda image: float(image["width"])), [NO_SIZE]),
+        (images(width=0), [NO_SIZE]),
+        (images(height=lambda image: str(image["height"])), [NO_SIZE]),
+        (drop("annotations", "bbox"), ["annotations without a box given that of the mask"]),
+        (change(bbox=None), ["annotations without a box given that of the mask"]),
+        (change(bbox=[]), ["annotations without a box given that of the mask"]),
+        (change(bbox=[float("nan")] * 4), ["boxes that are not finite replaced by those of the masks"]),
+        (change(bbox=[0, 0, 10**400, 5]), ["boxes that are not finite replaced by those of the masks"]),
+        (change(bbox=lambda a: list(map(str, a["bbox"]))), ["boxes in an unusual form read"]),
+        (change(bbox=lambda a: dict(zip(IN_ORDER, a["bbox"], strict=True))), ["boxes in an unusual form"]),
+        (change(bbox=corners), ["boxes in an unusual form read"]),
+        (change(bbox=corners, bbox_mode=0), ["boxes in an unusual form read"]),
+        (drop("annotations", "id"), [ODD_ID]),
+        (change(id=7), [ODD_ID]),
+        (change(id=lambda a: f"a{a['id']}"), [ODD_ID]),
+        (both_ids(str), [ODD_ID]),
+        (both_ids(float), [ODD_ID]),
+        (both_ids("picture {}".format), [ODD_ID]),
+        (both_ids("00{}".format), [ODD_ID]),
+        (both_ids(lambda number: -number), [ODD_ID]),
+        (change(image_id="{[image_id]:012}.jpg".format), [ODD_ID]),
+        (change(category_id=lambda a: float(a["category_id"])), ["categories given by name or as text"]),
+        (change(category_id=lambda a: str(a["category_id"])), ["categories given by name or as text"]),
+        (change(category_id=lambda a: NAME_BY_ID[a["category_id"]]), ["categories given by name or as tex"]),
+        (
+            change(label=lambda a: NAME_BY_ID[a["category_id"]], category_id=None),
+            ["categories given by name"],
+        ),
+        (change(iscrowd=False), ["annotations without 'iscrowd', 0 or 1 given it"]),
+        (change(iscrowd="0"), ["annotations without 'iscrowd', 0 or 1 given it"]),
+        (drop("annotations", "iscrowd"), ["annotations without 'iscrowd', 0 or 1 given it"]),
+        (change(area=None), ["annotations without 'area' given that of the mask or box"]),
+        (change(area=float("nan")), ["annotations without 'area' given that of the mask or box"]),
+        (change(area="12"), ["annotations without 'area' given that of the mask or box"]),
+        (change(keypoints=[1, 2]), ["malformed points left out, their boxes kept"]),
+        (renamed(lambda path: path.with_suffix(".JPG").name), [OTHER_NAME]),
+        (renamed(lambda path: f"sub/{path.name}"), [OTHER_NAME]),
+        (renamed(lambda path: f"sub/{path.name}", str), []),
+        (renamed(lambda path: f"sub/{path.name}", lambda p: rf"sub\{p.name}"), [OTHER_NAME]),
+        (renamed(lambda path: path.name, lambda p: rf"C:\data\{p}"), [OTHER_NAME]),
+        (renamed(lambda path: path.name, "val2017/{}".format), [OTHER_NAME]),
+        (renamed(lambda path: path.name, "elsewhere/{}".format), [OTHER_NAME]),
+        (renamed(lambda path: path.name, lambda p: p.stem), [OTHER_NAME]),
+        (
+            renamed(lambda path: path.name, "https://x.org/b/{}?alt=media&t=1".format),
+            [OTHER_NAME],
+        ),
+        (
+            renamed(lambda path: path.name, "/data/local-files/?d=b%2F{}".format),
+            [OTHER_NAME],
+        ),
+        (
+            renamed(lambda path: f"pi\u0300 {path.name}", lambda p: f"p\u00ec {p.name[4:]}"),
+            [OTHER_NAME],
+        ),
+        (
+            renamed(lambda path: f"a {path.name}", lambda p: str(p).replace(" ", "%20")),
+            [OTHER_NAME],
+        ),
+        (
+            renamed(lambda path: f"{path.stem}.jpeg", lambda p: p.with_suffix(".jpg").name),
+            [OTHER_NAME],
+        ),
+        (images(path=lambda image: image.pop("file_name")), ["images without a file name named by another"]),
+    ],
+)
+def test_what_follows_from_the_rest_is_derived_and_counted(folder, spoil, repairs):
+    coco_dir, content = folder
+    plain = read(coco_dir)
+    spoil(content, coco_dir / SPLIT)
+    save_annotations(coco_dir, SPLIT, content)
+    data = read(coco_dir)
+    assert len(data.repairs) == len(repairs)
+    assert all(kind.startswith(start) for kind, start in zip(data.repairs, repairs, strict=True))
+    assert all(len(cases) >= 3 for cases in data.repairs.values())
+    for derived, known in zip(data.annotations, plain.annotations, strict=True):
+        assert derived["bbox"] == pytest.approx(known["bbox"])
+        assert [derived[key] for key in ("category_id", "segmentation", "iscrowd", "area")] == [
+            known[key] for key in ("category_id", "segmentation", "iscrowd", "area")
+        ]
+    sizes = [(image["width"], image["height"]) for image in data.images.values()]
+    assert sizes == [(30, 40), (50, 30), (20, 20)]
+    assert all((coco_dir / SPLIT / image["file_name"]).is_file() for image in data.images.values())
+    counts = [len(entries) for entries in data.annotations_of_images().values()]
+    assert counts == [3, 2, 0]
+
+
+CATEGORIES = [{"id": 1, "name": "person"}, {"id": 18, "name": "dog"}, {"id": 90, "name": "toothbrush"}]
+
+
+@pytest.mark.parametrize(
+    ("categories", "category_ids", "expected"),
+    [
+        ({"1": "nut", "2": "bolt"}, [1, 2, 1, 2, 1], ["nut", "bolt", "nut", "bolt", "nut"]),
+        ({"nut": 1, "bolt": 2}, [1, 2, 1, 2, 1], ["nut", "bolt", "nut", "bolt", "nut"]),
+        (["nut", "bolt"], [1, 2, 1, 2, 1], ["nut", "bolt", "nut", "bolt", "nut"]),
+        (["nut", "bolt"], [0, 1, 0, 1, 0], ["nut", "bolt", "nut", "bolt", "nut"]),
+        (["nut", "bolt"], ["bolt", "nut", "nut", "nut", "nut"], ["bolt", "nut", "nut", "nut", "nut"]),
+        (
+            [{"id": "a", "name": "nut"}, {"id": "b", "name": "bolt"}],
+            list("abaab"),
+            ["nut", "bolt", "nut", "nut", "bolt"],
+        ),
+        ([{"id": 1.0, "name": "nut"}, {"id": "2", "name": 7}], [1, 2, 2, 2, 2], ["nut", "7", "7", "7", "7"]),
+        ([{"id": 1, "name": "nut"}, {"id": 2, "name": "nut"}], [1, 2, 1, 2, 1], ["nut"] * 5),
+        ([{"id": 1, "name": "nut"}, {"id": 1, "name": "nut"}], [1] * 5, ["nut"] * 5),
+        ([{"id": 4, "name": "nut"}], [None] * 5, ["nut"] * 5),
+        ([{"id": 4, "name": "nut"}, {"id": 7, "name": "bolt"}], [None] * 4 + [7], ["object"] * 4 + ["bolt"]),
+        (None, [None] * 5, ["object"] * 5),
+        (None, [1, 2, 3, 4, 5], list("12345")),
+        (None, ["nut", "bolt", "nut", "nut", "nut"], ["nut", "bolt", "nut", "nut", "nut"]),
+        (None, [1, 18, 90, 1, 1], ["person", "dog", "toothbrush", "person", "person"]),
+        (
+            [
+                {"id": 0, "name": "parts", "supercategory": "none"},
+                {"id": 1, "name": "nut", "supercategory": "parts"},
+            ],
+            [1] * 5,
+            ["nut"] * 5,
+        ),
+        (
+            [
+                {"id": 0, "name": "nut", "supercategory": "none"},
+                {"id": 1, "name": "nut", "supercategory": "nut"},
+            ],
+            [1] * 5,
+            ["nut"] * 5,
+        ),
+    ],
+)
+def test_categories_in_other_forms_are_read(folder, categories, category_ids, expected):
+    _, content = folder
+    content["categories"] = categories
+    for annotation, category_id in zip(content["annotations"], category_ids, strict=True):
+        annotation["category_id"] = category_id
+    data = read_coco(content, TRAINING)
+    names = {category["id"]: category["name"] for category in data.categories}
+    assert all(type(number) is int for number in names)
+    assert [names[annotation["category_id"]] for annotation in data.annotations] == expected
+    assert data.repairs
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (lambda path: path.unlink(), "missing images left out"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-200]), "corrupt images left out"),
+        (lambda path: path.write_bytes(b"no picture at all"), "corrupt images left out"),
+        (
+            lambda path: Image.new("RGB", (33, 44)).save(path),
+            "images of another size than annotated left out",
+        ),
+    ],
+)
+def test_a_bad_picture_costs_that_picture(folder, change, kind):
+    coco_dir, content = folder
+    change(coco_dir / SPLIT / content["images"][1]["file_name"])
+    data = read(coco_dir)
+    assert (
+        len(data.repairs) == 1
+        and next(iter(data.repairs)).startswith(kind)
+        and "000000000101.jpg" in str(data)
+    )
+    assert (list(data.images), len(data.annotations)) == ([100, 102], 3)
+
+
+def test_a_bad_entry_costs_that_entry(folder):
+    coco_dir, content = folder
+    content["images"] += [7, {"id": 900}, content["images"][0]]
+    content["annotations"] += [None, {"image_id": 100, "category_id": 1}]
+    save_annotations(coco_dir, SPLIT, content)
+    data = read(coco_dir)
+    assert (len(data.images), len(data.annotations)) == (3, 5)
+    assert {kind: len(cases) for kind, cases in data.repairs.items()} == {
+        "entries that are no JSON objects left out": 2,
+        "images that are listed twice left out": 1,
+        "ids that are missing, shared, or no whole numbers replaced by numbers": 1,
+        "images without a file name left out": 1,
+        "annotations without a mask kept as boxes": 1,
+        "annotations without a box left out": 1,
+    }
+
+
+def test_names_that_fit_to_two_pictures_are_refused(folder, tmp_path):
+    coco_dir, content = folder
+    name = content["images"][0]["file_name"]
+    for camera in ("cam1", "cam2"):
+        (coco_dir / SPLIT / camera).mkdir()
+        shutil.copy(coco_dir / SPLIT / name, coco_dir / SPLIT / camera)
+    (coco_dir / SPLIT / name).unlink()
+    assert_refused(tmp_path, "100.jpg could be", "--coco-dir", coco_dir)
+    content["images"][0]["file_name"] = f"cam1/{name}"
+    save_annotations(coco_dir, SPLIT, content)
+    assert not read(coco_dir).repairs
+
+
+def test_a_picture_belongs_to_the_name_that_says_more_of_its_path(folder):
+    coco_dir, content = folder
+    first = content["images"][0]["file_name"]
+    content["images"][0]["file_name"] = f"{SPLIT}/{first}"
+    content["images"].append(content["images"][0] | {"id": 200, "file_name": f"train2017/{first}"})
+    save_annotations(coco_dir, SPLIT, content)
+    data = read(coco_dir)
+    assert list(data.images) == [100, 101, 102]
+    assert data.repairs["missing images left out"] == [f"train2017/{first}"]
+
+
+@pytest.mark.parametrize("annotated", ["stored", "upright"])
+def test_sizes_say_which_way_up_a_turned_picture_is_annotated(folder, annotated):
+    coco_dir, content = folder
+    path = coco_dir / SPLIT / content["images"][0]["file_name"]
+    with Image.open(path) as picture:
+        exif = picture.getexif()
+        exif[0x0112] = 6  # turned by a quarter to be upright
+        turned = picture.transpose(Image.Transpose.ROTATE_90) if annotated == "upright" else picture.copy()
+    turned.save(path, exif=exif)
+    data = read(coco_dir)
+    assert len(data.annotations) == 5
+    assert len(data.repairs) == (annotated == "upright")
+
+
+@pytest.mark.parametrize("encode", ["utf-8-sig", "utf-16", "utf-32", "gzip"])
+def test_other_encodings_of_json_are_read(folder, encode):
+    coco_dir, content = folder
+    path = coco_dir / "annotations" / f"instances_{SPLIT}.json"
+    text = json.dumps(content)
+    path.write_bytes(gzip.compress(text.encode()) if encode == "gzip" else text.encode(encode))
+    assert read(coco_dir).annotations == content["annotations"]
 
 
 def assert_refused(tmp_path, message, *arguments):
@@ -248,8 +578,8 @@ def assert_refused(tmp_path, message, *arguments):
         ),
         ("annotations", 2, {"category_id": 2}, "annotation 1002: category id 2 is not in the list"),
         ("annotations", 2, {"image_id": 99}, "annotation 1002: image id 99 is not in the list"),
-        ("annotations", 2, {"id": None}, "entry 2 of 'annotations' needs 'id', an integer"),
-        ("categories", 1, {"id": 1}, "2 of the categories have the same id 1"),
+        ("annotations", 2, {"id": None}, "no whole numbers: 1 (entry 2 of 'annotations': 'id' is None)"),
+        ("categories", 1, {"id": 1}, "2 of the categories have the same id"),
     ],
 )
 def test_evaluation_takes_annotations_exactly_or_not_at_all(section, index, values, message):
@@ -262,7 +592,7 @@ def test_evaluation_takes_annotations_exactly_or_not_at_all(section, index, valu
 
 
 @pytest.mark.parametrize(
-    ("section", "message"), [("categories", "no list 'categories'"), ("annotations", "needs 'id'")]
+    ("section", "message"), [("categories", "no list 'categories'"), ("annotations", "is None.*: remove")]
 )
 def test_evaluation_needs_lists_of_entries(section, message):
     content, _ = evaluation_data.scenes()

@@ -461,5 +461,5 @@ def test_bad_options_and_annotations_are_refused(tmp_path):
         MaskEvaluator(content)
     annotation["segmentation"] = segmentation
     content["categories"][1]["name"] = "person"
-    with pytest.raises(InputError, match="the same name"):
+    with pytest.raises(InputError, match="is listed twice"):
         MaskEvaluator(content)

@@ -9,7 +9,6 @@ from click.testing import CliRunner
 from synthetic import draw_scene, save_annotations, write_coco
 
 from deepmac.cli import main
-from deepmac.core.errors import InputError
 from deepmac.data.coco import read_coco_folder
 from deepmac.data.points import most_points, read_points
 from deepmac.data.tfrecords import MaskExampleDecoder, write_tfrecords
@@ -105,9 +104,11 @@ def test_records_of_other_tools_may_lack_visibility_and_depth(coco, tmp_path):
     assert not np.any(decoded["groundtruth_keypoint_depths"])
 
 
-def test_malformed_points_stop_the_conversion(coco, tmp_path):
+def test_malformed_points_are_left_out_and_their_boxes_kept(coco):
     folder, content = coco
     content["annotations"][0]["keypoints"] = [1, 2]
     save_annotations(folder, SPLIT, json.loads(json.dumps(content)))
-    with pytest.raises(InputError, match=r"malformed points: 1 \(annotation 100000: 2 numbers"):
-        read_coco_folder(folder, [SPLIT])
+    data = read_coco_folder(folder, [SPLIT])[SPLIT]
+    assert list(data.repairs) == ["malformed points left out, their boxes kept"]
+    assert "annotation 100000: 2 numbers" in str(data)
+    assert not len(read_points(data.annotations[0]))

@@ -1,4 +1,6 @@
-"""Masks are checked before pycocotools sees them, which garbage would crash."""
+"""Masks are brought to one form and checked before pycocotools sees them, which garbage would crash."""
+
+import json
 
 import numpy as np
 import pytest
@@ -7,10 +9,29 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from synthetic import run_lengths
 
-from deepmac.data.segmentations import mask_problem
+from deepmac.data.flaws import BAD_MASK, BAD_PART, ODD_MASK, WITHOUT_MASK
+from deepmac.data.segmentations import mask_area, mask_box, mask_findings
 
 IMAGE = {"height": 30, "width": 20}
 TRIANGLE = [2, 3, 15, 4, 9, 25]
+PAIRS = [[2, 3], [15, 4], [9, 25]]
+RUNS = {"size": [30, 20], "counts": [60, 300, 240]}  # columns 2 to 11
+BOX_OF_RUNS = [2, 0, 10, 30]
+
+
+def read(segmentation, bbox=None):
+    """The flaw that is found, if there is one, and the mask that goes on."""
+    findings = list(mask_findings({"segmentation": segmentation, "bbox": bbox}, IMAGE))
+    assert len(findings) <= 1
+    return (findings[0].flaw, findings[0].mended["segmentation"]) if findings else (None, segmentation)
+
+
+def pixels(mask):
+    """bool [30, 20] of a checked mask, by pycocotools' own means."""
+    if isinstance(mask, list):
+        return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(mask, 30, 20))).astype(bool)
+    rle = coco_mask.frPyObjects(mask, 30, 20) if isinstance(mask["counts"], list) else mask
+    return coco_mask.decode(rle).astype(bool)
 
 
 @settings(max_examples=50, deadline=None)
@@ -18,15 +39,20 @@ TRIANGLE = [2, 3, 15, 4, 9, 25]
 def test_run_lengths_of_any_mask_are_taken(seed, share, compressed):
     mask = np.random.default_rng(seed).random((30, 20)) < share
     mask[4, 7] = True
-    assert mask_problem(run_lengths(mask, compressed), IMAGE) is None
+    rle = run_lengths(mask, compressed)
+    assert read(rle) == (None, rle)
+    assert mask_area(rle, IMAGE) == mask.sum()
+    (rows,), (columns,) = mask.any(axis=1).nonzero(), mask.any(axis=0).nonzero()
+    sides = [columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]]
+    assert mask_box(rle, IMAGE) == [columns[0], rows[0], *sides]
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(st.characters(min_codepoint=40, max_codepoint=120), max_size=30))
 def test_text_is_taken_only_if_it_is_run_lengths_of_the_picture(text):
-    segmentation = {"size": [30, 20], "counts": text}
-    if mask_problem(segmentation, IMAGE) is None:
-        assert coco_mask.decode(segmentation).sum() == coco_mask.area(segmentation) > 0
+    _, mask = read({"size": [30, 20], "counts": text})
+    if mask:
+        assert pixels(mask).sum() == coco_mask.area(mask) > 0
 
 
 def test_text_that_is_cut_short_is_refused():
@@ -34,7 +60,7 @@ def test_text_that_is_cut_short_is_refused():
     mask[3:20, 4:11] = True
     whole = run_lengths(mask, compressed=True)
     for length in range(len(whole["counts"])):
-        assert mask_problem(whole | {"counts": whole["counts"][:length]}, IMAGE)
+        assert read(whole | {"counts": whole["counts"][:length]}) == (BAD_MASK, [])
 
 
 @pytest.mark.parametrize(
@@ -42,24 +68,129 @@ def test_text_that_is_cut_short_is_refused():
     [
         {"size": [30, 20], "counts": None},
         {"size": [30, 20], "counts": ""},
-        {"size": [30, 20], "counts": [300.0, 300.0]},
+        {"size": [30, 20], "counts": [300.5, 299.5]},
         {"size": [30, 20], "counts": [700, -100]},
-        {"size": [30, 20], "counts": ["300", "300"]},
-        {"size": [20, 30], "counts": [300, 300]},
-        [TRIANGLE, [1e12, 0, 0, 1e12, 5, 5]],
+        {"size": [30, 20], "counts": [600]},
+        {"size": [60, 40], "counts": [600, 1800]},
+        {"size": "30x20", "counts": [300, 300]},
+        {"size": [30, 20], "counts": {}},
+        {"size": [30, 20], "counts": "[1, 2"},
+        {"size": [30, 20]},
+        [[1e12, 0, 0, 1e12, 5, 5]],
+        [[10**400, 0, 0, 5, 5, 5]],
         [[2, 3, float("nan"), 4, 9, 25]],
-        [["2", "3", "15", "4", "9", "25"]],
-        [[[2, 3], [15, 4], [9, 25]]],
+        [["two", "3", "15", "4", "9", "25"]],
+        [[2, 2, 5, 5, 9, 9]],
+        [[100, 100, 120, 100, 120, 120]],
+        [[-20, -20, -5, -20, -5, -5]],
+        [[3.1, 3.1, 3.2, 3.1, 3.2, 3.2]],
         [TRIANGLE[:4]],
         [TRIANGLE[:5]],
+        [[2, 3], [15, 4]],
         [None],
+        [[None]],
+        [{}],
+        [[[[]]]],
         7,
+        True,
         "text",
+        "[[1, 2",
+        "[" * 5000,
     ],
 )
-def test_what_is_no_mask_is_refused(segmentation):
-    assert mask_problem(segmentation, IMAGE)
+def test_what_is_no_mask_is_left_out(segmentation):
+    assert read(segmentation) == (BAD_MASK, [])
+
+
+@pytest.mark.parametrize("segmentation", [None, [], {}, "", [[]]])
+def test_no_mask_is_no_flawed_mask(segmentation):
+    assert read(segmentation) == (WITHOUT_MASK, [])
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        TRIANGLE,
+        [str(x) for x in TRIANGLE],
+        [[str(x) for x in TRIANGLE]],
+        json.dumps([TRIANGLE]),
+        json.dumps(TRIANGLE),
+        PAIRS,
+        [PAIRS],
+        [[str(x), str(y)] for x, y in PAIRS],
+        [{"x": x, "y": y} for x, y in PAIRS],
+        [[{"x": x, "y": y} for x, y in PAIRS]],
+        {"all_points_x": TRIANGLE[::2], "all_points_y": TRIANGLE[1::2]},
+    ],
+)
+def test_polygons_in_other_forms_are_read(segmentation):
+    assert read(segmentation) == (ODD_MASK, [TRIANGLE])
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        {"size": [30.0, 20.0], "counts": [60.0, 300.0, 240.0]},
+        {"size": ["30", "20"], "counts": ["60", "300", "240"]},
+        {"size": [30, 20], "counts": "[60, 300, 240]"},
+        {"counts": [60, 300, 240]},
+        {"size": [20, 30], "counts": [60, 300, 240]},
+        [RUNS],
+    ],
+)
+def test_run_lengths_in_other_forms_are_read(segmentation):
+    flaw, mask = read(segmentation, BOX_OF_RUNS)
+    assert flaw == ODD_MASK or segmentation == [RUNS]
+    np.testing.assert_array_equal(pixels(mask), pixels(RUNS))
+    assert all(type(x) is int for x in mask["counts"]) and mask["size"] == [30, 20]
+
+
+def test_the_box_tells_how_run_lengths_of_swapped_size_run():
+    """With size [width, height] either only the size is wrong, or the runs follow the rows."""
+    mask = np.zeros((30, 20), bool)
+    mask[3:20, 4:11] = True
+    box = [4, 3, 7, 17]
+    for rle in (run_lengths(mask, True) | {"size": [20, 30]}, run_lengths(mask.T, True)):
+        flaw, found = read(rle, box)
+        assert flaw == ODD_MASK
+        np.testing.assert_array_equal(pixels(found), mask)
+        assert read(rle, [15, 25, 4, 4]) == (BAD_MASK, [])
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        TRIANGLE[:4],
+        TRIANGLE[:5],
+        [],
+        [1e12, 0, 0, 1e12, 5, 5],
+        [3, float("inf"), 4, 4, 5, 5],
+        [5, 5] * 3,
+        None,
+    ],
+)
+def test_a_bad_part_costs_that_part(bad):
+    assert read([bad, TRIANGLE]) == (BAD_PART, [TRIANGLE])
 
 
 def test_polygons_may_reach_out_of_the_picture():
-    assert mask_problem([TRIANGLE, [-9, 1, 28, 40, 3, 9]], IMAGE) is None
+    polygons = [TRIANGLE, [-9, 1, 28, 40, 3, 9]]
+    assert read(polygons) == (None, polygons)
+    assert mask_area(polygons, IMAGE) == pixels(polygons).sum()
+    assert mask_box(polygons, IMAGE) == [-9, 1, 37, 39]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=6) | st.dictionaries(st.sampled_from(["size", "counts", "x", "y"]), inner)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(json_values, st.none() | st.lists(st.floats(), min_size=4, max_size=4))
+def test_any_json_is_a_mask_or_left_out(segmentation, box):
+    _, mask = read(segmentation, box)
+    assert mask == [] or pixels(mask).any()

@@ -7,11 +7,13 @@ import pytest
 import tensorflow as tf
 from click.testing import CliRunner
 from official.vision.dataloaders.tf_example_decoder import TfExampleDecoder
+from PIL import Image
 from pycocotools.coco import COCO
 from synthetic import draw_scene, run_lengths, save_annotations, write_coco, write_three_pictures
 
 from deepmac.cli import main
 from deepmac.core.errors import InputError
+from deepmac.core.images import read_image
 from deepmac.data import tfrecords
 from deepmac.data.classes import classes_of, read_classes
 from deepmac.data.coco import read_coco_folder, read_image_ids
@@ -24,6 +26,86 @@ SPLIT = "val2017"
 def folder(tmp_path):
     """A COCO folder of three pictures with 3, 2 and 0 objects, and its annotations."""
     return tmp_path / "coco", write_three_pictures(tmp_path / "coco", SPLIT)
+
+
+def as_other_files(folder, save):
+    """Saves the pictures of a COCO folder anew; `save` takes a picture and a path without suffix."""
+    coco_dir, content = folder
+    for image in content["images"]:
+        path = coco_dir / SPLIT / image["file_name"]
+        with Image.open(path) as picture:
+            picture.load()
+        path.unlink()
+        save(picture, path.with_suffix(""))
+        image["file_name"] = path.stem
+    save_annotations(coco_dir, SPLIT, content)
+
+
+def sixteen_bits(picture, path):
+    Image.fromarray(np.asarray(picture.convert("L"), np.uint16) * 257).save(f"{path}.png")
+
+
+def turned(picture, path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    picture.transpose(Image.Transpose.ROTATE_90).save(f"{path}.jpg", quality=95, exif=exif)
+
+
+@pytest.mark.parametrize(
+    "save",
+    [
+        lambda picture, path: picture.save(f"{path}.webp", lossless=True),
+        lambda picture, path: picture.save(f"{path}.tif"),
+        lambda picture, path: picture.save(f"{path}.gif"),
+        lambda picture, path: picture.save(f"{path}.bmp"),
+        lambda picture, path: picture.convert("CMYK").save(f"{path}.jpg", quality=95),
+        lambda picture, path: picture.convert("P").save(f"{path}.png"),
+        lambda picture, path: picture.convert("RGBA").save(f"{path}.png"),
+        lambda picture, path: picture.convert("1").save(f"{path}.png"),
+        lambda picture, path: Image.fromarray(np.asarray(picture.convert("L"), np.uint16) * 257).save(
+            f"{path}.png"
+        ),
+        lambda picture, path: picture.save(f"{path}.jpg", "PNG"),
+        turned,
+    ],
+    ids=[
+        "WebP",
+        "TIFF",
+        "GIF",
+        "BMP",
+        "CMYK",
+        "palette",
+        "RGBA",
+        "1 bit",
+        "16 bit",
+        "wrong suffix",
+        "turned",
+    ],
+)
+def test_pictures_of_any_format_are_in_the_records_as_they_are_seen(folder, tmp_path, save):
+    as_other_files(folder, save)
+    data = read_coco_folder(folder[0], [SPLIT])[SPLIT]
+    write_tfrecords({SPLIT: data}, tmp_path / "records", num_shards=1)
+    examples = decoded_records(tmp_path / "records", SPLIT)
+    for image_id, image in data.images.items():
+        seen = read_image(data.image_dir / image["file_name"])
+        assert seen.shape == (image["height"], image["width"], 3)
+        assert np.abs(examples[image_id]["image"].numpy().astype(int) - seen).mean() < 4  # of JPEG
+
+
+def test_a_picture_annotated_as_it_is_stored_stays_so(folder, tmp_path):
+    def save(picture, path):
+        exif = Image.Exif()
+        exif[0x0112] = 8
+        picture.save(f"{path}.jpg", quality=95, exif=exif)
+
+    as_other_files(folder, save)
+    data = read_coco_folder(folder[0], [SPLIT])
+    write_tfrecords(data, tmp_path / "records", num_shards=1)
+    for image_id, example in decoded_records(tmp_path / "records", SPLIT).items():
+        image = data[SPLIT].images[image_id]
+        stored = read_image(folder[0] / SPLIT / image["file_name"], upright=image["width"] == image["height"])
+        assert np.abs(example["image"].numpy().astype(int) - stored).mean() < 4
 
 
 def decoded_records(out_dir, split):

@@ -5,12 +5,16 @@ import os
 import struct
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
+from PIL.ExifTags import Base as ExifTag
 
 from deepmac.core.errors import InputError
 
+_KINDS = "avif bmp gif jfif jpeg jpg jp2 pbm pgm png ppm tif tiff webp"
+PICTURE_SUFFIXES = frozenset(f".{kind}" for kind in _KINDS.split())
+
 # What Pillow's readers raise for files that are damaged or no pictures.
-_READ_ERRORS = (
+READ_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
@@ -19,9 +23,31 @@ _READ_ERRORS = (
     struct.error,
     Image.DecompressionBombError,
 )
+# EXIF orientation -> what turns the stored pixels upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
-def read_image(source) -> np.ndarray:
+def orientation(picture: Image.Image) -> int:
+    """The EXIF orientation of an opened picture, 1 to 8: from 5 on, width and height change places upright.
+
+    1 also for those without a usable one, and for TIFF, which Pillow turns itself.
+    """
+    try:
+        found = 1 if picture.format == "TIFF" else picture.getexif().get(ExifTag.Orientation)
+    except READ_ERRORS:
+        found = 1
+    return found if found in _TURNS else 1
+
+
+def read_image(source, upright: bool = True) -> np.ndarray:
     """Reads a picture as it is meant to be seen.
 
     EXIF orientation is applied, transparency is laid over white, 16-bit samples are scaled to 8 bits, of
@@ -30,6 +56,7 @@ def read_image(source) -> np.ndarray:
     Args:
         source: path of a file, a file's content as `bytes`, PIL image, or array: uint8 or uint16 [H, W]
             grey, [H, W, 1] grey, [H, W, 3] RGB or [H, W, 4] RGBA.
+        upright: whether EXIF orientation is applied; otherwise pixels stay as they are stored.
 
     Returns:
         uint8 RGB [H, W, 3], contiguous, a copy.
@@ -42,16 +69,16 @@ def read_image(source) -> np.ndarray:
     name = str(source) if isinstance(source, str | os.PathLike) else "the picture"
     try:
         if isinstance(source, Image.Image):
-            return _from_pil(source, name)
+            return _from_pil(source, name, upright)
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
-            return _from_pil(picture, name)
+            return _from_pil(picture, name, upright)
     except FileNotFoundError as error:
         raise InputError(f"no such picture: {name}") from error
     except InputError:
         raise
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         unknown = isinstance(error, Image.UnidentifiedImageError)
-        reason = "not a picture" if unknown else f"damaged ({error})"
+        reason = "not a picture, or of a kind to convert to JPEG or PNG" if unknown else f"damaged ({error})"
         raise InputError(f"cannot read {name}: {reason}") from error
 
 
@@ -91,8 +118,10 @@ def _neighbors(length: int, samples: int) -> tuple[np.ndarray, np.ndarray, np.nd
     return before, np.minimum(before + 1, length - 1), position - before.astype(np.float32)
 
 
-def _from_pil(picture, name):
-    picture = ImageOps.exif_transpose(picture)
+def _from_pil(picture, name, upright):
+    picture.load()
+    if upright and (turn := orientation(picture)) > 1:
+        picture = picture.transpose(_TURNS[turn])  # ImageOps.exif_transpose stumbles over odd EXIF data
     if picture.mode.startswith("I"):
         return _from_array(_sixteen_bits(np.asarray(picture), name))
     if picture.mode == "F":

@@ -1,42 +1,33 @@
 """Annotations in COCO format: one reader and checker for training, evaluation and commands."""
 
 import json
-import math
 import os
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from PIL import Image
 from tqdm.auto import tqdm
 
-from deepmac.core.categories import COCO_CATEGORIES, NAME_BY_ID
 from deepmac.core.errors import InputError
-from deepmac.data.flaws import (
-    BAD_MASK,
-    BAD_POINTS,
-    CORRUPT_PICTURE,
-    MISSING_PICTURE,
-    NO_AREA,
-    NO_AREA_INSIDE,
-    NOT_FINITE,
-    NOT_LISTED,
-    OTHER_SIZE,
-    REACHES_BEYOND,
-    TRAINING,
-    UNKNOWN_IMAGE,
-    WITHOUT_MASK,
-    Flaw,
-    Policy,
+from deepmac.data.category_lists import numbered, read_categories
+from deepmac.data.flaws import NOT_AN_ENTRY, TRAINING, TWICE, Finding, Findings, Policy, summary
+from deepmac.data.formats import load_json
+from deepmac.data.numbers import key_of
+from deepmac.data.picture_files import PictureSize, find_pictures, measure
+from deepmac.data.points import most_points
+from deepmac.data.rules import (
+    ANNOTATION_RULES,
+    CORNERS,
+    boxes_are_corners,
+    image_findings,
+    image_key,
+    name_findings,
+    size_findings,
 )
-from deepmac.data.points import most_points, read_points
-from deepmac.data.segmentations import mask_problem
 from deepmac.data.splits import draw_validation
 
 SPLITS = ("train2017", "val2017")
-_EXAMPLES = 3  # of each flaw that a message tells
 
 
 class CocoData(NamedTuple):
@@ -77,7 +68,7 @@ class CocoData(NamedTuple):
         counts = f"{len(self.images)} images, {len(self.annotations)} annotations"
         if points := most_points(self.annotations):
             counts += f", {points} points for each (task.train_data.num_keypoints)"
-        repairs = [f"  {_summary(kind, cases)}" for kind, cases in self.repairs.items()]
+        repairs = [f"  {summary(kind, cases)}" for kind, cases in self.repairs.items()]
         return "\n".join([f"{self.name}: {counts}", *repairs])
 
 
@@ -99,50 +90,43 @@ def read_coco(
         InputError: file or folder is missing, the file holds no COCO annotations (of these images), or they
             have flaws that the policy calls errors.
     """
-    name, content = _load(source)
+    name = "the annotations" if isinstance(source, dict) else str(source)
+    content = source if isinstance(source, dict) else load_json(source)
+    if not isinstance(content, dict):
+        raise InputError(f"{name} holds no JSON object; it must hold the annotations in COCO format")
     if image_dir is not None and not image_dir.is_dir():
         raise InputError(f"{image_dir}: no such folder; it must hold the pictures of {name}")
-    listed = {image["id"]: image for image in _entries(name, content, "images")}
-    entries = _entries(name, content, "annotations")
-    if not policy.needs_categories and not content.get("categories"):
-        content = content | {"categories": _categories_of(entries)}
-    categories = _entries(name, content, "categories")
-    wanted = listed if image_ids is None else set(image_ids)
-    images = {image_id: image for image_id, image in listed.items() if image_id in wanted}
-    if not images:
+    findings = Findings(policy)
+    listed, image_of = _images(name, content, findings)
+    entries = _entries(name, content, "annotations", findings)
+    categories, category_ids = read_categories(name, content.get("categories"), entries, findings)
+    wanted = set(listed if image_ids is None else image_ids)
+    chosen = [image for image_id, image in listed.items() if image_id in wanted]
+    if listed and not chosen:
         raise InputError(f"{name}: none of the listed image ids is in it; check the list and the split")
+    images = _checked_images(name, chosen, image_dir, findings)
+    if not images:
+        reasons = findings.remedies() or findings.remedies("left out")
+        raise InputError(f"{name}: no usable image: {reasons}")
 
-    found = defaultdict(list)  # flaw -> a text for each case
-    if image_dir is not None:
-        for flaw, case in _picture_flaws(name, images.values(), image_dir):
-            found[flaw].append(case)
-    category_ids = {category["id"] for category in categories}
-    annotations = []
-    for entry in entries:
-        image = images.get(entry["image_id"])
-        if image is None and entry["image_id"] in listed:
-            continue
-        for flaw, case in _annotation_flaws(entry, image, category_ids):
-            if flaw in policy.ignores:
-                continue
-            found[flaw].append(f"annotation {entry['id']}: {case}")
-            if flaw not in policy.mends or flaw not in _MENDS:
-                break
-            entry = entry | _MENDS[flaw](entry, image)
-        else:
-            annotations.append(entry if "iscrowd" in entry else entry | {"iscrowd": 0})
-
-    errors = [
-        f"{_summary(flaw.name, cases)}: {flaw.remedy}"
-        for flaw, cases in found.items()
-        if flaw not in policy.mends
-    ]
-    if errors:
-        raise InputError(f"{name}: {'; '.join(errors)}")
+    pairs = []
+    for entry in numbered(entries, "annotations", findings):
+        image_id = image_of.get(image_key(entry))
+        if image_id is None or image_id in images:
+            pairs.append((entry, images.get(image_id)))
+    if policy.mends is None and boxes_are_corners(name, (pair for pair in pairs if pair[1])):
+        pairs = [(entry | {"bbox_mode": CORNERS}, image) for entry, image in pairs]
+    settled = (
+        findings.settle(entry, f"annotation {entry['id']}", ANNOTATION_RULES, image, category_ids)
+        for entry, image in pairs
+    )
+    annotations = [entry for entry in settled if entry is not None]
+    if errors := findings.remedies():
+        raise InputError(f"{name}: {errors}")
     if not annotations:
-        raise InputError(f"{name}: no usable annotation of the {len(images)} images")
-    repairs = {f"{flaw.name} {flaw.mended}".strip(): cases for flaw, cases in found.items()}
-    return CocoData(name, image_dir, images, categories, annotations, repairs)
+        reasons = findings.remedies("left out")
+        raise InputError(f"{name}: no usable annotation of the {len(images)} images; {reasons}".rstrip("; "))
+    return CocoData(name, image_dir, images, categories, annotations, findings.repairs())
 
 
 def read_coco_folder(
@@ -177,7 +161,7 @@ def read_coco_folder(
         lost = set().union(*ids_of.values()).difference(*(data.images for data in read.values()))
         if lost:
             files = ", ".join(data.name for data in read.values())
-            raise InputError(f"{_summary('listed image ids', [str(i) for i in sorted(lost)])} not in {files}")
+            raise InputError(f"{summary('listed image ids', [str(i) for i in sorted(lost)])} not in {files}")
     return read
 
 
@@ -236,145 +220,69 @@ def read_image_ids(path: str | os.PathLike) -> set[int] | dict[str, set[int]]:
         raise InputError(f"{path}: not a list of image ids (text or JSON): {error}") from error
 
 
-def _load(source: str | os.PathLike | dict) -> tuple[str, dict]:
-    """The name of annotations, for messages, and their content."""
-    if isinstance(source, dict):
-        return "the annotations", source
-    expected = "it must hold the annotations in COCO format"
-    try:
-        text = Path(source).read_bytes()
-        content = json.loads(text)
-    except OSError as error:
-        raise InputError(f"{source}: {error.strerror.lower()}; {expected}") from error
-    except ValueError as error:
-        what = f"is not valid JSON ({error})" if text else "is empty"
-        raise InputError(f"{source} {what}; {expected}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{source} holds no JSON object; {expected}")
-    return str(source), content
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, int | float)
-
-
-_INTEGER = "an integer", lambda value: isinstance(value, int)
-_LENGTH = "a positive integer", lambda value: isinstance(value, int) and value > 0
-_TEXT = "a text", lambda value: isinstance(value, str)
-_BOX = (
-    "four numbers (x, y, width, height)",
-    lambda value: isinstance(value, list) and len(value) == 4 and all(map(_is_number, value)),
-)
-# What every entry needs, whatever it is used for.
-_FIELDS = {
-    "images": {"id": _INTEGER, "height": _LENGTH, "width": _LENGTH},
-    "annotations": {"id": _INTEGER, "image_id": _INTEGER, "category_id": _INTEGER, "bbox": _BOX},
-    "categories": {"id": _INTEGER, "name": _TEXT},
-}
-
-
-def _entries(name: str, content: dict, section: str) -> list[dict]:
-    """The entries of a section, each with what it needs and an id of its own."""
+def _entries(name: str, content: dict, section: str, findings: Findings) -> list[dict]:
+    """The entries of a section that are JSON objects."""
     entries = content.get(section)
     if not isinstance(entries, list):
         raise InputError(f"{name} has no list '{section}'; it must hold the annotations in COCO format")
     if not entries:
         raise InputError(f"{name} has no {section}: the list is empty")
     for index, entry in enumerate(entries):
-        for field, (what, is_right) in _FIELDS[section].items():
-            if not (isinstance(entry, dict) and is_right(entry.get(field))):
-                raise InputError(
-                    f"{name}: entry {index} of '{section}' needs '{field}', {what}: {str(entry)[:100]}"
-                )
-    ids = [entry["id"] for entry in entries]
-    if len(set(ids)) < len(ids):
-        value, count = Counter(ids).most_common(1)[0]
-        raise InputError(f"{name}: {count} of the {section} have the same id {value}: make it unique")
-    return entries
+        if not isinstance(entry, dict):
+            findings.add(Finding(NOT_AN_ENTRY, f"entry {index} of '{section}' is {str(entry)[:40]}"))
+    return [entry for entry in entries if isinstance(entry, dict)]
 
 
-def _categories_of(annotations: list[dict]) -> list[dict]:
-    """Categories for a file that lists none: COCO's if it has all ids, else named by their ids."""
-    ids = {annotation["category_id"] for annotation in annotations}
-    if ids <= NAME_BY_ID.keys():
-        return [category._asdict() for category in COCO_CATEGORIES]
-    return [{"id": number, "name": str(number)} for number in sorted(ids)]
-
-
-def _picture_flaws(name: str, images: Collection[dict], folder: Path) -> Iterator[tuple[Flaw, str]]:
-    """Decodes the pictures of a folder; yields the flaws, each with the file's name."""
+def _images(name: str, content: dict, findings: Findings) -> tuple[dict[int, dict], dict[int | str, int]]:
+    """The listed images by id; and id, or file name, as annotations give it -> id."""
+    by_key: dict = {}
+    for entry in _entries(name, content, "images", findings):
+        key = key_of(entry["id"]) if entry.get("id") is not None else (len(by_key), "no id")
+        first = by_key.setdefault(key, entry)
+        if first is not entry and first.get("file_name") != entry.get("file_name"):
+            raise InputError(f"{name}: 2 of the images have the same id {key}: make it unique")
+        if first is not entry:
+            findings.add(Finding(TWICE, str(entry.get("file_name"))))
+    images = numbered(list(by_key.values()), "images", findings)
+    image_of: dict[int | str, int] = {}
     for image in images:
-        if not isinstance(image.get("file_name"), str):
-            raise InputError(f"{name}: image id {image['id']} needs 'file_name', a text: {str(image)[:100]}")
+        if isinstance(file_name := image.get("file_name"), str):
+            image_of |= {PurePosixPath(file_name).stem: image["id"], file_name: image["id"]}
+    image_of |= {key: image["id"] for key, image in zip(by_key, images, strict=True)}
+    return {image["id"]: image for image in images}, image_of
+
+
+def _checked_images(
+    name: str, images: list[dict], folder: Path | None, findings: Findings
+) -> dict[int, dict]:
+    """The usable images by id, with the sizes and paths of their pictures."""
+    rules: tuple = (size_findings,)
+    if folder is not None:
+        named = (findings.settle(image, "", (name_findings,)) for image in images)
+        images = [image for image in named if image is not None]
+        pictures = _pictures(name, [image["file_name"] for image in images], folder)
+        rules = (lambda image: image_findings(image, pictures.get(image["file_name"])), size_findings)
+    settled = (findings.settle(image, "", rules) for image in images)
+    return {image["id"]: image for image in settled if image is not None}
+
+
+def _pictures(name: str, file_names: list[str], folder: Path) -> dict[str, tuple[str, PictureSize | str]]:
+    """File name -> path in the folder and size of a picture, or why it cannot be read, if it is there."""
+    try:
+        paths = find_pictures(file_names, folder)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+
+    def size_of(path: Path) -> PictureSize | str:
+        try:
+            return measure(folder / path)
+        except InputError as error:
+            return str(error)
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        flaws = pool.map(lambda image: _picture_flaw(folder / image["file_name"], image), images)
-        bar = tqdm(flaws, f"Checking {folder.name}", len(images), unit="image", disable=None, leave=False)
-        for image, flaw in zip(images, bar, strict=True):
-            if flaw:
-                yield flaw, image["file_name"]
-
-
-def _picture_flaw(path: Path, annotated: dict) -> Flaw | None:
-    try:
-        with Image.open(path) as image:
-            size = image.size
-            # A JPEG at an eighth of its size: every byte is read, most of the work is saved.
-            image.draft("L", (size[0] // 8, size[1] // 8))
-            image.load()
-    except FileNotFoundError:
-        return MISSING_PICTURE
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return CORRUPT_PICTURE
-    return None if size == (annotated["width"], annotated["height"]) else OTHER_SIZE
-
-
-def _annotation_flaws(
-    entry: dict, image: dict | None, category_ids: Collection[int]
-) -> Iterator[tuple[Flaw, str]]:
-    """Yields the flaws of an annotation, each with what exactly is wrong."""
-    if image is None:
-        yield UNKNOWN_IMAGE, f"image id {entry['image_id']} is not in the list of images"
-        return
-    if entry["category_id"] not in category_ids:
-        yield NOT_LISTED, f"category id {entry['category_id']} is not in the list"
-    box = entry["bbox"]
-    if not all(map(math.isfinite, box)):
-        yield NOT_FINITE, f"'bbox' is {box}"
-    elif (clipped := _clipped_box(box, image)) != box:
-        yield REACHES_BEYOND if clipped else NO_AREA_INSIDE, f"'bbox' is {box}"
-    if entry.get("segmentation") in (None, [], {}, ""):
-        yield WITHOUT_MASK, "a box only"
-    elif problem := mask_problem(entry["segmentation"], image):
-        yield BAD_MASK, problem
-    try:
-        read_points(entry)
-    except (ValueError, TypeError) as error:
-        yield BAD_POINTS, str(error)
-    if not (_is_number(entry.get("area")) and math.isfinite(entry["area"])):
-        yield NO_AREA, "it needs 'area', a number"
-
-
-# What replaces a flaw of an annotation (its image beside it); other flaws cost the annotation.
-_MENDS = {
-    WITHOUT_MASK: lambda entry, image: {"segmentation": []},
-    BAD_MASK: lambda entry, image: {"segmentation": []},
-    REACHES_BEYOND: lambda entry, image: {"bbox": _clipped_box(entry["bbox"], image)},
-    NO_AREA: lambda entry, image: {"area": entry["bbox"][2] * entry["bbox"][3]},
-}
-
-
-def _clipped_box(box: list[float], image: dict) -> list[float] | None:
-    """The part of (x, y, width, height) in the image, the same numbers if it is all; None without area."""
-    x, y, width, height = box
-    left, top = max(x, 0), max(y, 0)
-    right, bottom = min(x + width, image["width"]), min(y + height, image["height"])
-    if not (width > 0 and height > 0 and right > left and bottom > top):
-        return None
-    clipped_width = width if (left, right) == (x, x + width) else right - left
-    clipped_height = height if (top, bottom) == (y, y + height) else bottom - top
-    return [left, top, clipped_width, clipped_height]
-
-
-def _summary(kind: str, cases: list[str]) -> str:
-    more = ", …" if len(cases) > _EXAMPLES else ""
-    return f"{kind}: {len(cases)} ({', '.join(cases[:_EXAMPLES])}{more})"
+        sizes = pool.map(size_of, paths.values())
+        bar = tqdm(sizes, f"Checking {folder.name}", len(paths), unit="image", disable=None, leave=False)
+        return {
+            file_name: (path.as_posix(), size)
+            for (file_name, path), size in zip(paths.items(), bar, strict=True)
+        }

@@ -1,12 +1,16 @@
 """What can be wrong with annotations, and what each use of them does about it.
 
-Real annotations have flaws: boxes a hundredth of a pixel outside the picture, boxes without area. One rule
-finds each kind of flaw; a `Policy` says for each use whether it is mended, does not matter, or is an error.
-Errors are raised before anything is written, with counts, examples and what to do.
+Real annotations have flaws: boxes a hundredth of a pixel outside the picture, ids that are texts, polygons
+of two points. One rule finds each kind of flaw and says what mends it; a `Policy` says for each use whether
+it is mended, does not matter, or is an error. What cannot be mended costs the smallest thing that it spoils:
+a part of a mask, a mask, an annotation, a picture. Errors are raised before anything is written, with
+counts, examples and what to do.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
+
+EXAMPLES = 3  # of each flaw that a message tells
 
 
 class Flaw(NamedTuple):
@@ -17,54 +21,132 @@ class Flaw(NamedTuple):
     remedy: str
 
 
-MISSING_PICTURE = Flaw("missing images", "", "complete the folder")
-CORRUPT_PICTURE = Flaw("corrupt images", "", "download them again")
+class Finding(NamedTuple):
+    """A flaw of an entry, what exactly is wrong, and the values that mend it; None: the entry is lost."""
+
+    flaw: Flaw
+    case: str
+    mended: dict | None = None
+
+
+# Of lists and their entries.
+NOT_AN_ENTRY = Flaw("entries that are no JSON objects", "", "remove them")
+TWICE = Flaw("images that are listed twice", "", "list them once")
+ODD_ID = Flaw(
+    "ids that are missing, shared, or no whole numbers", "replaced by numbers", "give each a number"
+)
+NO_CATEGORIES = Flaw("no list 'categories'", "made from the annotations", "give each an 'id' and a 'name'")
+ODD_CATEGORIES = Flaw("categories in an unusual form", "read", "give each an 'id' and a 'name'")
+GROUPING = Flaw("categories that only group the others", "left out", "remove them")
+# Of pictures.
+NO_NAME = Flaw("images without a file name", "named by another entry", "give each a 'file_name'")
+MISSING_PICTURE = Flaw("missing images", "", "complete the folder, or name another one")
+CORRUPT_PICTURE = Flaw("corrupt images", "", "copy them again")
+NO_SIZE = Flaw("images without whole height and width", "measured, or read", "give both in pixels")
 OTHER_SIZE = Flaw("images of another size than annotated", "", "use the annotations made for these pictures")
-UNKNOWN_IMAGE = Flaw("annotations of unknown images", "left out", "list the images too")
+OTHER_NAME = Flaw("images under another name or path", "found", "")
+TURNED = Flaw("images annotated as their camera turns them", "turned", "")
+# Of annotations.
+UNKNOWN_IMAGE = Flaw("annotations of unknown images", "", "list the images too")
+NO_CATEGORY = Flaw("annotations without a category", "given one", "give each a 'category_id'")
 NOT_LISTED = Flaw("annotations of categories that the file does not list", "", "list them in 'categories'")
-NOT_FINITE = Flaw("boxes that are not finite", "left out", "correct or remove them")
-NO_AREA_INSIDE = Flaw("boxes without area in the image", "left out", "correct or remove them")
+ODD_CATEGORY = Flaw("categories given by name or as text", "looked up", "give the number of the category")
+NO_BOX = Flaw("annotations without a box", "given that of the mask", "give 'bbox' as four numbers")
+ODD_BOX = Flaw("boxes in an unusual form", "read", "give x, y, width, height in pixels")
+NOT_FINITE = Flaw("boxes that are not finite", "replaced by those of the masks", "correct or remove them")
+NO_AREA_INSIDE = Flaw(
+    "boxes without area in the image", "replaced by those of the masks", "correct or remove them"
+)
 REACHES_BEYOND = Flaw("boxes beyond the image", "clipped", "clip them")
 WITHOUT_MASK = Flaw("annotations without a mask", "kept as boxes", "")
-BAD_MASK = Flaw(
-    "unusable masks",
-    "left out, their boxes kept",
-    "give polygons, or RLE of the image's size",
-)
+ODD_MASK = Flaw("masks in an unusual form", "read", "give polygons, or RLE of the image's size")
+BAD_PART = Flaw("unusable parts of masks", "left out, the others kept", "correct or remove them")
+BAD_MASK = Flaw("unusable masks", "left out, their boxes kept", "give polygons, or RLE of the image's size")
 BAD_POINTS = Flaw(
-    "annotations with malformed points", "", "give keypoints as COCO, or point_coords and point_labels"
+    "malformed points", "left out, their boxes kept", "give keypoints as COCO, or point_coords, point_labels"
 )
-NO_AREA = Flaw("annotations without 'area'", "given that of the box", "give that of the mask in pixels")
+NO_AREA = Flaw(
+    "annotations without 'area'", "given that of the mask or box", "give that of the mask in pixels"
+)
+NO_CROWD = Flaw("annotations without 'iscrowd', 0 or 1", "given it", "give 0 or 1")
 
 
 class Policy(NamedTuple):
-    """What a use of annotations does about their flaws; those of neither set are errors.
+    """What a use of annotations does about their flaws.
 
     Attributes:
-        mends: flaws that are repaired, or cost the annotation, and are counted.
+        mends: flaws that are repaired, or cost the entry, and are counted; None: all but those of `refuses`.
+        refuses: flaws that are errors.
         ignores: flaws that do not matter.
-        needs_categories: whether the file must list them; else ids stand for themselves, or for COCO's.
     """
 
-    mends: Collection[Flaw]
-    ignores: Collection[Flaw]
-    needs_categories: bool
+    mends: Collection[Flaw] | None
+    refuses: Collection[Flaw] = ()
+    ignores: Collection[Flaw] = ()
+
+    def allows(self, flaw: Flaw) -> bool:
+        """Whether a flaw is no error."""
+        return flaw not in self.refuses if self.mends is None else flaw in self.mends
 
 
-TRAINING = Policy(
-    mends=(
-        UNKNOWN_IMAGE,
-        NOT_FINITE,
-        NO_AREA_INSIDE,
-        REACHES_BEYOND,
-        WITHOUT_MASK,
-        BAD_MASK,
-        NO_AREA,
-    ),
-    ignores=(),
-    needs_categories=False,
-)
+# Ids of categories that are not listed are often off by one: then every name would be wrong.
+TRAINING = Policy(mends=None, refuses=(NOT_LISTED,))
 # COCO compares boxes as they are.
 EVALUATION = Policy(
-    mends=(WITHOUT_MASK,), ignores=(NO_AREA_INSIDE, REACHES_BEYOND, BAD_POINTS), needs_categories=True
+    mends=(WITHOUT_MASK, NO_CROWD), ignores=(NO_AREA_INSIDE, REACHES_BEYOND, BAD_POINTS, NO_NAME)
 )
+
+
+class Findings:
+    """Flaws that were found in a file, and what was done about them."""
+
+    def __init__(self, policy: Policy):
+        self._policy = policy
+        self._cases: dict[tuple[Flaw, str], list[str]] = {}  # flaw, what was done -> a text for each case
+
+    def add(self, finding: Finding, where: str = "") -> bool:
+        """Counts a finding; returns whether the entry goes on, with what is mended."""
+        flaw, case, mended = finding
+        allowed = self._policy.allows(flaw)
+        done = ("left out" if mended is None else flaw.mended) if allowed else ""
+        self._cases.setdefault((flaw, done), []).append(f"{where}: {case}" if where else case)
+        return allowed and mended is not None
+
+    def settle(self, entry: dict, where: str, rules: Iterable[Callable], *context) -> dict | None:
+        """Applies rules to an entry, each to what those before have mended.
+
+        Args:
+            entry: left unchanged.
+            where: what messages call it.
+            rules: functions of (entry, *context) that yield its findings.
+            context: what the rules need beside it.
+
+        Returns:
+            The entry, mended; None if it is lost.
+        """
+        for rule in rules:
+            for finding in rule(entry, *context):
+                if finding.flaw in self._policy.ignores:
+                    continue
+                if not self.add(finding, where):
+                    return None
+                entry = entry | finding.mended
+        return entry
+
+    def repairs(self) -> dict[str, list[str]]:
+        """Flaw and what was done about it -> a text for each case."""
+        return {f"{flaw.name} {done}": cases for (flaw, done), cases in self._cases.items() if done}
+
+    def remedies(self, done: str = "") -> str:
+        """What to do about the flaws that are errors, or that were "left out"."""
+        return "; ".join(
+            f"{summary(flaw.name, cases)}: {flaw.remedy}"
+            for (flaw, what), cases in self._cases.items()
+            if what == done
+        )
+
+
+def summary(kind: str, cases: list[str]) -> str:
+    """A line about a kind of flaw: how many there are, and the first of them."""
+    more = ", …" if len(cases) > EXAMPLES else ""
+    return f"{kind}: {len(cases)} ({', '.join(cases[:EXAMPLES])}{more})"

@@ -1,41 +1,189 @@
 """Annotated masks, COCO's `segmentation`: polygons, or run lengths column by column.
 
-They are checked before pycocotools sees them: run lengths beyond the picture end its process, and polygons
-that reach far away take all memory.
+They are brought to one form and checked before pycocotools sees them: run lengths beyond the picture end its
+process, and polygons that reach far away take all memory.
 """
 
+import json
+from collections.abc import Iterator
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from deepmac.data.flaws import BAD_MASK, BAD_PART, ODD_MASK, WITHOUT_MASK, Finding
+from deepmac.data.numbers import number, whole
+
 _FAR = 10  # sides of the picture; points of a polygon farther away from it are a mistake
+_SMALL = 4  # pixels; polygons of less area may cover the centre of none
+_SAME_OBJECT = 0.5  # IoU of a mask's box with the annotated box
 
 
-def mask_problem(segmentation, image: dict) -> str | None:
-    """What is wrong, unless it is polygons of three points or more, or run lengths of an object.
+def mask_findings(annotation: dict, image: dict) -> Iterator[Finding]:
+    """Finds what is wrong with an annotation's mask.
 
     Args:
-        segmentation: of an annotation, anything that JSON holds.
+        annotation: with `segmentation`, anything that JSON holds, and `bbox` if there is one.
         image: with `height` and `width`.
+
+    Yields:
+        What replaces `segmentation`: polygons of three points or more, run lengths of an object, or [].
     """
+    given = annotation.get("segmentation")
+    if given in (None, [], {}, "", [[]]):
+        yield Finding(WITHOUT_MASK, "a box only", {"segmentation": []})
+        return
     shape = [image["height"], image["width"]]
+    try:
+        standard = mask = _standard_form(given, annotation.get("bbox"), shape)
+        problems = []
+        if isinstance(standard, list):
+            mask, problems = _good_polygons(standard, shape)
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        yield Finding(BAD_MASK, f"'segmentation' {error}", {"segmentation": []})
+        return
+    if problems:
+        yield Finding(BAD_PART, f"'segmentation' has {problems[0]}", {"segmentation": mask})
+    elif standard is not given:
+        yield Finding(ODD_MASK, "'segmentation' is in another form", {"segmentation": mask})
+
+
+def mask_box(segmentation: list | dict, image: dict) -> list[float] | None:
+    """The box (x, y, width, height) around a checked mask, None if there is no mask."""
+    if not segmentation:
+        return None
     if isinstance(segmentation, dict):
-        size = segmentation.get("size")
-        if size != shape or not all(isinstance(side, int) for side in size):
-            return f"'segmentation' is {size}, but its image is {shape}"
-        counts = segmentation.get("counts")
-        counts = _decompressed(counts) if isinstance(counts, str | bytes) else counts
-        is_mask = (
-            isinstance(counts, list)
-            and all(isinstance(count, int) and count >= 0 for count in counts)
-            and sum(counts) == shape[0] * shape[1]
-            and sum(counts[1::2]) > 0
-        )
-        return None if is_mask else "'segmentation' has run lengths of no object"
-    polygons = segmentation if isinstance(segmentation, list) else []
-    if not polygons or not all(isinstance(points, list) for points in polygons):
-        return "'segmentation' is neither polygons nor RLE"
-    if not all(len(points) in range(6, 10**9, 2) for points in polygons):
-        return "'segmentation' has a polygon of other than three points or more"
+        return coco_mask.toBbox(_run_lengths(segmentation)).tolist()
+    points = np.concatenate([np.reshape(part, (-1, 2)) for part in segmentation])
+    low, high = points.min(axis=0), points.max(axis=0)
+    return [*low.tolist(), *(high - low).tolist()]
+
+
+def mask_area(segmentation: list | dict, image: dict) -> float | None:
+    """The number of pixels of a checked mask, None if there is no mask."""
+    if not segmentation:
+        return None
+    if isinstance(segmentation, dict):
+        return float(coco_mask.area(_run_lengths(segmentation)))
+    return float(coco_mask.area(coco_mask.merge(_drawn(segmentation, image["height"], image["width"]))))
+
+
+def _drawn(polygons: list, height: int, width: int) -> list[dict]:
+    return coco_mask.frPyObjects(polygons, height, width)
+
+
+def _run_lengths(rle: dict) -> dict:
+    """RLE as pycocotools computes with it."""
+    return coco_mask.frPyObjects(rle, *rle["size"]) if isinstance(rle["counts"], list) else rle
+
+
+def _standard_form(value, box, shape: list[int]) -> list | dict:
+    """Polygons, not checked yet, or checked run lengths. ValueError: neither."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise ValueError("is neither polygons nor RLE") from None
+    if isinstance(value, dict) and "counts" in value:
+        return _standard_run_lengths(value, box, shape)
+    if isinstance(value, dict) and "all_points_x" in value:  # of VGG Image Annotator
+        value = list(zip(value["all_points_x"], value["all_points_y"], strict=True))
+    if not isinstance(value, list):
+        raise ValueError("is neither polygons nor RLE")
+    if len(value) == 1 and isinstance(value[0], dict) and "counts" in value[0]:
+        return _standard_run_lengths(value[0], box, shape)
+    if all(isinstance(part, list) and len(part) > 2 and _are(part, int | float) for part in value):
+        return value
+    if _are(value, int | float | str) or all(_is_point(part) for part in value):
+        value = [value]  # one polygon
+    return [_flattened(part) for part in value]
+
+
+def _are(values: list, kinds) -> bool:
+    return all(isinstance(value, kinds) for value in values)
+
+
+def _is_point(part) -> bool:
+    is_pair = isinstance(part, list | tuple) and len(part) == 2 and not isinstance(part[0], list | dict)
+    return is_pair or (isinstance(part, dict) and {"x", "y"} <= part.keys())
+
+
+def _flattened(part) -> list[float]:
+    """The numbers of a polygon given as numbers, texts, pairs or objects; [] if it is none."""
+    if not isinstance(part, list | tuple):
+        return []
+    if part and all(_is_point(point) for point in part):
+        pairs = ((point["x"], point["y"]) if isinstance(point, dict) else point for point in part)
+        return [number(coordinate) for pair in pairs for coordinate in pair]
+    return [number(x) for x in part]
+
+
+def _good_polygons(polygons: list, shape: list[int]) -> tuple[list, list[str]]:
+    """The usable polygons, and what is wrong with the others. ValueError: there are none."""
+    problems = [_polygon_problem(points, shape) for points in polygons]
+    good = [points for points, problem in zip(polygons, problems, strict=True) if not problem]
+    found = [problem for problem in problems if problem]
+    if not good:
+        raise ValueError(f"has {found[0]}" if found else "is empty")
+    return good, found
+
+
+def _polygon_problem(points: list, shape: list[int]) -> str | None:
+    if len(points) < 6 or len(points) % 2:
+        return "a polygon of other than three points or more"
     far = _FAR * max(shape)
-    near = all(isinstance(x, int | float) and -far <= x <= far for points in polygons for x in points)
-    return None if near else f"'segmentation' has a point that is no number, or over {far} pixels away"
+    if not all(isinstance(x, int | float) and -far <= x <= far for x in points):
+        return f"a point that is no number, or over {far} pixels away"
+    x, y = np.reshape(points, (-1, 2)).T
+    inside = x.min() >= 0 and y.min() >= 0 and x.max() <= shape[1] and y.max() <= shape[0]
+    area = abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
+    if (area < _SMALL or not inside) and not coco_mask.area(_drawn([points], *shape))[0]:
+        return "a polygon without a pixel in the image"
+    return None
+
+
+def _standard_run_lengths(value: dict, box, shape: list[int]) -> dict:
+    """Run lengths of an object, of the image's size. ValueError: they are not."""
+    counts, size = value["counts"], value.get("size", shape)
+    if isinstance(counts, str) and "," in counts:  # a list as text; the compressed form has no commas
+        counts = json.loads(counts)
+    if isinstance(counts, list) and not all(type(count) is int for count in counts):
+        counts = [whole(count) for count in counts]
+    runs = _decompressed(counts) if isinstance(counts, str | bytes) else counts
+    numbers = [whole(side) for side in size] if isinstance(size, list) else size
+    if numbers not in (shape, shape[::-1]):
+        raise ValueError(f"is {size}, but its image is {shape}")
+    is_object = (
+        isinstance(runs, list)
+        and all(isinstance(count, int) and count >= 0 for count in runs)
+        and sum(runs) == shape[0] * shape[1]
+        and sum(runs[1::2]) > 0
+    )
+    if not is_object:
+        raise ValueError("has run lengths of no object")
+    standard = {"size": shape, "counts": counts}
+    if numbers != shape:
+        return _of_swapped_size(standard, box)
+    is_standard = counts is value["counts"] and "size" in value and all(type(side) is int for side in size)
+    return value if is_standard else standard
+
+
+def _of_swapped_size(rle: dict, box) -> dict:
+    """Run lengths whose size was [width, height]: only the size is wrong, or they run along the rows.
+
+    The annotated box tells which. ValueError: it fits to neither.
+    """
+    height, width = rle["size"]
+    along_rows = coco_mask.decode(_run_lengths({"size": [width, height], "counts": rle["counts"]})).T
+    for candidate in (rle, coco_mask.encode(np.asfortranarray(along_rows))):
+        candidate = candidate | {"size": [height, width]}
+        numbers = [number(x) for x in box] if isinstance(box, list) and len(box) == 4 else None
+        if numbers is None or not np.isfinite(numbers).all():
+            return candidate
+        iou = coco_mask.iou([mask_box(candidate, {})], [numbers], [0])
+        if iou.item() >= _SAME_OBJECT:
+            counts = candidate["counts"]
+            return candidate | {"counts": counts.decode() if isinstance(counts, bytes) else counts}
+    raise ValueError(f"is {[width, height]}, but its image is {[height, width]}")
 
 
 def _decompressed(text: str | bytes) -> list[int] | None:

@@ -1,8 +1,10 @@
 """TFRecords: written from annotations, read in an order that can be resumed, padded, searched for damage."""
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -14,6 +16,7 @@ from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_folder
 from deepmac.data.classes import classes_of, write_classes
 from deepmac.data.coco import CocoData
+from deepmac.data.picture_files import encode_for_records
 from deepmac.data.points import most_points, read_points
 
 _FILES_READ_AT_ONCE = 16
@@ -27,8 +30,9 @@ def write_tfrecords(
     """Writes annotations and their pictures as TFRecords, by Model Garden's converter.
 
     Annotations without a mask have an empty one, and pictures with such annotations the feature
-    `image/object/has_mask`, 0 or 1 for each. Categories that are not COCO's are numbered from 1, as
-    `categories.json` says. Writes `<split>-00000-of-0000N.tfrecord` and, for evaluation,
+    `image/object/has_mask`, 0 or 1 for each. Pictures that are neither RGB nor grey JPEG, PNG or BMP, or that
+    their camera has turned, are encoded anew, as they are annotated. Categories that are not COCO's are
+    numbered from 1, as `categories.json` says. Writes `<split>-00000-of-0000N.tfrecord` and, for evaluation,
     `instances_<split>.json` with the same images and annotations. The folder appears when all is complete.
 
     Args:
@@ -97,6 +101,10 @@ def _tf_example(item: tuple[dict, list[dict], str, int, dict[int, str]]) -> tupl
     empty = np.zeros([image["height"], image["width"]], np.uint8)
     has_mask = [bool(annotation["segmentation"]) for annotation in annotations]
     features = example.features.feature
+    path = Path(image_dir, image["file_name"])
+    if encoded := encode_for_records(path, image["width"], image["height"]):
+        features["image/encoded"].bytes_list.value[:] = [encoded]
+        features["image/key/sha256"].bytes_list.value[:] = [hashlib.sha256(encoded).hexdigest().encode()]
     for annotation, drawn in zip(annotations, has_mask, strict=True):
         png = tfrecord_lib.encode_mask_as_png(coco.annToMask(annotation) if drawn else empty)
         features["image/object/mask"].bytes_list.value.append(png)

@@ -304,8 +304,6 @@ def _compact(data: CocoData) -> dict:
     (COCO's matching takes an id of 0 for "not matched".) Annotations without a mask keep an empty list.
     """
     categories = sorted(data.categories, key=lambda category: category["id"])
-    if len({category["name"] for category in categories}) < len(categories):
-        raise InputError(f"{data.name}: two of the categories have the same name: make it unique")
     images = [{key: data.images[i][key] for key in ("id", "height", "width")} for i in sorted(data.images)]
     coco = COCO()
     coco.imgs = data.images

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from deepmac.core.errors import InputError
-from deepmac.jobs.pictures import PICTURE_SUFFIXES
+from deepmac.core.images import PICTURE_SUFFIXES
 
 SPLITS = ("train", "test")
 # An id in place of a file name: pictures of the releases are JPEG.

@@ -6,9 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from deepmac.core.errors import InputError
-
-_KINDS = "bmp gif jfif jpeg jpg jp2 pbm pgm png ppm tif tiff webp"
-PICTURE_SUFFIXES = frozenset(f".{kind}" for kind in _KINDS.split())
+from deepmac.core.images import PICTURE_SUFFIXES
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,142 @@
+"""Ids and categories of annotation files, whatever their form: numbers for ids, entries for categories."""
+
+from collections.abc import Iterable
+
+from deepmac.core.categories import COCO_CATEGORIES, NAME_BY_ID
+from deepmac.core.errors import InputError
+from deepmac.data.flaws import GROUPING, NO_CATEGORIES, ODD_CATEGORIES, ODD_ID, Finding, Findings
+from deepmac.data.numbers import key_of, whole
+
+_LARGEST_ID = 2**63 - 1
+_CATEGORY_FIELDS = ("category_id", "category", "category_name", "label", "class")
+_UNNAMED = "object"  # the category of annotations without one
+
+
+def numbered(entries: list[dict], section: str, findings: Findings) -> list[dict]:
+    """Gives each entry an id of its own, a whole number; those that are one stay."""
+    ids = [key_of(entry.get("id")) for entry in entries]
+    taken = {i for i in ids if isinstance(i, int) and 0 <= i <= _LARGEST_ID}
+    free, unused = max(taken, default=0), set(taken)
+    result = []
+    for index, (entry, entry_id) in enumerate(zip(entries, ids, strict=True)):
+        if entry_id in unused:
+            unused.remove(entry_id)
+        else:
+            entry_id = free = free + 1
+        if entry.get("id") is not entry_id and (type(entry.get("id")) is not int or entry["id"] != entry_id):
+            given = repr(entry["id"])[:40] if "id" in entry else "missing"
+            findings.add(Finding(ODD_ID, f"'id' is {given}", {}), f"entry {index} of '{section}'")
+            entry = entry | {"id": entry_id}
+        result.append(entry)
+    return result
+
+
+def read_categories(
+    name: str, given, annotations: Iterable[dict], findings: Findings
+) -> tuple[list[dict], dict[int | str, int]]:
+    """Reads a list of categories, whatever its form, or makes it from the annotations.
+
+    Args:
+        name: of the file, for messages.
+        given: its `categories`.
+        annotations: that use them.
+        findings: to which flaws are added.
+
+    Returns:
+        The categories, with `id` and `name`; id or name as annotations give it -> id.
+
+    Raises:
+        InputError: it is not known which id is which category.
+    """
+    used: list = list(dict.fromkeys(map(category_key, annotations)))
+    lacking = None in used
+    used = [key for key in used if key is not None]
+    entries = _category_entries(name, given, used) if given else _categories_made(used)
+    if not given:
+        findings.add(Finding(NO_CATEGORIES, ", ".join(entry["name"] for entry in entries[:5]), {}))
+    elif entries is not given:
+        findings.add(Finding(ODD_CATEGORIES, f"{str(given)[:60]}", {}))
+    keys = [key_of(entry["id"]) for entry in entries]
+    lookup: dict[int | str, str] = {}  # id -> name
+    kept: dict[str, dict] = {}  # name -> entry
+    for key, entry in zip(keys, entries, strict=True):
+        label = entry["name"]
+        if lookup.setdefault(key, label) != label:
+            raise InputError(f"{name}: 2 of the categories have the same id {key}: make it unique")
+        if label in kept:
+            findings.add(Finding(ODD_CATEGORIES, f"{label!r} is listed twice", {}))
+        kept.setdefault(label, entry)
+    root = _grouping(list(kept.values()), used)
+    if root is not None and findings.add(Finding(GROUPING, repr(root["name"]), {})):
+        del kept[root["name"]]
+    if lacking and len(kept) != 1:
+        kept.setdefault(_UNNAMED, {"id": max(filter(_is_integer, keys), default=0) + 1, "name": _UNNAMED})
+    result = numbered(list(kept.values()), "categories", findings)
+    ids = {entry["name"]: entry["id"] for entry in result}
+    ids |= {key: ids[label] for key, label in lookup.items() if label in ids}
+    return result, ids | {"": ids.get(_UNNAMED, result[0]["id"])}
+
+
+def _is_integer(value) -> bool:
+    return isinstance(value, int)
+
+
+def category_key(annotation: dict) -> int | str | None:
+    """How an annotation names its category: an id, or a name; None if it does not."""
+    for field in _CATEGORY_FIELDS:
+        value = annotation.get(field)
+        if isinstance(value, str | int | float) and value == value and value != "":
+            return key_of(value)
+    return None
+
+
+def _categories_made(used: list[int | str]) -> list[dict]:
+    """Categories for a file that lists none: COCO's if it can only be these, else as they are used."""
+    ids = {key for key in used if isinstance(key, int)}
+    if ids and len(ids) == len(used) and ids <= NAME_BY_ID.keys() and max(ids) > len(ids):
+        return [category._asdict() for category in COCO_CATEGORIES]
+    free, made = max(ids, default=0), [{"id": key, "name": str(key)} for key in sorted(ids)]
+    texts = [key for key in used if isinstance(key, str)]
+    return made + [{"id": free + n, "name": text} for n, text in enumerate(texts, start=1)]
+
+
+def _category_entries(name: str, given, used: list[int | str]) -> list[dict]:
+    """Categories as entries with `id` and `name`; the list itself if it is one."""
+    if isinstance(given, dict):
+        given = [
+            {"id": key, "name": value} if whole(key) is not None else {"id": value, "name": key}
+            for key, value in given.items()
+        ]
+    if isinstance(given, list) and all(isinstance(entry, str) for entry in given):
+        given = [{"id": _first_id(name, used, len(given)) + n, "name": text} for n, text in enumerate(given)]
+    for index, entry in enumerate(given if isinstance(given, list) else [given]):
+        label = entry.get("name") if isinstance(entry, dict) else None
+        if not (isinstance(label, str | int | float) and isinstance(entry.get("id"), str | int | float)):
+            raise InputError(
+                f"{name}: entry {index} of 'categories' needs 'id', a number, and 'name', a text: "
+                f"{str(entry)[:100]}"
+            )
+    if all(isinstance(entry["name"], str) for entry in given):
+        return given
+    return [entry | {"name": str(entry["name"])} for entry in given]
+
+
+def _first_id(name: str, used: list[int | str], count: int) -> int:
+    """Whether annotations number a list of names from 0 or from 1."""
+    ids = {key for key in used if isinstance(key, int)}
+    fitting = [first for first in (0, 1) if ids <= set(range(first, first + count))]
+    if ids and len(fitting) != 1:
+        raise InputError(f"{name}: 'categories' are names only: give each an 'id', to know which is which")
+    return fitting[0] if ids else 1
+
+
+def _grouping(categories: list[dict], used: list[int | str]) -> dict | None:
+    """The category, unused, whose name is the super-category of all others: Roboflow adds one."""
+    for entry in categories:
+        others = [other for other in categories if other is not entry]
+        is_root = entry.get("supercategory") in (None, "", "none", entry["name"])
+        is_used = key_of(entry["id"]) in used or entry["name"] in used
+        groups_all = all(other.get("supercategory") == entry["name"] for other in others)
+        if others and groups_all and is_root and not is_used:
+            return entry
+    return None

@@ -1,0 +1,27 @@
+"""Numbers and ids as annotation files hold them: 7, 7.0, "7", "7.0"."""
+
+import math
+
+
+def number(value) -> float | int:
+    """The number that a value of a JSON file stands for, as it is if it is one; NaN for anything else."""
+    if isinstance(value, bool):
+        return math.nan
+    try:
+        exact = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+    return exact if isinstance(value, str) else value
+
+
+def whole(value) -> int | None:
+    """The whole number that a value of a JSON file stands for, None if it does for none."""
+    found = number(value)
+    return int(found) if isinstance(found, int) or found.is_integer() else None
+
+
+def key_of(value) -> int | str:
+    """An id as it compares: 7, 7.0 and "7" are the same, "007" is a text."""
+    found = whole(value)
+    is_padded = isinstance(value, str) and value.strip() != "0" and value.strip().startswith("0")
+    return str(value) if found is None or is_padded else found

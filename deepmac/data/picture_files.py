@@ -1,0 +1,181 @@
+"""The files of annotated pictures: found by the names that annotations give them, measured, and encoded.
+
+Names come from other machines: with backslashes, folders that are not here, addresses, another spelling of
+accents, another case, without a suffix. A name fits to a file if one path ends with the other.
+"""
+
+import io
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from PIL import Image
+
+from deepmac.core.errors import InputError
+from deepmac.core.images import PICTURE_SUFFIXES, READ_ERRORS, orientation, read_image
+
+_SAME_SUFFIX = {".jpeg": ".jpg", ".jfif": ".jpg", ".tiff": ".tif"}
+# What TensorFlow decodes to the colours that are meant; all else is encoded anew for records.
+_DECODED_ALIKE = {("JPEG", "RGB"), ("JPEG", "L"), ("PNG", "RGB"), ("PNG", "L"), ("BMP", "RGB")}
+_LOSSY = {"JPEG", "MPO", "WEBP", "AVIF", "JPEG2000"}
+
+
+class PictureName(NamedTuple):
+    """A name of a picture as it compares: its folders, its stem, and its suffix or ""."""
+
+    folders: tuple[str, ...]
+    stem: str
+    suffix: str
+
+    @classmethod
+    def of(cls, name: str) -> "PictureName":
+        """Takes a path of any machine, an address, or a name without suffix."""
+        name = name.replace("\\", "/")
+        if "?d=" in name:  # of Label Studio's local files
+            name = unquote(name.rpartition("?d=")[2])
+        elif "://" in name:
+            name = unquote(urlsplit(name).path)
+        parts = PurePosixPath(unicodedata.normalize("NFC", name).casefold()).parts or ("",)
+        suffix = PurePosixPath(parts[-1]).suffix
+        suffix = suffix if suffix in PICTURE_SUFFIXES else ""
+        return cls(parts[:-1], parts[-1].removesuffix(suffix), _SAME_SUFFIX.get(suffix, suffix))
+
+    def tail(self, other: "PictureName") -> int:
+        """How many parts at the end of both names agree; 0 if the pictures are not called the same."""
+        if self.stem != other.stem or (self.suffix != other.suffix and self.suffix and other.suffix):
+            return 0
+        agreeing = 1
+        for mine, theirs in zip(reversed(self.folders), reversed(other.folders), strict=False):
+            if mine != theirs:
+                break
+            agreeing += 1
+        return agreeing
+
+
+def find_pictures(names: Iterable[str], folder: Path) -> dict[str, Path]:
+    """Finds the pictures of a folder and its subfolders by their names in an annotation file.
+
+    Args:
+        names: of the pictures, of any machine.
+        folder: of the pictures.
+
+    Returns:
+        Name -> path relative to the folder, for those that are there. A file has one name only: that which
+        says more of its path.
+
+    Raises:
+        InputError: a name that fits to several files alike.
+    """
+    found = {name: Path(name) for name in names if _is_file(folder / name)}
+    others = [name for name in names if name not in found]
+    if not others:
+        return found
+    by_stem = defaultdict(list)
+    for path in _files_below(folder):
+        by_stem[PictureName.of(path.name).stem].append(path)
+    taken = {folder / path for path in found.values()}
+    claims: dict[Path, list[tuple[int, str]]] = defaultdict(list)
+    for name in others:
+        if best := _best_files(name, by_stem, folder):
+            agreeing, path = best
+            claims[path].append((agreeing, name))
+    for path, claimants in claims.items():
+        most = max(agreeing for agreeing, _ in claimants)
+        best_names = [name for agreeing, name in claimants if agreeing == most]
+        if len(best_names) > 1 and len({PictureName.of(name) for name in best_names}) > 1:
+            raise InputError(f"{path} could be {best_names[0]} or {best_names[1]}: name one after its folder")
+        if path not in taken:
+            found |= {name: path.relative_to(folder) for name in best_names}
+    return found
+
+
+def _best_files(name: str, by_stem: dict[str, list[Path]], folder: Path) -> tuple[int, Path] | None:
+    """The file that a name fits to best, and how many parts of both agree."""
+    fitting = defaultdict(list)
+    for spelling in {name, unquote(name)}:
+        wanted = PictureName.of(spelling)
+        for path in by_stem.get(wanted.stem, ()):
+            agreeing = wanted.tail(PictureName.of(str(path.absolute())))
+            depth = len(path.relative_to(folder).parts)
+            if agreeing and (agreeing >= depth or agreeing == len(wanted.folders) + 1):
+                fitting[agreeing].append(path)
+    if not fitting:
+        return None
+    most = max(fitting)
+    files = [path for path in fitting[most] if path.name in (name, PurePosixPath(name).name)]
+    files = files if len(files) == 1 else list(dict.fromkeys(fitting[most]))
+    if len(files) > 1:
+        raise InputError(f"{name} could be {files[0]} or {files[1]}: give more of its path")
+    return most, files[0]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # longer than names can be
+        return False
+
+
+def _files_below(folder: Path) -> list[Path]:
+    found = []
+    for root, folders, names in os.walk(folder):
+        folders.sort()
+        found += [Path(root, name) for name in sorted(names) if Path(name).suffix.lower() in PICTURE_SUFFIXES]
+    return found
+
+
+class PictureSize(NamedTuple):
+    """Sides of a picture in pixels, as it is stored and as it is meant to be seen, as (width, height)."""
+
+    stored: tuple[int, int]
+    upright: tuple[int, int]
+
+
+def measure(path: Path) -> PictureSize:
+    """Measures a picture, and reads all of it to see whether that is possible.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        with Image.open(path) as picture:
+            size = picture.size
+            upright = size[::-1] if orientation(picture) >= 5 else size
+            if (picture.format, picture.mode) in _DECODED_ALIKE:
+                # A JPEG at an eighth of its size: every byte is read, most of the work is saved.
+                picture.draft("L", (size[0] // 8, size[1] // 8))
+                picture.load()
+                return PictureSize(size, upright)
+    except READ_ERRORS as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    read_image(path)
+    return PictureSize(size, upright)
+
+
+def encode_for_records(path: Path, width: int, height: int) -> bytes | None:
+    """Encodes a picture that TensorFlow would not decode as it is meant.
+
+    Args:
+        path: of the picture.
+        width: of the annotated picture in pixels; with the height it says which way up that is.
+        height: of the annotated picture in pixels.
+
+    Returns:
+        A JPEG file if the picture is one or of that kind, else a PNG file; None if the picture can stay.
+    """
+    with Image.open(path) as picture:
+        kind, size, turn = picture.format, picture.size, orientation(picture)
+        upright = size[::-1] if turn >= 5 else size
+        turned = turn != 1 and upright == (width, height)
+        if (kind, picture.mode) in _DECODED_ALIKE and not turned:
+            return None
+    image, buffer = Image.fromarray(read_image(path, upright=turned)), io.BytesIO()
+    if kind in _LOSSY:
+        image.save(buffer, "JPEG", quality=95, subsampling=0)
+    else:
+        image.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,252 @@
+"""The rules that find and mend flaws of images and annotations in COCO format.
+
+A rule takes an entry and what it needs to know beside it, and yields a `Finding` for each flaw.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
+
+from deepmac.core.errors import InputError
+from deepmac.data.category_lists import category_key
+from deepmac.data.flaws import (
+    BAD_POINTS,
+    CORRUPT_PICTURE,
+    MISSING_PICTURE,
+    NO_AREA,
+    NO_AREA_INSIDE,
+    NO_BOX,
+    NO_CATEGORY,
+    NO_CROWD,
+    NO_NAME,
+    NO_SIZE,
+    NOT_FINITE,
+    NOT_LISTED,
+    ODD_BOX,
+    ODD_CATEGORY,
+    ODD_ID,
+    OTHER_NAME,
+    OTHER_SIZE,
+    REACHES_BEYOND,
+    TURNED,
+    UNKNOWN_IMAGE,
+    Finding,
+)
+from deepmac.data.numbers import key_of, number, whole
+from deepmac.data.picture_files import PictureSize
+from deepmac.data.points import read_points
+from deepmac.data.segmentations import mask_area, mask_box, mask_findings
+
+_LARGEST_SIDE = 100_000  # pixels; more is no picture
+_IMAGE_FIELDS = ("image_id", "img_id", "file_name", "image")
+_NAME_FIELDS = ("file_name", "filename", "path", "name", "file", "image", "coco_url", "url", "id")
+# Forms of a box that are read: its fields, and whether the last two are the far corner.
+_BOX_FIELDS = (
+    (("x", "y", "width", "height"), False),
+    (("x", "y", "w", "h"), False),
+    (("left", "top", "width", "height"), False),
+    (("xmin", "ymin", "width", "height"), False),
+    (("xmin", "ymin", "xmax", "ymax"), True),
+    (("x_min", "y_min", "x_max", "y_max"), True),
+    (("x1", "y1", "x2", "y2"), True),
+    (("left", "top", "right", "bottom"), True),
+)
+CORNERS = 0  # `bbox_mode` of boxes as (xmin, ymin, xmax, ymax) in pixels, as in Detectron2
+
+
+def image_key(annotation: dict) -> int | str | None:
+    """How an annotation names its image: by id, or by file name."""
+    for field in _IMAGE_FIELDS:
+        if isinstance(annotation.get(field), str | int | float):
+            return key_of(annotation[field])
+    return None
+
+
+def name_findings(image: dict) -> Iterator[Finding]:
+    """Finds images without `file_name`."""
+    if not (isinstance(image.get("file_name"), str) and image["file_name"].strip()):
+        names = (image[field] for field in _NAME_FIELDS if isinstance(image.get(field), str))
+        named = next((name for name in names if name.strip()), None)
+        yield Finding(NO_NAME, f"image id {image['id']}", named and {"file_name": named})
+
+
+def image_findings(image: dict, found: tuple[str, PictureSize | str] | None) -> Iterator[Finding]:
+    """Finds what is wrong with an image's entry, beside its picture.
+
+    Args:
+        image: the entry, with `file_name`.
+        found: path and size of its picture, or what is wrong with it; None if it is missing.
+    """
+    if found is None:
+        yield Finding(MISSING_PICTURE, image["file_name"])
+        return
+    path, size = found
+    if isinstance(size, str):
+        yield Finding(CORRUPT_PICTURE, size)
+        return
+    if path != image["file_name"]:
+        yield Finding(OTHER_NAME, f"{image['file_name']} is {path}", {"file_name": path})
+    annotated = annotated_size(image)
+    if annotated is None:
+        yield Finding(NO_SIZE, path, dict(zip(("width", "height"), size.upright, strict=True)))
+    elif annotated not in size:
+        seen = " x ".join(map(str, size.upright))
+        yield Finding(OTHER_SIZE, f"{path} is {seen}, not {annotated[0]} x {annotated[1]}")
+    elif annotated != size.stored:
+        yield Finding(TURNED, path, {})
+
+
+def annotated_size(image: dict) -> tuple[int, int] | None:
+    """Width and height of an entry in pixels; None if it does not say."""
+    width, height = whole(image.get("width")), whole(image.get("height"))
+    is_usable = width and height and 0 < width <= _LARGEST_SIDE and 0 < height <= _LARGEST_SIDE
+    return (width, height) if is_usable else None
+
+
+def size_findings(image: dict) -> Iterator[Finding]:
+    """Finds what is wrong with an image's size, if its picture is not at hand, or it is written oddly."""
+    annotated = annotated_size(image)
+    if annotated is None:
+        yield Finding(NO_SIZE, str(image.get("file_name", image["id"])))
+    elif not (type(image["width"]) is type(image["height"]) is int):
+        yield Finding(NO_SIZE, f"{image['width']!r}", dict(zip(("width", "height"), annotated, strict=True)))
+
+
+def category_findings(entry: dict, image: dict, categories: Mapping[int | str, int]) -> Iterator[Finding]:
+    """Finds what is wrong with an annotation's `category_id`."""
+    key = category_key(entry)
+    if key is None:
+        yield Finding(NO_CATEGORY, "it has no 'category_id'", {"category_id": categories[""]})
+    elif key not in categories:
+        yield Finding(NOT_LISTED, f"category id {key} is not in the list")
+    elif type(entry.get("category_id")) is not int or entry["category_id"] != categories[key]:
+        yield Finding(ODD_CATEGORY, f"its category is {key!r}", {"category_id": categories[key]})
+
+
+def box_findings(entry: dict, image: dict, *_) -> Iterator[Finding]:
+    """Finds what is wrong with an annotation's `bbox`; its mask, already checked, may replace it."""
+    given, box = entry.get("bbox"), read_box(entry)
+    around = mask_box(entry["segmentation"], image) if entry.get("segmentation") else None
+    spare = around and _clipped_box(around, image)
+    replaced = {"bbox": spare} if spare else None
+    if box is None:
+        yield Finding(NO_BOX, f"'bbox' is {str(given)[:60]}" if "bbox" in entry else "no 'bbox'", replaced)
+    elif not all(map(math.isfinite, box)):
+        yield Finding(NOT_FINITE, f"'bbox' is {str(given)[:60]}", replaced)
+    else:
+        if box != given:
+            yield Finding(ODD_BOX, f"'bbox' is {str(given)[:60]}", {"bbox": box})
+        clipped = _clipped_box(box, image)
+        if clipped is None:
+            yield Finding(NO_AREA_INSIDE, f"'bbox' is {given}", replaced)
+        elif clipped != box:
+            yield Finding(REACHES_BEYOND, f"'bbox' is {given}", {"bbox": clipped})
+
+
+def read_box(entry: dict) -> list[float] | None:
+    """The box of an annotation as (x, y, width, height), whatever its form; None if there is none."""
+    given, is_corners = entry.get("bbox"), entry.get("bbox_mode") == CORNERS
+    if isinstance(given, dict):
+        fields = next(((names, far) for names, far in _BOX_FIELDS if given.keys() >= set(names)), None)
+        if fields is None:
+            return None
+        given, is_corners = [given[name] for name in fields[0]], fields[1]
+    if not isinstance(given, list) or len(given) != 4 or any(isinstance(x, list | dict) for x in given):
+        return None
+    box = [number(x) for x in given]
+    return [box[0], box[1], box[2] - box[0], box[3] - box[1]] if is_corners else box
+
+
+def point_findings(entry: dict, *_) -> Iterator[Finding]:
+    """Finds points that are none."""
+    try:
+        read_points(entry)
+    except (ValueError, TypeError, OverflowError) as error:
+        yield Finding(BAD_POINTS, str(error), {"keypoints": [], "point_coords": [], "point_labels": []})
+
+
+def area_findings(entry: dict, image: dict, *_) -> Iterator[Finding]:
+    """Finds a missing `area`, that of the mask in pixels, or of the box."""
+    area = number(entry.get("area"))
+    if not (area is entry.get("area") and math.isfinite(area) and area >= 0):
+        area = mask_area(entry["segmentation"], image) or entry["bbox"][2] * entry["bbox"][3]
+        yield Finding(NO_AREA, "it needs 'area', a number", {"area": area})
+
+
+def crowd_findings(entry: dict, *_) -> Iterator[Finding]:
+    """Finds a missing `iscrowd`."""
+    given = entry.get("iscrowd")
+    if type(given) is not int or given not in (0, 1):
+        is_crowd = given is True or str(given).lower() in ("1", "1.0", "true")
+        yield Finding(NO_CROWD, f"'iscrowd' is {given!r:.40}", {"iscrowd": int(is_crowd)})
+
+
+def known_image(entry: dict, image: dict | None, *_) -> Iterator[Finding]:
+    """Finds annotations whose image is not listed."""
+    if image is None:
+        yield Finding(UNKNOWN_IMAGE, f"image id {entry.get('image_id')} is not in the list of images")
+    elif type(entry.get("image_id")) is not int or entry["image_id"] != image["id"]:
+        yield Finding(ODD_ID, f"'image_id' is {entry.get('image_id')!r:.40}", {"image_id": image["id"]})
+
+
+def _masks(entry: dict, image: dict, *_) -> Iterator[Finding]:
+    return mask_findings(entry, image)
+
+
+ANNOTATION_RULES = (
+    known_image,
+    category_findings,
+    _masks,
+    box_findings,
+    point_findings,
+    area_findings,
+    crowd_findings,
+)
+
+
+def _clipped_box(box: list[float], image: dict) -> list[float] | None:
+    """The part of (x, y, width, height) in the image, the same numbers if it is all; None without area."""
+    x, y, width, height = box
+    left, top = max(x, 0), max(y, 0)
+    right, bottom = min(x + width, image["width"]), min(y + height, image["height"])
+    if not (width > 0 and height > 0 and right > left and bottom > top):
+        return None
+    return [
+        left,
+        top,
+        width if (left, right) == (x, x + width) else _length(left, right),
+        height if (top, bottom) == (y, y + height) else _length(top, bottom),
+    ]
+
+
+def _length(start: float, end: float) -> float:
+    """Such that start + length, as a computer adds them, is not beyond the end."""
+    length = end - start
+    return length if start + length <= end else math.nextafter(length, 0)
+
+
+def boxes_are_corners(name: str, pairs: Iterable[tuple[dict, dict]]) -> bool:
+    """Whether all boxes can be (xmin, ymin, xmax, ymax) and most cannot be (x, y, width, height).
+
+    Args:
+        name: of the file, for messages.
+        pairs: annotations with their images.
+
+    Raises:
+        InputError: they are parts of the image instead of pixels.
+    """
+    boxes, sizes = [], []
+    for entry, image in pairs:
+        box = entry.get("bbox")
+        if isinstance(box, list) and len(box) == 4 and all(math.isfinite(number(x)) for x in box):
+            boxes.append([float(number(x)) for x in box])
+            sizes.append((image["width"], image["height"]))
+    if not boxes:
+        return False
+    (x, y, right, bottom), (width, height) = np.transpose(boxes), np.transpose(sizes)
+    if np.max(boxes) <= 1 and np.any(np.mod(boxes, 1)):
+        raise InputError(f"{name}: boxes are from 0 to 1: give x, y, width, height in pixels")
+    are_corners = (right > x) & (bottom > y) & (right <= width + 1) & (bottom <= height + 1)
+    beyond = (x + right > width + 1) | (y + bottom > height + 1)
+    return bool(are_corners.all() and beyond.mean() > 0.5)
