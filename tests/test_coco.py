@@ -209,6 +209,7 @@ def whole(**sections):
         (text_instead("[" * 100_000), "is not valid JSON"),
         (text_instead("{}"), "has no list 'images'"),
         (text_instead("7"), "holds no JSON object"),
+        (text_instead("[7]"), "holds no JSON object"),
         (text_instead('{"images": [7], "annotations": [{}]}'), "entry 0 of 'images' is 7"),
         (whole(annotations=None), "has no list 'annotations'"),
         (whole(images=[]), "has no images"),
@@ -497,7 +498,7 @@ def test_a_bad_entry_costs_that_entry(folder):
     data = read(coco_dir)
     assert (len(data.images), len(data.annotations)) == (3, 5)
     assert {kind: len(cases) for kind, cases in data.repairs.items()} == {
-        "entries that are no JSON objects left out": 2,
+        "entries that cannot be read left out": 2,
         "images that are listed twice left out": 1,
         "ids that are missing, shared, or no whole numbers replaced by numbers": 1,
         "images without a file name left out": 1,
@@ -556,7 +557,8 @@ def test_other_encodings_of_json_are_read(folder, encode):
 def assert_refused(tmp_path, message, *arguments):
     """Exit status 2, one line with `message`, and no file or folder left behind."""
     before = set(tmp_path.iterdir())
-    arguments = ["tfrecord", "--split", SPLIT, "--out", tmp_path / "out", *arguments]
+    split = ["--split", SPLIT] if "--coco-dir" in arguments and "--split" not in arguments else []
+    arguments = ["tfrecord", "--out", tmp_path / "out", *split, *arguments]
     result = CliRunner().invoke(main, [str(argument) for argument in arguments])
     assert result.exit_code == 2
     assert len(result.stderr.splitlines()) == 1 and message in result.stderr
@@ -613,11 +615,14 @@ def test_evaluation_takes_categories_and_boxes_as_they_are():
 def test_missing_folders_are_refused(folder, tmp_path):
     coco_dir, _ = folder
     assert_refused(tmp_path, "no such folder", "--coco-dir", tmp_path / "nowhere")
-    assert_refused(tmp_path, "no such file", "--coco-dir", coco_dir, "--split", "train2017")
+    assert_refused(
+        tmp_path, "has no annotations of train2017", "--coco-dir", coco_dir, "--split", "train2017"
+    )
     (coco_dir / "annotations" / "instances_val2018.json").mkdir()
-    assert_refused(tmp_path, "is a directory", "--coco-dir", coco_dir, "--split", "val2018")
-    (coco_dir / SPLIT).rename(coco_dir / "elsewhere")
-    assert_refused(tmp_path, "no such folder", "--coco-dir", coco_dir)
+    assert_refused(tmp_path, "has no annotations: neither", "--coco-dir", coco_dir, "--split", "val2018")
+    file = coco_dir / "annotations" / f"instances_{SPLIT}.json"
+    assert_refused(tmp_path, "no such folder", "--annotations", file, "--images", tmp_path / "nowhere")
+    assert_refused(tmp_path, "no such file", "--annotations", tmp_path / "nothing", "--images", coco_dir)
 
 
 def test_output_is_never_overwritten(folder, tmp_path):

@@ -36,34 +36,48 @@ def cutouts(coco_dir, out, split, ids):
 
 
 @click.command()
-@click.option("--coco-dir", type=click.Path(), help="Folder in COCO layout.")
-@click.option("--annotations", type=click.Path(), metavar="FILE", help="Or: annotations, JSON as COCO's.")
+@click.option("--coco-dir", type=click.Path(), help="Folder in the layout of COCO or an annotation tool.")
+@click.option("--annotations", type=click.Path(), metavar="FILE", help="Or: annotations, a file or a folder.")
 @click.option("--images", type=click.Path(), metavar="DIR", help="Their pictures.")
 @click.option("--val-annotations", type=click.Path(), metavar="FILE", help="Annotations to validate with.")
 @click.option("--val-fraction", type=click.FloatRange(0, 0.9), default=0.0, help="Or part of the pictures.")
 @options.new_folder
-@click.option("--split", "splits", multiple=True, default=("train2017", "val2017"), help="Repeatable.")
+@click.option("--split", "splits", multiple=True, help="Of --coco-dir (repeatable).  [default: all]")
 @click.option("--shards", type=click.IntRange(min=1), help="Files per split.  [default: by its size]")
 @click.option("--ids", type=click.Path(), help="Image ids to use: text, JSON list, or JSON {split: list}.")
-def tfrecord(coco_dir, annotations, images, val_annotations, val_fraction, out, splits, shards, ids):
+@click.option("--report", type=click.Path(), metavar="FILE", help="JSON: all that was mended or left out.")
+def tfrecord(coco_dir, annotations, images, val_annotations, val_fraction, out, splits, shards, ids, report):
     """Check annotations and write them with their pictures as TFRecords.
 
-    Either --coco-dir, or --annotations with --images, which become the splits train and val. Categories are
-    those of the files; boxes without a mask stay, to teach the detector.
+    Either --coco-dir, or --annotations with --images, which become the splits train and val: COCO's JSON as
+    any tool writes it, YOLO's text (boxes, polygons), Pascal VOC's XML, JSON of LabelMe and Label Studio.
+    Categories are those of the files; boxes without a mask stay, to teach the detector.
+
+    What is missing is derived, what is unambiguous repaired, and what is broken left out: of a mask, a part;
+    else the mask, the box, or the picture. All of it is counted.
     """
-    from deepmac.core.files import refuse_occupied
+    import json
+    from pathlib import Path
+
+    from deepmac.core.files import atomic_file, refuse_occupied
     from deepmac.data.coco import read_annotation_files, read_coco_folder, read_image_ids
 
     if bool(coco_dir) == bool(annotations) or bool(annotations) != bool(images):
         raise click.UsageError("Give either --coco-dir, or --annotations FILE and --images DIR.")
+    chosen = read_image_ids(ids) if ids else None
+    if annotations and (splits or isinstance(chosen, dict)):
+        raise click.UsageError("--split, and --ids by split, are for --coco-dir.")
     refuse_occupied(out)
     if annotations:
-        read = read_annotation_files(annotations, images, val_annotations, val_fraction)
+        read = read_annotation_files(annotations, images, val_annotations, val_fraction, chosen)
     else:
-        read = read_coco_folder(coco_dir, splits, read_image_ids(ids) if ids else None)
+        read = read_coco_folder(coco_dir, splits, chosen)
     from deepmac.data.tfrecords import write_tfrecords  # TensorFlow starts only if the input is good
 
     write_tfrecords(read, out, shards)
+    if report:
+        with atomic_file(Path(report)) as path:
+            path.write_text(json.dumps({split: data.report() for split, data in read.items()}, indent=1))
     for data in read.values():
         click.echo(data)
     click.echo(f"Wrote {', '.join(read)} to {out}")

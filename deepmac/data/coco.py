@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -12,7 +13,7 @@ from tqdm.auto import tqdm
 from deepmac.core.errors import InputError
 from deepmac.data.category_lists import numbered, read_categories
 from deepmac.data.flaws import NOT_AN_ENTRY, TRAINING, TWICE, Finding, Findings, Policy, summary
-from deepmac.data.formats import load_json
+from deepmac.data.formats import find_splits, load_annotations
 from deepmac.data.numbers import key_of
 from deepmac.data.picture_files import PictureSize, find_pictures, measure
 from deepmac.data.points import most_points
@@ -27,7 +28,7 @@ from deepmac.data.rules import (
 )
 from deepmac.data.splits import draw_validation
 
-SPLITS = ("train2017", "val2017")
+_REPORTED = 20  # examples of each kind of flaw in a report
 
 
 class CocoData(NamedTuple):
@@ -64,6 +65,23 @@ class CocoData(NamedTuple):
             annotations=[entry for entry in self.annotations if entry["image_id"] in image_ids],
         )
 
+    def report(self) -> dict:
+        """What was read, derived, repaired and left out, fit for JSON."""
+        kinds = {category["id"]: category["name"] for category in self.categories}
+        boxes = Counter(kinds[entry["category_id"]] for entry in self.annotations)
+        masks = Counter(kinds[entry["category_id"]] for entry in self.annotations if entry["segmentation"])
+        return {
+            "file": self.name,
+            "images": len(self.images),
+            "annotations": len(self.annotations),
+            "masks": masks.total(),
+            "categories": {name: {"boxes": boxes[name], "masks": masks[name]} for name in kinds.values()},
+            "repairs": [
+                {"what": kind, "count": len(cases), "examples": cases[:_REPORTED]}
+                for kind, cases in self.repairs.items()
+            ],
+        }
+
     def __str__(self):
         counts = f"{len(self.images)} images, {len(self.annotations)} annotations"
         if points := most_points(self.annotations):
@@ -81,7 +99,7 @@ def read_coco(
     """Reads and checks annotations, and their pictures.
 
     Args:
-        source: a JSON file as COCO's `instances_*.json`, or its content, which is left unchanged.
+        source: annotations in a format of `load_annotations`, or the content of a COCO file, left unchanged.
         policy: `TRAINING` or `EVALUATION`.
         image_ids: images to keep, those of other files may be among them; None keeps all.
         image_dir: folder of the pictures, all of which are decoded; None: they are not needed.
@@ -91,9 +109,7 @@ def read_coco(
             have flaws that the policy calls errors.
     """
     name = "the annotations" if isinstance(source, dict) else str(source)
-    content = source if isinstance(source, dict) else load_json(source)
-    if not isinstance(content, dict):
-        raise InputError(f"{name} holds no JSON object; it must hold the annotations in COCO format")
+    content = source if isinstance(source, dict) else load_annotations(Path(source), image_dir)
     if image_dir is not None and not image_dir.is_dir():
         raise InputError(f"{image_dir}: no such folder; it must hold the pictures of {name}")
     findings = Findings(policy)
@@ -131,14 +147,14 @@ def read_coco(
 
 def read_coco_folder(
     coco_dir: str | os.PathLike,
-    splits: Sequence[str] = SPLITS,
+    splits: Sequence[str] = (),
     ids: set[int] | dict[str, set[int]] | None = None,
 ) -> dict[str, CocoData]:
-    """Reads and checks a folder for training: `annotations/instances_<split>.json`, pictures in `<split>/`.
+    """Reads and checks a folder for training, in COCO's layout or that of an annotation tool.
 
     Args:
         coco_dir: the folder.
-        splits: names of the splits.
+        splits: names of the splits; none stands for those that `find_splits` finds.
         ids: image ids to use, as from `read_image_ids`; None uses all.
 
     Returns:
@@ -147,16 +163,12 @@ def read_coco_folder(
     Raises:
         InputError: as `read_coco`, or listed ids are in none of the splits.
     """
-    coco_dir = Path(coco_dir)
-    if not coco_dir.is_dir():
-        raise InputError(
-            f"{coco_dir}: no such folder; it must have COCO's layout (annotations/, {splits[0]}/, …)"
-        )
-    ids_of = {split: ids.get(split, set()) if isinstance(ids, dict) else ids for split in splits}
-    read = {}
-    for split in splits:
-        file = coco_dir / "annotations" / f"instances_{split}.json"
-        read[split] = read_coco(file, TRAINING, ids_of[split], coco_dir / split)
+    places = find_splits(Path(coco_dir), tuple(splits))
+    ids_of = {split: ids.get(split, set()) if isinstance(ids, dict) else ids for split in places}
+    read = {
+        split: read_coco(file, TRAINING, ids_of[split], pictures)
+        for split, (file, pictures) in places.items()
+    }
     if ids is not None:
         lost = set().union(*ids_of.values()).difference(*(data.images for data in read.values()))
         if lost:
@@ -170,14 +182,16 @@ def read_annotation_files(
     image_dir: str | os.PathLike,
     val_annotations: str | os.PathLike | None = None,
     val_fraction: float = 0.0,
+    ids: set[int] | None = None,
 ) -> dict[str, CocoData]:
     """Reads and checks annotation files for training, whatever they are called.
 
     Args:
-        annotations: JSON file in COCO format.
+        annotations: a file, or a folder of files for each picture, in a format of `load_annotations`.
         image_dir: folder of the pictures.
-        val_annotations: a second file, of the pictures to validate with.
+        val_annotations: a second one, of the pictures to validate with.
         val_fraction: part of the pictures, 0 to 1, that `draw_validation` draws where there is no such file.
+        ids: image ids to use; None uses all.
 
     Returns:
         "train", and if there is one "val" -> its annotations.
@@ -186,10 +200,9 @@ def read_annotation_files(
         InputError: as `read_coco`.
     """
     image_dir = Path(image_dir)
+    data = read_coco(annotations, TRAINING, ids, image_dir)
     if val_annotations:
-        files = {"train": annotations, "val": val_annotations}
-        return {split: read_coco(file, TRAINING, None, image_dir) for split, file in files.items()}
-    data = read_coco(annotations, TRAINING, None, image_dir)
+        return {"train": data, "val": read_coco(val_annotations, TRAINING, None, image_dir)}
     drawn = draw_validation(data.images, data.annotations, val_fraction)
     if not drawn:
         return {"train": data}
@@ -229,7 +242,7 @@ def _entries(name: str, content: dict, section: str, findings: Findings) -> list
         raise InputError(f"{name} has no {section}: the list is empty")
     for index, entry in enumerate(entries):
         if not isinstance(entry, dict):
-            findings.add(Finding(NOT_AN_ENTRY, f"entry {index} of '{section}' is {str(entry)[:40]}"))
+            findings.add(Finding(NOT_AN_ENTRY, f"entry {index} of '{section}' is {str(entry)[:60]}"))
     return [entry for entry in entries if isinstance(entry, dict)]
 
 

@@ -75,7 +75,7 @@ def find_pictures(names: Iterable[str], folder: Path) -> dict[str, Path]:
     if not others:
         return found
     by_stem = defaultdict(list)
-    for path in _files_below(folder):
+    for path in files_below(folder):
         by_stem[PictureName.of(path.name).stem].append(path)
     taken = {folder / path for path in found.values()}
     claims: dict[Path, list[tuple[int, str]]] = defaultdict(list)
@@ -120,7 +120,8 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _files_below(folder: Path) -> list[Path]:
+def files_below(folder: Path) -> list[Path]:
+    """The files of pictures in a folder and its subfolders, sorted."""
     found = []
     for root, folders, names in os.walk(folder):
         folders.sort()
@@ -133,6 +134,15 @@ class PictureSize(NamedTuple):
 
     stored: tuple[int, int]
     upright: tuple[int, int]
+
+
+def upright_size(path: Path) -> tuple[int, int] | None:
+    """Width and height of a picture as it is meant to be seen, without decoding it; None if it is none."""
+    try:
+        with Image.open(path) as picture:
+            return picture.size[::-1] if orientation(picture) >= 5 else picture.size
+    except READ_ERRORS:
+        return None
 
 
 def measure(path: Path) -> PictureSize:

@@ -1,0 +1,270 @@
+"""Annotations as tools write them, and folders as they export them, become the same as COCO's file."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deepmac.core.errors import InputError
+from deepmac.data.coco import read_annotation_files, read_coco_folder
+from deepmac.data.formats import find_splits
+
+NAMES = ["nut", "bolt"]
+# (picture, class, polygon) of each object; pictures are 40 wide and 20 high.
+OBJECTS = [
+    ("a", 0, [2, 2, 12, 2, 12, 10, 2, 10]),
+    ("a", 1, [20, 5, 30, 5, 25, 15]),
+    ("b", 1, [0, 0, 40, 0, 40, 20]),
+]
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of three pictures, the last without objects."""
+    folder = tmp_path / "data" / "images"
+    folder.mkdir(parents=True)
+    for name in "abc":
+        Image.new("RGB", (40, 20)).save(folder / f"{name}.png")
+    return folder
+
+
+def box(polygon):
+    x, y = polygon[::2], polygon[1::2]
+    return [min(x), min(y), max(x) - min(x), max(y) - min(y)]
+
+
+def assert_read(data, with_masks, images=("a", "b", "c")):
+    """The objects, as `OBJECTS` has them."""
+    names = {category["id"]: category["name"] for category in data.categories}
+    stems = {image["id"]: image["file_name"].rpartition("/")[2][:-4] for image in data.images.values()}
+    assert sorted(stems.values()) == sorted(images)
+    found = [
+        (stems[entry["image_id"]], names[entry["category_id"]], entry["segmentation"])
+        for entry in data.annotations
+    ]
+    expected = [(picture, NAMES[kind], [polygon] if with_masks else []) for picture, kind, polygon in OBJECTS]
+    assert [(one[:2], bool(one[2])) for one in found] == [(one[:2], bool(one[2])) for one in expected]
+    for (_, _, polygons), (_, _, known), entry in zip(found, expected, data.annotations, strict=True):
+        np.testing.assert_allclose(polygons, known, atol=1e-4)
+        np.testing.assert_allclose(entry["bbox"], box(OBJECTS[data.annotations.index(entry)][2]), atol=1e-4)
+
+
+def coco(rename=str):
+    images = [
+        {"id": i, "file_name": rename(f"{name}.png"), "width": 40, "height": 20}
+        for i, name in enumerate("abc")
+    ]
+    annotations = [
+        {
+            "id": number,
+            "image_id": "abc".index(picture),
+            "category_id": kind,
+            "bbox": box(polygon),
+            "segmentation": [polygon],
+            "area": 50,
+            "iscrowd": 0,
+        }
+        for number, (picture, kind, polygon) in enumerate(OBJECTS)
+    ]
+    categories = [{"id": i, "name": name} for i, name in enumerate(NAMES)]
+    return json.dumps({"images": images, "annotations": annotations, "categories": categories})
+
+
+def yolo(folder, with_masks, spread=""):
+    """Writes labels, of boxes or polygons; `spread` is added to their folder."""
+    for picture in "ab":
+        lines = []
+        for name, kind, polygon in OBJECTS:
+            x, y, width, height = box(polygon)
+            center = [(x + width / 2) / 40, (y + height / 2) / 20, width / 40, height / 20]
+            points = (np.reshape(polygon, (-1, 2)) / [40, 20]).ravel()
+            if name == picture:
+                lines.append(" ".join(map(str, [kind, *(points if with_masks else center)])))
+        (folder / spread).mkdir(parents=True, exist_ok=True)
+        (folder / spread / f"{picture}.txt").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.mark.parametrize("with_masks", [False, True])
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("data.yaml", "names: [nut, bolt]\nnc: 2\n"),
+        ("data.yaml", "names:\n  1: bolt\n  0: nut\n"),
+        ("classes.txt", "nut\nbolt\n"),
+    ],
+)
+def test_yolo(pictures, with_masks, file, text):
+    labels = yolo(pictures.with_name("labels"), with_masks)
+    (pictures.parent / file).write_text(text)
+    for data in (read_annotation_files(labels, pictures), read_coco_folder(pictures.parent)):
+        assert_read(data["train"], with_masks)
+        repairs = {kind: len(cases) for kind, cases in data["train"].repairs.items()}
+        assert repairs.pop("annotations without a mask kept as boxes", 0) == (0 if with_masks else 3)
+        assert set(repairs.values()) == {3}  # ids, areas, crowds
+
+
+def test_a_bad_line_of_yolo_costs_that_line(pictures):
+    labels = yolo(pictures.with_name("labels"), True)
+    (labels / "classes.txt").write_text("nut\nbolt")
+    bad = [
+        "0 0.5 0.5 x 0.1",
+        "1 0.1",
+        "0 0.1 0.2 0.3 0.4 0.5 0.6 0.7",
+        "",
+        "what is this",
+        "0 0.5 0.5 nan 0.5",
+    ]
+    with (labels / "b.txt").open("a") as file:
+        file.write("\n" + "\n".join(bad))
+    (labels / "elsewhere.txt").write_text("0 0.5 0.5 0.1 0.1")
+    data = read_annotation_files(labels, pictures)["train"]
+    lost = {kind: len(cases) for kind, cases in data.repairs.items() if kind.endswith("left out")}
+    assert len(data.annotations) == 3 and sum(lost.values()) == 6
+    assert "missing images left out" in lost
+
+
+def test_yolo_without_names_numbers_its_classes(pictures):
+    data = read_annotation_files(yolo(pictures.with_name("labels"), False), pictures)["train"]
+    assert [category["name"] for category in data.categories] == ["0", "1"]
+
+
+def test_pascal_voc(pictures):
+    folder = pictures.parent / "Annotations"
+    folder.mkdir()
+    pictures.rename(pictures.with_name("JPEGImages"))
+    for picture in "abc":
+        objects = ""
+        for name, kind, polygon in OBJECTS:
+            x, y, width, height = box(polygon)
+            sides = {"xmin": x + 1, "ymin": y + 1, "xmax": x + width, "ymax": y + height}
+            corners = "".join(f"<{side}>{value}</{side}>" for side, value in sides.items())
+            if name == picture:
+                objects += f"<object><name>{NAMES[kind]}</name><bndbox>{corners}</bndbox></object>"
+        size = "<size><width>40</width><height>20</height></size>"
+        text = f"<annotation><filename>{picture}.png</filename>{size}{objects}</annotation>"
+        (folder / f"{picture}.xml").write_text(text)
+    (folder / "d.xml").write_text("<annotation><file")
+    data = read_coco_folder(pictures.parent)["train"]
+    assert_read(data, with_masks=False)
+    assert any("d.xml" in case for case in data.repairs["entries that cannot be read left out"])
+
+
+def test_labelme(pictures):
+    folder = pictures.with_name("labelme")
+    folder.mkdir()
+    for picture in "abc":
+        shapes = [
+            {"label": NAMES[kind], "points": np.reshape(polygon, (-1, 2)).tolist(), "shape_type": "polygon"}
+            for name, kind, polygon in OBJECTS
+            if name == picture
+        ]
+        content = {
+            "shapes": shapes,
+            "imagePath": f"..\\images\\{picture}.png",
+            "imageWidth": 40,
+            "imageHeight": 20,
+        }
+        (folder / f"{picture}.json").write_text(json.dumps(content))
+    assert_read(read_annotation_files(folder, pictures)["train"], with_masks=True)
+    (folder / "c.json").write_text("{}")
+    shapes = [
+        {"label": "nut", "points": [[5, 5], [1, 2]], "shape_type": "rectangle"},
+        {"label": "nut", "points": [[5, 5], [1, 2]], "shape_type": "circle"},
+    ]
+    (folder / "b.json").write_text(json.dumps({"shapes": shapes, "imagePath": "b.png"}))
+    data = read_annotation_files(folder, pictures)["train"]
+    assert [entry["bbox"] for entry in data.annotations][2:] == [[1, 2, 4, 3]]
+    assert len(data.repairs["annotations without a box left out"]) == 1
+
+
+def test_label_studio(pictures):
+    tasks = []
+    for picture in "abc":
+        results = [
+            {
+                "type": "polygonlabels",
+                "original_width": 40,
+                "original_height": 20,
+                "value": {
+                    "points": (np.reshape(polygon, (-1, 2)) / [0.4, 0.2]).tolist(),
+                    "polygonlabels": [NAMES[kind]],
+                },
+            }
+            for name, kind, polygon in OBJECTS
+            if name == picture
+        ]
+        image = f"/data/local-files/?d=images/{picture}.png"
+        tasks.append({"id": 1, "data": {"image": image}, "annotations": [{"result": results}]})
+    file = pictures.with_name("export.json")
+    file.write_text(json.dumps(tasks))
+    assert_read(read_annotation_files(file, pictures)["train"], with_masks=True)
+    value = {"x": 5, "y": 10, "width": 25, "height": 40, "rectanglelabels": ["nut"]}
+    tasks[0]["annotations"][0]["result"][0] |= {"type": "rectanglelabels", "value": value}
+    tasks[1]["annotations"][0]["result"][0]["value"] = {}
+    file.write_text(json.dumps([*tasks, {"data": {}}]))
+    data = read_annotation_files(file, pictures)["train"]
+    assert data.annotations[0]["bbox"] == [2, 2, 10, 8]
+    assert len(data.repairs["entries that cannot be read left out"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("files", "splits"),
+    [
+        ({"annotations/instances_default.json": "images"}, ["default"]),
+        ({"labels.json": "data"}, ["train"]),
+        ({"result.json": "images"}, ["train"]),
+        ({"via_coco.json": "images"}, ["train"]),
+        (
+            {"train/_annotations.coco.json": "train", "valid/_annotations.coco.json": "valid"},
+            ["train", "valid"],
+        ),
+        (
+            {
+                "annotations/instances_train.json": "images/train",
+                "annotations/instances_val.json": "images/val",
+            },
+            ["train", "val"],
+        ),
+        (
+            {f"annotations/instances_{year}.json": year for year in ("train2017", "val2017", "test")},
+            ["train2017", "val2017"],
+        ),
+    ],
+    ids=["CVAT", "FiftyOne", "Label Studio", "VIA", "Roboflow", "datumaro", "COCO"],
+)
+def test_layouts_of_tools_are_found(pictures, tmp_path, files, splits):
+    folder = tmp_path / "export"
+    for file, place in files.items():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(pictures, folder / place, dirs_exist_ok=True)
+        (folder / file).write_text(coco())
+    read = read_coco_folder(folder)
+    assert list(read) == splits
+    for split, data in read.items():
+        assert_read(data, with_masks=True)
+        assert not data.repairs
+        assert str(data.image_dir).endswith(files[data.name.removeprefix(f"{folder}/")])
+        assert read_coco_folder(folder, [split])[split].annotations == data.annotations
+
+
+def test_yolo_folders_by_split(pictures, tmp_path):
+    for split in ("train", "val"):
+        shutil.copytree(pictures, tmp_path / "yolo" / "images" / split)
+        yolo(tmp_path / "yolo" / "labels", True, split)
+    (tmp_path / "yolo" / "data.yaml").write_text("names: [nut, bolt]")
+    read = read_coco_folder(tmp_path / "yolo")
+    assert list(read) == ["train", "val"]
+    for data in read.values():
+        assert_read(data, with_masks=True)
+
+
+def test_a_folder_that_is_not_recognised_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"has no annotations of train: .*name them by --annotations"):
+        find_splits(tmp_path)
+    for name in ("one.json", "two.json"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(InputError, match=r"one\.json or .*two\.json\? Name one"):
+        find_splits(tmp_path)
