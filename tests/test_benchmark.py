@@ -92,7 +92,7 @@ def test_backends_are_compared_figure_by_figure(data):
     names = [row.name for row in section.rows]
     assert names[:2] == ["evaluation, pycocotools", "evaluation, faster_coco_eval"]
     assert section.rows[0].measurement.value == 1
-    assert section.claims[1].holds is True
+    assert section.claims[1].verdict == "holds"
     differences = benchmark.largest_difference({"AP": 50.0, "x": np.nan}, {"AP": 50.1, "x": np.nan})
     assert differences == pytest.approx(1e-3)
     assert benchmark.largest_difference({"AP": 50.0}, {"AP": np.nan}) == np.inf
@@ -118,22 +118,22 @@ def test_latencies_are_ratios_to_the_exported_graph():
 def test_the_full_size_is_left_out_of_short_profiles(data):
     section = benchmark.measure_full_size(SMOKE)
     assert not section.rows
-    assert [claim.holds for claim in section.claims] == [None] * 3
+    assert [claim.verdict for claim in section.claims] == ["undecided"] * 3
     assert not benchmark_training.measure_full_size(SMOKE, data, {}).rows
 
 
 @pytest.mark.parametrize(
-    ("claim", "holds", "evidence"),
+    ("claim", "verdict", "evidence"),
     [
-        (limited("a", 2.0, " s", at_most=2), True, "2 s, at most 2 s"),
-        (limited("a", 2.1, at_most=2), False, "2.1, at most 2"),
-        (limited("a", None, at_most=2), None, "measured in the profiles mini, subset and paper only"),
-        (limited("a", 2.0, at_least=2), True, "2, at least 2"),
-        (limited("a", 1.9, " times", at_least=2), False, "1.9 times, at least 2 times"),
+        (limited("a", 2.0, " s", at_most=2), "holds", "2 s, at most 2 s"),
+        (limited("a", 2.1, at_most=2), "contradicted", "2.1, at most 2"),
+        (limited("a", None, at_most=2), "undecided", "measured in the profiles mini, subset and paper only"),
+        (limited("a", 2.0, at_least=2), "holds", "2, at least 2"),
+        (limited("a", 1.9, " times", at_least=2), "contradicted", "1.9 times, at least 2 times"),
     ],
 )
-def test_claims_compare_with_their_limit(claim, holds, evidence):
-    assert (claim.holds, claim.evidence) == (holds, evidence)
+def test_claims_compare_with_their_limit(claim, verdict, evidence):
+    assert (claim.verdict, claim.evidence) == (verdict, evidence)
 
 
 def test_every_profile_has_a_scope():

@@ -58,8 +58,8 @@ def test_compares_everything_that_was_computed(compared, references):
 def test_claims_follow_their_tensors(compared):
     names = run_cell("parity", "CLAIMED =", lines=compared, Claim=Claim, claims_table=list)
     claims = names["claims"]
-    holds = dict(zip(names["CLAIMED"], (claim.holds for claim in claims), strict=True))
-    assert [group for group, held in holds.items() if not held] == ["network", "loss", "predictor"]
+    holds = dict(zip(names["CLAIMED"], (claim.verdict for claim in claims), strict=True))
+    assert [group for group, held in holds.items() if held != "holds"] == ["network", "loss", "predictor"]
     assert "8 of 10 tensors within tolerance" in claims[0].evidence and "from_elsewhere" in claims[0].evidence
 
 
@@ -84,7 +84,7 @@ def test_without_reference_tensors_nothing_is_claimed(monkeypatch):
     nothing, _ = parity.compare(None)
     assert nothing.empty
     claims = run_cell("parity", "CLAIMED =", lines=nothing, Claim=Claim, claims_table=list)["claims"]
-    assert {claim.holds for claim in claims} == {None}
+    assert {claim.verdict for claim in claims} == {"undecided"}
 
 
 def test_the_parameter_goes_before_the_environment(monkeypatch, tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deepmac.evaluation.files import Evaluation
-from deepmac.suite.results import Measurement, ResultRow, higher, write_results
+from deepmac.suite.results import Claim, Measurement, ResultRow, alike, higher, write_results
 
 METRIC = "gt_boxes/mask/unseen/AP"
 
@@ -42,48 +42,57 @@ def test_measurement_without_ground_truth_has_no_value():
 
 
 @pytest.mark.parametrize(
-    ("difference", "holds"), [(5.0, True), (-5.0, False), (0.2, None)], ids=["holds", "fails", "undecided"]
+    ("difference", "spread", "verdict", "alike_verdict"),
+    [
+        (5.0, 1.0, "holds", "contradicted"),
+        (-5.0, 1.0, "contradicted", "contradicted"),
+        (0.2, 1.0, "undecided", "undecided"),
+        (0.1, 0.1, "no difference", "holds"),
+        (0.5, 0.1, "holds", "holds"),
+    ],
 )
-def test_claims_are_decided_by_the_interval_of_the_difference(difference, holds):
-    noise = np.random.default_rng(1).normal(0, 1, (2, 1000))
+def test_claims_are_decided_by_the_interval_of_the_difference(difference, spread, verdict, alike_verdict):
+    noise = np.random.default_rng(1).normal(0, spread, (2, 1000))
     better = Measurement(30 + difference, 30 + difference + noise[0], 3)
     worse = Measurement(30.0, 30 + noise[1], 3)
-    claim = higher("one is higher", better, worse)
-    assert claim.holds is holds
+    claim = higher("one is higher", better, worse, "paper")
+    assert (claim.verdict, claim.kind, claim.seeds) == (verdict, "paper", 3)
     assert f"{difference:+.1f}" in claim.evidence
+    assert claim.difference == pytest.approx(difference, abs=0.01)
+    low, high = claim.ci95
+    assert high - low == pytest.approx(2 * 1.96 * 2**0.5 * spread, rel=0.15)
+    assert alike("they are alike", better, worse).verdict == alike_verdict
 
 
 def test_claims_use_that_both_saw_the_same_images():
     images = np.random.default_rng(2).normal(0, 10, 1000)
     better, worse = Measurement(31.0, 31 + images, 2), Measurement(30.0, 30 + images, 2)
-    assert higher("one is higher", better, worse).holds is True
+    assert higher("one is higher", better, worse).verdict == "holds"
 
 
 @pytest.mark.parametrize(
-    ("better_seeds", "worse_seeds", "holds", "said"),
+    ("better_seeds", "worse_seeds", "verdict", "said"),
     [
-        (1, 3, None, "1 and 3 seeds"),
-        (1, 1, None, "1 seed each"),
-        (2, 3, True, "2 and 3 seeds"),
-        (1, 0, True, "1 seed:"),
+        (1, 3, "undecided", "1 and 3 seeds"),
+        (1, 1, "undecided", "1 seed each"),
+        (2, 3, "holds", "2 and 3 seeds"),
+        (1, 0, "holds", "1 seed:"),
     ],
     ids=["one run against three", "one run each", "several", "a baseline, which has no seeds"],
 )
-def test_two_rows_are_compared_only_with_several_seeds_of_both(better_seeds, worse_seeds, holds, said):
+def test_two_rows_are_compared_only_with_several_seeds_of_both(better_seeds, worse_seeds, verdict, said):
     noise = np.random.default_rng(1).normal(0, 1, 1000)
-    claim = higher(
-        "one is higher",
-        Measurement(35.0, 35 + noise, better_seeds),
-        Measurement(30.0, 30 - noise, worse_seeds),
-    )
-    assert claim.holds is holds
+    pair = Measurement(35.0, 35 + noise, better_seeds), Measurement(30.0, 30 - noise, worse_seeds)
+    claim = higher("one is higher", *pair)
+    assert claim.verdict == verdict
     assert said in claim.evidence
-    assert ("leaves out the spread" in claim.evidence) == (holds is None)
+    assert ("leaves out the spread" in claim.evidence) == (verdict == "undecided")
+    assert (alike("they are alike", *pair).verdict == "undecided") == (verdict == "undecided")
 
 
 def test_claims_without_samples_are_undecided():
     nothing = Measurement(None, np.zeros(0), 1)
-    assert higher("one is higher", nothing, Measurement(1.0, np.ones(5), 1)).holds is None
+    assert higher("one is higher", nothing, Measurement(1.0, np.ones(5), 1)).verdict == "undecided"
 
 
 def test_results_file_has_the_documented_fields(tmp_path):
@@ -96,14 +105,27 @@ def test_results_file_has_the_documented_fields(tmp_path):
     document = json.loads(path.read_text())
     assert set(document) == {
         *("notebook", "parameters", "config_sha256", "code_version", "seconds", "hardware"),
-        *("not_run", "rows", "claims"),
+        *("pictures", "not_run", "rows", "claims"),
     }
     [row] = document["rows"]
     assert row["measured"] == 31.23
     assert row["published"] == 35.5
     assert row["seeds"] == 3
     assert row["ci95"] == pytest.approx([30.28, 32.18])
-    assert document["claims"] == [{"text": "a claim", "holds": True, "evidence": claim.evidence}]
+    assert document["claims"] == [
+        {
+            **{"text": "a claim", "kind": "own", "verdict": "holds", "evidence": claim.evidence},
+            **{"difference": 30.23, "ci95": pytest.approx([29.28, 31.18]), "seeds": 3},
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("holds", "verdict"), [(True, "holds"), (False, "contradicted"), (None, "undecided")]
+)
+def test_checks_have_a_verdict_too(holds, verdict):
+    claim = Claim.checked("a check", holds, "seen")
+    assert (claim.kind, claim.verdict, claim.ci95) == ("software", verdict, None)
 
 
 @pytest.mark.parametrize(

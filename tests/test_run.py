@@ -30,11 +30,12 @@ GOOD = """
 import json, pathlib
 row = {"name": "a row", "metric": "m", "published": 35.5, "measured": 31.2, "ci95": [30.0, 32.0],
        "seeds": 1, "source": "a page"}
-others = [{**row, "measured": value, "ci95": None} for value in (1.2e-6, 0.184, 34001, 0)]
+others = [{**row, "name": f"{value}", "measured": value, "ci95": None} for value in (1.2e-6, 0.184, 34001, 0)]
 pathlib.Path(results_path).write_text(json.dumps({
     "notebook": "good", "parameters": {"profile": profile}, "config_sha256": "0" * 64,
     "code_version": "1", "seconds": 90, "hardware": "a machine", "rows": [row, *others],
-    "claims": [{"text": "a claim", "holds": None, "evidence": "too few"}]}))
+    "pictures": "drawings", "claims": [{"text": "a claim", "kind": "paper", "verdict": "undecided",
+    "evidence": "too few", "difference": 1.5, "ci95": [-1, 4], "seeds": 1}]}))
 """
 FIGURE = """
 from IPython.display import Image, display
@@ -92,11 +93,13 @@ def test_a_failing_notebook_is_reported_and_does_not_stop_the_others(checkout):
             "a claim",
         ):
             assert expected in text, (report, expected)
-        assert "1 claims; holds: 0, does not hold: 0, not enough evidence: 1." in text
-        assert "another data set" in text
+        assert "1 claims of the paper: 1 undecided." in text
+        assert "a claim (+1.5, -1.0 to +4.0; 1 seed)" in text
+        assert "drawings" in text
         assert str(checkout) not in text, "no path of this machine is published"
     assert str(checkout) not in (folder / "good.ipynb").read_text().replace("dot.png", "")
-    assert "data:image/png;base64," in (folder / "report.html").read_text()
+    assert (folder / "report.html").read_text().count("data:image/png;base64,") == 2
+    assert {path.name for path in (folder / "figures").iterdir()} == {"headline.png", "good-1.png"}
 
 
 def test_a_dead_kernel_is_reported_and_does_not_stop_the_others(checkout):
@@ -148,7 +151,8 @@ def test_a_report_written_meanwhile_finds_whole_notebooks(checkout, monkeypatch)
     monkeypatch.setattr(run.papermill, "execute_notebook", execute)
     run.reproduce("smoke", ["good"], checkout, output_dir=folder)
     assert [path.name for path in folder.glob("*.ipynb")] == ["good.ipynb"]
-    assert "data:image/png;base64," in (folder / "report.html").read_text()
+    assert (folder / "report.html").read_text().count("data:image/png;base64,") == 2
+    assert {path.name for path in (folder / "figures").iterdir()} == {"headline.png", "good-1.png"}
 
 
 def test_kernels_run_in_the_checkout_and_this_process_stays_where_it_is(
@@ -191,10 +195,10 @@ def test_a_failure_stays_in_the_report_until_the_notebook_succeeds(checkout):
     assert not (folder / "bad.json").exists(), "numbers of an earlier run do not stand in"
     report = report_after("good", failing)
     assert "**bad failed**: cell 2: RuntimeError: the data has gone" in report
-    assert report.count("| a row ") == 5
+    assert report.count("| a row ") == 1
     report = report_after("bad", succeeding)
     assert "bad failed" not in report
-    assert report.count("| a row ") == 10
+    assert report.count("| a row ") == 2
 
 
 def test_what_breaks_outside_a_notebook_and_failed_rows_are_reported_too(checkout, monkeypatch):

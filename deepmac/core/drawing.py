@@ -125,7 +125,7 @@ def mask_grid(
 
     Args:
         images: R images, uint8 RGB [H, W, 3].
-        masks: R rows of C masks, bool [H, W], for example ground truth and the predictions of two models.
+        masks: R rows of C masks, bool [H, W]: none, the annotated one, and predictions, which get their IoU.
         boxes: R boxes, (ymin, xmin, ymax, xmax) normalised: each row shows its box's surroundings.
         titles: C column titles.
         row_titles: R texts at the left.
@@ -140,12 +140,15 @@ def mask_grid(
     windows = [_window(box, image.shape[:2], margin) for image, box in zip(images, boxes, strict=True)]
     heights = [(y.stop - y.start) / (x.stop - x.start) for y, x in windows]  # relative to the width
     heights = [min(max(height, 0.3), 1.5) for height in heights]
-    figure = Figure(figsize=(cell * len(titles), cell * sum(heights)), layout="constrained")
+    figure = Figure(figsize=(cell * len(titles), cell * sum(heights)), layout="constrained", dpi=150)
     axes = figure.subplots(len(images), len(titles), squeeze=False, height_ratios=heights)
     for row, (image, row_masks, window) in enumerate(zip(images, masks, windows, strict=True)):
-        for ax, mask in zip(axes[row], row_masks, strict=True):
-            ax.imshow(overlay(image[window], mask[window].astype(np.uint8)))
+        for column, (ax, mask) in enumerate(zip(axes[row], row_masks, strict=True)):
+            ax.imshow(overlay(image[window], mask[window].astype(np.uint8)), interpolation="nearest")
             ax.set(xticks=[], yticks=[], frame_on=False)
+            if column > 1:
+                iou = (mask & row_masks[1]).sum() / max(1, (mask | row_masks[1]).sum())
+                ax.set_xlabel(f"IoU {iou:.2f}", fontsize="small", labelpad=2)
         if row_titles is not None:
             axes[row, 0].set_ylabel(row_titles[row])
     for ax, title in zip(axes[0], titles, strict=True):

@@ -1,28 +1,39 @@
-"""One page on a profile: all tables, claims and figures, as Markdown and as self-contained HTML."""
+"""One page on a profile: headline, claims, figures and tables, as Markdown and as self-contained HTML."""
 
+import base64
 import html
 import importlib.metadata
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 
 from deepmac.core.files import atomic_file
-from deepmac.suite.results import VERDICTS
+from deepmac.suite.headline import KIND_TITLES, counts, sentences, unique_claims
+from deepmac.suite.plots import forest_plot
+from deepmac.suite.results import KINDS
 from deepmac.suite.suite import Suite
-from deepmac.suite.tables import claims_frame, markdown, results_frame
+from deepmac.suite.tables import claims_frame, markdown, published_sources, results_frame
 
 # In the metadata of an executed notebook: what went wrong, empty if nothing did.
 ERROR_KEY = "deepmac_error"
+# What follows this heading of a notebook is for those who look closer.
+APPENDIX = "## Appendix"
+FIGURES = "figures"  # folder beside the report
 _PACKAGES = ("deepmac", "tensorflow", "tf-models-official", "tf-keras", "numpy", "pycocotools")
-_PAGE = """<!doctype html><html lang=en><meta charset=utf-8><title>deepmac: {profile}</title><style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; color: #222 }}
-table {{ border-collapse: collapse; margin: 1rem 0; font-size: .9rem }}
-th, td {{ border-bottom: 1px solid #ddd; padding: .3rem .7rem; text-align: left }}
+_PAGE = """<!doctype html><html lang=en><meta charset=utf-8>
+<meta name=viewport content="width=device-width, initial-scale=1"><title>deepmac: {profile}</title><style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: auto; padding: 1rem; color: #222 }}
+table {{ display: block; overflow-x: auto; border-collapse: collapse; font-size: .85rem }}
+th, td {{ border-bottom: 1px solid #ddd; padding: .25rem .6rem; text-align: left; vertical-align: top }}
 img {{ max-width: 100%; margin: .5rem 0 }}
+summary {{ cursor: pointer; color: #0058a3 }}
 .anchor-link {{ display: none }}
+@media print {{ body {{ max-width: none; font-size: 11px }} h2 {{ break-after: avoid }} }}
 </style>
 {body}
 </html>
@@ -30,7 +41,7 @@ img {{ max-width: 100%; margin: .5rem 0 }}
 
 
 def write_report(folder: Path, suite: Suite, errors: Mapping[str, str]):
-    """Writes `report.md` and `report.html` from the executed notebooks and results beside them.
+    """Writes `report.md`, its `figures/`, and `report.html` from the executed notebooks and their results.
 
     Args:
         folder: holds the executed notebooks, which say whether they failed, and their results JSON.
@@ -39,63 +50,96 @@ def write_report(folder: Path, suite: Suite, errors: Mapping[str, str]):
     """
     from nbconvert.filters import markdown2html  # slow to import
 
-    failures = dict(errors)
-    documents, sections = [], []
-    for name, notebook in suite.notebooks.items():
+    failures, documents, notebooks = dict(errors), [], {}
+    for name in suite.notebooks:
         executed, results = folder / f"{name}.ipynb", folder / f"{name}.json"
         cells = nbformat.read(executed, as_version=4) if executed.exists() else nbformat.v4.new_notebook()
         error = errors.get(name) or cells.metadata.get(ERROR_KEY)
         if error:
             failures[name] = error
         elif results.exists():
-            document = json.loads(results.read_text())
-            documents.append(document)
-            claims = markdown(claims_frame(document["claims"]))
-            rows = markdown(results_frame(document["rows"]))
-            sections.append((f"## {notebook.title or name}\n\n{claims}", _figures(cells)))
-            sections.append((f"{rows}\n\n{_notes(document)}", []))
-    # Text in Markdown, each with the figures that follow it.
-    parts = [(_head(suite.profile, documents, failures), []), *sections, (_versions(), [])]
-    body = ""
-    for text, figures in parts:
-        body += markdown2html(text)
-        for figure in figures:
-            body += f'<img alt="figure" src="data:image/png;base64,{figure}">\n'
+            documents.append(json.loads(results.read_text()))
+            notebooks[name] = cells
+    parts = [_head(suite, documents, failures, folder)]
+    for document, cells in zip(documents, notebooks.values(), strict=True):
+        parts.append(_section(suite, document, cells, folder))
+    parts.append(_versions())
+    text = "\n\n".join(parts) + "\n"
     with atomic_file(folder / "report.md") as path:
-        path.write_text("\n\n".join(text for text, _ in parts) + "\n", encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
+    body = re.sub(
+        rf'(?<=src="){FIGURES}/[^"]+', lambda link: _data_uri(folder / link[0]), markdown2html(text)
+    )
     with atomic_file(folder / "report.html") as path:
         path.write_text(_PAGE.format(profile=suite.profile, body=body), encoding="utf-8")
 
 
-def _head(profile: str, documents: Sequence[dict], failures: Mapping[str, str]) -> str:
-    """Title, what the numbers can be compared with, how many claims hold, and what failed."""
-    if profile == "paper":
-        note = "Measured on COCO 2017 with the published schedules: comparable with the published values."
-    else:
-        note = (
-            f"Profile {profile}: another data set and a much smaller model than the published ones. "
-            "Published values stand beside the measured ones for orientation; only orderings and gaps can be "
-            "compared."
-        )
-    # A claim that two notebooks check, on the same evidence, counts once.
-    claims = {(c["text"], c["evidence"]): c["holds"] for document in documents for c in document["claims"]}
-    counts = [f"{verdict}: {list(claims.values()).count(holds)}" for holds, verdict in VERDICTS.items()]
-    return "\n\n".join(
-        [
-            f"# Reproduction report: profile {profile}",
-            note,
-            f"{len(claims)} claims; {', '.join(counts)}.",
-            *(f"**{name} failed**: {html.escape(error, quote=False)}" for name, error in failures.items()),
-        ]
-    )
+def _head(suite: Suite, documents: Sequence[dict], failures: Mapping[str, str], folder: Path) -> str:
+    """Headline, its figure, contents, and the claims, each once."""
+    claims = unique_claims(documents)
+    parts = [f"# Reproduction report: profile {suite.profile}"]
+    parts += [f"**{name} failed**: {html.escape(error, quote=False)}" for name, error in failures.items()]
+    if documents:
+        parts.append("\n".join(f"- {sentence}" for sentence in sentences(suite.profile, documents)))
+    of_paper = [claim for claim in claims if claim["kind"] == "paper" and claim["ci95"]]
+    if of_paper:
+        path = folder / FIGURES / "headline.png"
+        path.parent.mkdir(exist_ok=True)
+        with atomic_file(path) as temporary:
+            forest_plot(of_paper).savefig(temporary, format="png", metadata={"Software": None})
+        caption = "What decides each claim of the paper: gray is a difference of at most 1 AP."
+        parts.append(f"![{caption}]({FIGURES}/{path.name})\n\n*{caption}*")
+    names = [document["notebook"] for document in documents]
+    links = [f"[{suite.notebooks[name].title or name}](#{name})" for name in names]
+    parts.append("**Contents**: " + " · ".join(["[Claims](#claims)", *links]))
+    parts.append(f"## Claims\n\n{counts(claims)}. Each is counted once, however many notebooks check it.")
+    for kind in KINDS:
+        of_kind = [claim for claim in claims if claim["kind"] == kind]
+        if of_kind:
+            table = markdown(claims_frame(of_kind))
+            title = f"{len(of_kind)} {KIND_TITLES[kind]}"
+            parts.append(_folded(title, table) if kind == "software" else f"**{title}**\n\n{table}")
+    return "\n\n".join(parts)
 
 
-def _notes(document: dict) -> str:
-    """What stands below a table: lines that were not run, and where the numbers come from."""
+def _section(suite: Suite, document: dict, cells: nbformat.NotebookNode, folder: Path) -> str:
+    """A notebook: its figures and a compact table; everything else folded."""
+    name = document["notebook"]
+    shown, appendix = _figures(cells, name, folder)
+    frame = results_frame(document["rows"], with_difference=suite.profile == "paper")
+    compact = _compact(frame) if document["pictures"] else frame.iloc[:0]
+    details = [*appendix, _provenance(document)]
+    if compact.shape != frame.shape:
+        details.insert(0, markdown(frame))
+    parts = [f'<a id="{name}"></a>\n\n## {suite.notebooks[name].title or name}', *shown]
+    if len(compact):
+        parts.append(markdown(compact))
+        if sources := published_sources(document["rows"]):
+            parts.append(f"Published values: {sources}.")
+        parts.append(f"Pictures: {document['pictures']}.")
+    parts.append(_folded("Details", "\n\n".join(details)))
+    return "\n\n".join(parts)
+
+
+def _compact(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table without the columns that few of its lines fill, and without lines that are then empty."""
+    filled = (frame != "-").mean()
+    kept = [column for column in frame if filled[column] >= 0.3 or column.startswith("published")]
+    compact = frame[kept]
+    return compact[(compact.drop(columns=[kept[0], *{"seeds"} & set(kept)]) != "-").any(axis=1)]
+
+
+def _folded(title: str, text: str) -> str:
+    return f"<details><summary>{title}</summary>\n\n{text}\n\n</details>"
+
+
+def _provenance(document: dict) -> str:
+    """Lines that were not run, and where the numbers come from."""
     source = (
-        f"{document['hardware']}; {document['seconds'] / 60:.1f} minutes of training and evaluation, summed "
-        f"over runs, which may have run side by side; notebook {document['notebook']}, configuration "
-        f"{document['config_sha256'][:12]}, deepmac {document['code_version']}."
+        f"[Executed notebook]({document['notebook']}.ipynb); {document['hardware']}; "
+        f"{document['seconds'] / 60:.1f} minutes of training and evaluation, summed over runs, which may "
+        f"have run side by side; configuration {document['config_sha256'][:12]}, "
+        f"deepmac {document['code_version']}."
     )
     left_out = document.get("not_run")
     return f"Not run in this profile: {'; '.join(left_out)}.\n\n{source}" if left_out else source
@@ -106,8 +150,36 @@ def _versions() -> str:
     return ", ".join([f"Python {sys.version.split()[0]}", *versions])
 
 
-def _figures(notebook: nbformat.NotebookNode) -> list[str]:
-    """PNG pictures (base64) that an executed notebook shows, in order."""
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    pictures = [output.get("data", {}).get("image/png") for output in outputs]
-    return [picture.replace("\n", "") for picture in pictures if picture]
+def _figures(notebook: nbformat.NotebookNode, name: str, folder: Path) -> tuple[list[str], list[str]]:
+    """Saves the pictures that an executed notebook shows; returns Markdown of each, the appendix apart.
+
+    A figure's caption is the text before it.
+    """
+    shown: list[str] = []
+    appendix: list[str] = []
+    caption, place = "", shown
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            place = appendix if cell.source.startswith(APPENDIX) else place
+            text = [line for line in cell.source.splitlines() if not line.startswith("#")]
+            caption = " ".join(" ".join(text).split())
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                path = folder / FIGURES / f"{name}-{len(shown) + len(appendix) + 1}.png"
+                path.parent.mkdir(exist_ok=True)
+                with atomic_file(path) as temporary:
+                    temporary.write_bytes(base64.b64decode(output.data["image/png"]))
+                place.append(
+                    f"![{_plain(caption)}]({FIGURES}/{path.name})\n\n*{caption}*".removesuffix("\n\n**")
+                )
+                caption = ""
+    return shown, appendix
+
+
+def _plain(text: str) -> str:
+    """Text for the description of a picture, without Markdown."""
+    return re.sub(r"[\[\]*`]|\]\([^)]*\)", "", text)
+
+
+def _data_uri(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()

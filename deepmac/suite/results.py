@@ -14,7 +14,11 @@ from deepmac.evaluation.bootstrap import confidence_intervals
 from deepmac.evaluation.files import Evaluation
 from deepmac.suite.rows import RowResult
 
-VERDICTS = {True: "holds", False: "does not hold", None: "not enough evidence"}
+# Of claims, as reports list them: the paper's, what was seen here, what software must do.
+KINDS = ("paper", "own", "software")
+VERDICTS = ("holds", "contradicted", "no difference", "undecided")
+# In percent: a difference whose whole interval is smaller is none that matters.
+NO_DIFFERENCE = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Measurement:
 
 @dataclasses.dataclass(frozen=True)
 class ResultRow:
-    """A line of the results: a metric of a configuration beside its published value."""
+    """A line of the results: a metric of a configuration, or None, beside its published value."""
 
     name: str
     metric: str
@@ -99,11 +103,30 @@ class ResultRow:
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """A statement checked by code; `holds` is None when the evidence does not decide it."""
+    """A statement checked by code.
+
+    Attributes:
+        text: the statement.
+        kind: whose it is: one of `KINDS`.
+        verdict: one of `VERDICTS`.
+        evidence: the numbers, or why it is undecided.
+        difference: what decides it, in percent; None where it is no difference.
+        ci95: its 95 % interval.
+        seeds: training runs behind it, of the row that has fewer.
+    """
 
     text: str
-    holds: bool | None
+    kind: str
+    verdict: str
     evidence: str
+    difference: float | None = None
+    ci95: Sequence[float] | None = None
+    seeds: int = 0
+
+    @classmethod
+    def checked(cls, text: str, holds: bool | None, evidence: str, kind: str = "software") -> "Claim":
+        """A claim that holds or not; `holds` is None when it could not be checked."""
+        return cls(text, kind, {True: "holds", False: "contradicted", None: "undecided"}[holds], evidence)
 
 
 def number(value: float | None, decimals: int | None = None, sign: bool = False) -> str:
@@ -131,7 +154,7 @@ def interval(ends: Sequence[float] | None, sign: bool = False) -> str:
     return "-" if ends is None else " to ".join(number(end, 1, sign) for end in ends)
 
 
-def higher(text: str, better: Measurement, worse: Measurement) -> Claim:
+def higher(text: str, better: Measurement, worse: Measurement, kind: str = "own") -> Claim:
     """Claims that one measurement is higher than another.
 
     Decided by the 95 % interval of the difference, whose samples draw the same images for both. One training
@@ -142,13 +165,15 @@ def higher(text: str, better: Measurement, worse: Measurement) -> Claim:
         text: the claim.
         better: what should be higher.
         worse: what should be lower; one without samples counts as exact.
+        kind: whose claim it is.
 
     Returns:
-        Holds when the interval lies above zero, does not when it lies below, undecided otherwise.
+        Holds when the interval lies above zero, contradicted when it lies below; no difference when all of it
+        is within `NO_DIFFERENCE` of zero, undecided otherwise.
     """
     difference = better - worse
     if difference.ci95 is None:
-        return Claim(text, None, "no value for one of the two")
+        return Claim(text, kind, "undecided", "no value for one of the two")
     low, high = difference.ci95
     evidence = (
         f"{number(better.value, 1)} against {number(worse.value, 1)}, {_seeds_text(better, worse)}: "
@@ -156,8 +181,32 @@ def higher(text: str, better: Measurement, worse: Measurement) -> Claim:
         f"95 % interval {interval(difference.ci95, sign=True)}"
     )
     if better.seeds and worse.seeds and difference.seeds == 1:
-        return Claim(text, None, f"{evidence}, which leaves out the spread between training runs")
-    return Claim(text, True if low > 0 else False if high < 0 else None, evidence)
+        verdict, reason = "undecided", ", which leaves out the spread between training runs"
+    elif low > 0 or high < 0:
+        verdict, reason = "holds" if low > 0 else "contradicted", ""
+    elif max(-low, high) <= NO_DIFFERENCE:
+        verdict, reason = "no difference", f", all of it within {NO_DIFFERENCE:g} of zero"
+    else:
+        verdict, reason = "undecided", ", too wide to tell"
+    ends = (_rounded(low), _rounded(high))
+    return Claim(text, kind, verdict, evidence + reason, _rounded(difference.value), ends, difference.seeds)
+
+
+def alike(text: str, one: Measurement, other: Measurement, kind: str = "own") -> Claim:
+    """Claims that two measurements differ by less than `NO_DIFFERENCE`; see `higher`.
+
+    Returns:
+        Holds when all of the interval is within `NO_DIFFERENCE` of zero, contradicted when none of it is,
+        undecided otherwise.
+    """
+    claim = higher(text, one, other, kind)
+    if claim.ci95 is None or "leaves out" in claim.evidence:
+        return claim
+    low, high = claim.ci95
+    within = max(-low, high) <= NO_DIFFERENCE
+    apart = low > NO_DIFFERENCE or high < -NO_DIFFERENCE
+    verdict = "holds" if within else "contradicted" if apart else "undecided"
+    return dataclasses.replace(claim, verdict=verdict)
 
 
 def _seeds_text(*measurements: Measurement) -> str:
@@ -180,6 +229,7 @@ def write_results(
     seconds: float,
     not_run: Sequence[str] = (),
     trained_on: Sequence[str] = (),
+    pictures: str = "",
 ):
     """Writes a notebook's results as JSON.
 
@@ -194,6 +244,7 @@ def write_results(
             those that ran side by side or before.
         not_run: names of the table's lines that the profile leaves out.
         trained_on: the machines of the training runs; this one unless given.
+        pictures: what the rows learned from and were measured on.
     """
     if path is None:
         return
@@ -204,6 +255,7 @@ def write_results(
         "code_version": importlib.metadata.version("deepmac"),
         "seconds": round(seconds, 1),
         "hardware": "; ".join(trained_on or [hardware()]),
+        "pictures": pictures,
         "not_run": list(not_run),
         "rows": [row.as_dict() for row in rows],
         "claims": [dataclasses.asdict(claim) for claim in claims],

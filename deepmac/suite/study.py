@@ -38,7 +38,7 @@ class Study:
     Attributes:
         profile: its name.
         lines: what the table shows and this profile runs.
-        not_run: names of the lines that this profile leaves out.
+        not_run: the lines that this profile leaves out.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Study:
             seeds = ", ".join(str(run.seed) for run in line.runs)
             print(f"{line.name}: {model_summary(line.runs[0])}, seed{'s' * (len(line.runs) > 1)} {seeds}")
         if self.not_run:
-            print("not run in this profile:", "; ".join(self.not_run))
+            print("not run in this profile:", "; ".join(line.name for line in self.not_run))
 
     def train(self):
         """Reads the result of every run of the table; trains and evaluates those that have none.
@@ -168,7 +168,8 @@ class Study:
             rows=result_rows,
             claims=claims,
             seconds=sum(result.seconds for result in trained),
-            not_run=self.not_run,
+            not_run=[line.name for line in self.not_run],
+            pictures=str(self.suite.dataset),
             trained_on=sorted({result.hardware for result in trained}),
         )
 

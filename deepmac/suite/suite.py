@@ -13,6 +13,7 @@ import pydantic
 import yaml
 
 from deepmac.core.errors import InputError
+from deepmac.data.coco import read_image_ids
 
 SUITE_FILE = Path("configs/reproduction.yaml")
 _Pictures = dict[str, dict[str, Any]]  # source -> arguments, as in `Dataset`
@@ -59,7 +60,7 @@ class TableRow(_Entry):
     """A line of a table: a published value and the training runs that reproduce it.
 
     Attributes:
-        key: of the row in `reproduction.yaml`.
+        key: of the row in `reproduction.yaml`; None for values of others that are not reproduced here.
         name: of the line.
         base: key of the line it is compared with; None if with none.
         metric: of the published value; None if none was published.
@@ -68,7 +69,7 @@ class TableRow(_Entry):
         runs: the `Row`s of a profile, one for each seed.
     """
 
-    key: str = pydantic.Field(alias="row")
+    key: str | None = pydantic.Field(None, alias="row")
     name: str
     base: str | None = None
     metric: str | None = None
@@ -107,6 +108,19 @@ class Dataset:
     source: str
     arguments: dict[str, Any]
     root: Path = Path()
+
+    def __str__(self) -> str:
+        """What the pictures are, in words that stand beside results."""
+        if self.source == "scenes":
+            training, measured = self.arguments["images"], self.arguments["val_images"]
+            return f"composed drawings: {training:,} to learn from, {measured:,} to measure on"
+        if "ids" not in self.arguments:
+            return "photographs of COCO 2017: train2017 to learn from, val2017 to measure on"
+        folder = self.root / self.arguments["ids"]
+        training, measured = (
+            len(read_image_ids(folder / f"{split}.txt")) for split in ("train2017", "val2017")
+        )
+        return f"photographs of COCO 2017: {training:,} to learn from, {measured:,} to measure on"
 
     @property
     def sha256(self) -> str:
@@ -248,7 +262,7 @@ class Suite:
         """The pictures that figures show."""
         return self._dataset(self.settings.shown or self.settings.dataset)
 
-    def seeds(self, key: str) -> list[int]:
+    def seeds(self, key: str | None) -> list[int]:
         """The seeds a row is trained with; none if the profile leaves it out or has no recipe for it."""
         if key not in self.recipes:
             return []
@@ -288,9 +302,9 @@ class Suite:
                 lines.append(line.model_copy(update={"runs": runs}))
         return lines
 
-    def not_run(self, notebook: str) -> list[str]:
-        """Names of the lines of a notebook's table that this profile leaves out."""
-        return [line.name for line in self.notebooks[notebook].rows if not self.seeds(line.key)]
+    def not_run(self, notebook: str) -> list[TableRow]:
+        """The lines of a notebook's table that this profile leaves out, or that nobody reproduces here."""
+        return [line for line in self.notebooks[notebook].rows if not self.seeds(line.key)]
 
     def _dataset(self, pictures: _Pictures) -> Dataset:
         [(source, arguments)] = pictures.items()
@@ -319,7 +333,9 @@ def _written_out(document: dict[str, Any]) -> dict[str, Any]:
             entries = [entry if isinstance(entry, dict) else {"row": entry} for entry in profile[key]]
             profile[key] = [name for entry in entries for name, _ in _expand(entry["row"], entry)]
     for notebook in document["notebooks"].values():
-        notebook["rows"] = [part for line in notebook["rows"] for _, part in _expand(line["row"], line)]
+        notebook["rows"] = [
+            part for line in notebook["rows"] for _, part in _expand(line.get("name", ""), line)
+        ]
     return document
 
 

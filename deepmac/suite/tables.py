@@ -6,23 +6,33 @@ from collections.abc import Sequence
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from deepmac.suite.results import VERDICTS, Claim, Measurement, ResultRow, interval, number
+from deepmac.suite.results import Claim, Measurement, ResultRow, interval, number
 from deepmac.suite.study import Study
 
 # The columns of a table of rows: all measured from ground-truth boxes, so that only the mask can be wrong.
 METRICS = ("gt_boxes/mask/unseen/AP", "gt_boxes/mask/seen/AP", "gt_boxes/mask/unseen/mIoU")
+# In the name of a line of differences, between the two that are compared.
+MINUS = ", minus "
+_BOXES = {"gt_boxes": "in annotated boxes", "detections": "of detections"}
+_CLASSES = {
+    **{"unseen": "unseen classes", "seen": "seen classes"},
+    **{"voc": "VOC classes", "non_voc": "non-VOC classes"},
+}
+_MOST_COLUMNS = 6
 
 
 def study_rows(study: Study, metrics: Sequence[str] = METRICS) -> list[ResultRow]:
     """The lines of a study's table: of each the published metric, if there is one, and others.
 
-    A line that is compared with another one has a line of differences for each metric, too.
+    A line that is compared with another one has a line of differences for each metric, too. One that the
+    profile does not run has its published value alone.
 
     Args:
         study: a trained study.
         metrics: the others.
     """
-    names = {line.key: line.name for line in study.lines}
+    names = {line.key: line.name for line in (*study.lines, *study.not_run)}
+    trained = {line.key for line in study.lines}
     lines = []
     for line in study.lines:
         published = {line.metric: (line.published, line.source)} if line.metric else {}
@@ -30,51 +40,77 @@ def study_rows(study: Study, metrics: Sequence[str] = METRICS) -> list[ResultRow
             measured = study.measurement(line.key, metric)
             of_line = published.get(metric, ()) if not line.base else ()
             lines.append(ResultRow(line.name, metric, measured, *of_line))
-            if line.base in names:
+            if line.base in trained:
                 difference = measured - study.measurement(line.base, metric)
-                name = f"{line.name}, minus {names[line.base]}"
+                name = f"{line.name}{MINUS}{names[line.base]}"
                 lines.append(ResultRow(name, metric, difference, *published.get(metric, ())))
+    nothing = Measurement.exact(None)
+    for line in study.not_run:
+        if line.metric:
+            name = line.name + (f"{MINUS}{names[line.base]}" if line.base else "")
+            lines.append(ResultRow(name, line.metric, nothing, line.published, line.source))
     return lines
 
 
-def results_frame(rows: Sequence[dict], not_run: Sequence[str] = ()) -> pd.DataFrame:
-    """Results as text: published and measured values, difference, 95 % interval, seeds, source.
+def results_frame(rows: Sequence[dict], with_difference: bool = False) -> pd.DataFrame:
+    """Results as text: a line for each name, a column for each metric; without columns that are empty.
+
+    With more metrics than a page is wide, a line for each value.
 
     Args:
         rows: the lines as they stand in the results JSON, see `ResultRow.as_dict`.
-        not_run: names of the lines that the profile leaves out.
+        with_difference: whether measured and published values are comparable: shows their difference.
     """
-    records = []
+    is_wide = len({row["metric"] for row in rows}) <= _MOST_COLUMNS
+    records: dict = {}
     for row in rows:
+        key = row["name"] if is_wide else (row["name"], row["metric"])
+        record = records.setdefault(key, {"": row["name"]})
+        title = metric_title(row["metric"]) if is_wide else "measured"
+        if not is_wide:
+            record["metric"] = metric_title(row["metric"])
         published, measured = row["published"], row["measured"]
-        difference = None if published is None or measured is None else measured - published
-        records.append(
-            {
-                "row": row["name"],
-                "metric": row["metric"],
-                "published": number(published),
-                "measured": number(measured),
-                "difference": number(difference, 1, sign=True),
-                "95 % interval": interval(row["ci95"]),
-                "seeds": str(row["seeds"] or "-"),
-                "source of the published value": row["source"] or "-",
-            }
-        )
-    records += [{"row": name, "metric": "", "measured": "not run"} for name in not_run]
-    return pd.DataFrame(records).fillna("-")
+        is_missing = measured is None and published is not None
+        record[title] = "not run" if is_missing else _value(measured, row["ci95"])
+        if published is not None:
+            record[f"published {metric_title(row['metric'])}" if is_wide else "published"] = number(published)
+            if with_difference and measured is not None:
+                record["difference"] = number(measured - published, 1, sign=True)
+        if row["seeds"]:
+            record["seeds"] = str(row["seeds"])
+    columns = list(dict.fromkeys(column for record in records.values() for column in record))
+    columns.sort(key=lambda column: (column.startswith(("published", "difference")), column == "seeds"))
+    frame = pd.DataFrame(list(records.values()), columns=columns).fillna("-")
+    return frame.loc[:, (frame != "-").any()] if len(frame) else frame
 
 
-def results_table(result_rows: Sequence[ResultRow], not_run: Sequence[str] = ()) -> Styler:
-    """Shows `results_frame` of some lines."""
-    frame = results_frame([row.as_dict() for row in result_rows], not_run)
-    return frame.set_index(["row", "metric"]).style
+def metric_title(metric: str) -> str:
+    """A metric in words: "gt_boxes/mask/unseen/AP" is "mask AP, unseen classes, in annotated boxes"."""
+    boxes, *parts, measure = metric.split("/") if "/" in metric else (metric, "")
+    if boxes not in _BOXES or not parts:
+        return metric
+    kind, *classes = parts
+    measure = "mean IoU" if measure == "mIoU" else measure
+    return ", ".join([f"{kind} {measure}", *(_CLASSES.get(name, name) for name in classes), _BOXES[boxes]])
+
+
+def published_sources(rows: Sequence[dict]) -> str:
+    """Where each published value comes from: "35.5: 1024x1024, hourglass100: …; …"."""
+    sources = {f"{number(row['published'])}: {row['source']}" for row in rows if row["source"]}
+    return "; ".join(sorted(sources))
+
+
+def results_table(result_rows: Sequence[ResultRow], profile: str = "") -> Styler:
+    """Shows `results_frame` of some lines; in the profile `paper` with differences from published values."""
+    frame = results_frame([row.as_dict() for row in result_rows], with_difference=profile == "paper")
+    return frame.style.hide(axis="index").set_properties(**{"text-align": "left"})
 
 
 def claims_frame(claims: Sequence[dict]) -> pd.DataFrame:
     """Claims, as they stand in the results JSON, with their verdict and evidence."""
     return pd.DataFrame(
         [
-            {"claim": claim["text"], "result": VERDICTS[claim["holds"]], "evidence": claim["evidence"]}
+            {"claim": claim["text"], "verdict": claim["verdict"], "evidence": claim["evidence"]}
             for claim in claims
         ]
     )
@@ -103,7 +139,7 @@ def comparison_table(study: Study, metrics: Sequence[str] = METRICS) -> Styler:
             continue
         record = {("", "seeds"): str(len(line.runs)), ("", "compared with"): names.get(line.base)}
         for metric in metrics:
-            title, value = metric.removeprefix("gt_boxes/mask/"), study.measurement(line.key, metric)
+            title, value = metric_title(metric), study.measurement(line.key, metric)
             record[title, "value"] = with_interval(value)
             record[title, "difference"] = None
             if line.base in names:
@@ -112,15 +148,18 @@ def comparison_table(study: Study, metrics: Sequence[str] = METRICS) -> Styler:
         records[line.name] = record
     frame = pd.DataFrame.from_dict(records, orient="index")
     frame.columns = pd.MultiIndex.from_tuples(frame.columns)
-    for name in study.not_run:
-        frame.loc[name, frame.columns[2]] = "not run"
+    for line in study.not_run:
+        frame.loc[line.name, frame.columns[2]] = "not run"
     return frame.style.format(na_rep="-")
 
 
 def with_interval(measurement: Measurement, sign: bool = False) -> str:
     """A value in percent with its 95 % interval: "31.2 (30.0 to 32.4)"; with `sign`, of a difference."""
-    ends = measurement.ci95
-    return number(measurement.value, 1, sign) + (f" ({interval(ends, sign)})" if ends else "")
+    return _value(measurement.value, measurement.ci95, sign)
+
+
+def _value(value: float | None, ends: Sequence[float] | None, sign: bool = False) -> str:
+    return f"{number(value, 1, sign)} ({interval(ends, sign)})" if ends else number(value, sign=sign)
 
 
 def markdown(frame: pd.DataFrame) -> str:

@@ -105,10 +105,10 @@ def limited(
 ) -> Claim:
     """Claims that a value does not exceed a limit, or that it reaches one; undecided without a value."""
     if value is None:
-        return Claim(text, None, "measured in the profiles mini, subset and paper only")
+        return Claim.checked(text, None, "measured in the profiles mini, subset and paper only")
     if at_least is None:
-        return Claim(text, bool(value <= at_most), f"{value:.3g}{unit}, at most {at_most:g}{unit}")
-    return Claim(text, bool(value >= at_least), f"{value:.3g}{unit}, at least {at_least:g}{unit}")
+        return Claim.checked(text, bool(value <= at_most), f"{value:.3g}{unit}, at most {at_most:g}{unit}")
+    return Claim.checked(text, bool(value >= at_least), f"{value:.3g}{unit}, at least {at_least:g}{unit}")
 
 
 def interleaved(

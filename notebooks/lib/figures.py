@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
@@ -21,20 +20,6 @@ from deepmac.suite.study import Study
 
 # Smaller objects show nothing at the size of a figure's cell.
 _MIN_AREA = 24**2
-_LINE_STYLES = ("-", "--", ":")
-
-
-def training_curves(curves: Mapping[str, pd.Series]) -> Figure:
-    """Plots losses against steps: name of a line -> step -> loss."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    axes = figure.subplots()
-    for number, (name, curve) in enumerate(curves.items()):
-        style = _LINE_STYLES[number // 10 % len(_LINE_STYLES)]  # Matplotlib repeats its colours after ten
-        axes.plot(curve.index, curve.to_numpy(), style, label=name, marker="." if len(curve) < 20 else "")
-    axes.set(xlabel="step", ylabel="training loss")
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside right upper", frameon=False, fontsize="small")
-    return figure
 
 
 def unseen_class_masks(study: Study, keys: Mapping[str, str], count: int) -> Figure:

@@ -57,4 +57,4 @@ def truth_rows(scores: pd.DataFrame, model: str) -> tuple[list[ResultRow], Claim
         measured[name] = Measurement(float(scores[name].mean()), samples, seeds=0)
     rows = [ResultRow(names[name], "composed/mIoU", value) for name, value in measured.items()]
     text = "masks of composed animals beat the inscribed ellipse"
-    return rows, higher(text, measured["masks"], measured["ellipse"])
+    return rows, higher(text, measured["masks"], measured["ellipse"], "software")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
+import matplotlib
 import pandas as pd
 import tensorflow as tf
 import tf_keras
@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 from deepmac.core.machine import flops
 from deepmac.inference.load import without_warnings
 from deepmac.modeling.mask_heads import build_mask_head
-from deepmac.suite.results import Claim, Measurement, ResultRow, higher
+from deepmac.suite.plots import PALETTE, STYLE
+from deepmac.suite.results import Claim, Measurement, ResultRow, alike, higher
 from deepmac.suite.study import Study, row_config
-from deepmac.suite.suite import Row
+from deepmac.suite.suite import Row, TableRow
 from deepmac.suite.tables import with_interval
 
 SHALLOW, DEEP = "resnet4", ("hourglass20", "hourglass52")
@@ -26,6 +27,7 @@ FAMILIES = ("resnet", "hourglass")
 # On the same classes for all rows: unseen by those that saw masks of VOC classes only.
 _NON_VOC, _VOC = "gt_boxes/mask/non_voc/AP", "gt_boxes/mask/voc/AP"
 _TITLES = {"voc_only": "VOC", "non_voc_only": "non-VOC", "all_classes": "all"}
+_SUPERVISIONS = {"voc_only": "-", "all_classes": "--"}  # compared on the same classes; style of the line
 _DEPTH_TICKS = (4, 10, 20, 50, 100)
 _BOXES, _CALLS = 32, 9  # of which the time is taken
 
@@ -132,10 +134,10 @@ def result_rows(results: Sequence[HeadResult], costs: Mapping[str, HeadCost]) ->
     return lines
 
 
-def table(results: Sequence[HeadResult], costs: Mapping[str, HeadCost], not_run: Sequence[str]):
+def table(results: Sequence[HeadResult], costs: Mapping[str, HeadCost], not_run: Sequence[TableRow]):
     """Shows heads as lines: AP of non-VOC and VOC classes under each supervision, and costs.
 
-    Heads whose lines (names in `not_run`) the profile leaves out are shown as not run.
+    Heads whose lines (`not_run`) the profile leaves out are shown as not run.
     """
     cells = {}
     for result in results:
@@ -149,8 +151,8 @@ def table(results: Sequence[HeadResult], costs: Mapping[str, HeadCost], not_run:
         cells[head]["cost", "parameters"] = f"{cost.parameters:,}"
         cells[head]["cost", "MFLOP a box"] = f"{cost.flops / 1e6:,.0f}"
         cells[head]["cost", "ms a box"] = f"{cost.milliseconds:.2f}"
-    for name in not_run:
-        cells.setdefault(name.split(",")[0], {})  # heads that are run with no masks at all
+    for line in not_run:
+        cells.setdefault(line.name.split(",")[0], {})  # heads that are run with no masks at all
     frame = pd.DataFrame.from_dict(cells, orient="index")
     frame.columns = pd.MultiIndex.from_tuples(frame.columns)
     return frame.style.format(na_rep="not run")
@@ -161,61 +163,71 @@ def claims(results: Sequence[HeadResult]) -> list[Claim]:
     ap = {(result.head, result.classes): result.non_voc for result in results}
     found = []
     for deep in DEEP:
-        pairs = [((deep, classes), (SHALLOW, classes)) for classes in ("voc_only", "all_classes")]
-        if all(key in ap for pair in pairs for key in pair):
+        unseen, seen = ([(head, classes) for head in (deep, SHALLOW)] for classes in _SUPERVISIONS)
+        if all(key in ap for key in (*unseen, *seen)):
+            gain, supervised = ap[unseen[0]] - ap[unseen[1]], ap[seen[0]] - ap[seen[1]]
             text = f"{deep} beats {SHALLOW} on classes without masks"
-            found.append(higher(text, *(ap[key] for key in pairs[0])))
-            text = f"{deep} gains more over {SHALLOW} on classes without masks than fully supervised"
-            found.append(higher(text, *(ap[better] - ap[worse] for better, worse in pairs)))
+            found.append(higher(text, ap[unseen[0]], ap[unseen[1]], "paper"))
+            text = f"{deep} and {SHALLOW} do equally well with masks of all classes"
+            found.append(alike(text, ap[seen[0]], ap[seen[1]], "paper"))
+            text = f"{deep} gains more over {SHALLOW} without masks than with them"
+            found.append(higher(text, gain, supervised, "paper"))
     hourglass, resnet = ((head, "voc_only") for head in SAME_DEPTH)
     if hourglass in ap and resnet in ap:
         text = f"{hourglass[0]} beats {resnet[0]}, of the same depth, on classes without masks"
-        found.append(higher(text, ap[hourglass], ap[resnet]))
+        found.append(higher(text, ap[hourglass], ap[resnet], "paper"))
     return found
 
 
+@matplotlib.rc_context(STYLE)
 def plot(results: Sequence[HeadResult], against: str) -> Figure:
-    """Plots AP with its 95 % interval against depth or parameters of the heads, a curve for each family.
+    """Plots heads of each family against depth or parameters, with bands of 95 %.
+
+    From left to right: AP on the classes without masks, and on the same ones with masks of all classes; what
+    a head gains over the shallowest one in both cases; and the difference of the two gains, which the paper
+    claims to be above zero.
 
     Args:
         results: of each head.
-        against: "depth" (layers, the number in a head's name; heads without one are left out) or
-            "parameters" (heads that have none of their own are left out).
+        against: "depth" (layers, the number in a head's name) or "parameters".
     """
-    panels = (
-        ("voc_only", "voc", "VOC: seen, masks of VOC"),
-        ("voc_only", "non_voc", "non-VOC: unseen, masks of VOC"),
-        ("all_classes", "non_voc", "non-VOC: seen, masks of all"),
-    )
-    curves: dict[str, list[str]] = {family: [] for family in FAMILIES}  # name -> heads
-    depth, position = {}, {}
-    for head, row in {result.head: result.row for result in results}.items():
-        match = re.fullmatch(rf"({'|'.join(FAMILIES)})(\d+)", head)  # no variant of a family
-        depth[head] = int(match[2]) if match else None
-        position[head] = depth[head] if against == "depth" else trained_parameters(row)
-        if position[head]:
-            curves.setdefault(match[1] if match else head, []).append(head)
-    found = {(result.head, result.classes): result for result in results}
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    for axes, (classes, split, title) in zip(figure.subplots(ncols=3, sharey=True), panels, strict=True):
-        for (label, heads), marker in zip(curves.items(), "oos^Dv", strict=False):
-            shown = sorted((h for h in heads if (h, classes) in found), key=position.get)
-            ap = [getattr(found[head, classes], split) for head in shown]
-            x, values = [position[head] for head in shown], np.array([m.value for m in ap])
-            ends = np.array([m.ci95 or (m.value, m.value) for m in ap]).reshape(-1, 2)
-            color = f"C{FAMILIES.index(label)}" if label in FAMILIES else "gray"
-            name = label.replace("_", " ")
-            axes.errorbar(x, values, np.abs(ends.T - values), marker=marker, color=color, label=name)
-            if against == "parameters" and label in FAMILIES:
-                for head, at in zip(shown, zip(x, values, strict=True), strict=True):
-                    axes.annotate(depth[head], at, (3, 3), textcoords="offset points", size=7)
+    ap = {(result.head, result.classes): result.non_voc for result in results}
+    rows = {result.head: result.row for result in results}
+    family = {head: match[1] for head in rows if (match := re.fullmatch(r"(resnet|hourglass)\d+", head))}
+    position = {
+        head: int(head.removeprefix(family[head])) if against == "depth" else trained_parameters(rows[head])
+        for head in family
+    }
+    figure = Figure(figsize=(11, 4.2))
+    absolute, gains, gap = figure.subplots(ncols=3)
+    for color, name in zip(PALETTE, FAMILIES, strict=False):
+        heads = sorted((head for head in family if family[head] == name), key=position.get)
+        gains_of = {
+            position[head]: [ap[head, classes] - ap[SHALLOW, classes] for classes in _SUPERVISIONS]
+            for head in heads
+            if ap.keys() >= {(one, classes) for one in (head, SHALLOW) for classes in _SUPERVISIONS}
+        }
+        for index, (classes, style) in enumerate(_SUPERVISIONS.items()):
+            known = {position[head]: ap[head, classes] for head in heads if (head, classes) in ap}
+            _band(absolute, known, style, color, f"{name}, masks of {_TITLES[classes]}")
+            _band(gains, {place: pair[index] for place, pair in gains_of.items()}, style, color)
+        _band(gap, {place: pair[0] - pair[1] for place, pair in gains_of.items()}, "-", color)
+    titles = ("AP of non-VOC classes", f"gain over {SHALLOW}", "gain without masks minus with them")
+    for axes, title in zip((absolute, gains, gap), titles, strict=True):
         axes.set(title=title, xscale="log", xlabel=f"{against} of the mask head")
         if against == "depth":
             axes.set_xticks(_DEPTH_TICKS, [str(tick) for tick in _DEPTH_TICKS])
             axes.minorticks_off()
-        axes.margins(x=0.15, y=0.1)  # room for names
-        axes.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("AP from ground-truth boxes")
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    for axes in (gains, gap):
+        axes.axhline(0, color="0.4", linewidth=1)
+    figure.legend(loc="outside upper center", ncols=4)
     return figure
+
+
+def _band(axes, known: Mapping[int, Measurement], style: str, color: str, label: str | None = None) -> None:
+    """A curve with the band of its 95 % intervals: position -> value."""
+    ends = [measurement.ci95 or (measurement.value,) * 2 for measurement in known.values()]
+    values = [measurement.value for measurement in known.values()]
+    axes.plot(list(known), values, style, marker="o", color=color, label=label)
+    if ends:
+        axes.fill_between(list(known), *zip(*ends, strict=True), color=color, alpha=0.15, linewidth=0)
