@@ -93,7 +93,7 @@ def test_a_failing_notebook_is_reported_and_does_not_stop_the_others(checkout):
             "a claim",
         ):
             assert expected in text, (report, expected)
-        assert "1 claims of the paper: 1 undecided." in text
+        assert "Claims of the paper (1): 1 undecided." in text
         assert "a claim (+1.5, -1.0 to +4.0; 1 seed)" in text
         assert "drawings" in text
         assert str(checkout) not in text, "no path of this machine is published"

@@ -28,7 +28,7 @@ def counts(claims: Sequence[dict]) -> str:
         verdicts = Counter(claim["verdict"] for claim in claims if claim["kind"] == kind)
         if verdicts:
             parts = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS if verdicts[verdict])
-            texts.append(f"{verdicts.total()} {KIND_TITLES[kind]}: {parts}")
+            texts.append(f"{KIND_TITLES[kind]} ({verdicts.total()}): {parts}")
     return "; ".join(texts)
 
 

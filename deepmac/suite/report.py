@@ -92,12 +92,14 @@ def _head(suite: Suite, documents: Sequence[dict], failures: Mapping[str, str], 
     names = [document["notebook"] for document in documents]
     links = [f"[{suite.notebooks[name].title or name}](#{name})" for name in names]
     parts.append("**Contents**: " + " · ".join(["[Claims](#claims)", *links]))
-    parts.append(f"## Claims\n\n{counts(claims)}. Each is counted once, however many notebooks check it.")
+    parts.append(
+        f"## Claims\n\n{_first_upper(counts(claims))}. Each is counted once, however many notebooks check it."
+    )
     for kind in KINDS:
         of_kind = [claim for claim in claims if claim["kind"] == kind]
         if of_kind:
             table = markdown(claims_frame(of_kind))
-            title = f"{len(of_kind)} {KIND_TITLES[kind]}"
+            title = f"{_first_upper(KIND_TITLES[kind])} ({len(of_kind)})"
             parts.append(_folded(title, table) if kind == "software" else f"**{title}**\n\n{table}")
     return "\n\n".join(parts)
 
@@ -127,6 +129,10 @@ def _compact(frame: pd.DataFrame) -> pd.DataFrame:
     kept = [column for column in frame if filled[column] >= 0.3 or column.startswith("published")]
     compact = frame[kept]
     return compact[(compact.drop(columns=[kept[0], *{"seeds"} & set(kept)]) != "-").any(axis=1)]
+
+
+def _first_upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _folded(title: str, text: str) -> str:
