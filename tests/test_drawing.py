@@ -120,23 +120,21 @@ def test_a_prediction_is_plotted_with_boxes_and_labels():
 
 
 def test_the_grid_shows_the_surroundings_of_each_box_and_the_iou_of_predictions(tmp_path):
-    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
     nothing, true, half = np.zeros((3, 60, 80), bool)
     true[10:50, 10:50] = half[10:30, 10:50] = True
-    boxes = np.array([[1 / 6, 1 / 8, 5 / 6, 5 / 8], [0, 0, 0.001, 0.001]])
     figure = mask_grid(
-        [image, image],
+        [IMAGE, IMAGE],
         [[nothing, true, half], [nothing, half, half]],
-        boxes,
-        titles=["picture", "annotated", "predicted"],
-        row_titles=["cat", "dog"],
+        np.array([[1 / 6, 1 / 8, 5 / 6, 5 / 8], [0, 0, 0.001, 0.001]]),
+        names=["cat", "dog"],
+        sources=["picture", "annotated", "predicted"],
         margin=0.1,
     )
-    assert [ax.get_title() for ax in figure.axes] == ["picture", "annotated", "predicted", "", "", ""]
-    assert [ax.get_ylabel() for ax in figure.axes] == ["cat", "", "", "dog", "", ""]
-    assert [ax.get_xlabel() for ax in figure.axes] == ["", "", "IoU 0.50", "", "", "IoU 1.00"]
-    crop = figure.axes[1].images[0].get_array()
-    np.testing.assert_array_equal(crop, overlay(image[6:54, 6:54], true[6:54, 6:54].astype(int)))
-    assert figure.axes[3].images[0].get_array().shape == (1, 1, 3)
+    assert [ax.get_title() for ax in figure.axes] == ["cat", "dog", "", "", "", ""]
+    assert [ax.get_ylabel() for ax in figure.axes] == ["picture", "", "annotated", "", "predicted", ""]
+    assert [ax.get_xlabel() for ax in figure.axes] == ["", "", "", "", "IoU 0.50", "IoU 1.00"]
+    crop = figure.axes[2].images[0].get_array()
+    np.testing.assert_array_equal(crop, overlay(IMAGE[6:54, 6:54], true[6:54, 6:54].astype(int)))
+    assert figure.axes[1].images[0].get_array().shape == (1, 1, 3)
     figure.savefig(tmp_path / "grid.png", dpi=50)
     assert np.ptp(np.asarray(Image.open(tmp_path / "grid.png"))) == 255

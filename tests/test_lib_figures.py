@@ -39,7 +39,7 @@ def test_masks_that_are_kept_are_not_predicted_again(coco_dir, tmp_path, monkeyp
         model_folder=lambda key: None,
     )
     figure = figures.unseen_class_masks(study, {"predicted": "a"}, count=8)
-    assert [axes.get_title() for axes in figure.axes[:3]] == ["picture", "annotated", "predicted"]
+    assert [axes.get_ylabel() for axes in figure.axes[::2]] == ["picture", "annotated", "predicted"]
     assert len(figure.axes) == 2 * 3
     assert len(json.loads((tmp_path / "rows/shown/a-row.json").read_text())) == 2
     monkeypatch.setattr(figures.deepmac, "load", None)

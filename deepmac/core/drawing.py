@@ -116,21 +116,22 @@ def mask_grid(
     images: Sequence[np.ndarray],
     masks: Sequence[Sequence[np.ndarray]],
     boxes: Sequence[np.ndarray],
-    titles: Sequence[str],
-    row_titles: Sequence[str] | None = None,
+    names: Sequence[str],
+    sources: Sequence[str],
     margin: float = 0.2,
-    cell: float = 2.0,
+    width: float = 11.0,
 ):
-    """A figure with a row for each object and a column for each source of masks.
+    """A figure with a column for each object and a row for each source of masks.
 
     Args:
-        images: R images, uint8 RGB [H, W, 3].
-        masks: R rows of C masks, bool [H, W]: none, the annotated one, and predictions, which get their IoU.
-        boxes: R boxes, (ymin, xmin, ymax, xmax) normalised: each row shows its box's surroundings.
-        titles: C column titles.
-        row_titles: R texts at the left.
+        images: N images, uint8 RGB [H, W, 3].
+        masks: for each the masks of R sources, bool [H, W]: none, the annotated one, and predictions, which
+            get their IoU.
+        boxes: N boxes, (ymin, xmin, ymax, xmax) normalised: each column shows its box's surroundings.
+        names: N titles of columns.
+        sources: R titles of rows.
         margin: how much of the box's size is shown on each side of it.
-        cell: side of a cell in inches.
+        width: of the figure in inches.
 
     Returns:
         `matplotlib.figure.Figure`.
@@ -138,21 +139,22 @@ def mask_grid(
     from matplotlib.figure import Figure
 
     windows = [_window(box, image.shape[:2], margin) for image, box in zip(images, boxes, strict=True)]
-    heights = [(y.stop - y.start) / (x.stop - x.start) for y, x in windows]  # relative to the width
-    heights = [min(max(height, 0.3), 1.5) for height in heights]
-    figure = Figure(figsize=(cell * len(titles), cell * sum(heights)), layout="constrained", dpi=150)
-    axes = figure.subplots(len(images), len(titles), squeeze=False, height_ratios=heights)
-    for row, (image, row_masks, window) in enumerate(zip(images, masks, windows, strict=True)):
-        for column, (ax, mask) in enumerate(zip(axes[row], row_masks, strict=True)):
+    aspects = [(x.stop - x.start) / (y.stop - y.start) for y, x in windows]  # width relative to height
+    aspects = [min(max(aspect, 0.6), 1.8) for aspect in aspects]
+    height = (width / sum(aspects) + 0.2) * len(sources)
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
+    axes = figure.subplots(len(sources), len(images), squeeze=False, width_ratios=aspects)
+    for column, (image, of_object, window) in enumerate(zip(images, masks, windows, strict=True)):
+        for row, (ax, mask) in enumerate(zip(axes[:, column], of_object, strict=True)):
             ax.imshow(overlay(image[window], mask[window].astype(np.uint8)), interpolation="nearest")
             ax.set(xticks=[], yticks=[], frame_on=False)
-            if column > 1:
-                iou = (mask & row_masks[1]).sum() / max(1, (mask | row_masks[1]).sum())
+            if row > 1:
+                iou = (mask & of_object[1]).sum() / max(1, (mask | of_object[1]).sum())
                 ax.set_xlabel(f"IoU {iou:.2f}", fontsize="small", labelpad=2)
-        if row_titles is not None:
-            axes[row, 0].set_ylabel(row_titles[row])
-    for ax, title in zip(axes[0], titles, strict=True):
-        ax.set_title(title, fontsize="medium")
+    for ax, name in zip(axes[0], names, strict=True):
+        ax.set_title(name, fontsize="small")
+    for ax, source in zip(axes[:, 0], sources, strict=True):
+        ax.set_ylabel(source, fontsize="small")
     return figure
 
 

@@ -97,7 +97,9 @@ def forest_plot(claims: Sequence[dict]) -> Figure:
             axes.plot([], [], marker, color=color, label=verdict)
     names = [f"{claim['text']}, n={claim['seeds']}" for claim in reversed(claims)]
     axes.set_yticks(range(len(claims)), names)
-    axes.set_xlabel("difference of mask AP, in annotated boxes, with 95 % interval (n: seeds)")
+    figure.supxlabel(
+        "difference of mask AP, in annotated boxes, with 95 % interval (n: seeds)", size="medium"
+    )
     axes.margins(y=0.6 / max(1, len(claims)))
     axes.grid(axis="y", visible=False)
     figure.legend(loc="outside upper right", ncols=4)

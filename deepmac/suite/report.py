@@ -30,7 +30,7 @@ _PAGE = """<!doctype html><html lang=en><meta charset=utf-8>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: auto; padding: 1rem; color: #222 }}
 table {{ display: block; overflow-x: auto; border-collapse: collapse; font-size: .85rem }}
 th, td {{ border-bottom: 1px solid #ddd; padding: .25rem .6rem; text-align: left; vertical-align: top }}
-img {{ max-width: 100%; margin: .5rem 0 }}
+img {{ max-width: 100%; max-height: 44rem; margin: .5rem 0 }}
 summary {{ cursor: pointer; color: #0058a3 }}
 .anchor-link {{ display: none }}
 @media print {{ body {{ max-width: none; font-size: 11px }} h2 {{ break-after: avoid }} }}
@@ -58,8 +58,12 @@ def write_report(folder: Path, suite: Suite, errors: Mapping[str, str]):
         if error:
             failures[name] = error
         elif results.exists():
-            documents.append(json.loads(results.read_text()))
-            notebooks[name] = cells
+            document = json.loads(results.read_text())
+            if "pictures" in document:
+                documents.append(document)
+                notebooks[name] = cells
+            else:
+                failures[name] = "its results are of an earlier version: run it again"
     parts = [_head(suite, documents, failures, folder)]
     for document, cells in zip(documents, notebooks.values(), strict=True):
         parts.append(_section(suite, document, cells, folder))
@@ -100,16 +104,18 @@ def _head(suite: Suite, documents: Sequence[dict], failures: Mapping[str, str], 
         if of_kind:
             table = markdown(claims_frame(of_kind))
             title = f"{_first_upper(KIND_TITLES[kind])} ({len(of_kind)})"
-            parts.append(_folded(title, table) if kind == "software" else f"**{title}**\n\n{table}")
+            parts.append(f"**{title}**\n\n{table}" if kind == "paper" else _folded(title, table))
     return "\n\n".join(parts)
 
 
 def _section(suite: Suite, document: dict, cells: nbformat.NotebookNode, folder: Path) -> str:
-    """A notebook: its figures and a compact table; everything else folded."""
+    """A notebook: its figures and a compact table; everything else, and checks of the software, folded."""
     name = document["notebook"]
     shown, appendix = _figures(cells, name, folder)
     frame = results_frame(document["rows"], with_difference=suite.profile == "paper")
     compact = _compact(frame) if document["pictures"] else frame.iloc[:0]
+    if not document["pictures"]:
+        shown, appendix = [], shown + appendix
     details = [*appendix, _provenance(document)]
     if compact.shape != frame.shape:
         details.insert(0, markdown(frame))

@@ -188,8 +188,8 @@ def higher(text: str, better: Measurement, worse: Measurement, kind: str = "own"
         verdict, reason = "no difference", f", all of it within {NO_DIFFERENCE:g} of zero"
     else:
         verdict, reason = "undecided", ", too wide to tell"
-    ends = (_rounded(low), _rounded(high))
-    return Claim(text, kind, verdict, evidence + reason, _rounded(difference.value), ends, difference.seeds)
+    low, high, value = (round(part, 4) for part in (low, high, difference.value))
+    return Claim(text, kind, verdict, evidence + reason, value, (low, high), difference.seeds)
 
 
 def alike(text: str, one: Measurement, other: Measurement, kind: str = "own") -> Claim:

@@ -27,7 +27,7 @@ def unseen_class_masks(study: Study, keys: Mapping[str, str], count: int) -> Fig
 
     Args:
         study: a trained study.
-        keys: column title -> row; the seen classes of the first one count.
+        keys: title -> row; the seen classes of the first one count.
         count: objects to show.
     """
     folder = study.shown.coco_dir
@@ -44,7 +44,7 @@ def unseen_class_masks(study: Study, keys: Mapping[str, str], count: int) -> Fig
     ]
     names = [coco.cats[example["category_id"]]["name"] for example in examples]
     images = [read_image(picture) for picture in pictures]
-    return drawing.mask_grid(images, masks, boxes, ["picture", "annotated", *keys], names)
+    return drawing.mask_grid(images, masks, boxes, names, ["picture", "annotated", *keys])
 
 
 def _predicted_masks(study: Study, key: str, examples: Sequence[dict], pictures: Sequence[Path]):
