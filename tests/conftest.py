@@ -5,10 +5,15 @@ import os
 import signal
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 
+
+# On a busy machine any example may be slow: time is measured by the benchmark, not by tests.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 # A shell's background jobs ignore Ctrl-C, and so would the processes that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
