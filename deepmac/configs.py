@@ -40,10 +40,12 @@ class EfficientNetLiteConfig(hyperparams.Config):
 
     `init_weights` is what training without `task.init_checkpoint` starts from: 'imagenet' (lite0 only), a
     file that `make imagenet` wrote, or '' for random weights. Trained weights expect the parser's default
-    `bgr_ordering`, `channel_means` and `channel_stds`.
+    `bgr_ordering`, `channel_means` and `channel_stds`. With `num_frozen_blocks`, the stem and so many blocks
+    keep weights and statistics; the first three are those at strides 2 and 4.
     """
 
     model_id: str = "lite0"
+    num_frozen_blocks: int = 0
     num_filters: int = 64
     init_weights: str = "imagenet"
 

@@ -78,6 +78,17 @@ def test_every_weight_learns(lite0):
     assert not any(gradient is None for gradient in gradients)
 
 
+def test_frozen_blocks_keep_their_weights_and_statistics():
+    backbone = _build(_config(num_filters=8, num_frozen_blocks=3))
+    assert len(backbone.trainable_variables) == 13 * 9 + 12  # the other blocks, FPN
+    layers = dict(backbones.encoder_layers(backbone))
+    before = {name: layer.get_weights() for name, layer in layers.items() if name.endswith("norm")}
+    images = np.random.default_rng(0).normal(size=(1, 64, 64, 3)).astype(np.float32)
+    backbone(images, training=True)
+    moved = [name for name in before if not np.array_equal(before[name], layers[name].get_weights())]
+    assert moved == [name for name in before if name.startswith("block") and int(name[6:].split("/")[0]) >= 3]
+
+
 @pytest.mark.slow
 def test_trains_from_imagenet_and_loads(tmp_path):
     params = exp_factory.get_exp_config("deepmac_mini")

@@ -107,7 +107,7 @@ def build_efficientnet_lite(
         raise InputError(
             f"input_size must be a multiple of 32 for this network, not {' x '.join(map(str, size))}"
         )
-    return EfficientNetLite(
+    backbone = EfficientNetLite(
         config.model_id,
         config.num_filters,
         input_specs,
@@ -117,6 +117,12 @@ def build_efficientnet_lite(
         },
         l2_regularizer,
     )
+    if config.num_frozen_blocks:
+        for name, layer in encoder_layers(backbone):
+            if name == f"block_{config.num_frozen_blocks}/expand_conv":
+                break
+            layer.trainable = False  # batch norm then uses and keeps its moving statistics
+    return backbone
 
 
 def initialize(backbone: tf_keras.Model, config: configs.BackboneConfig):
