@@ -125,10 +125,11 @@ class MaskClassificationLossConfig(hyperparams.OneOfConfig):
 
 @dataclasses.dataclass
 class MaskLossConfig(hyperparams.Config):
-    """Mask losses and their weights (published options of the same names)."""
+    """Mask losses and their weights: published options, and dice in addition to `classification_loss`."""
 
     classification_loss: MaskClassificationLossConfig = _field(MaskClassificationLossConfig)
     task_loss_weight: float = 1.0
+    dice_loss_weight: float = 0.0
     use_only_last_stage: bool = False
     ignore_per_class_box_overlap: bool = False
     box_consistency_loss_weight: float = 0.0

@@ -11,6 +11,7 @@ from deepmac.modeling import mask_losses, weak_losses
 
 RNG = np.random.default_rng(0)
 ALL_LOSSES = {
+    "dice_loss_weight": 2.0,
     "box_consistency_loss_weight": 1.5,
     "color_consistency_loss_weight": 0.8,
     "augmented_self_supervision_loss_weight": 0.5,
@@ -169,7 +170,7 @@ def test_every_loss_is_named_weighted_and_zero_without_its_tensors():
     assert list(compute(logits, inputs, task_loss_weight=0.0)) == []
     losses = compute(logits, inputs, **ALL_LOSSES)
     assert list(losses) == mask_losses.loss_names(configs.MaskLossConfig(**ALL_LOSSES))
-    assert len(losses) == 5
+    assert len(losses) == 6
     assert losses[mask_losses.SELF_SUPERVISION.name] == losses[mask_losses.POINT_SUPERVISION.name] == 0
     tensors = {
         "restored_logits": [RNG.normal(size=(2, 4, 8, 8)).astype(np.float32)],
@@ -183,6 +184,16 @@ def test_every_loss_is_named_weighted_and_zero_without_its_tensors():
     for name in losses.keys() - {mask_losses.ESTIMATION.name}:
         assert losses[name] > 0
         np.testing.assert_allclose(doubled[name], 2 * losses[name], rtol=1e-6)
+
+
+def test_dice_adds_to_the_loss_that_is_configured():
+    logits, inputs = batch(stages=2)
+    dice = configs.MaskClassificationLossConfig(type="dice")
+    alone = compute(logits, inputs, classification_loss=dice, task_loss_weight=3.0)
+    both = compute(logits, inputs, task_loss_weight=2.0, dice_loss_weight=3.0)
+    assert list(both) == [mask_losses.ESTIMATION.name, mask_losses.DICE.name]
+    assert both[mask_losses.DICE.name] == alone[mask_losses.ESTIMATION.name]
+    assert both[mask_losses.ESTIMATION.name] == compute(logits, inputs, task_loss_weight=2.0).popitem()[1]
 
 
 def test_boxes_of_all_classes_teach_the_weak_losses_only():

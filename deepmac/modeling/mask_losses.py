@@ -212,6 +212,11 @@ def _estimation(batch, config, head):
     ]
 
 
+def _dice(batch, config, head):
+    dice = configs.MaskClassificationLossConfig(type="dice")
+    return _estimation(batch, config.replace(classification_loss=dice), head)
+
+
 def _box_consistency(batch, config, head):
     return [
         weak_losses.box_consistency_loss(
@@ -273,6 +278,7 @@ def _point_supervision(batch, config, head):
 
 
 ESTIMATION = MaskLoss("deep_mask_estimation", "mask", "task_loss_weight", _estimation, needs_masks=True)
+DICE = MaskLoss("deep_mask_dice", "dice", "dice_loss_weight", _dice, needs_masks=True)
 BOX_CONSISTENCY = MaskLoss(
     "deep_mask_box_consistency", "box consistency", "box_consistency_loss_weight", _box_consistency
 )
@@ -289,4 +295,4 @@ POINT_SUPERVISION = MaskLoss(
     "deep_mask_pointly_supervised", "points", "pointly_supervised_keypoint_loss_weight", _point_supervision
 )
 # In the order of logs.
-MASK_LOSSES = (ESTIMATION, BOX_CONSISTENCY, COLOR_CONSISTENCY, SELF_SUPERVISION, POINT_SUPERVISION)
+MASK_LOSSES = (ESTIMATION, DICE, BOX_CONSISTENCY, COLOR_CONSISTENCY, SELF_SUPERVISION, POINT_SUPERVISION)

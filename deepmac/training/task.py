@@ -167,11 +167,13 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
             class_offset=config.losses.class_offset,
         )
         weights = config.losses.detection
-        total = (
-            weights.object_center_weight * losses["ct_loss"]
-            + weights.scale_weight * losses["scale_loss"]
-            + weights.offset_weight * losses["ct_offset_loss"]
-        )
+        terms = {
+            "ct_loss": weights.object_center_weight,
+            "scale_loss": weights.scale_weight,
+            "ct_offset_loss": weights.offset_weight,
+        }
+        # A term times 0 would still have its gradients computed.
+        total = tf.add_n([tf.zeros([])] + [weight * losses[name] for name, weight in terms.items() if weight])
         masks = {}
         if mask_batch is not None:
             masks = mask_losses.mask_losses(
