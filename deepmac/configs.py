@@ -179,6 +179,8 @@ class DeepMACTaskConfig(centernet.CenterNetTask):
             empty means all.
         mask_num_subsamples: instances per image whose masks are predicted in training, drawn among
             those with supervision first; -1 means all (`model.max_num_instances`).
+        max_box_jitter_ratio: how far edges of the boxes that the mask head sees move at most in training,
+            and targets with them, in half sizes; `max_roi_jitter_ratio`, as published, moves targets only.
         init_checkpoint_modules: 'all', 'backbone', or 'detection' (backbone and the CenterNet heads;
             `fine_tune_checkpoint_type: detection` of the published configs).
         seed: of the initial weights and of random draws in training; None draws one.
@@ -190,6 +192,7 @@ class DeepMACTaskConfig(centernet.CenterNetTask):
     losses: LossesConfig = _field(LossesConfig)
     allowed_masked_classes_ids: list[int] = dataclasses.field(default_factory=list)
     mask_num_subsamples: int = -1
+    max_box_jitter_ratio: float = 0.0
     seed: int | None = None
     init_checkpoint_modules: str = "detection"
 
@@ -306,11 +309,7 @@ def deepmac_mini() -> cfg.ExperimentConfig:
 
 @dataclasses.dataclass
 class MaskRCNNHeadConfig(deep_mask_head_rcnn.DeepMaskHead):
-    """The mask head.
-
-    `hourglass_norm_momentum` is that of every batch-norm layer in an hourglass, which Model Garden fixes
-    at 0.1: nearly the last batch alone, which suits large batches only.
-    """
+    """The mask head; every batch norm in its hourglass has `hourglass_norm_momentum`, 0.1 in Model Garden."""
 
     hourglass_norm_momentum: float = 0.1
 

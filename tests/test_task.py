@@ -81,6 +81,38 @@ def test_every_loss_falls_and_the_total_is_their_weighted_sum(config):
     assert first["total_loss"] == pytest.approx(total + first["deep_mask_estimation"], rel=1e-4)
 
 
+def test_a_loss_of_weight_0_costs_no_gradients(config):
+    config.losses.detection.override({"object_center_weight": 0.0, "scale_weight": 0.0, "offset_weight": 0.0})
+    task = DeepMACTask(config)
+    features, labels = next(iter(task.build_inputs(config.train_data)))
+    model = task.build_model()
+    heads = model.head.heads
+    with tf.GradientTape() as tape:
+        outputs = model(features, training=True)["raw_output"]
+        batch = task.mask_batch(outputs, features, labels, 0, model)
+        losses = task.build_losses(outputs, labels, batch)
+    kernels = {name: head[-1].conv2.kernel for name, head in heads.items()}
+    gradients = tape.gradient(losses["total_loss"], kernels)
+    assert {name for name, gradient in gradients.items() if gradient is not None} == {
+        "instance_embedding",
+        "pixel_embedding",
+    }
+    assert losses["total_loss"] == losses["deep_mask_estimation"]
+
+
+def test_moved_boxes_crop_their_targets(config):
+    config.max_box_jitter_ratio = 0.3
+    task = DeepMACTask(config)
+    features, labels = next(iter(task.build_inputs(config.train_data)))
+    seen, targets = task._jitter_boxes(features, labels, 0)
+    np.testing.assert_array_equal(seen["boxes"], targets["mask_boxes"])
+    given, moved = features["boxes"].numpy(), seen["boxes"].numpy()
+    sides = np.tile(given[..., 2:] - given[..., :2], 2)
+    assert np.all(np.abs(moved - given) <= 0.15 * sides + 1e-5)
+    assert np.max(np.abs(moved - given)) > 0.05
+    np.testing.assert_array_equal(labels["boxes"], targets["boxes"])
+
+
 def _losses(config):
     task = DeepMACTask(config)
     features, labels = next(iter(task.build_inputs(config.train_data)))

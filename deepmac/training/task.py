@@ -194,9 +194,7 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
             model: makes the second pass of self-supervision, over augmented images.
         """
         mask_head, losses = self.task_config.model.mask_head, self.task_config.losses.mask
-        # int32 [2], another one for other pictures, and so in each replica
-        seed = tf.stack([tf.constant(self._seed), tf.cast(step, tf.int32)])
-        seed = tf.random.fold_in(seed, labels["groundtruths"]["source_id"][0])
+        seed = self._step_seed(labels, step)
         crop_boxes = restored_logits = None
         if mask_head.max_roi_jitter_ratio:
             crop_boxes = roi.jitter_boxes(
@@ -229,6 +227,20 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
             step=step,
         )
 
+    def _step_seed(self, labels, step):
+        """int32 [2], another one for other pictures, and so in each replica."""
+        seed = tf.stack([tf.constant(self._seed), tf.cast(step, tf.int32)])
+        return tf.random.fold_in(seed, labels["groundtruths"]["source_id"][0])
+
+    def _jitter_boxes(self, features, labels, step):
+        """Moves the boxes that the mask head sees, and that crop its targets, by `max_box_jitter_ratio`."""
+        ratio = self.task_config.max_box_jitter_ratio
+        if not ratio:
+            return features, labels
+        seed = tf.random.fold_in(self._step_seed(labels, step), 2)
+        boxes = roi.jitter_boxes(features["boxes"], ratio, "default", seed)
+        return {**features, "boxes": boxes}, {**labels, "mask_boxes": boxes}
+
     def build_metrics(self, training=True):
         """A mean for every loss; mask losses in training only."""
         names = ["total_loss", *_DETECTION_LOSSES]
@@ -256,7 +268,7 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
         Returns:
             Logs: loss name -> value.
         """
-        features, labels = inputs
+        features, labels = self._jitter_boxes(*inputs, optimizer.iterations)
         with tf.GradientTape() as tape:
             outputs = _in_float32(model(features, training=True)["raw_output"])
             batch = self.mask_batch(outputs, features, labels, optimizer.iterations, model)
