@@ -7,6 +7,7 @@ import tf_keras
 import tiny_model
 from hypothesis import given
 from hypothesis import strategies as st
+from official.modeling import optimization
 
 import deepmac
 from deepmac import configs
@@ -231,6 +232,22 @@ def test_a_model_dir_without_or_with_another_checkpoint_is_an_input_error(tmp_pa
     (folder / "params.yaml").write_text(params.replace("hourglass20", "hourglass32"))
     with pytest.raises(InputError, match=r"ckpt-12 does not fit .*params\.yaml"):
         load_network(folder)
+
+
+def test_moving_averages_of_the_weights_go_before_the_weights(tmp_path):
+    shutil.copy(tiny_model.model_dir() / "params.yaml", tmp_path)
+    model = tiny_model.build_model(read_task_config(tmp_path / "params.yaml").model)
+    optimizer = optimization.ExponentialMovingAverage(tf_keras.optimizers.legacy.Adam())
+    optimizer.shadow_copy(model)
+    for variable in model.trainable_variables:
+        optimizer.get_slot(variable, "average").assign(variable + 1)
+    items = {"model": model, **model.checkpoint_items, "optimizer": optimizer}
+    tf.train.Checkpoint(**items).save(tmp_path / "ckpt")
+    config, restore = load.trained_model(tmp_path)
+    loaded = load.build_model(config, restore, "float32")
+    averaged = {id(variable) for variable in model.trainable_variables}
+    for variable, trained in zip(loaded.variables, model.variables, strict=True):
+        np.testing.assert_array_equal(variable, trained + (id(trained) in averaged))
 
 
 def test_a_truncated_checkpoint_is_an_input_error(tmp_path):

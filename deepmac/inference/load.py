@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 import yaml
+from official.modeling import optimization
 from official.projects.centernet.modeling.backbones.hourglass import HOURGLASS_SPECS
 
 from deepmac import configs
@@ -221,11 +222,23 @@ def trained_model(
         try:
             status = tf.train.Checkpoint(**model.checkpoint_items).restore(checkpoint)
             status.expect_partial().assert_existing_objects_matched()
+            _restore_averages(model, checkpoint)
         except (ValueError, AssertionError, IndexError, tf.errors.OpError) as error:
             reason = str(error).split("\n")[0]
             raise InputError(f"{checkpoint} does not fit {folder / 'params.yaml'}: {reason}") from error
 
     return read_task_config(folder / PARAMS_FILE), restore
+
+
+def _restore_averages(model, checkpoint):
+    """Takes the moving averages of the weights where training kept them, as its evaluation does."""
+    names = tf.train.load_checkpoint(checkpoint).get_variable_to_shape_map()
+    if not any(".OPTIMIZER_SLOT/optimizer/average/" in name for name in names):
+        return
+    optimizer = optimization.ExponentialMovingAverage(tf_keras.optimizers.legacy.SGD())
+    optimizer.shadow_copy(model)
+    tf.train.Checkpoint(**model.checkpoint_items, optimizer=optimizer).restore(checkpoint).expect_partial()
+    optimizer.assign_average_vars(model.trainable_variables)
 
 
 def read_task_config(path: Path) -> configs.DeepMACTaskConfig:
