@@ -106,14 +106,14 @@ lint: $(INSTALLED) ## check style, formatting and types
 $(INSTALLED): pyproject.toml constraints.txt
 	@if [ -e $@ ]; then rm $@; else rm -rf $(VENV) && $(make_venv); fi
 	@echo "Installing into $(VENV): this takes some minutes"
-	@$(pip_install) -c constraints.txt -e '.[notebooks,test]'
+	@$(pip_install) -c constraints.txt -e '.[train,notebooks,test]'
 	@printf '%s' "$(CURDIR)" > $@
 
 constraints: ## renew constraints.txt with the newest versions (needs Python 3.11 and 3.12)
 	@set -e; scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; touch "$$scratch/pins"; \
 	for version in 3.11 3.12; do \
 		"python$$version" -m venv "$$scratch/$$version"; \
-		"$$scratch/$$version/bin/python" -m pip install --quiet -c "$$scratch/pins" -e '.[notebooks,test,export,site]'; \
+		"$$scratch/$$version/bin/python" -m pip install --quiet -c "$$scratch/pins" -e '.[train,notebooks,test,site]'; \
 		"$$scratch/$$version/bin/python" -m pip check; \
 		"$$scratch/$$version/bin/python" -m pip freeze --exclude-editable >> "$$scratch/pins"; \
 	done; \

@@ -1,14 +1,11 @@
 """DeepMAC: segment objects of classes nobody drew masks for (arXiv 2104.00613).
 
-Importing this package does not import TensorFlow; `load` does, when it is called.
+Importing this package does not import TensorFlow; `load` does where a model needs it.
 """
 
 import os
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
-
-__version__ = version("deepmac")
 
 # TensorFlow's start-up messages are noise, except where they say why a GPU is not used.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1" if Path("/dev/nvidia0").exists() else "3")
@@ -17,7 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1" if Path("/dev/nvidia0").exists
 # program needs to start.
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
-# Public name -> module that defines it; imported on first use, because these need TensorFlow.
+# Public name -> module that defines it; imported on first use, so that the command line is instant.
 _LAZY = {
     "load": "deepmac.inference.predictor",
     "Predictor": "deepmac.inference.predictor",
@@ -28,6 +25,8 @@ __all__ = ["Prediction", "Predictor", "__version__", "load"]
 
 
 def __getattr__(name):
+    if name == "__version__":
+        return import_module("importlib.metadata").version("deepmac")
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'deepmac' has no attribute {name!r}")

@@ -85,7 +85,7 @@ def test_wrong_usage_is_one_line_and_status_2(arguments, words):
         (click.ClickException("cannot do that"), "deepmac: cannot do that\n"),
         (
             ModuleNotFoundError("No module named 'papermill'", name="papermill"),
-            "deepmac: this command needs the package papermill: run pip install 'deepmac[notebooks]'\n",
+            "deepmac: this needs the package papermill: run pip install 'deepmac[notebooks]'\n",
         ),
     ],
 )

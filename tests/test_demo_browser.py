@@ -73,7 +73,8 @@ def _inside(mask, x0, y0, x1, y1):
 @pytest.mark.slow
 @pytest.mark.browser
 def test_boxes_drawn_with_the_mouse_get_masks(notebook_page, tmp_path):
-    page = notebook_page("deepmac_colab", picture="coins", boxes=[])
+    Image.fromarray(data.coins()).save(tmp_path / "coins.png")
+    page = notebook_page("deepmac_colab", picture=str(tmp_path / "coins.png"), boxes=[])
     page.run_all()
     canvas = Canvas(page)
     assert not canvas.colored().any()
@@ -140,7 +141,7 @@ def test_boxes_drawn_with_the_mouse_get_masks(notebook_page, tmp_path):
 @pytest.mark.slow
 @pytest.mark.browser
 def test_what_cannot_be_opened_is_told_in_the_window(notebook_page):
-    page = notebook_page("deepmac_colab", picture="glands")
+    page = notebook_page("deepmac_colab", picture="galaxies")
     page.run_all()
     canvas = page.locator(".deepmac-canvas")
     page.screenshot("window", page.locator(".jp-OutputArea-output", has=canvas))
@@ -149,7 +150,7 @@ def test_what_cannot_be_opened_is_told_in_the_window(notebook_page):
     address.press("Enter")
     page.locator(".jp-OutputArea [role=status]", has_text="no such picture").wait_for()
     page.screenshot("no-such-picture")
-    assert canvas.locator("svg text.clickable").all_text_contents() == ["gland", "gland", "gland"]
+    assert canvas.locator("svg text.clickable").all_text_contents() == ["galaxy", "galaxy", "galaxy"]
 
     page = notebook_page("deepmac_colab", model="no such model")
     with pytest.raises(AssertionError, match="InputError"):

@@ -78,7 +78,7 @@ def test_colab_gets_the_checkout_once(monkeypatch, capsys, tmp_path):
     _, clone, folder, install, widgets = calls
     assert clone == "git clone --quiet --depth 1 https://example.org/deepmac deepmac-checkout"
     assert folder == ("cd", "-q deepmac-checkout")
-    assert install == ("pip", 'install --quiet ".[notebooks]"')
+    assert install == ("pip", 'install --quiet ".[{extras}]"')
     assert widgets == "widgets"
 
     calls.clear()

@@ -48,7 +48,7 @@ def test_each_picture_gets_masks_labels_and_overlay(photos, tmp_path):
     out = tmp_path / "out"
     result = _segment(photos, "--box", BOX, "--box", "0,0,0.5,0.5", "--out", out)
     assert result.exit_code == 0
-    assert result.stdout == "Pictures: 3 segmented\n"
+    assert result.stdout == f"Pictures: 3 segmented; see {out}\n"
     assert result.stderr == ""
     assert _files(out) == _three("a") + _three("b") + _three("night/a")
 
@@ -73,13 +73,13 @@ def test_it_goes_on_where_it_stopped(photos, tmp_path, loads):
     _segment(photos / "a.png", "--box", BOX, "--out", out)
     before = _times(out)
     result = _segment(photos, "--box", BOX, "--out", out)
-    assert result.stdout == "Pictures: 2 segmented, 1 there already\n"
+    assert result.stdout == f"Pictures: 2 segmented, 1 there already; see {out}\n"
     assert {path: time for path, time in _times(out).items() if path in before} == before
     loads.clear()
-    assert _segment(photos, "--box", BOX, "--out", out).stdout == "Pictures: 3 there already\n"
+    assert _segment(photos, "--box", BOX, "--out", out).stdout == f"Pictures: 3 there already; see {out}\n"
     assert loads == []
     result = _segment(photos, "--box", BOX, "--out", out, "--overwrite")
-    assert result.stdout == "Pictures: 3 segmented\n"
+    assert result.stdout == f"Pictures: 3 segmented; see {out}\n"
     assert all(time > before.get(path, 0) for path, time in _times(out).items())
     assert len(_files(out)) == 9
 
@@ -95,7 +95,9 @@ def test_damaged_results_are_made_again(photos, tmp_path, ending, damage):
         path.unlink()
     else:
         path.write_bytes(good[: len(good) // 2] if damage == "truncated" else b"garbage")
-    assert _segment(photos / "b.jpg", "--box", BOX, "--out", out).stdout == "Pictures: 1 segmented\n"
+    assert (
+        _segment(photos / "b.jpg", "--box", BOX, "--out", out).stdout == f"Pictures: 1 segmented; see {out}\n"
+    )
     assert _files(out) == _three("b")
     assert path.read_bytes() == good
 
@@ -113,10 +115,10 @@ def test_other_boxes_pictures_and_models_are_not_what_is_there(photos, tmp_path)
     ):
         for outcome in ("segmented", "there already"):
             result = _segment(picture, *arguments, "--out", out)
-            assert result.stdout == f"Pictures: 1 {outcome}\n"
+            assert result.stdout == f"Pictures: 1 {outcome}; see {out}\n"
     Image.fromarray(tiny_model.picture(9)).save(picture)
     result = _segment(picture, "--box", BOX, "--precision", "float32", "--out", out)
-    assert result.stdout == "Pictures: 1 segmented\n"
+    assert result.stdout == f"Pictures: 1 segmented; see {out}\n"
     assert _files(out) == _three("a")
 
 
@@ -124,7 +126,7 @@ def test_pictures_of_the_same_name_do_not_collide(photos, tmp_path):
     out = tmp_path / "out"
     both = [photos / "a.png", photos / "night/a.png"]
     result = _segment(*both, "--box", BOX, "--out", out)
-    assert result.stdout == "Pictures: 2 segmented\n"
+    assert result.stdout == f"Pictures: 2 segmented; see {out}\n"
     files = _files(out)
     assert len(files) == 6
     before = _times(out)
@@ -157,7 +159,7 @@ def test_results_among_the_pictures_are_no_pictures(photos):
     for _ in range(2):
         result = _segment(photos, "--box", BOX, "--out", photos)
         assert result.exit_code == 0
-    assert result.stdout == "Pictures: 3 there already\n"
+    assert result.stdout == f"Pictures: 3 there already; see {photos}\n"
 
 
 def test_unreadable_pictures_are_skipped_and_reported_at_the_end(photos, tmp_path):
@@ -165,7 +167,7 @@ def test_unreadable_pictures_are_skipped_and_reported_at_the_end(photos, tmp_pat
     out = tmp_path / "out"
     result = _segment(photos, "--box", BOX, "--out", out)
     assert result.exit_code == 0
-    assert result.stdout == "Pictures: 3 segmented, 1 skipped\n"
+    assert result.stdout == f"Pictures: 3 segmented, 1 skipped; see {out}\n"
     assert result.stderr.count("\n") == 1
     assert "skipped: cannot read" in result.stderr
     assert "broken.jpg" in result.stderr
@@ -201,7 +203,7 @@ def test_boxes_from_a_file(photos, tmp_path):
     out = tmp_path / "out"
     result = _segment(photos, "--boxes", tmp_path / "boxes.json", "--min-score", 0.3, "--out", out)
     assert result.exit_code == 0
-    assert result.stdout == "Pictures: 2 segmented, 1 without boxes\n"
+    assert result.stdout == f"Pictures: 2 segmented, 1 without boxes; see {out}\n"
     (day,) = json.loads((out / "a_masks.json").read_text())
     (night,) = json.loads((out / "night/a_masks.json").read_text())
     assert (day["image_id"], day["category_id"], day["bbox"]) == (31, 5, [10, 10, 20, 20])
@@ -211,10 +213,11 @@ def test_boxes_from_a_file(photos, tmp_path):
 def test_unusable_boxes_of_one_picture_do_not_stop_the_others(photos, tmp_path):
     table = "image,xmin,ymin,xmax,ymax\na.png,1,1,30,30\nb.jpg,5,5,20,20\nb.jpg,30,1,10,20\n"
     (tmp_path / "boxes.csv").write_text(table)
-    arguments = ["--boxes", tmp_path / "boxes.csv", "--box-format", "xyxy", "--out", tmp_path / "out"]
+    out = tmp_path / "out"
+    arguments = ["--boxes", tmp_path / "boxes.csv", "--box-format", "xyxy", "--out", out]
     result = _segment(photos / "a.png", photos / "b.jpg", *arguments)
     assert result.exit_code == 0
-    assert result.stdout == "Pictures: 1 segmented, 1 skipped\n"
+    assert result.stdout == f"Pictures: 1 segmented, 1 skipped; see {out}\n"
     assert "b.jpg: box 1 [30, 1, 10, 20] is inverted" in result.stderr
 
 
@@ -268,7 +271,7 @@ def test_the_command_itself(tmp_path):
         )
 
     done = run("a.png", "--box", BOX, "--model", tiny_model.model_dir(), "--out", "out")
-    assert (done.returncode, done.stdout) == (0, "Pictures: 1 segmented\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "Pictures: 1 segmented; see out\n"), done.stderr
     assert done.stderr == ""
     assert _files(tmp_path / "out") == _three("a")
     wrong = run("a.png", "--box", BOX, "--model", "no such model", "--out", "other")

@@ -2,7 +2,6 @@
 
 import click
 
-from deepmac import __version__
 from deepmac.cli import datasets, models, pictures, training
 from deepmac.cli.errors import ErrorReportingGroup
 
@@ -12,7 +11,7 @@ from deepmac.cli.errors import ErrorReportingGroup
     cls=ErrorReportingGroup,
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
 )
-@click.version_option(__version__)
+@click.version_option(package_name="deepmac")
 def main():
     """DeepMAC: masks for objects of classes nobody drew masks for."""
 

@@ -1,5 +1,7 @@
 """Options that several commands share."""
 
+import sys
+
 import click
 
 from deepmac.core.machine import PRECISIONS, RUNTIMES
@@ -26,3 +28,9 @@ ids = click.option("--ids", type=click.Path(), help="Image ids to use: text or J
 scheduler = click.option(
     "--scheduler", metavar="tcp://HOST:PORT", help="Dask scheduler whose workers do the work."
 )
+
+
+def show_start() -> None:
+    """Tells a terminal at once that a command works: its imports may take longer than one waits."""
+    if sys.stderr.isatty():
+        click.echo("Starting ...", err=True)

@@ -38,6 +38,7 @@ def segment(images, box_texts, box_file, box_format, min_score, model, precision
     Exit status: 0, also if some pictures were skipped because they are unreadable or their boxes unusable
     (they are listed at the end); 2 if all were, or if the input is wrong.
     """
+    options.show_start()
     from deepmac.jobs.box_files import boxes_from_texts, read_boxes
     from deepmac.jobs.pictures import find_pictures
     from deepmac.jobs.segment import segment
@@ -53,7 +54,7 @@ def segment(images, box_texts, box_file, box_format, min_score, model, precision
     summary = segment(find_pictures(images, Path(out)), boxes, Path(out), choice, overwrite)
     for line in summary.problems():
         click.echo(line, err=True)
-    click.echo(summary)
+    click.echo(f"{summary}; see {out}")
 
 
 @click.command("iwildcam-masks")
@@ -69,7 +70,7 @@ def segment(images, box_texts, box_file, box_format, min_score, model, precision
 @options.scheduler
 @click.option("--sixteen-bit", is_flag=True, help="16-bit masks of pictures with over 255 detections.")
 @click.option("--overwrite", is_flag=True, help="Make masks again that exist.")
-def iwildcam_masks(images, detections, out, shard, **options):
+def iwildcam_masks(images, detections, out, shard, **choices):
     """Predict the masks of a camera-trap collection's detections.
 
     JSON is MegaDetector's batch output, or that of iWildCam 2021 or 2022. For each picture with detections
@@ -84,11 +85,13 @@ def iwildcam_masks(images, detections, out, shard, **options):
 
     Exit status: 0, also if some pictures were skipped; 2 if all were, or if the input is wrong.
     """
+    options.show_start()
     from deepmac.iwildcam.make_masks import Shard, make_masks
 
-    summary = make_masks(images, detections, out, shard=Shard.parse(shard), **options)
+    summary = make_masks(images, detections, out, shard=Shard.parse(shard), **choices)
     for line in summary.problems()[:20]:
         click.echo(line, err=True)
     if len(summary.failed) > 20:
         click.echo(f"skipped: {len(summary.failed) - 20} more; see the report in {out}", err=True)
-    click.echo(f"{summary}; {summary.written / summary.seconds:.1f} a second" if summary.written else summary)
+    speed = f", {summary.written / summary.seconds:.1f} a second" if summary.written else ""
+    click.echo(f"{summary}{speed}; see {out}")

@@ -1,9 +1,9 @@
 """Pictures of masks: overlays, plots of predictions, grids for comparison."""
 
+import colorsys
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.colors import hsv_to_rgb
 from PIL import Image, ImageDraw, ImageFont
 
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
@@ -21,7 +21,8 @@ def instance_colors(count: int) -> np.ndarray:
     index = np.arange(count)
     hue = (0.92 + index * _GOLDEN_RATIO) % 1  # neighbours in the sequence are far apart on the colour wheel
     saturation, value = 0.9 - 0.3 * (index // 3 % 2), 1 - 0.2 * (index // 6 % 2)
-    return (hsv_to_rgb(np.stack([hue, saturation, value], axis=1)) * 255).round().astype(np.uint8)
+    colors = [colorsys.hsv_to_rgb(*color) for color in zip(hue, saturation, value, strict=True)]
+    return (np.reshape(colors, (count, 3)) * 255).round().astype(np.uint8)
 
 
 def overlay(

@@ -4,7 +4,14 @@ import importlib.metadata
 import re
 
 # Modules that are not called as the packages that install them.
-_PACKAGES = {"cv2": "opencv-python-headless", "official": "tf-models-official", "skimage": "scikit-image"}
+_PACKAGES = {
+    "absl": "absl-py",
+    "cv2": "opencv-python-headless",
+    "google": "protobuf",
+    "official": "tf-models-official",
+    "skimage": "scikit-image",
+    "yaml": "pyyaml",
+}
 
 
 class InputError(ValueError):
@@ -28,7 +35,7 @@ def missing_package(error: ModuleNotFoundError) -> Exception:
     module = (error.name or "").partition(".")[0]
     package = _PACKAGES.get(module, module.replace("_", "-"))
     for requirement in importlib.metadata.requires("deepmac") or ():
-        optional = re.match(rf"{re.escape(package)}\b(?!-).*extra == ['\"](\w+)['\"]", requirement)
+        optional = re.match(rf"{re.escape(package)}\b(?![-\[]).*extra == ['\"](\w+)['\"]", requirement)
         if optional:
             return InputError(f"this needs the package {package}: run pip install 'deepmac[{optional[1]}]'")
     return error

@@ -1,4 +1,4 @@
 """The interactive demo: draw boxes on a picture, see the masks of what is in them.
 
-Needs the packages of the extra `notebooks`; only `app` and `canvas` import widgets.
+Needs the packages of the extra `demo`; only `app` and `canvas` import widgets.
 """

@@ -1,15 +1,17 @@
-"""Pictures to begin with: photographs in scikit-image's wheel, with boxes drawn by hand.
+"""Pictures to begin with, in the folder `pictures`, with boxes drawn by hand.
 
-All are free: in the public domain, CC0 (coffee), or without known copyright restrictions (coins, glands).
+All are in the public domain or CC0; `pictures/README.md` says where they are from.
 """
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
-from skimage import data
 
 from deepmac.core.boxes import normalized_boxes
 from deepmac.core.images import read_image
+
+_PICTURES = Path(__file__).with_name("pictures")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,18 +19,18 @@ class Sample:
     """A picture with boxes.
 
     Attributes:
-        function: of `skimage.data`, gives the picture.
+        file_name: in the folder `pictures`.
         title: what is seen, and who made the picture.
         boxes: (name, (xmin, ymin, xmax, ymax) in pixels) of each box.
     """
 
-    function: str
+    file_name: str
     title: str
     boxes: tuple[tuple[str, tuple[float, float, float, float]], ...]
 
     def image(self) -> np.ndarray:
         """The picture, uint8 RGB [H, W, 3]."""
-        return read_image(getattr(data, self.function)())
+        return read_image(_PICTURES / self.file_name)
 
     @property
     def names(self) -> list[str]:
@@ -42,34 +44,24 @@ class Sample:
 
 SAMPLES = {
     "coffee": Sample(
-        "coffee",
+        "coffee.jpg",
         "A cup of coffee (Rachel Michetti)",
         (("cup", (158, 14, 416, 305)), ("spoon", (320, 65, 430, 330)), ("saucer", (72, 58, 482, 386))),
     ),
-    "coins": Sample(
-        "coins",
-        "Greek coins from Pompeii (Brooklyn Museum)",
-        (
-            ("coin", (302, 12, 367, 75)),
-            ("coin", (242, 92, 297, 145)),
-            ("coin", (315, 150, 380, 220)),
-            ("coin", (15, 230, 77, 290)),
-            ("coin", (140, 234, 202, 292)),
-        ),
-    ),
-    "rocket": Sample("rocket", "A rocket before its start (SpaceX)", (("rocket", (305, 122, 340, 410)),)),
+    "rocket": Sample("rocket.jpg", "A rocket before its start (SpaceX)", (("rocket", (305, 122, 340, 410)),)),
     "astronaut": Sample(
-        "astronaut",
+        "astronaut.jpg",
         "Eileen Collins, astronaut (NASA)",
         (("person", (0, 2, 420, 512)), ("helmet", (272, 350, 500, 512))),
     ),
-    "glands": Sample(
-        "immunohistochemistry",
-        "Glands of a colon, stained (CMMI)",
-        (("gland", (245, 300, 388, 510)), ("gland", (275, 0, 465, 300)), ("gland", (5, 130, 160, 512))),
+    "cell": Sample("cell.jpg", "A cell in saline (Paul Müller et al.)", (("cell", (360, 306, 497, 442)),)),
+    "retina": Sample(
+        "retina.jpg",
+        "The back of an eye (Mikael Häggström)",
+        (("retina", (4, 2, 695, 695)), ("optic disc", (58, 268, 160, 380))),
     ),
     "galaxies": Sample(
-        "hubble_deep_field",
+        "galaxies.jpg",
         "Galaxies, seen by Hubble (NASA)",
         (("galaxy", (98, 370, 150, 425)), ("galaxy", (690, 440, 760, 500)), ("galaxy", (400, 690, 445, 745))),
     ),

@@ -50,7 +50,7 @@ def open_picture(source: str | os.PathLike) -> OpenedPicture:
     if not source:
         raise InputError("no picture given: write the path or the address of one")
     if source in SAMPLES:
-        return OpenedPicture(f"{source}.png", SAMPLES[source].image(), source)
+        return OpenedPicture(SAMPLES[source].file_name, SAMPLES[source].image(), source)
     if re.match("https?://", source, re.IGNORECASE):
         content = _download(source)
         return opened_upload(PurePosixPath(unquote(urlsplit(source).path)).name, content)

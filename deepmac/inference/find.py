@@ -9,9 +9,6 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import pooch
-import requests
-
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_folder
 
@@ -138,7 +135,11 @@ def read_graphs(folder: Path) -> dict[str, Any]:
 
 def cache_folder() -> Path:
     """Where what can be had again is kept: the folder `DEEPMAC_CACHE` names, else the user's cache folder."""
-    return Path(os.environ.get("DEEPMAC_CACHE") or pooch.os_cache("deepmac")).absolute()
+    if not (folder := os.environ.get("DEEPMAC_CACHE")):
+        import pooch
+
+        folder = pooch.os_cache("deepmac")
+    return Path(folder).absolute()
 
 
 def published_model(name: str, cache: str | os.PathLike | None = None) -> Path:
@@ -160,6 +161,9 @@ def published_model(name: str, cache: str | os.PathLike | None = None) -> Path:
     cache = Path(cache or cache_folder())
     folder, archive = cache / name, cache / url.rsplit("/", 1)[1]
     if not folder.is_dir():
+        import pooch  # not above: both take longer to import than `mini` to load
+        import requests
+
         pooch.get_logger().setLevel("WARNING")
         downloader = pooch.HTTPDownloader(progressbar=True, chunk_size=1 << 20)
         try:

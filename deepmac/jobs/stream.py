@@ -22,7 +22,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from deepmac import __version__
 from deepmac.core.errors import InputError
@@ -213,12 +213,16 @@ def segment_pictures(
         return
     _remove_leftovers({jobs[index].target for index in todo})
     missing = (jobs[index] for index in todo)
-    if scheduler is None:
-        outcomes = _stream(missing, _load(model), batch_size, workers)
-    else:
-        outcomes = _on_cluster(missing, model, batch_size, overwrite, scheduler)
-    with contextlib.closing(outcomes):  # waits for the files under way
-        yield from tqdm(outcomes, total=len(todo), **bar)
+    with tqdm(desc=f"loading {model.name}", total=len(todo), **bar) as shown:
+        if scheduler is None:
+            outcomes = _stream(missing, _load(model), batch_size, workers)
+        else:
+            outcomes = _on_cluster(missing, model, batch_size, overwrite, scheduler)
+        shown.set_description("segmenting")
+        with contextlib.closing(outcomes):  # waits for the files under way
+            for outcome in outcomes:
+                yield outcome
+                shown.update()
 
 
 def is_done(job: PictureJob, overwrite: bool = False) -> bool:

@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,7 +13,9 @@ from deepmac.core.files import atomic_file
 from deepmac.core.machine import hardware
 from deepmac.evaluation.bootstrap import confidence_intervals
 from deepmac.evaluation.files import Evaluation
-from deepmac.suite.rows import RowResult
+
+if TYPE_CHECKING:  # it needs the extra `train`; the demo, which shows results too, does not
+    from deepmac.suite.rows import RowResult
 
 # Of claims, as reports list them: the paper's, what was seen here, what software must do.
 KINDS = ("paper", "own", "software")
@@ -36,7 +39,7 @@ class Measurement:
     seeds: int
 
     @classmethod
-    def from_evaluations(cls, evaluations: Sequence[Evaluation | RowResult], metric: str) -> "Measurement":
+    def from_evaluations(cls, evaluations: "Sequence[Evaluation | RowResult]", metric: str) -> "Measurement":
         """Takes a metric from the evaluations of the seeds.
 
         Each sample draws images, the same for all seeds, and then seeds, both with replacement; the same

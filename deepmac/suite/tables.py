@@ -2,12 +2,15 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from pandas.io.formats.style import Styler
 
 from deepmac.suite.results import Claim, Measurement, ResultRow, interval, number
-from deepmac.suite.study import Study
+
+if TYPE_CHECKING:  # as in `results`
+    from deepmac.suite.study import Study
 
 # The columns of a table of rows: all measured from ground-truth boxes, so that only the mask can be wrong.
 METRICS = ("gt_boxes/mask/unseen/AP", "gt_boxes/mask/seen/AP", "gt_boxes/mask/unseen/mIoU")
@@ -21,7 +24,7 @@ _CLASSES = {
 _MOST_COLUMNS = 6
 
 
-def study_rows(study: Study, metrics: Sequence[str] = METRICS) -> list[ResultRow]:
+def study_rows(study: "Study", metrics: Sequence[str] = METRICS) -> list[ResultRow]:
     """The lines of a study's table: of each the published metric, if there is one, and others.
 
     A line that is compared with another one has a line of differences for each metric, too. One that the
@@ -122,7 +125,7 @@ def claims_table(claims: Sequence[Claim]) -> Styler:
     return frame.style.hide(axis="index").set_properties(**{"text-align": "left"})
 
 
-def comparison_table(study: Study, metrics: Sequence[str] = METRICS) -> Styler:
+def comparison_table(study: "Study", metrics: Sequence[str] = METRICS) -> Styler:
     """Shows lines beside the line each is compared with: values and differences, with 95 % intervals.
 
     Lines that are compared with none, and none with them, are left out: their values are of other classes.

@@ -1,0 +1,133 @@
+"""Masks without TensorFlow: with the base dependencies alone, as `pip install deepmac` brings them."""
+
+import json
+import subprocess
+import sys
+import tomllib
+import venv
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from PIL import Image
+
+from deepmac.demo.samples import SAMPLES
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Hides the modules of all other packages, as if they were not installed.
+PROGRAM = """
+import importlib.abc, sys
+
+class NotInstalled(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in hidden:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+hidden = set(sys.argv[1].split(","))
+sys.meta_path.insert(0, NotInstalled())
+"""
+WORK = """
+import deepmac
+from deepmac.cli import main
+from deepmac.core.errors import InputError
+from deepmac.demo.samples import SAMPLES
+
+def run(*arguments):
+    try:
+        main(arguments)
+    except SystemExit as end:
+        return end.code
+
+predictor = deepmac.load()
+for sample in SAMPLES.values():
+    predictor.set_image(sample.image())
+    prediction = predictor.predict(sample.normalized_boxes())
+    assert 0 < prediction.masks.mean() < 1
+assert prediction.plot() is not None
+for options in ({"runtime": "tensorflow"}, {"precision": "bfloat16"}):
+    try:
+        deepmac.load(**options)
+    except InputError as error:
+        assert str(error).endswith("pip install 'deepmac[train]'"), error
+    else:
+        raise AssertionError("TensorFlow is there")
+assert not run("segment", "a.jpg", "--box", "0.1,0.2,0.8,0.7", "--out", "masks")
+assert not run("iwildcam-masks", "--images", ".", "--detections", "d.json", "--out", "labels")
+assert run("export", "--out", "graphs") == 2
+"""
+
+
+def _base_packages() -> set[str]:
+    """Names of the packages that the base dependencies bring, themselves included."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    todo, found = list(project["dependencies"]), {"deepmac"}
+    while todo:
+        requirement = Requirement(todo.pop())
+        name = canonicalize_name(requirement.name)
+        if name not in found and (requirement.marker is None or requirement.marker.evaluate({"extra": ""})):
+            found.add(name)
+            todo += metadata.requires(name) or ()
+    return found
+
+
+def _collection(folder: Path) -> None:
+    """A picture, and MegaDetector's results for it."""
+    Image.fromarray(SAMPLES["coffee"].image()).save(folder / "a.jpg")
+    found = [{"category": "1", "conf": 0.9, "bbox": [0.26, 0.03, 0.43, 0.73]}]
+    document = {"images": [{"file": "a.jpg", "detections": found}], "detection_categories": {"1": "animal"}}
+    (folder / "d.json").write_text(json.dumps(document))
+
+
+def _check(folder: Path) -> None:
+    labels = np.asarray(Image.open(folder / "labels" / "a.png"))
+    assert set(np.unique(labels)) == {0, 1}
+    assert {path.name for path in (folder / "masks").iterdir()} == {
+        "a_labels.png",
+        "a_masks.json",
+        "a_overlay.png",
+    }
+
+
+def test_masks_need_the_base_dependencies_only(tmp_path):
+    base = _base_packages()
+    assert base.isdisjoint({"tensorflow", "opencv-python-headless", "scikit-image", "pandas"})
+    hidden = {
+        module
+        for module, names in metadata.packages_distributions().items()
+        if base.isdisjoint(map(canonicalize_name, names))
+    }
+    assert "tensorflow" in hidden
+    _collection(tmp_path)
+    program = [sys.executable, "-c", PROGRAM + WORK, ",".join(hidden)]
+    run = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "deepmac: this needs the package" in run.stderr.splitlines()[-1]
+    _check(tmp_path)
+
+
+@pytest.mark.nightly
+def test_the_wheel_in_an_environment_of_its_own(tmp_path):
+    """Builds wheel and sdist, checks them, and installs the wheel with what it asks for."""
+
+    def python(environment: str, *arguments: str, cwd=tmp_path) -> None:
+        program = str(tmp_path / environment / "bin" / "python")
+        subprocess.run([program, "-I", *arguments], cwd=cwd, check=True)
+
+    for environment in ("tools", "light"):
+        venv.create(tmp_path / environment, with_pip=True)
+    python("tools", "-m", "pip", "install", "--quiet", "build", "twine")
+    python("tools", "-m", "build", "--outdir", str(tmp_path / "dist"), str(ROOT))
+    files = sorted(str(path) for path in (tmp_path / "dist").iterdir())
+    assert [Path(file).suffix for file in files] == [".whl", ".gz"]
+    python("tools", "-m", "twine", "check", "--strict", *files)
+    python("light", "-m", "pip", "install", "--quiet", files[0])
+    installed = next((tmp_path / "light").glob("lib/python*/site-packages"))
+    assert not any((installed / module).exists() for module in ("tensorflow", "cv2", "skimage"))
+    assert sum(path.stat().st_size for path in installed.rglob("*") if path.is_file()) < 450e6
+    _collection(tmp_path)
+    python("light", "-c", WORK)
+    _check(tmp_path)
