@@ -2,6 +2,7 @@ import json
 from pathlib import Path, PurePath
 
 import pytest
+from PIL import Image
 
 from deepmac.core.errors import InputError
 from deepmac.jobs.box_files import boxes_from_texts, read_boxes
@@ -94,12 +95,12 @@ def test_megadetector_may_name_pictures_by_id(tmp_path):
     ("box_format", "header", "values"),
     [
         ("yxyx_norm", "image, ymin, xmin, ymax, xmax", [1.0, 2.0, 3.0, 4.0]),
-        ("xyxy", "ymax,IMAGE,xmin,ymin,xmax", [3.0, 4.0, 5.0, 1.0]),
+        ("xyxy", "ymax,IMAGE,xmin,ymin,xmax", [3.0, 4.0, 5.0, 9.0]),
         ("xywh", "file_name,xmin,ymin,width,height", [1.0, 2.0, 3.0, 4.0]),
     ],
 )
 def test_csv_columns_are_found_by_name(tmp_path, box_format, header, values):
-    row = "1,a.jpg,3,4,5" if header.startswith("ymax") else "a.jpg,1,2,3,4"
+    row = "9,a.jpg,3,4,5" if header.startswith("ymax") else "a.jpg,1,2,3,4"
     file = read_boxes(_write(tmp_path, f"\ufeff{header}\n{row}\n{row}\n", "boxes.csv"), box_format)
     boxes = _of(file, "a.jpg")
     assert boxes.boxes == [values, values]
@@ -113,7 +114,7 @@ def test_csv_with_categories_and_scores(tmp_path):
 
 
 def test_a_picture_is_found_by_the_longest_part_of_its_path_that_fits(tmp_path):
-    rows = "".join(f"{name},{index},0,1,1\n" for index, name in enumerate(["p.jpg", "a/p.jpg", "b/p.jpg"]))
+    rows = "".join(f"{name},{index},0,9,1\n" for index, name in enumerate(["p.jpg", "a/p.jpg", "b/p.jpg"]))
     file = read_boxes(_write(tmp_path, "image,ymin,xmin,ymax,xmax\n" + rows, "boxes.csv"))
     assert _of(file, "/data/a/p.jpg").boxes[0][0] == 1
     assert _of(file, "/data/b/p.jpg").boxes[0][0] == 2
@@ -133,18 +134,91 @@ def test_paths_of_another_machine_fit_by_their_end(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ([{"bbox": None}, {"bbox": [1, 2, 0, 4]}, {"bbox": [1, 2, float("nan"), 4]}, 7], 3),
+        ([{"image_id": 77}], 1),
+        ([{"bbox": None, "segmentation": [[2, 3, 7, 3, 7, 9]]}], 0),
+        ([{"category_id": "cat"}, {"category_id": None}], 0),
+    ],
+)
+def test_a_bad_box_costs_that_box(tmp_path, changes, expected):
+    good = {"image_id": 5, "bbox": [1, 2, 3, 4], "score": 0.5}
+    entries = [good, *(good | entry if isinstance(entry, dict) else entry for entry in changes)]
+    document = {"images": [{"id": 5, "file_name": "a.jpg"}], "annotations": entries}
+    for content in (document, entries):
+        file = read_boxes(_write(tmp_path, content))
+        boxes = _of(file, "5.jpg" if content is entries else "a.jpg")
+        lost = 0 if boxes is None else len(entries) - len(boxes.boxes)
+        assert lost == expected + (7 in changes)
+        assert content is entries or bool(file.problems) == bool(lost)
+
+
+@pytest.mark.parametrize(
+    ("annotated", "name", "path"),
+    [
+        ("sub\\a.JPG", "a.jpg", "/data/sub/a.jpg"),
+        ("https://x.org/b/a.jpg?alt=media", "a.jpg", "/data/a.jpg"),
+        ("a", "a.jpg", "/data/a.jpg"),
+        ("pi\u00e8ce.jpg", "pie\u0300ce.jpg", "/data/pie\u0300ce.jpg"),
+        ("D:\\x\\cam\\a.jpg", "cam/a.jpg", "/data/cam/a.jpg"),
+    ],
+)
+def test_names_of_other_machines_are_found(tmp_path, annotated, name, path):
+    file = read_boxes(_write(tmp_path, [{"file_name": annotated, "bbox": [1, 2, 3, 4]}]))
+    assert _of(file, path, name).boxes == [[1, 2, 3, 4]]
+
+
+def test_ids_that_are_texts_stay_in_results(tmp_path):
+    images = [{"id": "first", "file_name": "a.jpg"}, {"id": "00", "file_name": "b.jpg"}]
+    annotations = [{"image_id": image["id"], "bbox": [1, 2, 3, 4]} for image in images]
+    file = read_boxes(_write(tmp_path, {"images": images, "annotations": annotations}))
+    assert [_of(file, name).image_id for name in ("a.jpg", "b.jpg")] == ["first", "00"]
+
+
+def test_pytorch_wildlife_has_corners_in_pixels(tmp_path):
+    entry = {"img_id": "cam\\a.jpg", "bbox": [[1, 2, 30, 40]], "category": [0], "confidence": [0.4]}
+    boxes = _of(read_boxes(_write(tmp_path, {"annotations": [entry], "categories": []})), "/data/cam/a.jpg")
+    assert (boxes.box_format, boxes.boxes, boxes.scores) == ("xyxy", [[1, 2, 30, 40]], [0.4])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,9,9,bolt,1.5,2,3,4\na.jpg,9,9,nut,1.5,2,3,4\n",
+        "image;xmin;ymin;xmax;ymax;label\na.jpg;1,5;2;3;4;bolt\na.jpg;1,5;2;3;4;nut\n",
+        "relative_path\tlabel\tbbox_left\tbbox_top\tbbox_right\tbbox_bottom\n"
+        + "a.jpg\tx\t1.5\t2\t3\t4\n" * 2,
+    ],
+    ids=["TF Object Detection", "spreadsheet", "AddaxAI"],
+)
+def test_tables_of_other_programs_are_read(tmp_path, text):
+    boxes = _of(read_boxes(_write(tmp_path, text, "boxes.csv"), "xyxy"), "a.jpg")
+    assert boxes.boxes == [[1.5, 2, 3, 4]] * 2
+    assert boxes.category_ids == ([1, 1] if "relative" in text else [1, 2])
+
+
+def test_a_folder_of_yolo_labels_is_read(tmp_path):
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (40, 20)).save(tmp_path / "images" / "a.jpg")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 0.1 0.2")
+    file = read_boxes(tmp_path / "labels", image_dir=tmp_path / "images")
+    assert _of(file, tmp_path / "images" / "a.jpg").boxes == [pytest.approx([18, 8, 4, 4])]
+
+
+@pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("{", "not JSON"),
+        ("{", "not valid JSON"),
         ("3", "no known format"),
         ({"images": []}, "no known format"),
-        ([{"bbox": [1, 2, 3, 4]}], "entry 0 is malformed: 'image_id' is missing"),
-        ([{"image_id": 1, "bbox": [1, 2, 3, 4]}, {"image_id": 1, "bbox": [1, 2, 3]}], "entry 1 .*3 numbers"),
-        ([{"image_id": 1, "bbox": None}], "entry 0"),
-        ([7], "entry 0"),
-        ([{"file_name": 7, "bbox": [1, 2, 3, 4]}], "entry 0"),
-        (COCO_ANNOTATIONS | {"annotations": [{"image_id": 9, "bbox": [1, 2, 3, 4]}]}, "annotation 0"),
-        (MEGADETECTOR | {"images": [{"file": "a", "detections": [{"bbox": [1, 2]}]}]}, "image 0"),
+        ([], "has no images"),
+        ([{"bbox": [1, 2, 3, 4]}], "no usable annotation.*unknown images"),
+        ([{"image_id": 1, "bbox": None}], "no usable annotation.*without a box"),
+        ([7], "has no images"),
+        (COCO_ANNOTATIONS | {"annotations": [{"image_id": 9, "bbox": [1, 2, 3, 4]}]}, "unknown images: 1"),
+        ({"annotations": [{"img_id": "a.jpg", "bbox": [[1, 2, 3]]}]}, "annotation 0 is malformed"),
         (
             MEGADETECTOR
             | {"images": [{"file": "a", "detections": [{"bbox": BOX, "conf": 1, "category": "cat"}]}]},
@@ -173,10 +247,10 @@ def test_malformed_tables_are_an_input_error(tmp_path, text, words):
 
 
 def test_missing_and_binary_files(tmp_path):
-    with pytest.raises(InputError, match="cannot read boxes"):
+    with pytest.raises(InputError, match="no such file"):
         read_boxes(tmp_path / "none.json")
     (tmp_path / "a.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="UTF-8"):
+    with pytest.raises(InputError, match="not valid JSON"):
         read_boxes(tmp_path / "a.json")
     with pytest.raises(InputError, match="unknown box format"):
         read_boxes(tmp_path / "none.csv", "yxyx")
@@ -185,7 +259,7 @@ def test_missing_and_binary_files(tmp_path):
 def test_a_file_can_say_what_it_holds(tmp_path):
     assert "'station1/IMG_1.JPG' first" in read_boxes(_write(tmp_path, MEGADETECTOR)).describe()
     assert "'42' first" in read_boxes(_write(tmp_path, [{"image_id": 42, "bbox": [1, 2, 3, 4]}])).describe()
-    assert "no picture" in read_boxes(_write(tmp_path, [])).describe()
+    assert "no picture" in read_boxes(_write(tmp_path, MEGADETECTOR | {"images": []})).describe()
 
 
 def test_boxes_on_the_command_line():

@@ -31,9 +31,10 @@ def segment(images, box_texts, box_file, box_format, min_score, model, precision
     background, i + 1 the mask of box i) and NAME_overlay.png; for pictures of subfolders, into subfolders.
     Run again, it goes on where it stopped: results of the same picture, boxes and model are kept.
 
-    FILE is COCO results (a list with image_id or file_name, and bbox), COCO annotations, MegaDetector's batch
-    output, or a .csv with a header: image, then ymin,xmin,ymax,xmax (for xywh: xmin,ymin,width,height), and
-    as you like category_id and score.
+    FILE is COCO results (a list with image_id or file_name, and bbox), annotations as `deepmac tfrecord`
+    takes them (a box that is missing is taken from the mask), results of MegaDetector, SpeciesNet or
+    PytorchWildlife, or a .csv with a header: image, then ymin,xmin,ymax,xmax (for xywh: xmin,ymin,width,
+    height), and as you like category_id and score.
 
     Exit status: 0, also if some pictures were skipped because they are unreadable or their boxes unusable
     (they are listed at the end); 2 if all were, or if the input is wrong.
@@ -49,10 +50,11 @@ def segment(images, box_texts, box_file, box_format, min_score, model, precision
     if box_texts:
         boxes = boxes_from_texts(box_texts, box_format)
     else:
-        boxes = read_boxes(box_file, box_format, min_score)
+        folder = Path(images[0]) if len(images) == 1 and Path(images[0]).is_dir() else None
+        boxes = read_boxes(box_file, box_format, min_score, folder)
     choice = ModelChoice(model, precision, runtime=runtime)
     summary = segment(find_pictures(images, Path(out)), boxes, Path(out), choice, overwrite)
-    for line in summary.problems():
+    for line in [*getattr(boxes, "problems", []), *summary.problems()]:
         click.echo(line, err=True)
     click.echo(f"{summary}; see {out}")
 

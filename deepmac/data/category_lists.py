@@ -13,7 +13,7 @@ _UNNAMED = "object"  # the category of annotations without one
 
 
 def numbered(entries: list[dict], section: str, findings: Findings) -> list[dict]:
-    """Gives each entry an id of its own, a whole number; those that are one stay."""
+    """Gives each entry an id of its own, a whole number; others become its `given_id`."""
     ids = [key_of(entry.get("id")) for entry in entries]
     taken = {i for i in ids if isinstance(i, int) and 0 <= i <= _LARGEST_ID}
     free, unused = max(taken, default=0), set(taken)
@@ -26,7 +26,7 @@ def numbered(entries: list[dict], section: str, findings: Findings) -> list[dict
         if entry.get("id") is not entry_id and (type(entry.get("id")) is not int or entry["id"] != entry_id):
             given = repr(entry["id"])[:40] if "id" in entry else "missing"
             findings.add(Finding(ODD_ID, f"'id' is {given}", {}), f"entry {index} of '{section}'")
-            entry = entry | {"id": entry_id}
+            entry = entry | {"id": entry_id} | ({"given_id": entry["id"]} if "id" in entry else {})
         result.append(entry)
     return result
 

@@ -95,20 +95,22 @@ def read_coco(
     policy: Policy,
     image_ids: Iterable[int] | None = None,
     image_dir: Path | None = None,
+    name: str = "the annotations",
 ) -> CocoData:
     """Reads and checks annotations, and their pictures.
 
     Args:
         source: annotations in a format of `load_annotations`, or the content of a COCO file, left unchanged.
-        policy: `TRAINING` or `EVALUATION`.
+        policy: `TRAINING`, `EVALUATION` or `BOXES`.
         image_ids: images to keep, those of other files may be among them; None keeps all.
         image_dir: folder of the pictures, all of which are decoded; None: they are not needed.
+        name: what messages call a content.
 
     Raises:
         InputError: file or folder is missing, the file holds no COCO annotations (of these images), or they
             have flaws that the policy calls errors.
     """
-    name = "the annotations" if isinstance(source, dict) else str(source)
+    name = name if isinstance(source, dict) else str(source)
     content = source if isinstance(source, dict) else load_annotations(Path(source), image_dir)
     if image_dir is not None and not image_dir.is_dir():
         raise InputError(f"{image_dir}: no such folder; it must hold the pictures of {name}")

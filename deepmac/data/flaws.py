@@ -91,6 +91,8 @@ class Policy(NamedTuple):
 
 # Ids of categories that are not listed are often off by one: then every name would be wrong.
 TRAINING = Policy(mends=None, refuses=(NOT_LISTED,))
+# Boxes to segment are clipped where their pictures are read.
+BOXES = Policy(mends=None, ignores=(REACHES_BEYOND,))
 # COCO compares boxes as they are.
 EVALUATION = Policy(
     mends=(WITHOUT_MASK, NO_CROWD), ignores=(NO_AREA_INSIDE, REACHES_BEYOND, BAD_POINTS, NO_NAME)

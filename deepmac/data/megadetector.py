@@ -7,20 +7,25 @@ any path. The order of a picture's detections means something: instance masks re
 
 import dataclasses
 import json
+import math
 import os
 from array import array
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file
+from deepmac.data.formats import load_json
+from deepmac.data.numbers import number
 
 _FORMAT_VERSION = "1.4"
 # The median box of a file in normalised coordinates lies far below, that of a file in pixels far above.
 _LARGEST_NORMALIZED = 2
+_NAMED_BY = ("file", "filepath", "id")  # fields that name a picture; the second is SpeciesNet's
+_SPECIESNET_CATEGORIES = {"1": "animal", "2": "human", "3": "vehicle"}
+_NO_BOX = [math.nan] * 4
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -89,9 +94,9 @@ class Detections:
         Raises:
             ValueError: a bbox that is not four numbers, a confidence that is none.
         """
-        for number, (box, category, confidence) in enumerate(detections, start=1):
+        for index, (box, category, confidence) in enumerate(detections, start=1):
             if len(box) != 4:
-                raise ValueError(f"bbox of detection {number} has {len(box)} numbers instead of 4")
+                raise ValueError(f"bbox of detection {index} has {len(box)} numbers instead of 4")
             self._boxes.extend(map(float, box))
             self._confidences.append(float(confidence))
             self._category_codes.append(self._codes.setdefault(str(category), len(self._codes)))
@@ -120,6 +125,7 @@ class Detections:
     def in_pixels(self) -> bool:
         """Whether the boxes seem to be in pixels instead of normalised."""
         largest = np.abs(np.array(self._boxes).reshape(-1, 4)).max(axis=1, initial=0)
+        largest = largest[np.isfinite(largest)]
         return len(largest) > 0 and bool(np.median(largest) > _LARGEST_NORMALIZED)
 
 
@@ -153,26 +159,24 @@ def read_json(path: str | os.PathLike) -> Any:
 
     def collect(item: dict[str, Any]) -> dict[str, Any] | None:
         """Called with every dictionary, innermost first; moves pictures into the table."""
-        if not (("file" in item or "id" in item) and ("detections" in item or "failure" in item)):
+        named_by = next((field for field in _NAMED_BY if field in item), None)
+        if named_by is None or not {"detections", "failure", "failures"} & item.keys():
             return item
-        table.named_by = "file" if "file" in item else "id"
-        name = str(item[table.named_by]).replace("\\", "/")
+        table.named_by = "id" if named_by == "id" else "file"
         found = item.get("detections") or ()
-        table.add(name, [(entry["bbox"], entry.get("category", "1"), entry["conf"]) for entry in found])
+        table.add(str(item[named_by]).replace("\\", "/"), map(_detection, found))
         return None
 
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8-sig"), object_hook=collect)
-    except OSError as error:
-        raise InputError(f"cannot read boxes from {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"cannot read boxes from {path}: it is not UTF-8 text") from error
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not JSON: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
-        raise InputError(f"{path}: image {len(table)} is malformed: {reason}") from error
-    if not (isinstance(document, dict) and "images" in document and "detection_categories" in document):
+        document = load_json(path, object_hook=collect)
+    except (TypeError, AttributeError) as error:
+        raise InputError(f"{path}: image {len(table)} is malformed: {error}") from error
+    if isinstance(document, dict) and "predictions" in document:  # of SpeciesNet
+        document = {"images": document["predictions"], "detection_categories": _SPECIESNET_CATEGORIES}
+    sections = (
+        (document.get("images"), document.get("detection_categories")) if isinstance(document, dict) else ()
+    )
+    if not (sections and isinstance(sections[0], list) and isinstance(sections[1], dict)):
         return document
     strange = next((i for i, image in enumerate(document["images"]) if image is not None), None)
     if strange is not None:
@@ -183,6 +187,13 @@ def read_json(path: str | os.PathLike) -> Any:
             f"{path} has boxes in pixels: MegaDetector's are [xmin, ymin, width, height] from 0 to 1"
         )
     return table
+
+
+def _detection(entry: dict[str, Any]) -> tuple[list[float], str, float]:
+    """bbox, category, confidence. One without a usable box keeps its number; people give no confidence."""
+    box, confidence = entry.get("bbox"), number(entry.get("conf"))
+    numbers = [number(x) for x in box] if isinstance(box, list) and len(box) == 4 else _NO_BOX
+    return numbers, str(entry.get("category", "1")), 1.0 if math.isnan(confidence) else confidence
 
 
 def write_detections(path: str | os.PathLike, detections: Detections) -> None:

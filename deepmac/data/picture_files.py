@@ -145,6 +145,21 @@ def upright_size(path: Path) -> tuple[int, int] | None:
         return None
 
 
+def turn_of_annotated(path: Path, size: tuple[int, int]) -> int:
+    """The EXIF orientation, 1 to 8, of a picture that is annotated as it is stored; else 1.
+
+    Args:
+        path: of the picture.
+        size: width and height of the annotated picture in pixels.
+    """
+    try:
+        with Image.open(path) as picture:
+            turn = orientation(picture)
+            return turn if turn >= 5 and picture.size == size != size[::-1] else 1
+    except READ_ERRORS:
+        return 1
+
+
 def measure(path: Path) -> PictureSize:
     """Measures a picture, and reads all of it to see whether that is possible.
 

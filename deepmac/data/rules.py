@@ -38,7 +38,7 @@ from deepmac.data.picture_files import PictureSize
 from deepmac.data.points import read_points
 from deepmac.data.segmentations import mask_area, mask_box, mask_findings
 
-_LARGEST_SIDE = 100_000  # pixels; more is no picture
+_MOST_PIXELS = 2**32  # more, run lengths cannot count
 _IMAGE_FIELDS = ("image_id", "img_id", "file_name", "image")
 _NAME_FIELDS = ("file_name", "filename", "path", "name", "file", "image", "coco_url", "url", "id")
 # Forms of a box that are read: its fields, and whether the last two are the far corner.
@@ -100,7 +100,7 @@ def image_findings(image: dict, found: tuple[str, PictureSize | str] | None) -> 
 def annotated_size(image: dict) -> tuple[int, int] | None:
     """Width and height of an entry in pixels; None if it does not say."""
     width, height = whole(image.get("width")), whole(image.get("height"))
-    is_usable = width and height and 0 < width <= _LARGEST_SIDE and 0 < height <= _LARGEST_SIDE
+    is_usable = width and height and min(width, height) > 0 and width * height < _MOST_PIXELS
     return (width, height) if is_usable else None
 
 
@@ -127,7 +127,7 @@ def category_findings(entry: dict, image: dict, categories: Mapping[int | str, i
 def box_findings(entry: dict, image: dict, *_) -> Iterator[Finding]:
     """Finds what is wrong with an annotation's `bbox`; its mask, already checked, may replace it."""
     given, box = entry.get("bbox"), read_box(entry)
-    around = mask_box(entry["segmentation"], image) if entry.get("segmentation") else None
+    around = mask_box(entry["segmentation"], image)
     spare = around and _clipped_box(around, image)
     replaced = {"bbox": spare} if spare else None
     if box is None:

@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import datetime
-import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from deepmac.core.errors import InputError
+from deepmac.data.formats import load_json
 from deepmac.data.megadetector import Detections, PictureDetections, read_detections
+from deepmac.data.numbers import key_of, whole
 from deepmac.iwildcam.layout import (
     SPLITS,
     Layout,
@@ -151,15 +152,27 @@ def _read_metadata(path: Path, counts: dict[str, int]) -> list[CameraTrapPicture
     """Reads a COCO Camera Traps file."""
     split = next((split for split in SPLITS if split in path.name.lower()), "")
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
-        names = {entry["id"]: entry["name"] for entry in document.get("categories", ())}
-        annotated: dict[str, list[str]] = {}
+        document = load_json(path)
+        names = {key_of(entry["id"]): entry["name"] for entry in document.get("categories", ())}
+        annotated: dict[tuple[str, str], list[str]] = {}  # ("image_id" or "seq_id", its value) -> categories
         for entry in document.get("annotations", ()):
-            category = names.get(entry["category_id"], str(entry["category_id"]))
-            annotated.setdefault(str(entry["image_id"]), []).append(category)
+            category = names.get(key_of(entry["category_id"]), str(entry["category_id"]))
+            field = (
+                "image_id" if entry.get("image_id") is not None else "seq_id"
+            )  # of all pictures of a sequence
+            annotated.setdefault((field, str(entry.get(field))), []).append(category)
         return [
-            _picture(entry, split, annotated.get(str(entry["id"]), ()), counts)
+            _picture(
+                entry,
+                split,
+                [
+                    *annotated.get(("image_id", str(entry.get("id"))), ()),
+                    *annotated.get(("seq_id", str(entry.get("seq_id"))), ()),
+                ],
+                counts,
+            )
             for entry in document["images"]
+            if entry.get("file_name")  # names of pictures that show people are taken out
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
@@ -182,7 +195,7 @@ def _picture(entry: dict[str, Any], split: str, categories: Iterable[str], count
         split=split,
         location=location,
         sequence=sequence,
-        frame=entry.get("frame_num"),
+        frame=whole(entry.get("frame_num")),
         time=time,
         categories=tuple(dict.fromkeys(categories)),
         count=counts.get(sequence),

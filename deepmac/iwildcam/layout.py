@@ -25,6 +25,7 @@ from deepmac.core.images import PICTURE_SUFFIXES
 SPLITS = ("train", "test")
 # An id in place of a file name: pictures of the releases are JPEG.
 _SUFFIXES_OF_IDS = (".jpg", ".JPG", ".jpeg", ".png")
+_TRIED = 20  # names; the pictures of the first ones may be missing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,8 +87,8 @@ def find_layout(root: str | os.PathLike) -> Layout:
 def relative_names(names: Sequence[str], images: Path) -> list[str]:
     """Makes the names of pictures relative to a folder.
 
-    Absolute ones, as MegaDetector writes them, may start from the folder as it is called here, or from the
-    folder that all of them share as it was called where MegaDetector ran.
+    They may start from a folder of the machine where they were made: up to where the first of them lead to
+    pictures, or if there are none, the folder that all absolute ones share.
 
     Args:
         names: paths with forward slashes, or ids.
@@ -99,16 +100,23 @@ def relative_names(names: Sequence[str], images: Path) -> list[str]:
     absolute = [name for name in names if name.startswith("/") or name[1:2] == ":"]  # ":" of Windows
     if absolute and len(absolute) < len(names):
         raise InputError(f"{absolute[0]} is absolute and other pictures' names are not")
-    if absolute:
-        here = [folder.as_posix().rstrip("/") for folder in (images.absolute(), images.resolve())]
-        shared = posixpath.commonpath([posixpath.dirname(name) for name in names])
-        inside = (folder for folder in here if all(name.startswith(f"{folder}/") for name in names))
-        start = next(inside, shared)
+    start = next(filter(None, (_start(name, images) for name in names[:_TRIED])), "")
+    if absolute and not (start and all(name.startswith(f"{start}/") for name in names)):
+        start = posixpath.commonpath([posixpath.dirname(name) for name in names])
+    if start and all(name.startswith(start) for name in names):
         names = [name[len(start) :].lstrip("/") for name in names]
     for name in names:
         if not name or ".." in PurePosixPath(name).parts:
             raise InputError(f"{name!r} is not the name of a picture in {images}")
     return list(names)
+
+
+def _start(name: str, images: Path) -> str:
+    """What stands before the part of a name that leads to a picture in the folder; "" if nothing does."""
+    parts = name.split("/")
+    tails = ((k, "/".join(parts[k:])) for k in range(len(parts)))
+    relative = ((k, tail) for k, tail in tails if tail and not tail.startswith("/"))
+    return "/".join(parts[: next((k for k, tail in relative if picture_path(images, tail)), 0)])
 
 
 def picture_id(name: str) -> str:
@@ -144,6 +152,8 @@ def picture_path(images: Path, name: str) -> Path | None:
     if path.suffix.lower() not in PICTURE_SUFFIXES:
         folders = ("", "train/", "test/", "train/train/", "test/test/")
         names += [f"{folder}{name}{suffix}" for folder in folders for suffix in _SUFFIXES_OF_IDS]
-    elif len(path.parts) == 2 and path.parts[0] in SPLITS:
+    else:
+        names += [str(path.with_suffix(case)) for case in (path.suffix.lower(), path.suffix.upper())]
+    if len(path.parts) == 2 and path.parts[0] in SPLITS:
         names += [f"{path.parts[0]}/{name}", path.name]
     return next((path for name in names if (path := images / name).is_file()), None)

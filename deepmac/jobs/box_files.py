@@ -1,4 +1,4 @@
-"""Boxes of many pictures from one file: COCO JSON, MegaDetector JSON, CSV."""
+"""Boxes of many pictures from one file: annotations of any format, MegaDetector's results, a table."""
 
 import contextlib
 import csv
@@ -8,21 +8,31 @@ import math
 import os
 import warnings
 from collections.abc import Sequence
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import Path, PurePath
 
 import numpy as np
 
 from deepmac.core.boxes import BOX_FORMATS, normalized_boxes
 from deepmac.core.errors import InputError
+from deepmac.data.coco import read_coco
+from deepmac.data.flaws import BOXES, summary
+from deepmac.data.formats import load_annotations
 from deepmac.data.megadetector import Detections, read_json
+from deepmac.data.numbers import key_of, number, whole
+from deepmac.data.picture_files import PictureName
+from deepmac.data.rules import annotated_size
 
-_IMAGE_COLUMNS = ("image", "file_name", "filename", "file", "path")
+_IMAGE_COLUMNS = ("image", "file_name", "filename", "file", "relative_path", "path")
+_CATEGORY_COLUMNS = ("category_id", "category", "class", "label", "name")
+_SCORE_COLUMNS = ("score", "confidence", "conf")
+_UNKNOWN_SIZE = {"width": 65_000, "height": 65_000}  # more than that of any picture
 # Box format -> columns of a CSV file.
 CSV_COLUMNS = {
     "yxyx_norm": ("ymin", "xmin", "ymax", "xmax"),
     "xyxy": ("xmin", "ymin", "xmax", "ymax"),
     "xywh": ("xmin", "ymin", "width", "height"),
 }
+_OTHER_COLUMNS = {"bbox_left": "xmin", "bbox_top": "ymin", "bbox_right": "xmax", "bbox_bottom": "ymax"}
 
 
 @dataclasses.dataclass
@@ -35,6 +45,7 @@ class ImageBoxes:
         category_ids: N category ids.
         scores: N scores, None for boxes without.
         image_id: the file's id of the picture; None if it only has a name.
+        size: width and height in pixels that the file gives the picture; None if it does not.
     """
 
     box_format: str
@@ -42,6 +53,7 @@ class ImageBoxes:
     category_ids: list[int]
     scores: list[float | None]
     image_id: int | str | None = None
+    size: tuple[int, int] | None = None
 
 
 class BoxFile:
@@ -56,27 +68,32 @@ class BoxFile:
         self,
         path: Path,
         table: Detections,
-        ids: Sequence[int | str | None],
         box_format: str,
         min_score: float,
+        ids: Sequence[int | str | None] = (),
+        sizes: Sequence[tuple[int, int] | None] = (),
+        problems: Sequence[str] = (),
     ):
         """Sorts the pictures by name.
 
         Args:
             path: of the file, for messages.
             table: the boxes; pictures without a name are called "".
-            ids: of its pictures; None for those without.
             box_format: of the boxes, or "megadetector".
             min_score: boxes with a lower score are left out.
+            ids: of its pictures, None for those without; none if no picture has one.
+            sizes: of its pictures, width and height in pixels, likewise.
+            problems: lines about what was left out.
         """
-        self.path = path
-        self._table, self._ids, self._box_format, self._min_score = table, ids, box_format, min_score
-        self._by_name: dict[str, list[tuple[tuple[str, ...], int]]] = {}  # last part -> all parts, row
+        self.path, self.problems = path, list(problems)
+        self._table, self._box_format, self._min_score = table, box_format, min_score
+        self._ids, self._sizes = ids or [None] * len(table), sizes or [None] * len(table)
+        self._by_stem: dict[str, list[tuple[PictureName, int]]] = {}
         self._by_id: dict[str, int] = {}
-        for row, (name, image_id) in enumerate(zip(table.names, ids, strict=True)):
-            parts = PurePosixPath(name).parts
-            if parts and table.named_by == "file":
-                self._by_name.setdefault(parts[-1], []).append((parts, row))
+        for row, (name, image_id) in enumerate(zip(table.names, self._ids, strict=True)):
+            if name and table.named_by == "file":
+                key = PictureName.of(name)
+                self._by_stem.setdefault(key.stem, []).append((key, row))
             else:
                 self._by_id[str(image_id)] = row
 
@@ -90,29 +107,36 @@ class BoxFile:
         Raises:
             InputError: the picture could be several ones of the file.
         """
-        candidates = self._by_name.get(path.name, [])
-        full, part = path.absolute().parts, name.parts
-        fitting = [(key, row) for key, row in candidates if full[-len(key) :] == key] or [
-            (key, row)
-            for key, row in candidates
-            if (key[0] == "/" or key[0].endswith(":")) and key[-len(part) :] == part
-        ]
+        full, part = PictureName.of(str(path.absolute())), PictureName.of(str(name))
+        fitting: dict[int, list[int]] = {}  # number of parts of the path that agree -> rows
+        for key, row in self._by_stem.get(full.stem, ()):
+            agreeing = key.tail(full)
+            is_absolute = key.folders and (key.folders[0] == "/" or key.folders[0].endswith(":"))
+            if agreeing > (len(part.folders) if is_absolute else len(key.folders)):
+                fitting.setdefault(agreeing, []).append(row)
         if not fitting:
-            row = self._by_id.get(path.stem, self._by_id.get(path.stem.lstrip("0")))
-            return None if row is None else self._boxes(row)
-        longest = max(len(key) for key, _ in fitting)
-        fitting = [(key, row) for key, row in fitting if len(key) == longest]
-        if len(fitting) > 1:
-            names = " and ".join("/".join(key) for key, _ in fitting[:2])
+            found = self._by_id.get(path.stem, self._by_id.get(path.stem.lstrip("0")))
+            return None if found is None else self._boxes(found)
+        rows = fitting[max(fitting)]
+        rows = [row for row in rows if self._table.names[row].endswith(path.name)] or rows
+        if len(rows) > 1:
+            names = " and ".join(self._table.names[row] for row in rows[:2])
             raise InputError(f"{self.path} has boxes for {names}, and {path} could be either")
-        return self._boxes(fitting[0][1])
+        return self._boxes(rows[0])
 
     def _boxes(self, row: int) -> ImageBoxes:
         found = self._table[row]
         boxes, box_format = found.boxes, self._box_format
         if box_format == "megadetector":
             boxes, box_format = found.exact_corners, "yxyx_norm"
-        kept = np.flatnonzero(~(found.confidences < self._min_score))  # also those without
+        low, high = boxes[:, :2], boxes[:, 2:]
+        has_area = np.isfinite(boxes).all(axis=1) & (high > (0 if box_format == "xywh" else low)).all(axis=1)
+        where = self._table.names[row] or self._ids[row]
+        self.problems += [
+            f"left out: box {index} of {where}, which shows nothing: {boxes[index].round(3).tolist()}"
+            for index in np.flatnonzero(~has_area)
+        ]
+        kept = np.flatnonzero(has_area & ~(found.confidences < self._min_score))  # also those without
         scores = found.confidences[kept].tolist()
         return ImageBoxes(
             box_format,
@@ -120,11 +144,12 @@ class BoxFile:
             [int(found.categories[i]) for i in kept],
             [None if math.isnan(score) else score for score in scores],
             self._ids[row],
+            self._sizes[row],
         )
 
     def describe(self) -> str:
         """What the file is called, and the first of its pictures."""
-        names = ("/".join(key) for rows in self._by_name.values() for key, _ in rows)
+        names = (self._table.names[row] for rows in self._by_stem.values() for _, row in rows)
         first = next(names, None) or next(iter(self._by_id), None)
         return f"{self.path}, with " + ("boxes of no picture" if first is None else f"{first!r} first")
 
@@ -148,62 +173,96 @@ def boxes_from_texts(texts: Sequence[str], box_format: str) -> ImageBoxes:
     return ImageBoxes(box_format, boxes, [1] * len(boxes), [None] * len(boxes))
 
 
-def read_boxes(path: str | os.PathLike, box_format: str = "yxyx_norm", min_score: float = 0.0) -> BoxFile:
+def read_boxes(
+    path: str | os.PathLike,
+    box_format: str = "yxyx_norm",
+    min_score: float = 0.0,
+    image_dir: Path | None = None,
+) -> BoxFile:
     """Reads boxes from a file.
 
     Args:
-        path: `.csv` with a header: `image`, the columns of `CSV_COLUMNS` for the box format, and as you like
-            `category_id` and `score`; or JSON: COCO results (a list with `image_id` or `file_name`, and
-            `bbox`), COCO annotations (crowds are left out), or MegaDetector's batch output.
-        box_format: of a CSV file; JSON formats have their own.
+        path: `.csv` with a header: an image, the columns of `CSV_COLUMNS` for the box format, and as you like
+            category and score; annotations in a format of `load_annotations` (crowds are left out); COCO
+            results (a list with `image_id` or `file_name`, and `bbox`); MegaDetector's batch output.
+        box_format: of a CSV file; other formats have their own.
         min_score: boxes with a lower score are left out.
+        image_dir: folder of the pictures, for formats that need their sizes.
 
     Raises:
-        InputError: no such file, another format, or a malformed entry.
+        InputError: no such file, another format, or no usable entry.
     """
     path = Path(path)
     if box_format not in BOX_FORMATS:
         raise InputError(f"unknown box format {box_format!r}: use one of {', '.join(BOX_FORMATS)}")
     if path.suffix.lower() == ".csv":
-        return BoxFile(path, *_read_csv(path, box_format), box_format, min_score)
-    document = read_json(path)
+        return BoxFile(path, _read_csv(path, box_format), box_format, min_score)
+    document = load_annotations(path, image_dir) if path.is_dir() else read_json(path)
     if isinstance(document, Detections):
         if not all(category.isdecimal() for category in document.found_categories):
             raise InputError(f"{path}: the ids of categories must be numbers")
-        ids = document.names if document.named_by == "id" else [None] * len(document)
-        return BoxFile(path, document, ids, "megadetector", min_score)
+        ids = document.names if document.named_by == "id" else []
+        return BoxFile(path, document, "megadetector", min_score, ids)
+    if isinstance(document, list) and not any(
+        isinstance(entry, dict) and "data" in entry for entry in document
+    ):
+        return _coco_boxes(path, _coco_results(document), min_score)
     if isinstance(document, list):
-        return BoxFile(path, *_coco_results(path, document), "xywh", min_score)
-    if isinstance(document, dict) and "annotations" in document and "images" in document:
-        return BoxFile(path, *_coco_annotations(path, document), "xywh", min_score)
+        return _coco_boxes(path, load_annotations(path, image_dir), min_score)
+    if isinstance(document, dict) and isinstance(document.get("annotations"), list):
+        named_lists = any(isinstance(entry, dict) and "img_id" in entry for entry in document["annotations"])
+        if named_lists:
+            return BoxFile(path, _pytorch_wildlife(path, document), "xyxy", min_score)
+        return _coco_boxes(path, document, min_score)
     raise InputError(
         f"{path} has boxes in no known format: give COCO results or annotations, MegaDetector's batch "
         "output, or a .csv table"
     )
 
 
-def _coco_results(path, entries) -> tuple[Detections, list]:
-    grouped = {}  # (name, id) -> boxes
-    for index, entry in enumerate(entries):
-        with _naming(path, "entry", index):
-            name = _with_slashes(entry.get("file_name", ""))
-            image_id = entry.get("image_id") if name else entry["image_id"]
-            grouped.setdefault((name, image_id), []).append(_box(entry))
-    return _table(grouped)
+def _coco_boxes(path: Path, document: dict, min_score: float) -> BoxFile:
+    """The boxes of annotations, checked by the one reader; pictures are not needed."""
+    images = document.get("images")
+    if isinstance(images, list):
+        sizes = [None if not isinstance(image, dict) else annotated_size(image) for image in images]
+        sized = [image if size else image | _UNKNOWN_SIZE for image, size in zip(images, sizes, strict=True)]
+        document = document | {"images": sized}
+    data = read_coco(document, BOXES, name=str(path))
+    table = Detections()
+    by_image = data.annotations_of_images()
+    for image_id, image in data.images.items():
+        boxes = [entry for entry in by_image[image_id] if not entry["iscrowd"]]
+        rows = [(entry["bbox"], entry["category_id"], number(entry.get("score"))) for entry in boxes]
+        name = image.get("file_name")
+        table.add(name.replace("\\", "/") if isinstance(name, str) else "", rows)
+    ids = [image.get("given_id", image["id"]) for image in data.images.values()]
+    known = [
+        None if image.items() >= _UNKNOWN_SIZE.items() else (image["width"], image["height"])
+        for image in data.images.values()
+    ]
+    problems = [summary(kind, cases) for kind, cases in data.repairs.items() if kind.endswith("left out")]
+    return BoxFile(path, table, "xywh", min_score, ids, known, problems)
 
 
-def _coco_annotations(path, document) -> tuple[Detections, list]:
-    by_id = {}
-    for index, image in enumerate(document["images"]):
-        with _naming(path, "image", index):
-            by_id[image["id"]] = (_with_slashes(image["file_name"]), image["id"])
-    grouped = {key: [] for key in by_id.values()}
-    for index, annotation in enumerate(document["annotations"]):
+def _coco_results(entries: list) -> dict:
+    """COCO results as annotations: their images are those that they name."""
+    images: dict = {}
+    for entry in entries:
+        if isinstance(entry, dict):
+            key = entry.get("image_id", entry.get("file_name"))
+            images.setdefault(key_of(key), {"id": key} | {k: entry[k] for k in ("file_name",) if k in entry})
+    return {"images": list(images.values()), "annotations": entries}
+
+
+def _pytorch_wildlife(path: Path, document: dict) -> Detections:
+    """PytorchWildlife's results: for each picture lists of boxes, as corners in pixels."""
+    table = Detections()
+    for index, entry in enumerate(document["annotations"]):
         with _naming(path, "annotation", index):
-            boxes = grouped[by_id[annotation["image_id"]]]
-            if not annotation.get("iscrowd"):
-                boxes.append(_box(annotation))
-    return _table(grouped)
+            boxes, scores = entry["bbox"], entry.get("confidence") or [1.0] * len(entry["bbox"])
+            rows = zip(boxes, entry.get("category") or [1] * len(boxes), scores, strict=True)
+            table.add(str(entry["img_id"]).replace("\\", "/"), rows)
+    return table
 
 
 @contextlib.contextmanager
@@ -216,44 +275,41 @@ def _naming(path, what, index):
         raise InputError(f"{path}: {what} {index} is malformed: {reason}") from error
 
 
-def _read_csv(path, box_format) -> tuple[Detections, list]:
+def _read_csv(path: Path, box_format: str) -> Detections:
+    """A table of boxes, as spreadsheets write it: commas, semicolons or tabs, numbers with point or comma."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read boxes from {path}: {error}") from error
-    rows = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     header = {(name or "").strip().lower(): name for name in rows.fieldnames or ()}
-    image = next((header[name] for name in _IMAGE_COLUMNS if name in header), None)
+    header |= {_OTHER_COLUMNS[name]: column for name, column in header.items() if name in _OTHER_COLUMNS}
+    image, category, score = (
+        next((header[name] for name in names if name in header), None)
+        for names in (_IMAGE_COLUMNS, _CATEGORY_COLUMNS, _SCORE_COLUMNS)
+    )
     columns = CSV_COLUMNS[box_format]
     if image is None or any(name not in header for name in columns):
         raise InputError(
             f"{path} needs a header with the columns image, {', '.join(columns)} for {box_format} "
             f"boxes, not {', '.join(header) or 'nothing'}"
         )
-    grouped = {}
+    grouped: dict[str, list] = {}
+    classes: dict[str, int] = {}  # name -> number
     for row in rows:
         with _naming(path, "line", rows.line_num):
-            optional = {name: row[header[name]] for name in ("category_id", "score") if name in header}
-            box = _box({**optional, "bbox": [row[header[name]] for name in columns]})
-            grouped.setdefault((_with_slashes(row[image]), None), []).append(box)
-    return _table(grouped)
-
-
-def _box(entry):
-    """A box as `Detections` takes it."""
-    box, score = list(map(float, entry["bbox"])), entry.get("score")
-    if len(box) != 4:
-        raise ValueError(f"bbox has {len(box)} numbers instead of 4")
-    return box, int(entry.get("category_id", 1)), math.nan if score is None else float(score)
-
-
-def _with_slashes(name):
-    return name.replace("\\", "/")
-
-
-def _table(grouped):
-    """Boxes by (name, id) of their picture -> table, ids."""
+            box = [float(_with_point(row[header[name]], delimiter)) for name in columns]
+            label = row[category] if category else "1"
+            kind = whole(label)
+            kind = classes.setdefault(label, len(classes) + 1) if kind is None else kind
+            confidence = float(_with_point(row[score], delimiter)) if score and row[score] else math.nan
+            grouped.setdefault(row[image].replace("\\", "/"), []).append((box, kind, confidence))
     table = Detections()
-    for (name, _), boxes in grouped.items():
+    for name, boxes in grouped.items():
         table.add(name, boxes)
-    return table, [image_id for _, image_id in grouped]
+    return table
+
+
+def _with_point(text: str, delimiter: str) -> str:
+    return text.replace(",", ".") if delimiter == ";" else text

@@ -6,12 +6,15 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from deepmac.core.drawing import overlay
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file
+from deepmac.core.images import turn_boxes
 from deepmac.core.label_images import read_texts, write_label_image
+from deepmac.data.picture_files import turn_of_annotated
 from deepmac.inference.prediction import Prediction
 from deepmac.jobs.box_files import BoxFile, ImageBoxes
 from deepmac.jobs.pictures import Picture
@@ -51,6 +54,7 @@ def segment(
     for picture in pictures:
         given = boxes.of(picture.path, picture.name) if isinstance(boxes, BoxFile) else boxes
         if given is not None and given.boxes:
+            given = _as_seen(given, picture.path)
             jobs.append(_job(picture, given, out, taken, state))
     if not jobs:
         source = boxes.describe() if isinstance(boxes, BoxFile) else "--box"
@@ -98,6 +102,15 @@ class _SegmentJob(PictureJob):
         with atomic_file(self._file("_overlay.png")) as path:
             Image.fromarray(overlay(prediction.image, labels, prediction.boxes)).save(path)
         write_label_image(self.target, labels, {_SOURCE: self.source, FINGERPRINT: self.fingerprint})
+
+
+def _as_seen(given: ImageBoxes, path: Path) -> ImageBoxes:
+    """Turns boxes upright that are annotated in the picture as it is stored, as the file's sizes tell."""
+    if given.size is None or given.box_format != "xywh" or (turn := turn_of_annotated(path, given.size)) == 1:
+        return given
+    low, sides = np.hsplit(np.array(given.boxes), 2)
+    corners = turn_boxes(np.hstack([low, low + sides]), turn, given.size)
+    return dataclasses.replace(given, boxes=corners.tolist(), box_format="xyxy")
 
 
 def _job(picture: Picture, boxes: ImageBoxes, out: Path, taken: set[Path], model_state: dict) -> _SegmentJob:
