@@ -10,7 +10,7 @@ import tiny_model
 import deepmac
 from deepmac.core.errors import InputError
 from deepmac.export import export_model
-from deepmac.inference.find import SHIPPED, find_model, read_graphs, weights_sha256
+from deepmac.inference.find import find_model, read_graphs, weights_sha256
 from deepmac.inference.load import InferenceNetwork
 from deepmac.inference.predictor import load_network
 from deepmac.inference.runtime_onnx import OnnxNetwork
@@ -128,8 +128,3 @@ def test_different_exports_have_different_hashes(folder, tmp_path):
     assert weights_sha256(other) == weights_sha256(folder / "onnx") != weights_sha256(folder)
     (other / "mask_head.onnx").write_bytes(b"other")
     assert weights_sha256(other) != weights_sha256(folder / "onnx")
-
-
-def test_the_shipped_model_has_onnx_files_of_its_weights():
-    """They are written by `deepmac export`; see docs/measurements.md."""
-    assert find_model("mini").onnx == SHIPPED["mini"] / "onnx"

@@ -5,9 +5,12 @@ import numpy as np
 from skimage import data
 
 import deepmac
+from deepmac.demo.samples import SAMPLES
 from deepmac.evaluation import MaskEvaluator
 from deepmac.export.weights import write_shipped_weights
-from deepmac.inference.find import SHIPPED
+from deepmac.inference.find import SHIPPED, find_model
+from deepmac.inference.load import InferenceNetwork
+from deepmac.inference.runtime_onnx import OnnxNetwork
 
 FOLDER = SHIPPED["mini"]
 
@@ -20,6 +23,20 @@ def test_the_package_carries_little_and_nothing_of_the_machine():
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 8 * 2**20
     params = (FOLDER / "params.yaml").read_text()
     assert "/" not in params.replace("tag:yaml.org,2002:python/tuple", "").replace("!!python/tuple", "")
+
+
+def test_the_onnx_files_are_of_the_checkpoint_and_give_its_masks():
+    """Else write them anew: docs/published_models.md says how."""
+    assert find_model("mini").onnx == FOLDER / "onnx"
+    predictors = [deepmac.load("mini", "float32", runtime=runtime) for runtime in ("onnx", "tensorflow")]
+    assert [type(predictor._network) for predictor in predictors] == [OnnxNetwork, InferenceNetwork]
+    ious = []
+    for sample in SAMPLES.values():
+        image, boxes = sample.image(), sample.normalized_boxes()
+        first, second = (p.predict(boxes, encoded=p.encode(image)) for p in predictors)
+        np.testing.assert_allclose(first.mask_probs, second.mask_probs, atol=1e-4)
+        ious += [_iou(*pair) for pair in zip(first.masks, second.masks, strict=True)]
+    assert np.mean(ious) >= 0.999
 
 
 def test_masks_an_object_of_no_coco_class():

@@ -1,7 +1,8 @@
 """Writes weights to ship: `python -m deepmac.export.weights MODEL_DIR OUT INPUT_SIZE`.
 
-What only training needs, optimizer state and paths of the machine, is left out. `make weights` trains
-the model of the package and calls this; `papermill_runs/README.md` says when it serves a reference run.
+What only training needs, optimizer state and paths of the machine, is left out; ONNX files, which need no
+TensorFlow, are added in the folder `onnx`. `make weights` trains the model of the package and calls this;
+`papermill_runs/README.md` says when it serves a reference run.
 """
 
 import sys
@@ -11,6 +12,7 @@ import tensorflow as tf
 from official.core import exp_factory, train_utils
 
 from deepmac.core.files import atomic_folder
+from deepmac.export.exporter import export_model
 from deepmac.inference.load import build_model, trained_model
 
 
@@ -36,6 +38,7 @@ def write_shipped_weights(model_dir: str | Path, out: str | Path, input_size: in
         train_utils.serialize_config(params, str(folder))
         saved = tf.train.Checkpoint(**model.checkpoint_items)
         tf.train.CheckpointManager(saved, str(folder), max_to_keep=1).save(checkpoint_number=0)
+    export_model(out, Path(out) / "onnx", "onnx")
 
 
 if __name__ == "__main__":

@@ -160,7 +160,7 @@ def full_size_config() -> cfg.ExperimentConfig:
 
 
 def measure_mini(scope: Scope, data: PreparedData) -> Section:
-    """The shipped model, in the precision the hardware suggests; masks pasted into the picture."""
+    """The shipped model in the runtime that `load` chooses; masks pasted into the picture."""
     config, restore = trained_model("mini")
     graph = _exported(build_model(config, restore, "float32"), config)
     times = _latencies(deepmac.load("mini"), graph, scope.repeats, warm_ups=3)
