@@ -15,6 +15,7 @@ from pycocotools import mask as coco_mask
 from deepmac.cli import main
 from deepmac.core.categories import ALL_IDS
 from deepmac.core.errors import InputError
+from deepmac.data.coco import read_coco_folder
 from deepmac.jobs.evaluate import evaluate_model
 from deepmac.jobs.submission import read_image_list, write_submission
 
@@ -42,7 +43,12 @@ def _results(path):
 
 def test_holds_the_detections_of_an_evaluation(coco_dir, submission):
     assert submission.name == "detections_val2017_deepmac_results.zip"
-    evaluators = evaluate_model(tiny_model.model_dir(), coco_dir, SPLIT, precision="float32", progress=False)
+    evaluators = evaluate_model(
+        tiny_model.model_dir(),
+        read_coco_folder(coco_dir, [SPLIT])[SPLIT],
+        precision="float32",
+        progress=False,
+    )
     predictions = evaluators["detections"]._predictions
     found = {image_id: [] for image_id in predictions}
     for result in _results(submission):

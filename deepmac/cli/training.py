@@ -19,30 +19,48 @@ def train(flags):
 
 @click.command()
 @click.option("--model", default="mini", help="mini, or a folder that training wrote.")
-@options.coco_dir
-@click.option("--split", default="val2017", help="Pictures to evaluate.")
+@click.option("--coco-dir", type=click.Path(), help="Folder in the layout of COCO or an annotation tool.")
+@click.option("--split", help="Of --coco-dir.  [default: val2017]")
+@click.option("--annotations", type=click.Path(), metavar="FILE", help="Or: as for `deepmac tfrecord`.")
+@click.option("--images", type=click.Path(), metavar="DIR", help="Their pictures.")
 @click.option(
     "--seen",
-    type=click.Choice(["all", "voc", "non_voc"]),
-    help="Classes counted as seen.  [default: those the model was trained with masks of]",
+    help="Classes counted as seen: all, voc or non_voc of COCO's, or names with commas between.  "
+    "[default: those the model was trained with masks of]",
 )
 @options.ids
 @click.option("--out", type=click.Path(), help="Folder for evaluation.json with every figure.")
-def evaluate(model, coco_dir, split, seen, ids, out):
+def evaluate(model, coco_dir, split, annotations, images, seen, ids, out):
     """Measure COCO mask and box AP on seen and unseen classes.
 
-    From detections, and from ground-truth boxes, which leaves only the masks to be wrong.
+    From detections, and from ground-truth boxes, which leaves only the masks to be wrong. Either --coco-dir,
+    or --annotations with --images; classes of the same name are the same.
     """
-    from deepmac.core.categories import CLASS_SETS
-    from deepmac.data.coco import read_image_ids
-    from deepmac.evaluation.files import write_evaluation
-    from deepmac.jobs.evaluate import evaluate_model, summary
+    from deepmac.core.categories import CLASS_SETS, NAME_BY_ID
+    from deepmac.data.coco import read_annotation_files, read_coco_folder, read_image_ids
 
+    if bool(coco_dir) == bool(annotations) or bool(annotations) != bool(images) or (annotations and split):
+        raise click.UsageError("Give either --coco-dir, or --annotations FILE and --images DIR.")
+    split = split or "val2017"
     image_ids = read_image_ids(ids) if ids else None
     image_ids = image_ids.get(split) if isinstance(image_ids, dict) else image_ids
-    evaluators = evaluate_model(model, coco_dir, split, CLASS_SETS.get(seen), image_ids)
+    if annotations:
+        data = read_annotation_files(annotations, images, ids=image_ids)["train"]
+    else:
+        data = read_coco_folder(coco_dir, [split], image_ids)[split]
+    names = (
+        {NAME_BY_ID[number] for number in CLASS_SETS[seen]}
+        if seen in CLASS_SETS
+        else seen and seen.split(",")
+    )
+    from deepmac.evaluation.files import write_evaluation  # TensorFlow starts only if the input is good
+    from deepmac.jobs.evaluate import evaluate_model, summary
+
+    evaluators = evaluate_model(model, data, names)
     if out:
         write_evaluation(evaluators, Path(out))
+    if data.repairs:
+        click.echo(data, err=True)
     click.echo(summary(evaluators))
 
 

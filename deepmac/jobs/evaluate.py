@@ -1,9 +1,9 @@
-"""Evaluates a trained model on a folder in COCO layout."""
+"""Evaluates a trained model on annotated pictures."""
 
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,10 @@ import pandas as pd
 import tensorflow as tf
 from tqdm.auto import tqdm
 
-from deepmac.core.categories import is_coco
 from deepmac.core.errors import InputError
 from deepmac.core.machine import resolve_precision
 from deepmac.data.classes import ids_by_name, read_classes
-from deepmac.data.coco import read_coco_folder
+from deepmac.data.coco import CocoData
 from deepmac.data.tfrecords import write_tfrecords
 from deepmac.evaluation import MaskEvaluator
 from deepmac.inference.find import find_model
@@ -30,10 +29,8 @@ HEADLINES = ("mask/AP", "mask/seen/AP", "mask/unseen/AP", "mask/mIoU", "mask/uns
 
 def evaluate_model(
     model: str | Path,
-    coco_dir: str | Path,
-    split: str = "val2017",
-    seen_ids: Iterable[int] | None = None,
-    image_ids: Collection[int] | None = None,
+    data: CocoData,
+    seen: Iterable[str] | None = None,
     precision: str = "auto",
     progress: bool = True,
 ) -> dict[str, MaskEvaluator]:
@@ -43,11 +40,8 @@ def evaluate_model(
 
     Args:
         model: name or folder, as `deepmac.load` takes it, except exported graphs.
-        coco_dir: folder in COCO layout.
-        split: the pictures, e.g. val2017.
-        seen_ids: ids of COCO's categories counted as seen; None means the classes whose masks the model was
-            trained on.
-        image_ids: pictures to evaluate; None means all of the split.
+        data: pictures and their annotations.
+        seen: names of the classes counted as seen; None means those whose masks the model was trained on.
         precision: 'float32', 'bfloat16', or 'auto': bfloat16 where the hardware computes with it.
         progress: whether to show a progress bar.
 
@@ -55,23 +49,25 @@ def evaluate_model(
         Source of the boxes ("detections", "gt_boxes") -> evaluator with all predictions.
 
     Raises:
-        InputError: no model or no pictures there.
+        InputError: no model there, or the pictures have none of the classes that are called seen.
     """
     config, restore = trained_model(model)
     with tempfile.TemporaryDirectory() as scratch:
         records = Path(scratch) / "records"
-        ids = set(image_ids) if image_ids else None
-        write_tfrecords(read_coco_folder(coco_dir, [split], ids), records)
-        config.validation_data.input_path = f"{records}/{split}-*"
-        config.annotation_file = str(records / f"instances_{split}.json")
+        write_tfrecords({"val": data}, records)
+        config.validation_data.input_path = f"{records}/val-*"
+        config.annotation_file = str(records / "instances_val.json")
         annotations = json.loads(Path(config.annotation_file).read_text())["annotations"]
         classes = read_classes(records) or []
-        if seen_ids is not None and not is_coco(classes):
-            raise InputError(f"{coco_dir} has classes of its own, not COCO's: leave --seen out")
         data_ids = ids_by_name(model_classes(find_model(model).folder), classes)
-        if seen_ids is None:
+        if seen is None:
             trained_on = config.allowed_masked_classes_ids or data_ids
             seen_ids = [data_ids[class_id] for class_id in trained_on if class_id in data_ids]
+        else:
+            seen_ids = [entry["id"] for entry in classes if entry["name"] in seen]
+            if not seen_ids:
+                names = ", ".join(entry["name"] for entry in classes[:10])
+                raise InputError(f"{data.name} has none of the classes of --seen: its classes are {names}")
         config.allowed_masked_classes_ids = sorted(seen_ids) or [0]  # 0: none of the classes
         # Of each of the model's classes the id in the records, 0 for those that the pictures do not have.
         id_table = np.zeros(config.model.num_classes + config.losses.class_offset, np.int32)
