@@ -56,12 +56,12 @@ def read_categories(
         findings.add(Finding(NO_CATEGORIES, ", ".join(entry["name"] for entry in entries[:5]), {}))
     elif entries is not given:
         findings.add(Finding(ODD_CATEGORIES, f"{str(given)[:60]}", {}))
-    keys = [key_of(entry["id"]) for entry in entries]
+    keys = [key_of(entry.get("id")) for entry in entries]
     lookup: dict[int | str, str] = {}  # id -> name
     kept: dict[str, dict] = {}  # name -> entry
     for key, entry in zip(keys, entries, strict=True):
         label = entry["name"]
-        if lookup.setdefault(key, label) != label:
+        if entry.get("id") is not None and lookup.setdefault(key, label) != label:
             raise InputError(f"{name}: 2 of the categories have the same id {key}: make it unique")
         if label in kept:
             findings.add(Finding(ODD_CATEGORIES, f"{label!r} is listed twice", {}))
@@ -109,16 +109,20 @@ def _category_entries(name: str, given, used: list[int | str]) -> list[dict]:
         ]
     if isinstance(given, list) and all(isinstance(entry, str) for entry in given):
         given = [{"id": _first_id(name, used, len(given)) + n, "name": text} for n, text in enumerate(given)]
+    entries = []
     for index, entry in enumerate(given if isinstance(given, list) else [given]):
-        label = entry.get("name") if isinstance(entry, dict) else None
-        if not (isinstance(label, str | int | float) and isinstance(entry.get("id"), str | int | float)):
+        fields = entry if isinstance(entry, dict) else {}
+        label, key = (fields.get(field) for field in ("name", "id"))
+        if not any(isinstance(value, str | int | float) for value in (label, key)):
             raise InputError(
                 f"{name}: entry {index} of 'categories' needs 'id', a number, and 'name', a text: "
                 f"{str(entry)[:100]}"
             )
-    if all(isinstance(entry["name"], str) for entry in given):
-        return given
-    return [entry | {"name": str(entry["name"])} for entry in given]
+        label = label if isinstance(label, str | int | float) else key
+        entries.append(
+            entry if label is fields.get("name") and isinstance(label, str) else entry | {"name": str(label)}
+        )
+    return given if entries == given else entries
 
 
 def _first_id(name: str, used: list[int | str], count: int) -> int:
@@ -135,7 +139,7 @@ def _grouping(categories: list[dict], used: list[int | str]) -> dict | None:
     for entry in categories:
         others = [other for other in categories if other is not entry]
         is_root = entry.get("supercategory") in (None, "", "none", entry["name"])
-        is_used = key_of(entry["id"]) in used or entry["name"] in used
+        is_used = key_of(entry.get("id")) in used or entry["name"] in used
         groups_all = all(other.get("supercategory") == entry["name"] for other in others)
         if others and groups_all and is_root and not is_used:
             return entry

@@ -129,7 +129,7 @@ def _collected(
     used = dict.fromkeys(entry["category_id"] for entry in content["annotations"])
     if names is None:  # categories are names
         return content | {"categories": [{"id": name, "name": str(name)} for name in used]}
-    known = {*range(len(names)), *(key for key in used if isinstance(key, int) and key >= 0)}
+    known = {*range(len(names)), *used}
     labels = dict(enumerate(names))
     return content | {"categories": [{"id": i, "name": labels.get(i, str(i))} for i in sorted(known)]}
 
@@ -158,10 +158,11 @@ def _yolo_object(words: list[str], width: int, height: int) -> dict:
         number(word) * side for word, side in zip(words[1:], [width, height] * len(words), strict=False)
     ]
     entry: dict[str, Any] = {"category_id": whole(words[0])}
-    if entry["category_id"] is not None and len(values) in (4, 5):  # a fifth is the confidence
+    is_class = entry["category_id"] is not None and entry["category_id"] >= 0
+    if is_class and len(values) in (4, 5):  # a fifth is the confidence
         x, y, box_width, box_height = values[:4]
         return entry | {"bbox": [x - box_width / 2, y - box_height / 2, box_width, box_height]}
-    if entry["category_id"] is not None and len(values) >= 6 and len(values) % 2 == 0:
+    if is_class and len(values) >= 6 and len(values) % 2 == 0:
         return entry | _polygon(values)
     return {"category_id": 0, "bbox": " ".join(words)}
 
@@ -238,10 +239,12 @@ def _labelme(files: list[Path], folder: Path, image_dir: Path) -> dict:
 
 def _labelme_shape(shape: dict) -> dict:
     named, kind = {"category_id": str(shape.get("label") or "object")}, shape.get("shape_type", "polygon")
-    values = [number(coordinate) for point in shape["points"] for coordinate in point]
-    if kind == "rectangle" or (kind == "polygon" and len(values) >= 6):
-        mask = _polygon(values)
-        return named | (mask if kind == "polygon" else {"bbox": mask["bbox"]})
+    points = shape.get("points") or []
+    values = [number(coordinate) for point in points if isinstance(point, list) for coordinate in point[:2]]
+    if kind == "polygon" and len(values) >= 6:
+        return named | _polygon(values)
+    if kind == "rectangle" and len(values) == 4:
+        return named | {"bbox": _polygon(values)["bbox"]}
     return named | {"bbox": kind}  # a circle, a line, a point
 
 
