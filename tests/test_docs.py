@@ -39,7 +39,7 @@ def test_the_readme_states_differences_as_they_were_measured():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     evidence = ""
     for profile in ("mini", "subset"):
-        for name in ("table_mask_heads", "table_partially_supervised"):
+        for name in ("figure_depth_curve", "table_partially_supervised"):
             path = ROOT / "papermill_runs" / profile / f"{name}.json"
             evidence += str([claim["evidence"] for claim in json.loads(path.read_text())["claims"]])
     stated = re.findall(r"([+-]\d+\.\d) \[([+-]\d+\.\d), ([+-]\d+\.\d)\]", text)
