@@ -14,6 +14,7 @@ import pytest
 import synthetic
 import yaml
 from click.testing import CliRunner
+from jupyter_client.kernelspec import KernelSpecManager
 from tiny_training import TINY
 
 from deepmac import cli
@@ -367,3 +368,15 @@ def test_a_training_outlives_its_killed_worker_and_whoever_takes_over_waits_for_
     assert store.result(row).seconds > 0
     starts = (folder / "attempts.txt").read_text().split("\n")[1:]
     assert len(starts) == 1
+
+
+def test_a_kernel_of_another_environment_is_not_taken(tmp_path, monkeypatch):
+    folder = tmp_path / "kernels" / "python3"
+    folder.mkdir(parents=True)
+    spec = {"argv": ["/usr/bin/other", "-m", "ipykernel_launcher"], "display_name": "x", "language": "python"}
+    (folder / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "0")
+    assert KernelSpecManager().get_kernel_spec("python3").argv[0] == "/usr/bin/other"
+    run.prefer_own_kernel()
+    assert KernelSpecManager().get_kernel_spec("python3").argv[0] != "/usr/bin/other"

@@ -208,8 +208,15 @@ def _execute(name: str, profile: str, root: Path, work_dir: Path, output_dir: Pa
     return NotebookRun(name, output, time.monotonic() - start, error)
 
 
+def prefer_own_kernel() -> None:
+    """Lets Jupyter find this environment's kernel first: another one called python3 lacks our packages."""
+    os.environ.pop("JUPYTER_PATH", None)
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+
+
 def _run_papermill(name: str, root: Path, executed: Path, parameters: dict[str, str]) -> tuple[str, bool]:
     """Executes a notebook once; returns what went wrong, or an empty text, and whether its kernel started."""
+    prefer_own_kernel()
     try:
         papermill.execute_notebook(
             root / "notebooks" / f"{name}.ipynb",
