@@ -8,6 +8,7 @@ import venv
 from importlib import metadata
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 from packaging.requirements import Requirement
@@ -61,10 +62,12 @@ assert run("export", "--out", "graphs") == 2
 """
 
 
-def _base_packages() -> set[str]:
-    """Names of the packages that the base dependencies bring, themselves included."""
+def _packages(*extras: str) -> set[str]:
+    """Names of the packages that the base dependencies and extras bring, themselves included."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     todo, found = list(project["dependencies"]), {"deepmac"}
+    for extra in extras:
+        todo += project["optional-dependencies"][extra]
     while todo:
         requirement = Requirement(todo.pop())
         name = canonicalize_name(requirement.name)
@@ -72,6 +75,18 @@ def _base_packages() -> set[str]:
             found.add(name)
             todo += metadata.requires(name) or ()
     return found
+
+
+def _run_with(packages: set[str], program: str, cwd: Path) -> subprocess.CompletedProcess:
+    """Runs a program that sees no other packages."""
+    hidden = {
+        module
+        for module, names in metadata.packages_distributions().items()
+        if packages.isdisjoint(map(canonicalize_name, names))
+    }
+    assert "tensorflow" in hidden
+    command = [sys.executable, "-c", PROGRAM + program, ",".join(hidden)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
 def _collection(folder: Path) -> None:
@@ -93,20 +108,20 @@ def _check(folder: Path) -> None:
 
 
 def test_masks_need_the_base_dependencies_only(tmp_path):
-    base = _base_packages()
+    base = _packages()
     assert base.isdisjoint({"tensorflow", "opencv-python-headless", "scikit-image", "pandas"})
-    hidden = {
-        module
-        for module, names in metadata.packages_distributions().items()
-        if base.isdisjoint(map(canonicalize_name, names))
-    }
-    assert "tensorflow" in hidden
     _collection(tmp_path)
-    program = [sys.executable, "-c", PROGRAM + WORK, ",".join(hidden)]
-    run = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=False)
+    run = _run_with(base, WORK, tmp_path)
     assert run.returncode == 0, run.stderr
     assert "deepmac: this needs the package" in run.stderr.splitlines()[-1]
     _check(tmp_path)
+
+
+def test_the_demo_notebook_needs_the_extra_demo_only(tmp_path):
+    notebook = nbformat.read(ROOT / "notebooks" / "deepmac_colab.ipynb", as_version=4)
+    parameters, _, *code = (cell.source for cell in notebook.cells if cell.cell_type == "code")
+    run = _run_with(_packages("demo"), "\n".join([parameters, *code]), tmp_path)
+    assert run.returncode == 0, run.stderr
 
 
 @pytest.mark.nightly
