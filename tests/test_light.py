@@ -57,6 +57,7 @@ for options in ({"runtime": "tensorflow"}, {"precision": "bfloat16"}):
     else:
         raise AssertionError("TensorFlow is there")
 assert not run("segment", "a.jpg", "--box", "0.1,0.2,0.8,0.7", "--out", "masks")
+assert not run("segment", "a.jpg", "--boxes", "d.json", "--out", "masks")
 assert not run("iwildcam-masks", "--images", ".", "--detections", "d.json", "--out", "labels")
 assert run("export", "--out", "graphs") == 2
 """

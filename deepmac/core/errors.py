@@ -10,7 +10,6 @@ _PACKAGES = {
     "google": "protobuf",
     "official": "tf-models-official",
     "skimage": "scikit-image",
-    "yaml": "pyyaml",
 }
 
 

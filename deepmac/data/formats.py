@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import yaml
+
 from deepmac.core.errors import InputError
 from deepmac.data.numbers import number, whole
 from deepmac.data.picture_files import files_below, upright_size
@@ -182,8 +184,6 @@ def _class_names(folder: Path) -> list[str]:
     text = path.read_text("utf-8-sig", "replace")
     if path.suffix not in (".yaml", ".yml"):
         return [line.strip() for line in text.splitlines() if line.strip()]
-    import yaml  # not in the small installation
-
     try:
         names = yaml.safe_load(text)["names"]
         return (
