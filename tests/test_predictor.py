@@ -12,6 +12,7 @@ from PIL import Image
 
 import deepmac
 from deepmac.core.errors import InputError
+from deepmac.inference.crops import plan_crops
 from deepmac.inference.find import SHIPPED
 from deepmac.inference.predictor import Predictor
 
@@ -111,6 +112,20 @@ def test_masks_do_not_depend_on_the_other_boxes_and_nothing_is_traced_again(pred
     predictor.set_image(tiny_model.picture(seed=1, height=300, width=17))
     predictor.predict(boxes[:9])
     assert predictor._network.num_traces == traces == 2
+
+
+def test_a_small_object_of_a_large_picture_is_seen_in_a_square_around_it(predictor):
+    image = tiny_model.picture(height=480, width=640)
+    predictor.set_image(image)
+    large, small = predictor.predict([[0, 0, 400, 400], [300, 200, 330, 230]], "xyxy").mask_probs
+    [square] = plan_crops(np.array([[200 / 480, 300 / 640, 230 / 480, 330 / 640]]), 480, 640, tiny_model.SIZE)
+    part = image[square.top : square.top + square.side, square.left : square.left + square.side]
+    predictor.set_image(part)
+    left, top = 300 - square.left, 200 - square.top
+    expected = predictor.predict([[left, top, left + 30, top + 30]], "xyxy").mask_probs[0]
+    np.testing.assert_allclose(small, expected, atol=1e-4)
+    predictor.set_image(image)
+    np.testing.assert_allclose(large, predictor.predict([[0, 0, 400, 400]], "xyxy").mask_probs[0], atol=1e-4)
 
 
 def test_padding_does_not_influence_the_masks(predictor):

@@ -1,10 +1,16 @@
 """The commands, one after the other, on real COCO pictures."""
 
 import json
+import random
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from pycocotools.coco import COCO
+
+import deepmac
+from deepmac.core.images import read_image
 
 
 def _run(*command):
@@ -63,3 +69,40 @@ def test_records_training_and_evaluation(coco_dir, tmp_path):
     # Every box is given, crowd regions aside, so boxes are perfect; masks of an untrained head are not.
     assert metrics["gt_boxes/box/AP"] == pytest.approx(100)
     assert 0 < metrics["gt_boxes/mask/mIoU"] < 90
+
+
+@pytest.mark.nightly
+def test_small_objects_of_large_pictures_are_masked_better_from_squares(coco_dir, monkeypatch):
+    """Twelve photographs side by side, 2560 x 1920: objects of 16 pixels to a tenth of the longer side."""
+    coco = COCO(coco_dir / "annotations" / "instances_val2017.json")
+    image_ids = sorted(coco.imgs)
+    random.Random(0).shuffle(image_ids)
+    predictor, draw = deepmac.load(), random.Random(0)
+    ious = {"whole": [], "squares": []}
+    for mosaic in range(4):
+        canvas, boxes, truths = np.zeros((1920, 2560, 3), np.uint8), [], []
+        for place in range(12):
+            entry = coco.imgs[image_ids[(12 * mosaic + place) % len(image_ids)]]
+            y, x = 640 * (place // 4), 640 * (place % 4)
+            canvas[y : y + entry["height"], x : x + entry["width"]] = read_image(
+                coco_dir / "val2017" / entry["file_name"]
+            )
+            for annotation in coco.imgToAnns[entry["id"]]:
+                left, top, width, height = annotation["bbox"]
+                if not annotation["iscrowd"] and 16 <= max(width, height) < 256:
+                    boxes.append([left + x, top + y, width, height])
+                    truths.append((y, x, coco.annToMask(annotation).astype(bool)))
+        chosen = draw.sample(range(len(boxes)), 40)
+        encoded = predictor.encode(canvas)
+        for how in ious:
+            with monkeypatch.context() as patched:
+                if how == "whole":
+                    patched.setattr("deepmac.inference.predictor.plan_crops", lambda *arguments: {})
+                masks = predictor.predict([boxes[i] for i in chosen], "xywh", encoded=encoded).masks
+            for mask, i in zip(masks, chosen, strict=True):
+                y, x, truth = truths[i]
+                part = mask[y : y + truth.shape[0], x : x + truth.shape[1]]
+                ious[how].append((part & truth).sum() / (mask.sum() + truth.sum() - (part & truth).sum()))
+    means = {how: float(np.mean(values)) for how, values in ious.items()}
+    print(f"mean IoU of {len(ious['whole'])} objects: {means}")
+    assert means["squares"] > means["whole"] + 0.08

@@ -12,6 +12,7 @@ from deepmac.core.boxes import normalized_boxes
 from deepmac.core.errors import InputError, missing_package
 from deepmac.core.images import read_image
 from deepmac.core.machine import RUNTIMES
+from deepmac.inference.crops import plan_crops
 from deepmac.inference.find import find_model
 from deepmac.inference.prediction import Detections, Prediction
 
@@ -202,6 +203,9 @@ class Predictor:
     ) -> Prediction:
         """Predicts the mask of the object in each box.
 
+        Objects of large pictures that would be small in the network's input are looked at again, in squares
+        around them, which takes as long as an image for each square.
+
         Args:
             boxes: numbers [N, 4], N at least 1. What reaches beyond the image is clipped, with a warning.
             box_format: "yxyx_norm": (ymin, xmin, ymax, xmax) from 0 to 1; "xyxy": (xmin, ymin, xmax, ymax) in
@@ -220,8 +224,20 @@ class Predictor:
         if encoded is None:
             raise InputError("no image yet: call set_image before predict")
         boxes = normalized_boxes(boxes, box_format, *encoded.image.shape[:2])
+        return Prediction(encoded.image, boxes, self._mask_probs(encoded, boxes), threshold)
+
+    def _mask_probs(self, encoded: EncodedImage, boxes: np.ndarray) -> np.ndarray:
+        """Masks in boxes, float32 [N, S, S]; of small objects of a large picture from squares around them."""
         mask_probs = self._network.mask_probs(encoded.embeddings, boxes * np.tile(encoded.part, 2))
-        return Prediction(encoded.image, boxes, mask_probs, threshold)
+        if self.input_size is None:
+            return mask_probs
+        height, width = encoded.image.shape[:2]
+        for (top, left, side), indices in plan_crops(boxes, height, width, self.input_size).items():
+            crop = self.encode(encoded.image[top : top + side, left : left + side])
+            inside = boxes[indices] * ([height, width] * 2) - [top, left] * 2
+            inside = np.clip(inside / np.tile(crop.image.shape[:2], 2), 0, 1).astype(np.float32)
+            mask_probs[indices] = self._network.mask_probs(crop.embeddings, inside * np.tile(crop.part, 2))
+        return mask_probs
 
     def detect(
         self,
@@ -250,13 +266,15 @@ class Predictor:
             pixels, part = self._network.prepare(image)
             [(embeddings, detections)] = self._network.detect([pixels])
             encoded = EncodedImage(image, embeddings, part, detections)
+        if encoded.detections is None:
+            raise InputError("this image was encoded without detections: give the image itself")
         boxes, scores, category_ids, names = encoded.detections
         boxes = np.clip(boxes / np.tile(encoded.part, 2), 0, 1)
         kept = np.flatnonzero((scores >= min_score) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1))
         kept = kept[np.argsort(-scores[kept], kind="stable")]
         boxes, mask_probs = boxes[kept], np.zeros((0, 1, 1), np.float32)
         if len(kept):
-            mask_probs = self._network.mask_probs(encoded.embeddings, boxes * np.tile(encoded.part, 2))
+            mask_probs = self._mask_probs(encoded, boxes)
         return Prediction(
             encoded.image,
             boxes,
