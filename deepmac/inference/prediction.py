@@ -10,6 +10,7 @@ import numpy as np
 from deepmac.core import masks
 from deepmac.core.boxes import pixel_xywh
 from deepmac.core.errors import InputError
+from deepmac.core.polygons import outline
 
 # Stability compares masks at the threshold moved by this much up and down, in logits (1.0 as Segment
 # Anything, arXiv 2304.02643, does); around 0.5 these are the probabilities 0.27 and 0.73.
@@ -100,7 +101,8 @@ class Prediction:
 
         Returns:
             N dicts: `image_id`, `category_id`, `bbox` [xmin, ymin, width, height] in pixels,
-            `segmentation` (run-length encoding), `score`. For a mask AP by object size take `bbox` out:
+            `segmentation` (run-length encoding), `score`; of detections `category_name`.
+            For a mask AP by object size take `bbox` out:
             `COCO.loadRes` would take the box's area for the mask's.
         """
         if category_ids is None:
@@ -109,6 +111,7 @@ class Prediction:
             scores = (self.stability if self.scores is None else self.scores).tolist()
         rles = masks.encode_masks(self.mask_probs, self.boxes, *self._size, self.threshold)
         bboxes = pixel_xywh(self.boxes, *self._size).round(2).tolist()
+        named = [{} if self.names is None else {"category_name": name} for name in self.names or category_ids]
         return [
             {
                 "image_id": image_id,
@@ -116,8 +119,21 @@ class Prediction:
                 "bbox": bbox,
                 "segmentation": rle,
                 "score": round(float(score), 4),
+                **name,
             }
-            for category_id, bbox, rle, score in zip(category_ids, bboxes, rles, scores, strict=True)
+            for category_id, bbox, rle, score, name in zip(
+                category_ids, bboxes, rles, scores, named, strict=True
+            )
+        ]
+
+    def to_polygons(self) -> list[list[list[float]]]:
+        """N lists of polygons [x0, y0, x1, y1, ...] in pixels, one for each island of a mask.
+
+        As COCO's `segmentation`; an empty mask has none. Holes are cut out: see `deepmac.core.polygons`.
+        """
+        return [
+            outline(mask_prob, box, *self._size, self.threshold)
+            for mask_prob, box in zip(self.mask_probs, self.boxes, strict=True)
         ]
 
     def to_label_image(self) -> np.ndarray:

@@ -3,6 +3,8 @@
 import cv2
 import numpy as np
 
+from deepmac.core.polygons import join
+
 
 def mask_to_polygons(mask: np.ndarray) -> list[list[int]]:
     """Outlines a mask along its pixel edges.
@@ -27,18 +29,10 @@ def mask_to_polygons(mask: np.ndarray) -> list[list[int]]:
             continue
         polygon = _corners(contour)
         while hole >= 0:
-            polygon = _join(polygon, _corners(contours[hole]))
+            polygon = join(polygon, _corners(contours[hole]))
             hole = hierarchy[0, hole, 0]
         polygons.append(polygon.ravel().tolist())
     return polygons
-
-
-def _join(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
-    """Joins two closed outlines [n, 2] and [m, 2] into one by the shortest edge between their corners."""
-    squared = ((outer[:, None] - inner) ** 2).sum(axis=-1)  # (n, m)
-    start, entry = np.unravel_index(squared.argmin(), squared.shape)
-    outer, inner = np.roll(outer, -start, axis=0), np.roll(inner, -entry, axis=0)
-    return np.concatenate([outer, outer[:1], inner, inner[:1]])
 
 
 def _corners(contour: np.ndarray) -> np.ndarray:

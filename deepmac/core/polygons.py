@@ -1,0 +1,76 @@
+"""Masks as COCO polygons, drawn where the probability passes the threshold, at no size in particular."""
+
+import itertools
+
+import contourpy
+import numpy as np
+
+_EDGE = 1e-3  # samples; how far beyond the last ones the probability falls to zero
+_MIN_AREA = 1.0  # pixels; smaller islands are dropped, unless there is no other
+
+
+def outline(
+    mask_prob: np.ndarray, box: np.ndarray, height: int, width: int, threshold: float = 0.5
+) -> list[list[float]]:
+    """Outlines a mask predicted in a box.
+
+    Between samples the probability is interpolated, as `deepmac.core.masks` does for bitmaps; its contour has
+    the corners of the sampling, few and smooth however large the picture is. A hole is joined to the outline
+    around it by an edge there and back, which covers nothing.
+
+    Args:
+        mask_prob: float [S, S], probabilities inside the box.
+        box: float [4], (ymin, xmin, ymax, xmax) normalised to the image.
+        height: image height in pixels.
+        width: image width in pixels.
+        threshold: a point belongs to the mask when its probability is greater.
+
+    Returns:
+        A polygon [x0, y0, x1, y1, ...] in pixels for each island, the largest first; none for an empty mask.
+        The image spans 0 to width and 0 to height: the middle of its first pixel is 0.5.
+    """
+    ymin, xmin, ymax, xmax = np.asarray(box, np.float64)
+    padded = np.pad(np.asarray(mask_prob, np.float64), 1)
+    ys, xs = (
+        _sample_positions(low, high, samples, pixels)
+        for low, high, samples, pixels in zip(
+            (ymin, xmin), (ymax, xmax), mask_prob.shape, (height, width), strict=True
+        )
+    )
+    generator = contourpy.contour_generator(xs, ys, padded, fill_type=contourpy.FillType.OuterOffset)
+    islands = [
+        _with_holes(points, offsets)
+        for points, offsets in zip(*generator.filled(threshold, np.inf), strict=True)
+    ]
+    islands.sort(key=_area, reverse=True)
+    kept = [island for island in islands if _area(island) >= _MIN_AREA] or islands[:1]
+    return [np.clip(island, 0, [width, height]).round(2).ravel().tolist() for island in kept]
+
+
+def join(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
+    """Joins two closed outlines [n, 2] and [m, 2] into one by the shortest edge between their corners."""
+    squared = ((outer[:, None] - inner) ** 2).sum(axis=-1)  # (n, m)
+    start, entry = np.unravel_index(squared.argmin(), squared.shape)
+    outer, inner = np.roll(outer, -start, axis=0), np.roll(inner, -entry, axis=0)
+    return np.concatenate([outer, outer[:1], inner, inner[:1]])
+
+
+def _sample_positions(low: float, high: float, samples: int, pixels: int) -> np.ndarray:
+    """Where the samples along one axis lie in the image, with zeros before and after them: [samples + 2]."""
+    steps = np.concatenate([[-_EDGE], np.arange(samples), [samples - 1 + _EDGE]])
+    return (low + steps / max(samples - 1, 1) * (high - low)) * (pixels - 1) + 0.5
+
+
+def _with_holes(points: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """An outline [n, 2], not closed, of contourpy's closed outlines: the outer one, then holes."""
+    outlines = [points[start : end - 1] for start, end in itertools.pairwise(offsets)]
+    result = outlines[0]
+    for hole in outlines[1:]:
+        result = join(result, hole)
+    return result
+
+
+def _area(polygon: np.ndarray) -> float:
+    """Area of a polygon [n, 2], that of holes taken off."""
+    x, y = polygon.T
+    return abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2

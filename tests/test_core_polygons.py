@@ -1,0 +1,69 @@
+"""Polygons of predicted masks against their bitmaps."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pycocotools import mask as coco_mask
+
+from deepmac.core.masks import paste_masks
+from deepmac.core.polygons import outline
+from deepmac.evaluation.baselines import ellipse_mask
+
+BOX = np.array([0.1, 0.2, 0.9, 0.7], np.float32)
+
+
+def _bitmap(polygons, height, width):
+    if not polygons:
+        return np.zeros((height, width), bool)
+    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))).astype(bool)
+
+
+def _iou(one, other):
+    return (one & other).sum() / max(1, (one | other).sum())
+
+
+@given(st.integers(0, 10**6), st.integers(30, 400), st.integers(30, 400))
+def test_a_smooth_mask_and_its_polygons_cover_the_same_pixels(seed, height, width):
+    rng = np.random.default_rng(seed)
+    axis = np.linspace(-1, 1, 32)
+    waves = sum(
+        rng.normal()
+        * np.cos(rng.uniform(0, 5) * axis[:, None] + rng.uniform(0, 5) * axis + rng.uniform(0, 6))
+        for _ in range(4)
+    )
+    mask_prob = 1 / (1 + np.exp(-3 * waves))
+    bitmap = paste_masks(mask_prob[None], BOX[None], height, width)[0]
+    drawn = _bitmap(outline(mask_prob, BOX, height, width), height, width)
+    difference = (bitmap ^ drawn).sum()
+    edges = (bitmap[1:] ^ bitmap[:-1]).sum() + (bitmap[:, 1:] ^ bitmap[:, :-1]).sum()
+    assert difference <= 0.75 * edges + 4, "only pixels at the edge differ"
+
+
+def test_an_ellipse_has_its_area_and_few_corners():
+    (polygon,) = outline(ellipse_mask(32), BOX, 1000, 2000)
+    assert len(polygon) < 2 * 150
+    x, y = np.reshape(polygon, (-1, 2)).T
+    area = abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
+    assert area == pytest.approx(np.pi / 4 * 0.8 * 999 * 0.5 * 1999, rel=0.01)
+
+
+def test_a_full_box_reaches_its_edges():
+    (polygon,) = outline(np.ones((32, 32)), BOX, 101, 201)
+    x, y = np.reshape(polygon, (-1, 2)).T
+    np.testing.assert_allclose([y.min(), x.min(), y.max(), x.max()], [10.5, 40.5, 90.5, 140.5], atol=0.02)
+
+
+def test_holes_are_cut_out_and_islands_come_one_by_one():
+    ring = np.zeros((32, 32))
+    ring[2:20, 2:20] = 1
+    ring[8:14, 8:14] = 0
+    ring[26:30, 26:30] = 1
+    polygons = outline(ring, np.array([0.0, 0.0, 1.0, 1.0]), 320, 320)
+    assert len(polygons) == 2
+    bitmap = paste_masks(ring[None], np.array([[0.0, 0.0, 1.0, 1.0]]), 320, 320)[0]
+    assert not bitmap[110, 110] and _iou(bitmap, _bitmap(polygons, 320, 320)) > 0.97
+
+
+def test_an_empty_mask_has_no_polygons():
+    assert outline(np.zeros((32, 32)), BOX, 100, 100) == []
