@@ -154,6 +154,8 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path, monkeypatch)
     class Network:
         """Masks that fill their boxes."""
 
+        input_size = None
+
         def prepare(self, image):
             return image[np.newaxis], np.ones(2, np.float32)
 

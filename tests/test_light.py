@@ -59,6 +59,7 @@ for options in ({"runtime": "tensorflow"}, {"precision": "bfloat16"}):
 assert not run("segment", "a.jpg", "--box", "0.1,0.2,0.8,0.7", "--out", "masks")
 assert not run("segment", "a.jpg", "--boxes", "d.json", "--out", "masks")
 assert not run("iwildcam-masks", "--images", ".", "--detections", "d.json", "--out", "labels")
+assert not run("annotate", "c.json", "--images", ".", "--out", "completed.json")
 assert run("export", "--out", "graphs") == 2
 """
 
@@ -96,11 +97,16 @@ def _collection(folder: Path) -> None:
     found = [{"category": "1", "conf": 0.9, "bbox": [0.26, 0.03, 0.43, 0.73]}]
     document = {"images": [{"file": "a.jpg", "detections": found}], "detection_categories": {"1": "animal"}}
     (folder / "d.json").write_text(json.dumps(document))
+    image = {"id": 1, "file_name": "a.jpg", "height": 400, "width": 600}
+    box = {"id": 1, "image_id": 1, "category_id": 0, "bbox": [18, 104, 438, 172]}
+    document = {"images": [image], "annotations": [box], "categories": [{"id": 0, "name": "cup"}]}
+    (folder / "c.json").write_text(json.dumps(document))
 
 
 def _check(folder: Path) -> None:
     labels = np.asarray(Image.open(folder / "labels" / "a.png"))
     assert set(np.unique(labels)) == {0, 1}
+    assert json.loads((folder / "completed.json").read_text())["annotations"][0]["segmentation"]
     assert {path.name for path in (folder / "masks").iterdir()} == {
         "a_labels.png",
         "a_masks.json",

@@ -44,6 +44,20 @@ def _three(name):
     return [f"{name}_labels.png", f"{name}_masks.json", f"{name}_overlay.png"]
 
 
+def test_objects_are_found_where_no_boxes_are_given(photos, tmp_path, loads):
+    out = tmp_path / "out"
+    assert _segment(photos, "--detect", "--min-score", 0.01, "--out", out).exit_code == 0
+    assert loads == [("mini", "auto", None, "tensorflow")]
+    assert _files(out) == _three("a") + _three("b") + _three("night/a")
+    expected = tiny_model.predictor().detect(photos / "b.jpg", min_score=0.01)
+    results = json.loads((out / "b_masks.json").read_text())
+    assert [entry["category_name"] for entry in results] == expected.names
+    assert [entry["category_id"] for entry in results] == expected.category_ids.tolist()
+    assert "3 there already" in _segment(photos, "--detect", "--min-score", 0.01, "--out", out).stdout
+    both = _segment(photos, "--detect", "--box", BOX, "--out", out)
+    assert both.exit_code == 2 and "--detect" in both.stderr
+
+
 def test_each_picture_gets_masks_labels_and_overlay(photos, tmp_path):
     out = tmp_path / "out"
     result = _segment(photos, "--box", BOX, "--box", "0,0,0.5,0.5", "--out", out)

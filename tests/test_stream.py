@@ -48,7 +48,7 @@ def network(monkeypatch):
     network, sizes = tiny_model.predictor()._network, []
 
     class Counting:
-        prepare, mask_probs = network.prepare, network.mask_probs
+        prepare, mask_probs, input_size = network.prepare, network.mask_probs, network.input_size
 
         def encode(self, pixels):
             sizes.append(len(pixels))

@@ -18,6 +18,7 @@ def main():
 
 for _command in (
     pictures.segment,
+    pictures.annotate,
     pictures.iwildcam_masks,
     datasets.tfrecord,
     datasets.scenes,

@@ -17,14 +17,17 @@ from deepmac.cli import options
     type=click.Choice(["yxyx_norm", "xyxy", "xywh"]),
     help="Of --box and CSV: Y0,X0,Y1,X1 from 0 to 1; in pixels X0,Y0,X1,Y1 or X,Y,WIDTH,HEIGHT.",
 )
-@click.option("--min-score", default=0.0, help="Leave out boxes of lower score.")
+@click.option("--detect", is_flag=True, help="Or: find objects of the classes the model was trained on.")
+@click.option("--min-score", type=float, help="Leave out lower scores.  [default: 0, with --detect 0.3]")
 @options.model
 @options.precision
 @options.runtime
 @click.option("--out", required=True, type=click.Path(), help="Folder for the results.")
 @click.option("--overwrite", is_flag=True, help="Make results again that exist.")
-def segment(images, box_texts, box_file, box_format, min_score, model, precision, runtime, out, overwrite):
-    """Predict the mask of the object in each box of pictures.
+def segment(
+    images, box_texts, box_file, box_format, detect, min_score, model, precision, runtime, out, overwrite
+):
+    """Predict the mask of the object in each box of pictures, or of each object found in them.
 
     IMAGE is a file, a folder (with its subfolders) or a pattern such as 'photos/**/*.jpg'. For each picture
     NAME this writes NAME_masks.json (COCO results with run-length encoded masks), NAME_labels.png (0 is
@@ -40,23 +43,61 @@ def segment(images, box_texts, box_file, box_format, min_score, model, precision
     (they are listed at the end); 2 if all were, or if the input is wrong.
     """
     options.show_start()
-    from deepmac.jobs.box_files import boxes_from_texts, read_boxes
+    from deepmac.jobs.box_files import boxes_from_texts, boxes_to_find, read_boxes
     from deepmac.jobs.pictures import find_pictures
     from deepmac.jobs.segment import segment
     from deepmac.jobs.stream import ModelChoice
 
-    if bool(box_texts) == bool(box_file):
-        raise click.UsageError("Give either --box or --boxes FILE.")
-    if box_texts:
+    if bool(box_texts) + bool(box_file) + detect != 1:
+        raise click.UsageError("Give either --box or --boxes FILE, or --detect.")
+    if detect:
+        boxes = boxes_to_find(0.3 if min_score is None else min_score)
+        runtime = "tensorflow" if runtime == "auto" else runtime  # ONNX files have no detector
+    elif box_texts:
         boxes = boxes_from_texts(box_texts, box_format)
     else:
         folder = Path(images[0]) if len(images) == 1 and Path(images[0]).is_dir() else None
-        boxes = read_boxes(box_file, box_format, min_score, folder)
+        boxes = read_boxes(box_file, box_format, min_score or 0.0, folder)
     choice = ModelChoice(model, precision, runtime=runtime)
     summary = segment(find_pictures(images, Path(out)), boxes, Path(out), choice, overwrite)
     for line in [*getattr(boxes, "problems", []), *summary.problems()]:
         click.echo(line, err=True)
     click.echo(f"{summary}; see {out}")
+
+
+@click.command()
+@click.argument("annotations", type=click.Path())
+@click.option("--images", required=True, type=click.Path(), metavar="DIR", help="Their pictures.")
+@click.option("--out", required=True, type=click.Path(), metavar="FILE", help="File to write; new.")
+@click.option("--all", "replace", is_flag=True, help="New masks also for annotations that have one.")
+@click.option("--rle", is_flag=True, help="Run lengths instead of polygons.")
+@click.option("--min-quality", default=0.0, help="Leave out masks of lower quality, 0 to 1.")
+@click.option(
+    "--format",
+    "file_format",
+    default="coco",
+    type=click.Choice(["coco", "yolo"]),
+    help="yolo: OUT becomes a folder of polygons.",
+)
+@options.model
+@options.precision
+@options.runtime
+@options.input_size
+def annotate(annotations, images, out, file_format, model, precision, runtime, input_size, **choices):
+    """Write a data set again, with a mask for every annotation that has none.
+
+    ANNOTATIONS is JSON as COCO's, of any categories. FILE is the same, all that is not asked about untouched;
+    annotations get `segmentation`, polygons as annotation tools read them, and `quality`. Run again after it
+    was interrupted, it goes on where it stopped. Pictures that cannot be read are named, and their
+    annotations stay as they are.
+    """
+    options.show_start()
+    from deepmac.jobs.annotate import MaskOptions, annotate
+    from deepmac.jobs.stream import ModelChoice
+
+    choice = ModelChoice(model, precision, input_size, runtime)
+    click.echo(annotate(annotations, images, out, choice, MaskOptions(**choices), file_format))
+    click.echo(f"Wrote {out}")
 
 
 @click.command("iwildcam-masks")

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 from PIL import Image
 
 from deepmac.core.errors import InputError
@@ -143,6 +144,22 @@ def upright_size(path: Path) -> tuple[int, int] | None:
             return picture.size[::-1] if orientation(picture) >= 5 else picture.size
     except READ_ERRORS:
         return None
+
+
+def read_annotated(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """Reads a picture as it is annotated: as it is meant to be seen, or as it is stored.
+
+    Args:
+        path: of the picture.
+        size: width and height of the annotated picture in pixels.
+
+    Returns:
+        uint8 RGB [H, W, 3].
+
+    Raises:
+        InputError: as `read_image`.
+    """
+    return read_image(path, upright=turn_of_annotated(path, size) == 1)
 
 
 def turn_of_annotated(path: Path, size: tuple[int, int]) -> int:

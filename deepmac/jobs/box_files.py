@@ -41,19 +41,21 @@ class ImageBoxes:
 
     Attributes:
         box_format: one of `deepmac.core.boxes.BOX_FORMATS`.
-        boxes: N lists of 4 numbers.
+        boxes: N lists of 4 numbers; None: objects are to be found.
         category_ids: N category ids.
         scores: N scores, None for boxes without.
         image_id: the file's id of the picture; None if it only has a name.
         size: width and height in pixels that the file gives the picture; None if it does not.
+        min_score: objects that are found with a lower score are left out.
     """
 
     box_format: str
-    boxes: list[list[float]]
+    boxes: list[list[float]] | None
     category_ids: list[int]
     scores: list[float | None]
     image_id: int | str | None = None
     size: tuple[int, int] | None = None
+    min_score: float = 0.0
 
 
 class BoxFile:
@@ -152,6 +154,11 @@ class BoxFile:
         names = (self._table.names[row] for rows in self._by_stem.values() for _, row in rows)
         first = next(names, None) or next(iter(self._by_id), None)
         return f"{self.path}, with " + ("boxes of no picture" if first is None else f"{first!r} first")
+
+
+def boxes_to_find(min_score: float) -> ImageBoxes:
+    """Stands for the boxes of objects that are to be found; those of lower score are left out."""
+    return ImageBoxes("", None, [], [], min_score=min_score)
 
 
 def boxes_from_texts(texts: Sequence[str], box_format: str) -> ImageBoxes:

@@ -30,7 +30,7 @@ def segment(
     model: ModelChoice,
     overwrite: bool = False,
 ) -> Summary:
-    """Predicts masks in the boxes of pictures and writes them.
+    """Predicts masks in boxes of pictures, given or found, and writes them.
 
     For `NAME.jpg` these files, complete or not at all: `NAME_masks.json`, COCO results; `NAME_labels.png`,
     the label image; `NAME_overlay.png`. Pictures of subfolders go to subfolders; a picture whose name is
@@ -53,7 +53,7 @@ def segment(
     state, taken, jobs = model.state(), set(), []
     for picture in pictures:
         given = boxes.of(picture.path, picture.name) if isinstance(boxes, BoxFile) else boxes
-        if given is not None and given.boxes:
+        if given is not None and given.boxes != []:
             given = _as_seen(given, picture.path)
             jobs.append(_job(picture, given, out, taken, state))
     if not jobs:
@@ -72,8 +72,8 @@ class _SegmentJob(PictureJob):
     Attributes:
         source: digest of the picture's path.
         image_id: of the picture in the COCO results.
-        category_ids: N ids.
-        scores: N numbers; the stability of the mask stands in for None.
+        category_ids: N ids; those of objects that are found come with them.
+        scores: N numbers, likewise; the stability of the mask stands in for None.
     """
 
     source: str
@@ -89,18 +89,22 @@ class _SegmentJob(PictureJob):
             results = json.loads(self._file("_masks.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return False
-        is_whole = isinstance(results, list) and len(results) == len(self.boxes)
+        is_whole = isinstance(results, list) and (self.boxes is None or len(results) == len(self.boxes))
         return is_whole and read_texts(self._file("_overlay.png")) is not None
 
     def write(self, prediction: Prediction) -> None:
-        stability = prediction.stability.tolist()
-        scores = [s if given is None else given for s, given in zip(stability, self.scores, strict=True)]
-        results = prediction.to_coco(self.image_id, self.category_ids, scores)
+        if self.boxes is None:
+            results = prediction.to_coco(self.image_id)
+        else:
+            stability = prediction.stability.tolist()
+            scores = [s if given is None else given for s, given in zip(stability, self.scores, strict=True)]
+            results = prediction.to_coco(self.image_id, self.category_ids, scores)
         labels = prediction.to_label_image()
         with atomic_file(self._file("_masks.json")) as path:
             path.write_text(json.dumps(results), encoding="utf-8")
         with atomic_file(self._file("_overlay.png")) as path:
-            Image.fromarray(overlay(prediction.image, labels, prediction.boxes)).save(path)
+            drawn = overlay(prediction.image, labels, prediction.boxes, prediction.names)
+            Image.fromarray(drawn).save(path)
         write_label_image(self.target, labels, {_SOURCE: self.source, FINGERPRINT: self.fingerprint})
 
 
@@ -133,4 +137,5 @@ def _job(picture: Picture, boxes: ImageBoxes, out: Path, taken: set[Path], model
         image_id=picture.name.as_posix() if boxes.image_id is None else boxes.image_id,
         category_ids=boxes.category_ids,
         scores=boxes.scores,
+        min_score=boxes.min_score,
     )

@@ -22,6 +22,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from tqdm import tqdm
 
 from deepmac import __version__
@@ -68,10 +69,11 @@ class PictureJob:
     Attributes:
         name: of the picture, for messages.
         path: its file; None if it is missing.
-        boxes: numbers [N, 4], not checked yet.
+        boxes: numbers [N, 4], not checked yet; None: objects are found, in all jobs of a run.
         box_format: one of `deepmac.core.boxes.BOX_FORMATS`.
         target: file of the label image.
         fingerprint: of all that is written, from `fingerprint`.
+        min_score: objects that are found with a lower score are left out.
     """
 
     name: str
@@ -80,6 +82,11 @@ class PictureJob:
     box_format: str
     target: Path
     fingerprint: str
+    min_score: float = dataclasses.field(default=0.0, kw_only=True)
+
+    def read(self, path: Path) -> np.ndarray:
+        """Reads the picture, uint8 RGB [H, W, 3], as its boxes see it; InputError: it cannot be read."""
+        return read_image(path)
 
     def is_complete(self) -> bool:
         """Whether the other files that belong to the label image are there, and whole."""
@@ -271,7 +278,7 @@ def _decode(job: PictureJob, network) -> tuple[PictureJob, EncodedImage] | Outco
     try:
         if job.path is None:
             raise InputError("no such picture")
-        image = read_image(job.path)
+        image = job.read(job.path)
     except InputError as error:
         return Outcome(job.name, "failed", str(error))
     return job, EncodedImage(image, *network.prepare(image))
@@ -288,12 +295,17 @@ def _segment(
             continue
         inputs = [image.embeddings for _, image in pictures]
         inputs += inputs[-1:] * (batch_size - len(inputs))
-        for (job, image), embeddings in zip(pictures, network.encode(inputs), strict=False):
-            encoded = dataclasses.replace(image, embeddings=embeddings)
+        finds = pictures[0][0].boxes is None
+        results = network.detect(inputs) if finds else ((maps, None) for maps in network.encode(inputs))
+        for (job, image), (embeddings, detections) in zip(pictures, results, strict=False):
+            encoded = dataclasses.replace(image, embeddings=embeddings, detections=detections)
             try:
                 with warnings.catch_warnings(record=True) as caught:
                     warnings.simplefilter("always", UserWarning)
-                    prediction = predictor.predict(job.boxes, job.box_format, encoded=encoded)
+                    if finds:
+                        prediction = predictor.detect(encoded=encoded, min_score=job.min_score)
+                    else:
+                        prediction = predictor.predict(job.boxes, job.box_format, encoded=encoded)
             except InputError as error:
                 yield Outcome(job.name, "failed", str(error))
                 continue

@@ -1,0 +1,290 @@
+"""The work behind `deepmac annotate`: masks for the annotations of a data set that have none.
+
+Masks go into a journal beside the result, a line for each and one when a picture is done. A run that was
+killed reads it and makes what is missing; the result is written in one go when nothing is.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from deepmac.core.errors import InputError
+from deepmac.core.files import atomic_file, atomic_folder
+from deepmac.core.polygons import join, outline
+from deepmac.data.coco import CocoData, read_coco
+from deepmac.data.flaws import TRAINING
+from deepmac.data.formats import load_json
+from deepmac.data.picture_files import read_annotated
+from deepmac.inference.prediction import Prediction
+from deepmac.jobs.stream import ModelChoice, PictureJob, Summary, fingerprint, segment_pictures
+
+_POSITION = "position in the file"  # key of an annotation while it is worked on
+FORMATS = ("coco", "yolo")
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskOptions:
+    """What masks are made, and how they are written.
+
+    Attributes:
+        replace: whether annotations that have a mask get a new one.
+        rle: run lengths instead of polygons.
+        min_quality: 0 to 1; masks of lower quality are left out.
+    """
+
+    replace: bool = False
+    rle: bool = False
+    min_quality: float = 0.0
+
+
+def annotate(
+    annotations: str | Path,
+    images: str | Path,
+    out: str | Path,
+    model: ModelChoice,
+    options: MaskOptions = MaskOptions(),
+    file_format: str = "coco",
+) -> str:
+    """Writes a data set again, with a mask for every annotation that has none.
+
+    Args:
+        annotations: file in COCO format.
+        images: folder of its pictures.
+        out: file to write, for "yolo" a folder; must not exist.
+        model: what makes the masks.
+        options: which masks, and how.
+        file_format: "coco": the same file, in which annotations get `segmentation` and `quality`; "yolo":
+            `labels/NAME.txt` with a polygon for each annotation, and `data.yaml`.
+
+    Returns:
+        What became of pictures and annotations, and a line for every picture that was skipped.
+
+    Raises:
+        InputError: unusable annotations, no such model, `out` exists, or all pictures were skipped.
+    """
+    out = Path(out)
+    if out.exists():
+        raise InputError(f"{out} already exists: name another one, or delete it")
+    document = load_json(annotations)
+    data = read_coco(_with_positions(document), TRAINING, image_dir=Path(images))
+    state = fingerprint(Path(annotations), model.state(), dataclasses.asdict(options))
+    with contextlib.closing(_Journal(out.with_name(f".{out.name}-masks.jsonl"), state)) as journal:
+        jobs = _jobs(data, journal, options)
+        summary = Summary(pictures=len(data.images), present=len(journal.pictures))
+        summary.count(segment_pictures(jobs, model))
+        summary.require_success()
+        if file_format == "coco":
+            _write_coco(document, journal, out)
+        else:
+            _write_yolo(data, journal, out)
+        wanted = sum(_is_wanted(entry, options) for entry in data.annotations)
+        lines = [*summary.problems(), f"{len(journal)} of {wanted} masks made; {summary}"]
+    journal.path.unlink()
+    return "\n".join(lines)
+
+
+def _with_positions(document: Any) -> Any:
+    """A document whose annotations know their position: the reader may number, mend and drop them."""
+    if not isinstance(document, dict) or not isinstance(document.get("annotations"), list):
+        return document  # the reader says what is wrong
+    entries = [
+        entry | {_POSITION: number} if isinstance(entry, dict) else entry
+        for number, entry in enumerate(document["annotations"])
+    ]
+    return document | {"annotations": entries}
+
+
+class _Journal:
+    """Masks by the position of their annotation, in a file; safe to use from several threads."""
+
+    def __init__(self, path: Path, state: str):
+        """Opens a journal; what another state of data, model or options wrote is forgotten."""
+        self.path = path
+        self.pictures: set[int] = set()  # that are done
+        self._offsets: dict[int, int] = {}
+        self._lock = threading.Lock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("a+b")
+        end = self._read(state)
+        self._file.truncate(end)
+        if not end:
+            self._append({"state": state})
+
+    def __len__(self):
+        return len(self._offsets)
+
+    def _read(self, state: str) -> int:
+        """Finds the masks of pictures that are done; returns where these end."""
+        self._file.seek(0)
+        end, offset, pending = 0, 0, {}
+        for line in self._file:
+            if not line.endswith(b"\n"):  # the last line of a run that was killed
+                break
+            entry = json.loads(line)
+            if not offset and entry.get("state") != state:
+                break
+            if "position" in entry:
+                pending[entry["position"]] = offset
+            offset += len(line)
+            if "picture" in entry:
+                self.pictures.add(entry["picture"])
+                self._offsets |= pending
+            if "position" not in entry:
+                end, pending = offset, {}
+        return end
+
+    def add(self, image_id: int, masks: dict[int, dict]) -> None:
+        """Writes the masks of a picture: position of the annotation -> what it gets."""
+        with self._lock:
+            for position, mask in masks.items():
+                self._offsets[position] = self._append({"position": position, "mask": mask})
+            self._append({"picture": image_id})
+            self._file.flush()
+            self.pictures.add(image_id)
+
+    def _append(self, entry: dict) -> int:
+        offset = self._file.seek(0, 2)
+        self._file.write(json.dumps(entry).encode() + b"\n")
+        return offset
+
+    def mask(self, position: int) -> dict:
+        """What the annotation of a position gets; nothing if no mask was made for it."""
+        if position not in self._offsets:
+            return {}
+        self._file.seek(self._offsets[position])
+        return json.loads(self._file.readline())["mask"]
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _AnnotateJob(PictureJob):
+    """A picture whose masks go into the journal.
+
+    Attributes:
+        image_id: of the picture.
+        size: its width and height in pixels, as annotated.
+        positions: of the annotations of its boxes.
+    """
+
+    image_id: int
+    size: tuple[int, int]
+    positions: list[int]
+    journal: _Journal
+    options: MaskOptions
+
+    def read(self, path: Path) -> np.ndarray:
+        return read_annotated(path, self.size)
+
+    def write(self, prediction: Prediction) -> None:
+        if self.options.rle:
+            masks: list[Any] = [entry["segmentation"] for entry in prediction.to_coco(self.image_id)]
+            is_empty = [not area for area in coco_mask.area(masks)]
+        else:
+            masks = prediction.to_polygons()
+            is_empty = [not polygons for polygons in masks]
+        quality = prediction.stability.round(4).tolist()
+        self.journal.add(
+            self.image_id,
+            {
+                position: {"segmentation": mask, "quality": value}
+                for position, mask, value, empty in zip(self.positions, masks, quality, is_empty, strict=True)
+                if not empty and value >= self.options.min_quality
+            },
+        )
+
+
+def _is_wanted(annotation: dict, options: MaskOptions) -> bool:
+    return not annotation["iscrowd"] and (options.replace or not annotation["segmentation"])
+
+
+def _jobs(data: CocoData, journal: _Journal, options: MaskOptions) -> list[_AnnotateJob]:
+    """The pictures with annotations that want a mask, without those that are done."""
+    jobs = []
+    for image_id, annotations in data.annotations_of_images().items():
+        wanted = [entry for entry in annotations if _is_wanted(entry, options)]
+        if not wanted or image_id in journal.pictures:
+            continue
+        image = data.images[image_id]
+        path = Path(data.image_dir or ".", image["file_name"])
+        jobs.append(
+            _AnnotateJob(
+                name=str(path),
+                path=path,
+                boxes=[entry["bbox"] for entry in wanted],
+                box_format="xywh",
+                target=journal.path,  # holds no label image: nothing of what is asked for is there yet
+                fingerprint="",
+                image_id=image_id,
+                size=(image["width"], image["height"]),
+                positions=[entry[_POSITION] for entry in wanted],
+                journal=journal,
+                options=options,
+            )
+        )
+    return jobs
+
+
+def _write_coco(document: dict, journal: _Journal, out: Path) -> None:
+    """The document as it was, with the masks; they are never all in memory."""
+    with atomic_file(out) as path, path.open("w", encoding="utf-8") as file:
+        file.write("{")
+        for number, (key, value) in enumerate(document.items()):
+            file.write(f"{', ' if number else ''}{json.dumps(key)}: ")
+            if key != "annotations":
+                file.write(json.dumps(value))
+                continue
+            file.write("[")
+            for position, entry in enumerate(value):
+                text = json.dumps(entry | mask if (mask := journal.mask(position)) else entry)
+                file.write(f"{',' if position else ''}\n{text}")
+            file.write("]")
+        file.write("}\n")
+
+
+def _write_yolo(data: CocoData, journal: _Journal, out: Path) -> None:
+    """`data.yaml`, and for every picture a file of lines: class, from 0, and x0 y0 x1 y1 … from 0 to 1."""
+    names = {category["id"]: category["name"] for category in data.categories}
+    numbers = {category_id: number for number, category_id in enumerate(sorted(names))}
+    with atomic_folder(out) as folder:
+        content = {"path": ".", "train": "images", "names": [names[category_id] for category_id in numbers]}
+        text = json.dumps(content, ensure_ascii=False, indent=1)  # JSON is YAML
+        (folder / "data.yaml").write_text(text, encoding="utf-8")
+        for image_id, annotations in data.annotations_of_images().items():
+            image = data.images[image_id]
+            lines = []
+            for entry in annotations:
+                polygon = _one_polygon(entry | journal.mask(entry[_POSITION]), image)
+                corners = " ".join(f"{value:.6g}" for value in polygon.ravel())
+                lines.append(f"{numbers[entry['category_id']]} {corners}\n")
+            path = (folder / "labels" / image["file_name"]).with_suffix(".txt")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(lines), encoding="utf-8")
+
+
+def _one_polygon(annotation: dict, image: dict) -> np.ndarray:
+    """The mask of an annotation as one polygon [n, 2] from 0 to 1, islands joined; without a mask its box."""
+    height, width = image["height"], image["width"]
+    polygons = annotation["segmentation"]
+    if isinstance(polygons, dict):
+        rle = (
+            coco_mask.frPyObjects(polygons, height, width)
+            if isinstance(polygons["counts"], list)
+            else polygons
+        )
+        # Samples in the middle of pixels, and a pixel of nothing around the picture.
+        box = np.array([-1, -1, height, width]) / np.maximum([height - 1, width - 1] * 2, 1)
+        polygons = outline(np.pad(coco_mask.decode(rle), 1), box, height, width)
+    if not polygons:
+        x, y, w, h = annotation["bbox"]
+        polygons = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+    islands = [np.reshape(polygon, (-1, 2)) for polygon in polygons]
+    return np.clip(functools.reduce(join, islands) / [width, height], 0, 1)

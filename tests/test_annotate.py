@@ -1,0 +1,173 @@
+"""The command that completes a data set, on small pictures with the small random model."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import synthetic
+import tiny_model
+import yaml
+from click.testing import CliRunner
+from PIL import ExifTags, Image
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+from deepmac.cli import main
+from deepmac.jobs import annotate as job
+
+BOLT, NUT = 0, 7
+
+
+@pytest.fixture
+def data_set(tmp_path, loads):
+    """Four pictures with two objects each, masks of bolts only; keys that nobody knows."""
+    scenes = [synthetic.draw_scene(60, 90, 2, seed) for seed in range(4)]
+    content = synthetic.write_coco(tmp_path, "images", scenes, [BOLT, NUT])
+    content["categories"] = [{"id": BOLT, "name": "bolt"}, {"id": NUT, "name": "nut", "keypoints": ["a"]}]
+    content["info"] = {"année": 2026}
+    for annotation in content["annotations"]:
+        annotation["attributes"] = {"occluded": True}
+        if annotation["category_id"] == NUT:
+            del annotation["segmentation"]
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    return content
+
+
+def _annotate(tmp_path, *options, out="out.json"):
+    arguments = [
+        "annotate",
+        tmp_path / "boxes.json",
+        "--images",
+        tmp_path / "images",
+        "--out",
+        tmp_path / out,
+    ]
+    result = CliRunner().invoke(main, [*map(str, arguments), *options])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def _without_masks(content):
+    content = copy.deepcopy(content)
+    for annotation in content["annotations"]:
+        annotation.pop("segmentation", None), annotation.pop("quality", None)
+    return content
+
+
+def _drawn(coco, annotation):
+    return coco.annToMask(annotation).astype(bool)
+
+
+def test_what_had_no_mask_gets_one_and_nothing_else_changes(data_set, tmp_path):
+    result = _annotate(tmp_path)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"4 of 4 masks made; Pictures: 4 segmented\nWrote {tmp_path / 'out.json'}\n"
+    completed = json.loads((tmp_path / "out.json").read_text())
+    assert list(completed) == list(data_set) and _without_masks(completed) == _without_masks(data_set)
+    predictor, coco = tiny_model.predictor(), COCO(tmp_path / "out.json")
+    names = {image["id"]: image["file_name"] for image in data_set["images"]}
+    for before, after in zip(data_set["annotations"], completed["annotations"], strict=True):
+        if before["category_id"] == BOLT:
+            assert after == before
+            continue
+        encoded = predictor.encode(tmp_path / "images" / names[before["image_id"]])
+        expected = predictor.predict([before["bbox"]], "xywh", encoded=encoded)
+        assert after["quality"] == pytest.approx(float(expected.stability[0]), abs=0.02)
+        edge = np.abs(np.diff(expected.masks[0].astype(int), axis=0)).sum()
+        edge += np.abs(np.diff(expected.masks[0].astype(int), axis=1)).sum()
+        assert (_drawn(coco, after) ^ expected.masks[0]).sum() <= 0.75 * edge + 4
+    assert not list(tmp_path.glob(".*.jsonl"))
+
+
+def test_all_get_run_lengths_and_poor_ones_are_left_out(data_set, tmp_path):
+    assert _annotate(tmp_path, "--all", "--rle").exit_code == 0
+    completed = json.loads((tmp_path / "out.json").read_text())["annotations"]
+    assert all(coco_mask.area(annotation["segmentation"]) > 0 for annotation in completed)
+    middle = float(np.median([annotation["quality"] for annotation in completed]))
+    assert _annotate(tmp_path, "--all", "--min-quality", str(middle), out="good.json").exit_code == 0
+    good = json.loads((tmp_path / "good.json").read_text())["annotations"]
+    assert ["quality" in one for one in good] == [one["quality"] >= middle for one in completed]
+
+
+def test_yolo_has_a_polygon_from_0_to_1_for_each_annotation(data_set, tmp_path):
+    assert _annotate(tmp_path, "--format", "yolo", out="yolo").exit_code == 0
+    lines = (tmp_path / "yolo" / "labels" / "000000000100.txt").read_text().splitlines()
+    assert [line.split()[0] for line in lines] == ["0", "1"]
+    x, y = np.array(lines[0].split()[1:], float).reshape(-1, 2).T * [[90], [60]]
+    left, top, width, height = data_set["annotations"][0]["bbox"]
+    corners = [left, top, left + width, top + height]
+    np.testing.assert_allclose([x.min(), y.min(), x.max(), y.max()], corners, atol=1e-3)
+    data = yaml.safe_load((tmp_path / "yolo" / "data.yaml").read_text())
+    assert data["names"] == ["bolt", "nut"]
+
+
+def test_a_killed_run_goes_on_where_it_was(data_set, tmp_path, monkeypatch):
+    """Killed in the middle of a line; what was whole is kept, the half line is made again."""
+    _annotate(tmp_path, out="whole.json")
+    add, pictures = job._Journal.add, []
+
+    def killed_at_the_third(journal, image_id, masks):
+        if len(journal.pictures) == 2:
+            journal._file.write(b'{"position": 5, "mask": {"segm')
+            journal._file.flush()
+            raise KeyboardInterrupt
+        add(journal, image_id, masks)
+
+    monkeypatch.setattr(job._Journal, "add", killed_at_the_third)
+    assert _annotate(tmp_path).exit_code != 0
+    [journal] = tmp_path.glob(".out*.jsonl")
+    assert not (tmp_path / "out.json").exists() and not journal.read_bytes().endswith(b"\n")
+
+    def counted(journal, image_id, masks):
+        pictures.append(image_id)
+        add(journal, image_id, masks)
+
+    monkeypatch.setattr(job._Journal, "add", counted)
+    assert "Pictures: 2 segmented, 2 there already" in _annotate(tmp_path).stdout
+    assert len(pictures) == 2
+    assert (tmp_path / "out.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
+
+
+def test_other_options_do_not_go_on_with_the_masks_of_these(data_set, tmp_path):
+    path = tmp_path / ".journal.jsonl"
+    for state, expected in (("a", 0), ("a", 1), ("b", 0)):
+        journal = job._Journal(path, state)
+        assert len(journal) == expected
+        journal.add(1, {3: {"quality": 0.5}})
+        assert journal.mask(3) == {"quality": 0.5} and journal.mask(4) == {}
+        journal.close()
+
+
+def test_one_broken_picture_is_named_and_the_rest_goes_on(data_set, tmp_path, monkeypatch):
+    predict = tiny_model.predictor().__class__.predict
+
+    def predict_or_fail(self, boxes, box_format="yxyx_norm", **options):
+        if boxes == [data_set["annotations"][1]["bbox"]]:
+            raise job.InputError("no good")
+        return predict(self, boxes, box_format, **options)
+
+    monkeypatch.setattr("deepmac.jobs.stream.Predictor.predict", predict_or_fail)
+    result = _annotate(tmp_path)
+    assert result.exit_code == 0 and "3 of 4 masks made; Pictures: 3 segmented, 1 skipped" in result.stdout
+    assert "000000000100.jpg: no good" in result.stdout
+
+
+def test_a_picture_annotated_as_it_is_stored_is_seen_so(data_set, tmp_path):
+    for turn in (1, 6):
+        for path in (tmp_path / "images").iterdir():
+            with Image.open(path) as picture:
+                picture.load()
+            exif = Image.Exif()
+            exif[ExifTags.Base.Orientation] = turn
+            picture.save(path, "PNG", exif=exif)
+        assert _annotate(tmp_path, out=f"{turn}.json").exit_code == 0
+    assert (tmp_path / "1.json").read_text() == (tmp_path / "6.json").read_text()
+
+
+def test_nothing_is_overwritten(data_set, tmp_path):
+    (tmp_path / "out.json").write_text("mine")
+    result = _annotate(tmp_path)
+    assert result.exit_code == 2 and "already exists" in result.stderr
+    assert (tmp_path / "out.json").read_text() == "mine"
