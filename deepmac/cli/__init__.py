@@ -23,6 +23,7 @@ for _command in (
     datasets.tfrecord,
     datasets.scenes,
     datasets.cutouts,
+    training.finetune,
     training.train,
     training.evaluate,
     training.submission,

@@ -18,6 +18,36 @@ def train(flags):
 
 
 @click.command()
+@click.argument("annotations", type=click.Path())
+@click.option("--images", required=True, type=click.Path(), metavar="DIR", help="Their pictures.")
+@click.option("--out", required=True, type=click.Path(), metavar="MODEL", help="Folder for the model.")
+@click.option(
+    "--masks-of", metavar="NAME,...", help="Classes whose masks are used.  [default: all with masks]"
+)
+@click.option("--val", type=click.Path(), metavar="ANNOTATIONS", help="Annotations to validate with.")
+@click.option("--val-fraction", type=click.FloatRange(0, 0.9), default=0.2, help="Or part of the pictures.")
+@click.option(
+    "--steps", type=click.IntRange(min=1), help="Of training.  [default: by the number of pictures]"
+)
+@options.model
+def finetune(annotations, images, out, masks_of, val, val_fraction, steps, model):
+    """Train a model on your own data set: boxes for all classes, masks for some.
+
+    ANNOTATIONS is JSON as COCO's, of any categories. The model in the end finds objects of all of them, and
+    makes masks also of those that had none. Pictures of a sequence (or a folder) are not split; started
+    again, an interrupted training goes on. MODEL gets the best checkpoint, report.txt (masks beside those of
+    the model it started from, and of the ellipse in each box), contact_sheet.png, and params.yaml, to go on
+    with `python -m deepmac.train`.
+    """
+    from deepmac.training.finetune import OwnData, finetune
+
+    names = tuple(name.strip() for name in masks_of.split(",")) if masks_of else ()
+    data = OwnData(annotations, images, names, val, val_fraction)
+    click.echo(finetune(data, out, model, steps, click.echo), nl=False)
+    click.echo(f"Wrote {out}; look at {Path(out) / 'contact_sheet.png'}")
+
+
+@click.command()
 @click.option("--model", default="mini", help="mini, or a folder that training wrote.")
 @click.option("--coco-dir", type=click.Path(), help="Folder in the layout of COCO or an annotation tool.")
 @click.option("--split", help="Of --coco-dir.  [default: val2017]")

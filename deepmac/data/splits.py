@@ -35,8 +35,9 @@ def draw_validation(
     left = Counter(category for members in categories.values() for category in members)  # to train on
     drawn = set()
 
-    def draw(candidates: Collection, part: float) -> None:
-        missing = round(part * len(candidates)) - len(drawn.intersection(candidates))
+    def draw(candidates: Collection) -> None:
+        missing = round(fraction * len(candidates)) - len(drawn.intersection(candidates))
+        missing = min(missing, round(fraction * len(groups)) - len(drawn))
         for group in candidates:
             if missing > 0 and group not in drawn and all(left[one] > 1 for one in categories[group]):
                 drawn.add(group)
@@ -44,8 +45,8 @@ def draw_validation(
                 missing -= 1
 
     for category in sorted(left, key=lambda one: (left[one], one)):
-        draw([group for group in groups if category in categories[group]], fraction)
-    draw(groups, fraction)
+        draw([group for group in groups if category in categories[group]])
+    draw(groups)
     return {image_id for image_id, group in group_of.items() if group in drawn}
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 import yaml
-from official.core import exp_factory, train_utils
+from official.core import exp_factory
 from official.modeling import hyperparams
 from official.projects.centernet.modeling.layers import cn_nn_blocks
 from official.vision.modeling.backbones import mobilenet
@@ -23,6 +23,7 @@ from official.vision.modeling.layers import nn_blocks
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_folder
 from deepmac.interop.pipeline import EXPERIMENT, pipeline_experiment
+from deepmac.modeling.checkpoints import save_model
 from deepmac.modeling.model import DeepMACModel, build_deepmac
 
 REPORT_NAME = "import_report.txt"
@@ -251,11 +252,7 @@ def import_checkpoint(
         model = build_deepmac(config.task.model)
         report = restore_published(model, checkpoint, partial)
         config.override({"task": {"init_checkpoint": None}})  # the weights are here
-        train_utils.serialize_config(config, str(folder))
-        saved = tf.train.Checkpoint(
-            global_step=tf.Variable(0, dtype=tf.int64), model=model, **model.checkpoint_items
-        )
-        tf.train.CheckpointManager(saved, str(folder), max_to_keep=1).save(checkpoint_number=0)
+        save_model(model, config, folder)
         table = "\n".join(map(str, report.tensors))
         (folder / REPORT_NAME).write_text(f"{report.summary()}\n\n{table}\n", encoding="utf-8")
     return report

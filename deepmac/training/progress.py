@@ -1,6 +1,7 @@
-"""What a person sees of a training: a line every loop, and a progress bar on a terminal."""
+"""What a person sees of a training: a progress bar with the loss, or without a terminal a line every loop."""
 
 import contextlib
+import math
 import sys
 import time
 
@@ -20,7 +21,7 @@ _SOURCES = {"detections": "detected", "gt_boxes": "in given boxes"}
 
 
 class TrainingLog:
-    """Writes a line after every training loop and every evaluation, in place of Orbit's dictionaries.
+    """Tells of every training loop and every evaluation, in place of Orbit's dictionaries.
 
     An action for both: called with the output of the loop, or of the evaluation.
     """
@@ -60,7 +61,10 @@ class TrainingLog:
         rate = (step - self._step) / max(now - self._time, 1e-9)
         self._bar.update(step - self._step)
         self._step, self._time = step, now
-        self.write(training_line(step, self._train_steps, _numbers(output), rate))
+        numbers = _numbers(output)
+        self._bar.set_postfix_str(f"loss {numbers['total_loss']:.4g}")
+        if self._bar.disable:  # no terminal: the bar is not seen
+            self.write(training_line(step, self._train_steps, numbers, rate))
 
     def evaluate(self, output) -> None:
         """Action after an evaluation."""
@@ -88,7 +92,7 @@ def evaluation_line(step: int, output: dict[str, float]) -> str:
         figures = [
             f"{name.removesuffix('/AP')} {output[f'{source}/{name}']:.1f}"
             for name in _FIGURES
-            if f"{source}/{name}" in output
+            if math.isfinite(output.get(f"{source}/{name}", math.nan))
         ]
         if figures:
             parts.append(f"AP {words}: {', '.join(figures)}")

@@ -1,0 +1,238 @@
+"""Trains a model on a data set of one's own: boxes for all classes, masks for some.
+
+Everything lies in one folder: `records/`, `training/` (checkpoints, summaries), and at the end the model, its
+figures and a contact sheet. Each part appears when it is complete, so that a run which was killed goes on
+where it was when it is started again.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import tensorflow as tf
+from official.core import exp_factory
+
+from deepmac import configs
+from deepmac.core.errors import InputError
+from deepmac.core.files import atomic_file, atomic_folder, refuse_occupied
+from deepmac.data.classes import read_classes, write_classes
+from deepmac.data.coco import read_annotation_files
+from deepmac.data.tfrecords import write_tfrecords
+from deepmac.inference.find import weights_sha256
+from deepmac.inference.load import build_model, trained_model, without_warnings
+from deepmac.modeling.checkpoints import save_model
+from deepmac.modeling.model import build_deepmac
+from deepmac.training.finetune_report import TABLE_FILE, write_report
+from deepmac.training.runner import train
+
+_REQUEST_FILE = "request.json"
+_BATCH_SIZE = 8
+_MOST_MASKS = 8  # of a picture, that a step of training predicts
+_EVALUATIONS = 5
+_SMALLEST_INPUT = 128  # side in pixels
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnData:
+    """A data set of one's own.
+
+    Attributes:
+        annotations: file in COCO format.
+        images: folder of its pictures.
+        masks_of: names of the classes whose masks are used; empty: of all that have some.
+        val_annotations: annotations to validate with, of pictures in the same folder.
+        val_fraction: where there are none, the part of the pictures that is drawn for it.
+    """
+
+    annotations: str
+    images: str
+    masks_of: tuple[str, ...] = ()
+    val_annotations: str | None = None
+    val_fraction: float = 0.2
+
+    def state(self) -> dict:
+        """What tells one data set from another: hashes of the files, and the options."""
+        files = {"annotations": self.annotations, "val_annotations": self.val_annotations}
+        hashes = {
+            name: hashlib.sha256(Path(file).read_bytes()).hexdigest() if Path(file).is_file() else str(file)
+            for name, file in files.items()
+            if file
+        }
+        return hashes | {"masks_of": sorted(self.masks_of), "val_fraction": self.val_fraction}
+
+
+def finetune(
+    data: OwnData,
+    out: str | Path,
+    model: str = "mini",
+    steps: int | None = None,
+    tell: Callable[[str], object] = print,
+) -> str:
+    """Trains a model on a data set, measures it, and writes it to a folder.
+
+    Args:
+        data: to train on and to validate with.
+        out: new or empty folder, or one that the same call began to fill.
+        model: to start from, as `deepmac.load` takes it, except exported graphs. What fits is restored: all
+            but the part that tells classes apart, where their number is another one.
+        steps: of training; chosen by the number of pictures unless given.
+        tell: gets a line about what is being done.
+
+    Returns:
+        A table: masks in annotated boxes on classes with and without masks in training, and detections.
+
+    Raises:
+        InputError: unusable annotations, unknown names, no such model, or a folder of something else.
+    """
+    with without_warnings():
+        return _finetune(data, Path(out), model, steps, tell)
+
+
+def _finetune(data: OwnData, out: Path, model: str, steps: int | None, tell: Callable[[str], object]) -> str:
+    _claim(out, data.state() | {"model": weights_sha256(model), "steps": steps})
+    records, training = out / "records", out / "training"
+    if not records.exists():
+        _write_records(data, records, tell)
+    params = _experiment(trained_model(model)[0], records, data.masks_of, steps)
+    if not training.exists():
+        with atomic_folder(training) as folder:
+            tell(f"From {model}: {_warm_start(model, params, folder)}")
+    if not (out / TABLE_FILE).exists():
+        train(params, "train_and_eval", str(training))
+        _keep_best(training, out)
+        write_report(out, Path(data.images), model, params.task.allowed_masked_classes_ids)
+    return (out / TABLE_FILE).read_text(encoding="utf-8")
+
+
+def _claim(out: Path, request: dict) -> None:
+    """Makes the folder this call's, which says so in a file."""
+    path = out / _REQUEST_FILE
+    if not path.exists():
+        refuse_occupied(out)
+        with atomic_file(path) as file:
+            file.write_text(json.dumps(request), encoding="utf-8")
+    elif json.loads(path.read_text(encoding="utf-8")) != request:
+        raise InputError(
+            f"{out} was begun with other annotations or options: repeat those, or name another folder"
+        )
+
+
+def _write_records(data: OwnData, records: Path, tell: Callable[[str], object]) -> None:
+    splits = read_annotation_files(data.annotations, data.images, data.val_annotations, data.val_fraction)
+    if "val" not in splits:
+        raise InputError(
+            f"{data.annotations}: too few pictures to validate with some of them: add pictures, or give --val"
+        )
+    for split in splits.values():
+        tell(str(split))
+    write_tfrecords(splits, records)
+
+
+def _experiment(start: configs.DeepMACTaskConfig, records: Path, masks_of: Sequence[str], steps: int | None):
+    """The experiment `deepmac_mini` with the network of `start`, for the classes and sizes of the records."""
+    truth = json.loads((records / "instances_train.json").read_text(encoding="utf-8"))
+    classes = read_classes(records) or []
+    most = max(Counter(entry["image_id"] for entry in truth["annotations"]).values())
+    params = exp_factory.get_exp_config("deepmac_mini")
+    task = params.task
+    task.model, task.losses.mask = start.model, start.losses.mask
+    task.model.input_size = [_input_size(start.model.input_size[0], truth["images"])] * 2 + [3]
+    task.model.num_classes = max(entry["id"] for entry in classes)
+    task.model.max_num_instances = max(16, most)
+    task.model.detection_generator.max_detections = max(32, 2 * most)
+    task.mask_num_subsamples = min(_MOST_MASKS, most)
+    task.allowed_masked_classes_ids = _seen_ids(classes, masks_of)
+    task.seed = 0
+    task.annotation_file = str(records / "instances_val.json")
+    task.train_data.input_path = f"{records}/train-*"
+    task.validation_data.input_path = f"{records}/val-*"
+    pixels = {
+        name: getattr(start.validation_data.parser, name)
+        for name in ("bgr_ordering", "channel_means", "channel_stds")
+    }
+    zoom = {"aug_scale_min": 0.7, "aug_scale_max": 1.4}
+    task.train_data.override({"global_batch_size": _BATCH_SIZE, "parser": pixels | zoom})
+    task.validation_data.override({"global_batch_size": _BATCH_SIZE, "parser": pixels})
+    params.trainer.override(_schedule(steps or default_steps(len(truth["images"]))))
+    has_masks = any(
+        entry["masks"]["val"] for entry in classes if entry["id"] in task.allowed_masked_classes_ids
+    )
+    params.trainer.best_checkpoint_eval_metric = (
+        "detections/mask/seen/AP" if has_masks else "detections/box/AP"
+    )
+    return params
+
+
+def _input_size(side: int, images: Sequence[dict]) -> int:
+    """The side of the network's input, halved while most pictures are not larger, which saves time."""
+    longer_sides = sorted(max(image["height"], image["width"]) for image in images)
+    while side // 2 >= max(_SMALLEST_INPUT, longer_sides[len(longer_sides) // 2]) and side % 2 == 0:
+        side //= 2
+    return side
+
+
+def _seen_ids(classes: Sequence[dict], masks_of: Sequence[str]) -> list[int]:
+    """Ids of the classes whose masks are used."""
+    with_masks = {entry["name"]: entry["id"] for entry in classes if entry["masks"]["train"]}
+    if unknown := set(masks_of) - with_masks.keys():
+        raise InputError(
+            f"--masks-of: no training picture has a mask of {', '.join(sorted(unknown))}; there are masks of "
+            f"{', '.join(with_masks) or 'nothing'}"
+        )
+    return sorted(with_masks[name] for name in masks_of or with_masks)
+
+
+def default_steps(num_images: int) -> int:
+    """Steps of training for a number of pictures: with four times as many, twice as many."""
+    return max(150, round(30 * num_images**0.5))
+
+
+def _schedule(steps: int) -> dict:
+    """Overrides of the trainer: a short warm-up, cosine decay, and something to see every two per cent."""
+    loop, warmup = max(1, steps // 50), steps // 10
+    learning_rate = {"initial_learning_rate": 1e-3, "decay_steps": steps - warmup, "offset": warmup}
+    return {
+        "train_steps": steps,
+        "steps_per_loop": loop,
+        "summary_interval": loop,
+        "checkpoint_interval": 2 * loop,
+        "validation_interval": -(-steps // (_EVALUATIONS * loop)) * loop,
+        "max_to_keep": 2,
+        "optimizer_config": {
+            "learning_rate": {"cosine": learning_rate},
+            "warmup": {"linear": {"warmup_steps": warmup}},
+        },
+    }
+
+
+def _warm_start(model: str, params, folder: Path) -> str:
+    """Writes the checkpoint training starts from, and says what of it is new."""
+    source = build_model(*trained_model(model), "float32")
+    target = build_deepmac(params.task.model)
+    new = []
+    for old, variable in zip(source.variables, target.variables, strict=True):
+        if old.shape == variable.shape:
+            variable.assign(old)
+        else:
+            if variable.shape.rank == 4:  # on trained features, random kernels would begin with a huge loss
+                variable.assign(tf.zeros_like(variable))
+            new.append(variable.name.removesuffix(":0").partition("/")[2])
+    save_model(target, params, folder)
+    count = len(target.variables)
+    return f"{count - len(new)} of {count} tensors restored; new ones: {', '.join(new) or 'none'}"
+
+
+def _keep_best(training: Path, out: Path) -> None:
+    """Writes the best checkpoint of a training as a model that can be loaded."""
+    config, _ = trained_model(training)
+    best = tf.train.latest_checkpoint(training / "best_ckpt")
+    model = build_deepmac(config.model)
+    status = tf.train.Checkpoint(**model.checkpoint_items).restore(best)
+    status.expect_partial().assert_existing_objects_matched()
+    params = exp_factory.get_exp_config("deepmac_mini")
+    params.override({"task": config.as_dict()})
+    save_model(model, params, out)
+    write_classes(read_classes(training), out)

@@ -1,0 +1,121 @@
+"""What fine-tuning was good for: a table of figures and a contact sheet of validation pictures."""
+
+import dataclasses
+import json
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from tqdm import tqdm
+
+from deepmac.core.drawing import overlay
+from deepmac.core.files import atomic_file
+from deepmac.data.classes import read_classes
+from deepmac.data.picture_files import read_annotated
+from deepmac.evaluation import MaskEvaluator
+from deepmac.evaluation.baselines import BASELINES
+from deepmac.inference.prediction import Prediction
+from deepmac.inference.predictor import load
+
+TABLE_FILE, SHEET_FILE = "report.txt", "contact_sheet.png"
+# Rows of the table.
+_ROWS = {"tuned": "this model", "ellipse": "the inscribed ellipse", "full_box": "the whole box"}
+_SHOWN, _COLUMNS, _TILE, _GAP = 24, 2, 320, 8  # tiles; pairs in a row; pixels
+_SAMPLES = 32  # of a baseline's mask
+
+
+def write_report(out: Path, images: Path, start: str, seen_ids: Collection[int]) -> None:
+    """Measures a model on the validation pictures it was not trained on.
+
+    Args:
+        out: folder of the model and of `records/`; gets the table and the contact sheet.
+        images: folder of the pictures.
+        start: the model training started from.
+        seen_ids: ids in the records of the classes whose masks were used.
+    """
+    truth = json.loads((out / "records" / "instances_val.json").read_text(encoding="utf-8"))
+    record_ids = {entry["file_id"]: entry["id"] for entry in read_classes(out) or []}
+    tuned, untuned = load(out), load(start)
+    masks = {name: MaskEvaluator(truth, seen_ids) for name in (*_ROWS, "start")}
+    detections = MaskEvaluator(truth, seen_ids)
+    shown = []
+    for image in tqdm(truth["images"], "Measuring", unit="picture", disable=None, leave=False):
+        pixels = read_annotated(images / image["file_name"], (image["width"], image["height"]))
+        objects = detections.ground_truth(image["id"])
+        found = tuned.detect(pixels, min_score=0)
+        classes = np.array([record_ids[category_id] for category_id in found.category_ids.tolist()], np.int64)
+        detections.add(image["id"], found.boxes, classes, found.scores, found.mask_probs)
+        if not len(objects.boxes):
+            continue
+        ones = np.ones(len(objects.boxes))
+        given = tuned.predict(objects.boxes, encoded=tuned.encode(pixels))
+        mask_probs = {
+            "tuned": given.mask_probs,
+            "start": untuned.predict(objects.boxes, encoded=untuned.encode(pixels)).mask_probs,
+            **{name: np.stack([draw(_SAMPLES)] * len(ones)) for name, draw in BASELINES.items()},
+        }
+        for name, evaluator in masks.items():
+            evaluator.add(
+                image["id"], objects.boxes, objects.classes, ones, mask_probs[name], objects.annotation_ids
+            )
+        if len(shown) < _SHOWN:
+            shown += [_tile(given), _tile(tuned.detect(pixels))]
+    with atomic_file(out / SHEET_FILE) as path:
+        _sheet(shown).save(path)
+    names = _ROWS | {"start": f"{start}, untouched"}
+    with atomic_file(out / TABLE_FILE) as path:
+        path.write_text(_table(masks, detections, names, truth, seen_ids), encoding="utf-8")
+
+
+def _table(masks, detections, names, truth, seen_ids) -> str:
+    """The figures in percent, with the numbers of masks they stand on."""
+    with_masks = [
+        entry["category_id"] in seen_ids
+        for entry in truth["annotations"]
+        if entry["segmentation"] and not entry["iscrowd"]
+    ]
+    counts = f"{sum(with_masks)} of seen classes, {len(with_masks) - sum(with_masks)} of unseen"
+    columns = {
+        f"{part} {metric}": f"mask/{part}/{metric}"
+        for part in ("seen", "unseen")
+        for metric in ("AP", "mIoU")
+    }
+    results = {name: evaluator.result() for name, evaluator in masks.items()}
+    table = pd.DataFrame(
+        {
+            column: {names[row]: results[row].get(metric) for row in names}
+            for column, metric in columns.items()
+        }
+    )
+    found = detections.result()
+    return "\n".join(
+        [
+            f"Masks in boxes of {len(truth['images'])} validation pictures, percent (annotated: {counts})",
+            table.astype(float).to_string(float_format="%.1f", na_rep="-"),
+            f"Detection: box AP {found['box/AP']:.1f}, at IoU 0.5 {found['box/AP50']:.1f}; "
+            f"with masks of seen classes AP {found['mask/seen/AP']:.1f}",
+            "",
+        ]
+    )
+
+
+def _tile(prediction: Prediction) -> Image.Image:
+    """A picture with masks, and with names where objects were detected, as wide as its column."""
+    height, width = prediction.image.shape[:2]
+    scale = _TILE / width
+    image = Image.fromarray(prediction.image).resize((_TILE, max(1, round(height * scale))))
+    enlarged = dataclasses.replace(prediction, image=np.asarray(image))
+    return Image.fromarray(overlay(enlarged.image, enlarged.to_label_image(), enlarged.boxes, enlarged.names))
+
+
+def _sheet(tiles: list[Image.Image]) -> Image.Image:
+    """Tiles side by side, two pairs in a row: masks in annotated boxes, then what was detected."""
+    rows = [tiles[start : start + 2 * _COLUMNS] for start in range(0, len(tiles), 2 * _COLUMNS)]
+    heights = [max(tile.height for tile in row) + _GAP for row in rows]
+    sheet = Image.new("RGB", (2 * _COLUMNS * (_TILE + _GAP) - _GAP, sum(heights)), "white")
+    for number, row in enumerate(rows):
+        for column, tile in enumerate(row):
+            sheet.paste(tile, (column * (_TILE + _GAP), sum(heights[:number])))
+    return sheet

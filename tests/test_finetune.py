@@ -1,0 +1,102 @@
+"""From an annotation file to a model, on small pictures from the small random model."""
+
+import json
+
+import numpy as np
+import pytest
+import synthetic
+import tensorflow as tf
+import tiny_model
+from click.testing import CliRunner
+from PIL import Image
+
+import deepmac
+from deepmac.cli import main
+from deepmac.inference.load import read_task_config
+from deepmac.training import finetune
+
+NAMES = {0: "bolt", 5: "nut", 9: "washer"}
+
+
+@pytest.fixture(scope="module")
+def data_set(tmp_path_factory):
+    """Ten pictures of three classes with boxes; bolts and nuts with masks."""
+    folder = tmp_path_factory.mktemp("own")
+    scenes = [synthetic.draw_scene(40, 60, 3, seed) for seed in range(10)]
+    content = synthetic.write_coco(folder, "images", scenes, list(NAMES))
+    content["categories"] = [{"id": number, "name": name} for number, name in NAMES.items()]
+    for annotation in content["annotations"]:
+        if NAMES[annotation["category_id"]] == "washer":
+            annotation["segmentation"] = []
+    (folder / "boxes.json").write_text(json.dumps(content))
+    return folder
+
+
+def _finetune(folder, out, *options):
+    arguments = ["finetune", folder / "boxes.json", "--images", folder / "images", "--out", out]
+    arguments += ["--model", tiny_model.model_dir(), "--steps", 2, "--masks-of", "bolt", *options]
+    return CliRunner().invoke(main, [*map(str, arguments)])
+
+
+def test_a_data_set_becomes_a_model_and_a_killed_run_goes_on(data_set, tmp_path, monkeypatch):
+    out = tmp_path / "model"
+    with monkeypatch.context() as patched:
+        patched.setattr(finetune, "write_report", lambda *arguments: 1 / 0)  # killed before the last step
+        assert isinstance(_finetune(data_set, out).exception, ZeroDivisionError)
+    records = {path: path.stat().st_mtime_ns for path in (out / "records").iterdir()}
+    result = _finetune(data_set, out)
+    assert result.exit_code == 0, result.output
+    assert records == {path: path.stat().st_mtime_ns for path in (out / "records").iterdir()}
+    assert "step 1/2" not in result.stdout, "trained before"
+    report = (out / "report.txt").read_text()
+    assert report in result.stdout and "annotated: 2 of seen classes, 2 of unseen" in report
+    rows = [line for line in report.splitlines() if line.startswith(("this", "the"))]
+    assert [row[:12] for row in rows] == ["this model  ", "the inscribe", "the whole bo"]
+    ellipse, box = (np.array(row.split()[3:], float) for row in rows[1:])
+    assert (box > 95).all() and (ellipse < 85).all(), "objects are rectangles"
+    with Image.open(out / "contact_sheet.png") as sheet:
+        assert sheet.width > 600
+
+    config = read_task_config(out / "params.yaml")
+    assert (config.model.num_classes, config.allowed_masked_classes_ids) == (3, [1])
+    found = deepmac.load(out).detect(data_set / "images" / "000000000100.jpg", min_score=0)
+    assert set(found.names) <= set(NAMES.values()) and set(found.category_ids) <= set(NAMES)
+    again = _finetune(data_set, out)
+    assert again.exit_code == 0 and report in again.stdout
+    other = _finetune(data_set, out, "--val-fraction", 0.5)
+    assert other.exit_code == 2 and "begun with other annotations or options" in other.stderr
+
+
+def test_training_starts_from_what_fits(tmp_path):
+    params = finetune.exp_factory.get_exp_config("deepmac_mini")
+    params.task.model = read_task_config(tiny_model.model_dir() / "params.yaml").model
+    params.task.model.num_classes = 3
+    told = finetune._warm_start(str(tiny_model.model_dir()), params, tmp_path)
+    before, after = (tf.train.load_checkpoint(str(folder)) for folder in (tiny_model.model_dir(), tmp_path))
+    shapes = after.get_variable_to_shape_map()
+    kept = [name for name in shapes if name.startswith(("backbone/", "head/", "mask_head/"))]
+    new = [name for name in kept if shapes[name] != before.get_variable_to_shape_map()[name]]
+    assert len(kept) > 50 and len(new) == 2 and all("ct_heatmaps" in name for name in new)
+    for name in set(kept) - set(new):
+        np.testing.assert_array_equal(before.get_tensor(name), after.get_tensor(name))
+    assert told.count("ct_heatmaps") == 2
+
+
+def test_what_cannot_be_is_said_in_one_line(data_set, tmp_path):
+    result = _finetune(data_set, tmp_path / "one", "--masks-of", "bolt,washer")
+    assert result.exit_code == 2 and "no training picture has a mask of washer" in result.stderr
+    assert "bolt, nut" in result.stderr
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "mine.txt").touch()
+    assert "not an empty folder" in _finetune(data_set, tmp_path / "two").stderr
+
+
+def test_larger_data_sets_train_longer_and_small_pictures_on_a_small_input():
+    assert [finetune.default_steps(n) for n in (10, 400, 1600)] == [150, 600, 1200]
+    sides = [{"height": 60, "width": side} for side in (100, 160, 160)]
+    assert finetune._input_size(384, sides) == 192
+    assert finetune._input_size(384, [{"height": 3000, "width": 4000}]) == 384
+    for steps in (1, 7, 200, 1234):
+        schedule = finetune._schedule(steps)
+        assert schedule["summary_interval"] % schedule["steps_per_loop"] == 0
+        assert 1 <= schedule["validation_interval"] <= steps
