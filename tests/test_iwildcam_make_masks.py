@@ -248,7 +248,7 @@ def test_masks_somebody_else_made_are_kept(release, tmp_path):
     assert (masks / "d-4.png").read_bytes() == foreign
     result = CliRunner().invoke(main, [*map(str, arguments), "--overwrite"])
     assert result.exit_code == 0
-    assert result.stdout.startswith("Pictures: 3 segmented, 1 without boxes;")
+    assert result.stdout.startswith("Pictures: 3 segmented, 1 without boxes, ")
 
 
 _MEASURED_RUN = """
