@@ -91,15 +91,15 @@ def _standard_form(value, box, shape: list[int]) -> list | dict:
         raise ValueError("is neither polygons nor RLE")
     if len(value) == 1 and isinstance(value[0], dict) and "counts" in value[0]:
         return _standard_run_lengths(value[0], box, shape)
-    if all(isinstance(part, list) and len(part) > 2 and _are(part, int | float) for part in value):
+    if all(isinstance(part, list) and len(part) > 2 and _are(part, {int, float}) for part in value):
         return value
-    if _are(value, int | float | str) or all(_is_point(part) for part in value):
+    if _are(value, {int, float, str}) or all(_is_point(part) for part in value):
         value = [value]  # one polygon
     return [_flattened(part) for part in value]
 
 
-def _are(values: list, kinds) -> bool:
-    return all(isinstance(value, kinds) for value in values)
+def _are(values: list, kinds: set[type]) -> bool:
+    return kinds.issuperset(map(type, values))
 
 
 def _is_point(part) -> bool:
@@ -131,9 +131,12 @@ def _polygon_problem(points: list, shape: list[int]) -> str | None:
     if len(points) < 6 or len(points) % 2:
         return "a polygon of other than three points or more"
     far = _FAR * max(shape)
-    if not all(isinstance(x, int | float) and -far <= x <= far for x in points):
+    try:
+        x, y = np.array(points, np.float64).reshape(-1, 2).T
+    except OverflowError:  # a whole number of hundreds of digits
+        x = y = np.array([np.inf])
+    if not np.abs([x, y]).max() <= far:  # also of those that are no numbers
         return f"a point that is no number, or over {far} pixels away"
-    x, y = np.reshape(points, (-1, 2)).T
     inside = x.min() >= 0 and y.min() >= 0 and x.max() <= shape[1] and y.max() <= shape[0]
     area = abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
     if (area < _SMALL or not inside) and not coco_mask.area(_drawn([points], *shape))[0]:
