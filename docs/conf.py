@@ -9,6 +9,7 @@ include_patterns = [
     *("papermill_runs/*.md", "papermill_runs/mini/[!.]*", "papermill_runs/subset/[!.]*"),
 ]
 nb_execution_mode = "off"  # notebooks are shown as `deepmac reproduce` executed them
+nb_merge_streams = True
 myst_heading_anchors = 3
 suppress_warnings = [
     "misc.highlighting_failure",  # lines for the notebook, not for Python
