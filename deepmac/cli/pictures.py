@@ -22,10 +22,22 @@ from deepmac.cli import options
 @options.model
 @options.precision
 @options.runtime
+@options.input_size
 @click.option("--out", required=True, type=click.Path(), help="Folder for the results.")
 @click.option("--overwrite", is_flag=True, help="Make results again that exist.")
 def segment(
-    images, box_texts, box_file, box_format, detect, min_score, model, precision, runtime, out, overwrite
+    images,
+    box_texts,
+    box_file,
+    box_format,
+    detect,
+    min_score,
+    model,
+    precision,
+    runtime,
+    input_size,
+    out,
+    overwrite,
 ):
     """Predict the mask of the object in each box of pictures, or of each object found in them.
 
@@ -58,7 +70,7 @@ def segment(
     else:
         folder = Path(images[0]) if len(images) == 1 and Path(images[0]).is_dir() else None
         boxes = read_boxes(box_file, box_format, min_score or 0.0, folder)
-    choice = ModelChoice(model, precision, runtime=runtime)
+    choice = ModelChoice(model, precision, input_size, runtime)
     summary = segment(find_pictures(images, Path(out)), boxes, Path(out), choice, overwrite)
     for line in [*getattr(boxes, "problems", []), *summary.problems()]:
         click.echo(line, err=True)
