@@ -224,15 +224,15 @@ def test_boxes_from_a_file(photos, tmp_path):
     assert (night["image_id"], night["category_id"], night["score"]) == (32, 6, 0.5)
 
 
-def test_unusable_boxes_of_one_picture_do_not_stop_the_others(photos, tmp_path):
+def test_an_unusable_box_costs_no_more_than_itself(photos, tmp_path):
     table = "image,xmin,ymin,xmax,ymax\na.png,1,1,30,30\nb.jpg,5,5,20,20\nb.jpg,30,1,10,20\n"
     (tmp_path / "boxes.csv").write_text(table)
     out = tmp_path / "out"
     arguments = ["--boxes", tmp_path / "boxes.csv", "--box-format", "xyxy", "--out", out]
     result = _segment(photos / "a.png", photos / "b.jpg", *arguments)
     assert result.exit_code == 0
-    assert result.stdout == f"Pictures: 1 segmented, 1 skipped; see {out}\n"
-    assert "b.jpg: box 1 [30, 1, 10, 20] is inverted" in result.stderr
+    assert result.stdout == f"Pictures: 2 segmented; see {out}\n"
+    assert "left out: box 1 of b.jpg" in result.stderr and "[30.0, 1.0, 10.0, 20.0]" in result.stderr
 
 
 def test_clipped_boxes_are_mentioned(photos, tmp_path):
