@@ -215,3 +215,14 @@ def test_what_is_no_model_lists_everything_accepted(tmp_path):
             "saved_model/",
         ):
             assert accepted in str(error.value)
+
+
+def test_the_calibration_of_quality_is_the_models_own(tmp_path):
+    model = ModelFolder(tmp_path)
+    assert model.calibration == (0, 1)
+    (tmp_path / "quality.json").write_text('{"intercept": 0.25, "slope": 0.5}')
+    assert model.calibration == (0.25, 0.5)
+    for damaged in ('{"intercept": 0.25}', "[1]", "", '{"intercept": "a", "slope": 1}'):
+        (tmp_path / "quality.json").write_text(damaged)
+        with pytest.raises(InputError, match="must hold the numbers intercept and slope"):
+            assert model.calibration

@@ -155,6 +155,7 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path, monkeypatch)
         """Masks that fill their boxes."""
 
         input_size = None
+        calibration = (0.0, 1.0)
 
         def prepare(self, image):
             return image[np.newaxis], np.ones(2, np.float32)
@@ -248,7 +249,9 @@ def test_masks_somebody_else_made_are_kept(release, tmp_path):
     assert (masks / "d-4.png").read_bytes() == foreign
     result = CliRunner().invoke(main, [*map(str, arguments), "--overwrite"])
     assert result.exit_code == 0
-    assert result.stdout.startswith("Pictures: 3 segmented, 1 without boxes, ")
+    assert (
+        result.stdout.startswith("Pictures: 3 segmented (masks: ") and "), 1 without boxes, " in result.stdout
+    )
 
 
 _MEASURED_RUN = """

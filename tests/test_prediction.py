@@ -9,7 +9,7 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 from deepmac.core.errors import InputError
-from deepmac.inference.prediction import Prediction
+from deepmac.inference.prediction import Prediction, quality_words
 
 
 def _prediction(boxes, mask_probs, size=(40, 60), **options):
@@ -48,20 +48,31 @@ def test_a_threshold_that_is_no_probability_is_refused(threshold):
         dataclasses.replace(_random_prediction(1, seed=0), threshold=threshold)
 
 
-def test_stability_is_the_overlap_of_masks_at_two_thresholds():
-    certain = np.where(np.arange(100).reshape(10, 10) < 30, 0.99, 0.01)
-    doubtful = certain.copy()
-    doubtful[-2:] = 0.5  # 20 of 50: above the lower threshold, not above the higher
-    nothing = np.full((10, 10), 0.1)
-    everywhere_doubtful = np.full((10, 10), 0.6)
-    prediction = _prediction([[0, 0, 1, 1]] * 4, [certain, doubtful, nothing, everywhere_doubtful])
-    np.testing.assert_allclose(prediction.stability, [1, 30 / 50, 0, 0])
-    assert prediction.stability.dtype == np.float32
+def test_quality_is_the_iou_that_the_probabilities_predict():
+    """Compared with the mean IoU of objects drawn from the probabilities."""
+    rng = np.random.default_rng(0)
+    probs = rng.beta(0.5, 0.5, (1, 32, 32)).astype(np.float32)
+    mask, objects = probs[0] > 0.4, rng.random((2000, 32, 32)) < probs
+    ious = (objects & mask).sum((1, 2)) / (objects | mask).sum((1, 2))
+    prediction = _prediction([[0, 0, 1, 1]], probs, threshold=0.4)
+    np.testing.assert_allclose(prediction.quality, [ious.mean()], atol=1e-3)
+    assert prediction.quality.dtype == np.float32
 
 
-def test_stability_moves_with_the_threshold():
-    prediction = _prediction([[0, 0, 1, 1]], [np.full((4, 4), 0.6)], threshold=0.2)
-    np.testing.assert_allclose(prediction.stability, [1])  # 0.6 is above both 0.08 and 0.40
+def test_quality_is_calibrated_clipped_and_0_of_nothing():
+    probs = [np.full((4, 4), 0.8), np.full((4, 4), 0.1), np.full((4, 4), 0.99)]
+    prediction = _prediction([[0, 0, 1, 1]] * 3, probs, calibration=(0.1, 1.0))
+    np.testing.assert_allclose(prediction.quality, [0.9, 0, 1], rtol=1e-6)
+
+
+def test_three_words_say_how_good_masks_are():
+    assert quality_words(np.array([0.0, 0.59, 0.6, 0.8, 1.0])) == [
+        "doubtful",
+        "doubtful",
+        "check",
+        "good",
+        "good",
+    ]
 
 
 @settings(max_examples=30, deadline=None)
@@ -93,11 +104,11 @@ def test_coco_results_can_be_loaded_and_name_what_they_are_about():
         np.testing.assert_array_equal(truth.annToMask(annotation), mask)
 
 
-def test_coco_results_carry_the_box_in_pixels_and_the_stability():
+def test_coco_results_carry_the_box_in_pixels_and_the_quality():
     prediction = _prediction([[0.25, 0.5, 0.75, 1]], [np.full((4, 4), 0.99)], size=(40, 60))
     (result,) = prediction.to_coco(1)
     assert result["bbox"] == [30, 10, 30, 20]
-    assert result["score"] == 1
+    assert result["score"] == 0.99
     assert result["category_id"] == 1
     with pytest.raises(ValueError, match="zip"):
         prediction.to_coco(1, category_ids=[1, 2])

@@ -230,7 +230,7 @@ import numpy as np
 import deepmac
 
 class Halves:
-    input_size, precision = 32, "float32"
+    input_size, precision, calibration = 32, "float32", (0.0, 1.0)
     def prepare(self, image):
         return image.mean(), np.array([1, 0.5], np.float32)
     def encode(self, pixels):

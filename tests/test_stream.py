@@ -49,6 +49,7 @@ def network(monkeypatch):
 
     class Counting:
         prepare, mask_probs, input_size = network.prepare, network.mask_probs, network.input_size
+        calibration = network.calibration
 
         def encode(self, pixels):
             sizes.append(len(pixels))
@@ -86,7 +87,8 @@ def test_what_goes_wrong_with_a_picture_is_its_outcome(make_job, network):
     assert "not a picture" in problems.pop("damaged.jpg")
     assert "inverted" in problems.pop("inverted.jpg")
     assert problems == {"whole.jpg": "the whole picture"}
-    assert str(summary) == "Pictures: 1 segmented, 4 skipped"
+    (word,) = (word for word, count in summary.masks.items() if count)
+    assert str(summary) == f"Pictures: 1 segmented (masks: 1 {word}), 4 skipped"
     assert "skipped: missing.jpg: no such picture" in summary.problems()
     summary.require_success()
     summary.written = 0

@@ -44,7 +44,9 @@ def segment(
     IMAGE is a file, a folder (with its subfolders) or a pattern such as 'photos/**/*.jpg'. For each picture
     NAME this writes NAME_masks.json (COCO results with run-length encoded masks), NAME_labels.png (0 is
     background, i + 1 the mask of box i) and NAME_overlay.png; for pictures of subfolders, into subfolders.
-    Run again, it goes on where it stopped: results of the same picture, boxes and model are kept.
+    Boxes without a score get the quality of the mask, the IoU expected with the object; the last line counts
+    masks that are good, to check, or doubtful. Run again, it goes on where it stopped: results of the same
+    picture, boxes and model are kept.
 
     FILE is COCO results (a list with image_id or file_name, and bbox), annotations as `deepmac tfrecord`
     takes them (a box that is missing is taken from the mask), results of MegaDetector, SpeciesNet or

@@ -8,7 +8,7 @@ import numpy as np
 from pycocotools import mask as rle
 
 from deepmac.core.categories import ID_BY_NAME, MAX_CATEGORY_ID
-from deepmac.inference.prediction import Prediction
+from deepmac.inference.prediction import Prediction, quality_words
 
 
 def coco_dataset(picture: str, prediction: Prediction, names: Sequence[str]) -> dict:
@@ -45,15 +45,20 @@ def mask_table(prediction: Prediction, names: Sequence[str], colors: np.ndarray)
     rows = [
         f"<tr><td><span style='color: rgb({','.join(map(str, color))})'>&#9632;</span></td>"
         f"<td>{html.escape(name)}{' (COCO)' if name in ID_BY_NAME else ''}</td>"
-        f"<td>{fill:.0%}</td><td>{stability:.2f}</td></tr>"
-        for name, color, fill, stability in zip(
-            names, colors.tolist(), fills, prediction.stability, strict=True
+        f"<td>{fill:.0%}</td><td>{word} ({quality:.2f})</td></tr>"
+        for name, color, fill, quality, word in zip(
+            names,
+            colors.tolist(),
+            fills,
+            prediction.quality,
+            quality_words(prediction.quality),
+            strict=True,
         )
     ]
     return (
         "<div style='max-height: 220px; overflow-y: auto; line-height: 1.4'>"
         "<table style='width: 100%; text-align: left'><tr><th></th><th>name</th>"
         "<th title='part of the box that the mask fills'>of box</th>"
-        "<th title='how little the mask depends on the threshold, 0 to 1'>stability</th></tr>"
+        "<th title='expected IoU with the object, 0 to 1'>quality</th></tr>"
         f"{''.join(rows)}</table></div>"
     )

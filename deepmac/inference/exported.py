@@ -22,6 +22,7 @@ class ExportedGraph:
 
     input_size: int | None = None  # only the graph knows the size it works at
     precision = "float32"
+    calibration = (0.0, 1.0)
 
     def __init__(self, folder: Path):
         """Loads a graph.

@@ -14,6 +14,7 @@ from deepmac.core.files import atomic_folder
 
 PARAMS_FILE = "params.yaml"
 PIPELINE_FILE = "pipeline.config"
+QUALITY_FILE = "quality.json"
 # Name -> archive.
 PUBLISHED_MODELS = {
     "deepmac_1024x1024_coco17": (
@@ -49,6 +50,22 @@ class ModelFolder:
         if not (beside / GRAPHS_FILE).is_file() or read_graphs(beside)["weights_sha256"] != _sha256(self):
             return None  # none, or of weights that were trained further
         return beside
+
+    @property
+    def calibration(self) -> tuple[float, float]:
+        """Intercept and slope of `Prediction.quality`, of a model that has been measured.
+
+        Raises:
+            InputError: the file with them is damaged.
+        """
+        path = self.folder / QUALITY_FILE
+        if not path.is_file():
+            return 0.0, 1.0
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return float(content["intercept"]), float(content["slope"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(f"{path} must hold the numbers intercept and slope: {error}") from error
 
 
 def find_model(name_or_path: str | os.PathLike) -> ModelFolder:

@@ -39,6 +39,8 @@ _policy_lock = threading.Lock()
 class InferenceNetwork:
     """A trained model, compiled for one input size and precision: a `deepmac.inference.predictor.Network`."""
 
+    calibration = (0.0, 1.0)
+
     def __init__(
         self, model: DeepMACModel, config: configs.DeepMACTaskConfig, precision: str, classes: Sequence[dict]
     ):

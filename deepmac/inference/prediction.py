@@ -12,9 +12,8 @@ from deepmac.core.boxes import pixel_xywh
 from deepmac.core.errors import InputError
 from deepmac.core.polygons import outline
 
-# Stability compares masks at the threshold moved by this much up and down, in logits (1.0 as Segment
-# Anything, arXiv 2304.02643, does); around 0.5 these are the probabilities 0.27 and 0.73.
-STABILITY_OFFSET = 1.0
+# What masks are called, from these qualities on.
+QUALITY_WORDS = {"good": 0.75, "check": 0.6, "doubtful": 0.0}
 
 
 class Detections(NamedTuple):
@@ -48,6 +47,7 @@ class Prediction:
         scores: float32 [N], 0 to 1, how certain detected objects are; None for given boxes.
         category_ids: int64 [N], of detected objects, as in the annotations the model was trained on.
         names: N names of these categories.
+        calibration: intercept and slope of `quality`, those of the model.
     """
 
     image: np.ndarray
@@ -57,6 +57,7 @@ class Prediction:
     scores: np.ndarray | None = None
     category_ids: np.ndarray | None = None
     names: list[str] | None = None
+    calibration: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self):
         if not 0 < self.threshold < 1:
@@ -71,20 +72,20 @@ class Prediction:
         return masks.paste_masks(self.mask_probs, self.boxes, *self._size, self.threshold)
 
     @cached_property
-    def stability(self) -> np.ndarray:
-        """float32 [N], 0 to 1: how little each mask depends on the threshold.
+    def quality(self) -> np.ndarray:
+        """float32 [N], 0 to 1: the IoU that each mask is expected to have; see `quality_words`.
 
-        The IoU, inside the box, of the masks at `STABILITY_OFFSET` logits above and below the
-        threshold; 0 where even the lower one finds nothing.
+        Were pixels independent, and objects as likely there as the probabilities say, the IoU would be about
+        the sum of the probabilities in the mask over its area and those outside. The model's `calibration`
+        brings this to what was measured; 0 where the mask is empty.
         """
-        logit = np.log(self.threshold / (1 - self.threshold))
-        low, high = (
-            1 / (1 + np.exp(-(logit - STABILITY_OFFSET))),
-            1 / (1 + np.exp(-(logit + STABILITY_OFFSET))),
-        )
-        larger = (self.mask_probs > low).sum(axis=(1, 2))
-        smaller = (self.mask_probs > high).sum(axis=(1, 2))
-        return (smaller / np.maximum(larger, 1)).astype(np.float32)
+        inside = self.mask_probs > self.threshold  # (N, S, S)
+        area = inside.sum(axis=(1, 2))
+        found = (self.mask_probs * inside).sum(axis=(1, 2))
+        missed = (self.mask_probs * ~inside).sum(axis=(1, 2))
+        intercept, slope = self.calibration
+        expected = np.clip(intercept + slope * found / np.maximum(area + missed, 1e-6), 0, 1)
+        return np.where(area > 0, expected, 0).astype(np.float32)
 
     def to_coco(
         self,
@@ -97,7 +98,7 @@ class Prediction:
         Args:
             image_id: of the image.
             category_ids: N ids; unless given those detected, or 1 for all.
-            scores: N numbers; unless given those of the detections, or the stability.
+            scores: N numbers; unless given those of the detections, or the quality.
 
         Returns:
             N dicts: `image_id`, `category_id`, `bbox` [xmin, ymin, width, height] in pixels,
@@ -108,7 +109,7 @@ class Prediction:
         if category_ids is None:
             category_ids = [1] * len(self) if self.category_ids is None else self.category_ids.tolist()
         if scores is None:
-            scores = (self.stability if self.scores is None else self.scores).tolist()
+            scores = (self.quality if self.scores is None else self.scores).tolist()
         rles = masks.encode_masks(self.mask_probs, self.boxes, *self._size, self.threshold)
         bboxes = pixel_xywh(self.boxes, *self._size).round(2).tolist()
         named = [{} if self.names is None else {"category_name": name} for name in self.names or category_ids]
@@ -168,3 +169,8 @@ class Prediction:
     @property
     def _size(self) -> tuple[int, int]:
         return self.image.shape[:2]
+
+
+def quality_words(quality: np.ndarray) -> list[str]:
+    """ "good", "check" or "doubtful" for each `Prediction.quality`, [N]."""
+    return [next(word for word, least in QUALITY_WORDS.items() if value >= least) for value in quality]

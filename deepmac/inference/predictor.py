@@ -51,7 +51,13 @@ def load(
 
 
 class Network(Protocol):
-    """What a predictor works with, whatever computes it; safe to use from several threads."""
+    """What a predictor works with, whatever computes it; safe to use from several threads.
+
+    Attributes:
+        calibration: intercept and slope of `Prediction.quality`.
+    """
+
+    calibration: tuple[float, float]
 
     @property
     def input_size(self) -> int | None:
@@ -120,17 +126,20 @@ def load_network(
         if onnx and runtime == "onnx":
             from deepmac.inference.runtime_onnx import OnnxNetwork
 
-            return OnnxNetwork(onnx)
-        if model.kind == "saved_model":
+            network: Network = OnnxNetwork(onnx)
+        elif model.kind == "saved_model":
             from deepmac.inference.exported import ExportedGraph
 
-            return ExportedGraph(model.folder)
-        from deepmac.inference.load import build_network, model_classes, trained_model
+            network = ExportedGraph(model.folder)
+        else:
+            from deepmac.inference.load import build_network, model_classes, trained_model
 
-        classes = model_classes(model.folder)
-        return build_network(*trained_model(model.folder), precision, input_size, classes)
+            classes = model_classes(model.folder)
+            network = build_network(*trained_model(model.folder), precision, input_size, classes)
     except ModuleNotFoundError as error:
         raise missing_package(error) from error
+    network.calibration = model.calibration
+    return network
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -224,7 +233,8 @@ class Predictor:
         if encoded is None:
             raise InputError("no image yet: call set_image before predict")
         boxes = normalized_boxes(boxes, box_format, *encoded.image.shape[:2])
-        return Prediction(encoded.image, boxes, self._mask_probs(encoded, boxes), threshold)
+        mask_probs = self._mask_probs(encoded, boxes)
+        return Prediction(encoded.image, boxes, mask_probs, threshold, calibration=self._network.calibration)
 
     def _mask_probs(self, encoded: EncodedImage, boxes: np.ndarray) -> np.ndarray:
         """Masks in boxes, float32 [N, S, S]; of small objects of a large picture from squares around them."""
@@ -283,6 +293,7 @@ class Predictor:
             scores=scores[kept],
             category_ids=category_ids[kept],
             names=[names[i] for i in kept],
+            calibration=self._network.calibration,
         )
 
     def predict_batch(

@@ -16,6 +16,7 @@ class OnnxNetwork:
     """What `deepmac export --format onnx` wrote, as `deepmac.inference.predictor.Network`."""
 
     precision = "float32"
+    calibration = (0.0, 1.0)
 
     def __init__(self, folder: Path):
         """Loads both halves.

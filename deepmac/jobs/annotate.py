@@ -191,7 +191,7 @@ class _AnnotateJob(PictureJob):
         else:
             masks = prediction.to_polygons()
             is_empty = [not polygons for polygons in masks]
-        quality = prediction.stability.round(4).tolist()
+        quality = prediction.quality.round(4).tolist()
         self.journal.add(
             self.image_id,
             {

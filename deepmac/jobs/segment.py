@@ -73,7 +73,7 @@ class _SegmentJob(PictureJob):
         source: digest of the picture's path.
         image_id: of the picture in the COCO results.
         category_ids: N ids; those of objects that are found come with them.
-        scores: N numbers, likewise; the stability of the mask stands in for None.
+        scores: N numbers, likewise; the quality of the mask stands in for None.
     """
 
     source: str
@@ -96,8 +96,8 @@ class _SegmentJob(PictureJob):
         if self.boxes is None:
             results = prediction.to_coco(self.image_id)
         else:
-            stability = prediction.stability.tolist()
-            scores = [s if given is None else given for s, given in zip(stability, self.scores, strict=True)]
+            quality = prediction.quality.tolist()
+            scores = [q if given is None else given for q, given in zip(quality, self.scores, strict=True)]
             results = prediction.to_coco(self.image_id, self.category_ids, scores)
         labels = prediction.to_label_image()
         with atomic_file(self._file("_masks.json")) as path:

@@ -31,7 +31,7 @@ from deepmac.core.executors import ahead, open_executor, threads
 from deepmac.core.images import read_image
 from deepmac.core.label_images import read_texts
 from deepmac.inference.find import weights_sha256
-from deepmac.inference.prediction import Prediction
+from deepmac.inference.prediction import QUALITY_WORDS, Prediction, quality_words
 from deepmac.inference.predictor import EncodedImage, Predictor, load_network
 
 # Text in a label image: digest of what it was made from.
@@ -113,11 +113,15 @@ def fingerprint(path: Path | None, *parts: Any) -> str:
 
 
 class Outcome(NamedTuple):
-    """What became of a picture: "written", "present" (it had its masks already), or "failed" and why."""
+    """What became of a picture: "written", "present" (it had its masks already), or "failed" and why.
+
+    `words` are the `quality_words` of the masks that were written.
+    """
 
     name: str
     state: str
     problem: str = ""
+    words: Sequence[str] = ()
 
 
 @dataclasses.dataclass
@@ -131,6 +135,7 @@ class Summary:
         without_boxes: of those without boxes that count.
         seconds: wall-clock time from loading the model on.
         failed: `name` and `problem` of those without masks.
+        masks: number of those written, by `quality_words`.
     """
 
     pictures: int = 0
@@ -139,12 +144,15 @@ class Summary:
     without_boxes: int = 0
     seconds: float = 0.0
     failed: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    masks: dict[str, int] = dataclasses.field(default_factory=lambda: dict.fromkeys(QUALITY_WORDS, 0))
 
     def count(self, outcomes: Generator[Outcome, None, None]) -> None:
         """Works through outcomes; what is under way when it is interrupted is still written."""
         start = time.monotonic()
         with contextlib.closing(outcomes):
-            for name, state, problem in outcomes:
+            for name, state, problem, words in outcomes:
+                for word in words:
+                    self.masks[word] += 1
                 if state == "present":
                     self.present += 1
                     start = time.monotonic()
@@ -171,8 +179,9 @@ class Summary:
         )
 
     def __str__(self):
+        masks = ", ".join(f"{count} {word}" for word, count in self.masks.items() if count)
         counts = [
-            (self.written, "segmented"),
+            (self.written, f"segmented (masks: {masks})" if masks else "segmented"),
             (self.present, "there already"),
             (self.without_boxes, "without boxes"),
             (len(self.failed), "skipped"),
@@ -324,7 +333,7 @@ def _write(segmented: tuple[PictureJob, Prediction] | Outcome) -> Outcome:
         return Outcome(job.name, "failed", str(error))
     except OSError as error:
         raise InputError(f"cannot write {job.target}: {error.strerror or error}") from error
-    return Outcome(job.name, "written")
+    return Outcome(job.name, "written", words=quality_words(prediction.quality))
 
 
 def _on_cluster(
