@@ -104,6 +104,44 @@ def test_paths_that_lead_nowhere(source):
         open_picture(source)
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_samples_of_more_than_8_bits_are_stretched(tmp_path, dtype):
+    samples = np.linspace(500, 4000, 100 * 100).reshape(100, 100).astype(dtype)
+    samples[0, 0], samples[99, 99] = 0, 60000  # a dead and a hot pixel
+    Image.fromarray(samples).save(tmp_path / "a.tif")
+    picture = open_picture(tmp_path / "a.tif")
+    low, high = picture.contrast
+    assert 495 < low < 510 and 3990 < high < 4005
+    expected = np.clip((samples.astype(float) - low) / (high - low), 0, 1) * 255
+    np.testing.assert_allclose(picture.image, np.repeat(expected[..., None], 3, axis=-1), atol=0.51)
+    assert open_picture("rocket").contrast is None
+
+
+@pytest.mark.parametrize("value", [0, 700, np.nan])
+def test_a_picture_of_one_value_is_black(tmp_path, value):
+    Image.fromarray(np.full((8, 9), value, np.float32)).save(tmp_path / "a.tif")
+    assert not open_picture(tmp_path / "a.tif").image.any()
+
+
+def test_pages_of_a_stack(tmp_path):
+    pages = [tiny_model.picture(seed) for seed in range(3)]
+    first, *others = map(Image.fromarray, pages)
+    first.save(tmp_path / "stack.tif", save_all=True, append_images=others)
+    path = tmp_path / "stack.tif"
+    for source in (open_picture(path), opened_upload("stack.tif", path.read_bytes())):
+        assert (source.page, source.pages, source.stem) == (0, 3, "stack_page1")
+        for number, page in enumerate(pages):
+            np.testing.assert_array_equal(source.turned_to(number).image, page)
+        with pytest.raises(InputError):
+            source.turned_to(3)
+
+
+def test_a_photograph_with_a_small_copy_is_no_stack(tmp_path):
+    first, second = (Image.fromarray(tiny_model.picture(seed)) for seed in range(2))
+    first.save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[second])
+    assert open_picture(tmp_path / "phone.jpg").pages == 1
+
+
 def test_a_folder_is_no_picture(folder):
     with pytest.raises(InputError, match="is a folder"):
         open_picture(folder)

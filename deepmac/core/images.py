@@ -1,8 +1,10 @@
 """Pictures of every kind to uint8 RGB."""
 
+import contextlib
 import io
 import os
 import struct
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
@@ -85,12 +87,27 @@ def read_image(source, upright: bool = True) -> np.ndarray:
     """
     if not isinstance(source, str | os.PathLike | bytes | Image.Image):
         return _from_array(source)
+    with open_picture_file(source) as (picture, name):
+        return _from_pil(picture, name, upright)
+
+
+@contextlib.contextmanager
+def open_picture_file(source) -> Iterator[tuple[Image.Image, str]]:
+    """Opens a picture's file with Pillow; what goes wrong with it, as long as it is open, is an `InputError`.
+
+    Args:
+        source: path of a file, a file's content as `bytes`, or a PIL image, which stays open.
+
+    Yields:
+        The picture, and what to call it.
+    """
     name = str(source) if isinstance(source, str | os.PathLike) else "the picture"
     try:
         if isinstance(source, Image.Image):
-            return _from_pil(source, name, upright)
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
-            return _from_pil(picture, name, upright)
+            yield source, name
+        else:
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
+                yield picture, name
     except FileNotFoundError as error:
         raise InputError(f"no such picture: {name}") from error
     except InputError:

@@ -10,12 +10,13 @@ import numpy as np
 import requests
 
 from deepmac.core.errors import InputError
-from deepmac.core.images import read_image
+from deepmac.core.images import open_picture_file, read_image
 from deepmac.demo.samples import SAMPLES
 
 _TIMEOUT = 20  # seconds without an answer
 _LARGEST = 100 << 20  # bytes of a picture's file
 _CHUNK = 1 << 16
+_PERCENTILES = (0.1, 99.9)  # samples of more than 8 bits are stretched so that these are black and white
 
 
 class OpenedPicture(NamedTuple):
@@ -24,17 +25,29 @@ class OpenedPicture(NamedTuple):
     Attributes:
         file_name: without folders.
         image: uint8 RGB [H, W, 3].
+        content: its file, or what is in it.
         sample: its name in `SAMPLES`, if it is one.
+        page, pages: which page of the file this is, from 0, and how many there are.
+        contrast: samples that are shown black and white, where they have more than 8 bits.
     """
 
     file_name: str
     image: np.ndarray
+    content: Path | bytes = b""
     sample: str | None = None
+    page: int = 0
+    pages: int = 1
+    contrast: tuple[float, float] | None = None
 
     @property
     def stem(self) -> str:
         """The file's name without suffix and without characters that are trouble in names of files."""
-        return re.sub(r"[^\w-]+", "_", PurePath(self.file_name).stem).strip("_") or "picture"
+        stem = re.sub(r"[^\w-]+", "_", PurePath(self.file_name).stem).strip("_") or "picture"
+        return stem if self.pages == 1 else f"{stem}_page{self.page + 1}"
+
+    def turned_to(self, page: int) -> "OpenedPicture":
+        """Another page of the same file."""
+        return _read(self.file_name, self.content, page)
 
 
 def open_picture(source: str | os.PathLike) -> OpenedPicture:
@@ -50,22 +63,42 @@ def open_picture(source: str | os.PathLike) -> OpenedPicture:
     if not source:
         raise InputError("no picture given: write the path or the address of one")
     if source in SAMPLES:
-        return OpenedPicture(SAMPLES[source].file_name, SAMPLES[source].image(), source)
+        return OpenedPicture(SAMPLES[source].file_name, SAMPLES[source].image(), sample=source)
     if re.match("https?://", source, re.IGNORECASE):
         content = _download(source)
         return opened_upload(PurePosixPath(unquote(urlsplit(source).path)).name, content)
     path = Path(os.path.expanduser(source))  # noqa: PTH111 - Path refuses the `~` of nobody
     if path.is_dir():
         raise InputError(f"{source} is a folder: give a picture in it")
-    return OpenedPicture(path.name, read_image(path))
+    return _read(path.name, path)
 
 
 def opened_upload(name: str, content: bytes) -> OpenedPicture:
     """Opens a file's content; raises `InputError` if it cannot be read."""
     try:
-        return OpenedPicture(name, read_image(content))
+        return _read(name, content)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
+
+
+def _read(name: str, content: Path | bytes, page: int = 0) -> OpenedPicture:
+    with open_picture_file(content) as (picture, _):
+        pages = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)  # phones add a small copy
+        picture.seek(page)
+        image, contrast = picture, None
+        if picture.mode.startswith(("I", "F")):
+            image, contrast = _stretched(np.asarray(picture))
+        return OpenedPicture(name, read_image(image), content, None, page, pages, contrast)
+
+
+def _stretched(samples: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
+    """Samples [H, W] of any range as uint8, and which of them have become black and white."""
+    finite = samples[np.isfinite(samples)]
+    low, high = np.percentile(finite, _PERCENTILES) if finite.size else (0, 0)
+    if high <= low:  # next to nothing in the picture, or nothing
+        low, high = (finite.min(), finite.max()) if finite.size else (0, 0)
+    scaled = np.nan_to_num((samples.astype(np.float32) - low) / max(high - low, 1e-12))
+    return (255 * np.clip(scaled, 0, 1)).round().astype(np.uint8), (float(low), float(high))
 
 
 def _download(url: str) -> bytes:
