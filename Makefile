@@ -95,8 +95,10 @@ site: $(INSTALLED) ## build pages of the documentation, results and executed not
 	$(VENV_PYTHON) -m sphinx --quiet --fail-on-warning --keep-going -c docs . build/site
 	@echo "Wrote build/site/docs/index.html"
 
+# What one does in the notebook is kept in a copy, which stays; to start anew, delete it.
 demo: $(INSTALLED) ## open the demo notebook in JupyterLab
-	$(VENV_PYTHON) -m jupyter lab notebooks/deepmac_colab.ipynb $(jupyter_options) $(JUPYTER_ARGS)
+	@mkdir -p runs && test -e runs/demo.ipynb || cp notebooks/deepmac_colab.ipynb runs/demo.ipynb
+	$(VENV_PYTHON) -m jupyter lab runs/demo.ipynb $(jupyter_options) $(JUPYTER_ARGS)
 
 lint: $(INSTALLED) ## check style, formatting and types
 	$(VENV_PYTHON) -m ruff check .

@@ -192,12 +192,18 @@ def test_make_installs_once_and_again_after_a_change(checkout):
     assert checkout.steps(checkout.make("lint")[1]) == ["pip", "ruff", "ruff", "mypy"]
 
 
-def test_make_demo_opens_the_demo_notebook(checkout):
+def test_make_demo_opens_a_copy_of_the_demo_notebook_that_stays(checkout):
+    source, copy = (checkout.folder / name for name in ("notebooks/deepmac_colab.ipynb", "runs/demo.ipynb"))
+    source.parent.mkdir()
+    shutil.copy(ROOT / "notebooks" / source.name, source)
     status, calls, _ = checkout.make("demo", "JUPYTER_ARGS=--no-browser")
     assert status == 0
-    assert calls[-1].startswith("-m jupyter lab notebooks/deepmac_colab.ipynb ")
-    assert (ROOT / "notebooks/deepmac_colab.ipynb").is_file()
+    assert calls[-1].startswith("-m jupyter lab runs/demo.ipynb ")
     assert calls[-1].endswith(" --no-browser")
+    assert copy.read_bytes() == source.read_bytes()
+    copy.write_text("drawn")
+    assert checkout.make("demo")[0] == 0
+    assert copy.read_text() == "drawn"
 
 
 def test_make_starts_again_after_an_installation_that_failed(checkout):
