@@ -1,39 +1,36 @@
 """The demo: what happens when one draws a box, chooses a picture or a model, or exports."""
 
-import base64
 import dataclasses
-import io
-import json
 import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from IPython.display import display
 from matplotlib.figure import Figure
 from PIL import Image
 
 import deepmac
-from deepmac.core.drawing import overlay
+from deepmac.core.boxes import normalized_boxes
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file
-from deepmac.demo.canvas import DrawnBoxes
-from deepmac.demo.controls import FOLDER, Controls
-from deepmac.demo.exports import coco_dataset, mask_table
+from deepmac.demo.controls import FOLDER, OWN, Controls
+from deepmac.demo.exports import EXPORTS, Drawing, mask_areas, overlaid
 from deepmac.demo.samples import SAMPLES
 from deepmac.demo.sources import OpenedPicture, open_picture, opened_upload
+from deepmac.inference.find import PUBLISHED_MODELS
+from deepmac.inference.prediction import quality_words
 
-_LARGEST_LINK = 20 << 20  # bytes: a page with more in a link becomes slow
-_NO_BOXES = DrawnBoxes(np.zeros((0, 4)), [])
+_LARGEST_FIGURE = 800  # pixels of its longer side
 
 
 class Demo(Controls):
-    """The window, alive: `Demo()` as the last line of a cell shows it.
+    """The window: `Demo().show()` displays it and brings it to life.
 
     Attributes:
-        picture: the picture as it was opened.
-        drawn: the boxes that have masks.
-        prediction: their masks, at the picture's own size; None without boxes.
+        picture: the picture as it was opened; None before `show`.
+        prediction: masks of the boxes on the canvas, at the picture's own size; None without boxes.
     """
 
     def __init__(
@@ -43,7 +40,7 @@ class Demo(Controls):
         model: str | os.PathLike = "mini",
         export_dir: str | os.PathLike = "runs/demo",
     ):
-        """Opens the window.
+        """Takes down what to show.
 
         Args:
             picture: a sample (a key of `SAMPLES`), a path or an address.
@@ -51,29 +48,45 @@ class Demo(Controls):
                 unless given.
             model: as for `deepmac.load`.
             export_dir: where exported files go; created when needed.
+        """
+        super().__init__()
+        self.picture: OpenedPicture | None = None
+        self.prediction: deepmac.Prediction | None = None
+        self._own: OpenedPicture | None = None
+        self._predicted: dict[tuple, deepmac.Prediction] = {}  # box -> its mask alone
+        self._shown: dict[tuple, dict] = {}  # (box, threshold) -> its mask as the canvas takes it
+        self._export_dir = Path(export_dir)
+        self._first = picture, boxes, os.fspath(model)
+        self.say("Loading ...")
+
+    def show(self):
+        """Displays the window, and loads picture and model into it.
 
         Raises:
             InputError: no such picture or model, or unusable boxes.
         """
-        super().__init__()
-        self._export_dir = Path(export_dir)
-        self._set_picture(open_picture(picture), _ready(model))
-        if boxes is None:
-            self._draw_examples()
-        else:
-            self._draw_given(boxes)
-        self._model = os.fspath(model)
+        display(self)
+        source, boxes, model = self._first
+        try:
+            picture = open_picture(source)
+            self.canvas.show_picture(picture.image)  # something to look at while the model loads
+            self._load(model)
+            self._use(picture, _examples(picture) if boxes is None else _items(boxes, picture))
+        except (InputError, OSError) as error:
+            self.say(str(error), error=True)
+            raise
         self._show_choices()
-        self._update()
         self._connect()
+        self.canvas.ready = True
 
     def figure(self) -> Figure:
         """The picture with its masks, boxes and names as they are now: a figure for pages without widgets."""
-        image = self.canvas.picture
+        image = Image.fromarray(self.picture.image)
+        image.thumbnail((_LARGEST_FIGURE, _LARGEST_FIGURE))
+        image = np.asarray(image)
         if self.prediction is not None:
-            image = self._masked(image, self.prediction.boxes, self.drawn.names)
-        height, width = self.canvas.size
-        figure = Figure(figsize=(width / 80, height / 80))
+            image = overlaid(self._drawing(), image)
+        figure = Figure(figsize=(image.shape[1] / 80, image.shape[0] / 80))
         axes = figure.add_axes((0, 0, 1, 1))
         axes.imshow(image)
         axes.set_axis_off()
@@ -84,40 +97,44 @@ class Demo(Controls):
             (self.sample, self._on_sample),
             (self.upload, self._on_upload),
             (self.address, self._on_address),
+            (self.page, self._on_page),
             (self.model, self._on_model),
             (self.folder, self._on_folder),
-            (self.name, self._on_name),
-            (self.opacity, self._on_style),
-            (self.threshold, self._on_style),
-            (self.outline, self._on_style),
+            (self.threshold, lambda _: self._update()),
         ):
             control.observe(self._guarded(handler), names="value")
-        self.canvas.observe(self._guarded(self._on_boxes), names="bboxes")
-        self.canvas.observe(self._on_selection, names="selected_index")
-        for button, handler in (
-            (self.examples, self._draw_examples),
-            (self.remove, self._remove_selected),
-            (self.clear, lambda: self.canvas.draw(*_NO_BOXES)),
-            (self.coco, self._export_coco),
-            (self.labels, self._export_labels),
-            (self.overlay, self._export_overlay),
-        ):
-            button.on_click(self._guarded(lambda _, handler=handler: handler()))
+        self.canvas.observe(self._guarded(lambda _: self._update()), names="boxes")
+        self.examples.on_click(self._guarded(lambda _: self._draw_examples()))
+        for title, button in self.exports.items():
+            button.on_click(self._guarded(lambda _, title=title: self._export(title)))
 
     def _guarded(self, handler: Callable) -> Callable:
-        """The handler, with wrong input told in the window."""
+        """The handler, with whatever goes wrong told in the window."""
 
         def guarded(event):
             try:
                 handler(event)
             except (InputError, OSError) as error:
                 self.say(str(error), error=True)
+            except Exception as error:
+                self.say(f"This should not have happened: {error!r}; the log has more.", error=True)
+                raise
 
         return guarded
 
     def _show_choices(self):
-        """Shows which sample and which model are used, if only because another one could not be opened."""
-        self.sample.value = self.picture.sample
+        """Shows which picture and model are used, if only because another one could not be opened."""
+        picture = self.picture
+        self.sample.value = picture.sample or OWN
+        self.examples.disabled = picture.sample is None
+        with self.page.hold_trait_notifications():
+            self.page.max, self.page.value = picture.pages, picture.page + 1
+        self.page.layout.display = None if picture.pages > 1 else "none"
+        self.page.description = f"Page of {picture.pages}"
+        self.note.value = ""
+        if picture.contrast:
+            low, high = picture.contrast
+            self.note.value = f"Contrast stretched: {low:,.5g} is shown black, {high:,.5g} white."
         known = [value for _, value in self.model.options]
         self.model.value = self._model if self._model in known else FOLDER
         if self.model.value == FOLDER:
@@ -126,8 +143,15 @@ class Demo(Controls):
     # Pictures
 
     def _on_sample(self, change):
-        if change["new"] not in (None, self.picture.sample):
+        if change["new"] == (self.picture.sample or OWN):
+            return
+        if change["new"] != OWN:
             self._open(open_picture, change["new"])
+        elif self._own is not None:
+            self._open(lambda: self._own)
+        else:
+            self._show_choices()
+            self.say("Upload a picture, or write its path or its address.")
 
     def _on_upload(self, change):
         if change["new"]:
@@ -141,171 +165,143 @@ class Demo(Controls):
     def _open(self, opening: Callable[..., OpenedPicture], *source):
         self.say("Opening the picture ...")
         try:
-            self._set_picture(opening(*source), self._predictor)
-            self._draw_examples()
+            picture = opening(*source)
+            self._use(picture, _examples(picture))
         finally:
             self._show_choices()
 
-    def _set_picture(self, picture: OpenedPicture, predictor: deepmac.Predictor):
+    def _on_page(self, change):
+        """Turns to another page of a stack, with the boxes that are drawn."""
+        if change["new"] != self.picture.page + 1:
+            try:
+                self._use(self.picture.turned_to(change["new"] - 1), self.canvas.boxes)
+            finally:
+                self._show_choices()
+
+    def _use(self, picture: OpenedPicture, boxes: list[dict]):
         start = time.perf_counter()
-        self._encoded = predictor.encode(picture.image)
+        self._encoded = self._predictor.encode(picture.image)
         self._encoding_ms = 1000 * (time.perf_counter() - start)
-        self._predictor, self.picture = predictor, picture
-        self.drawn, self.prediction = _NO_BOXES, None
-        self.examples.disabled = picture.sample is None
-        self.canvas.begin(picture.image)
-        self._show()
+        self.picture = picture
+        if picture.sample is None:
+            self._own = picture
+            self.name_own(picture.file_name)
+        self._forget_masks()
+        self.canvas.show_picture(picture.image)
+        self.canvas.begin(boxes)
+        self._update()
 
     # Models
 
     def _on_model(self, change):
         if change["new"] not in (FOLDER, self._model):
-            self._load(change["new"])
+            self._change_model(change["new"])
 
     def _on_folder(self, change):
         if change["new"].strip() not in ("", self._model):
-            self._load(change["new"].strip())
+            self._change_model(change["new"].strip())
 
-    def _load(self, model):
-        self.say(f"Loading {model} ...")
+    def _change_model(self, model: str):
         try:
-            with self.progress:  # shows how far a download is
-                predictor = _ready(os.path.expanduser(model))  # noqa: PTH111 - a name is no path
-            self._encoded = predictor.encode(self.picture.image)
-            self._predictor, self._model = predictor, model
-            self._update(again=True)
+            self._load(model)
+            self._forget_masks()
+            self._encoded = self._predictor.encode(self.picture.image)
+            self._update()
         finally:
-            self.progress.clear_output()
             self._show_choices()
 
-    # Boxes
-
-    def _draw_examples(self):
-        if self.picture.sample is not None:
-            sample = SAMPLES[self.picture.sample]
-            self.canvas.draw(sample.normalized_boxes(), sample.names)
-
-    def _draw_given(self, boxes):
-        if isinstance(boxes, Sequence) and not boxes:
-            return
-        checked = self._predictor.predict(boxes, encoded=self._encoded).boxes
-        self.canvas.draw(checked, [f"object {number}" for number in range(1, len(checked) + 1)])
-
-    def _remove_selected(self):
-        if (index := self.canvas.selected) is not None:
-            self.canvas.selected_index = -1
-            self.canvas.bboxes = [box for i, box in enumerate(self.canvas.bboxes) if i != index]
-
-    def _on_boxes(self, _change):
-        self._update()
-        self._on_selection(None)
-
-    def _on_selection(self, _change):
-        """Shows the selected box's name where it can be changed."""
-        index = self.canvas.selected
-        self.name.disabled = self.remove.disabled = index is None
-        self.name.value = "" if index is None else self.canvas.bboxes[index].get("label", "")
-
-    def _on_name(self, change):
-        if (index := self.canvas.selected) is not None:
-            boxes = [dict(box) for box in self.canvas.bboxes]
-            boxes[index]["label"] = change["new"]
-            self.canvas.bboxes = boxes
+    def _load(self, model: str):
+        hint = ", at its first use by a download of minutes" if model in PUBLISHED_MODELS else ""
+        self.say(f"Loading the model {model}{hint} ...")
+        predictor = deepmac.load(os.path.expanduser(model))  # noqa: PTH111 - a name is no path
+        # The first call takes much longer than all others.
+        predictor.predict([[0, 0, 1, 1]], encoded=predictor.encode(np.zeros((8, 8, 3), np.uint8)))
+        self._predictor, self._model = predictor, model
 
     # Masks
 
-    def _update(self, again: bool = False):
-        """Predicts the masks of the boxes on the canvas and shows them, if there are other ones than before.
+    def _draw_examples(self):
+        self.canvas.boxes = _examples(self.picture)
 
-        Args:
-            again: whether they are predicted in any case.
-        """
-        drawn = self.canvas.drawn()
-        if drawn.names == self.drawn.names and np.array_equal(drawn.boxes, self.drawn.boxes) and not again:
-            return
+    def _forget_masks(self):
+        self._predicted, self._shown = {}, {}
+
+    def _update(self):
+        """Predicts the masks of the boxes that have none yet, and shows those of all."""
+        boxes = [tuple(item["box"]) for item in self.canvas.boxes]
         start = time.perf_counter()
-        self.drawn, self.prediction = drawn, None
-        if drawn.names:
-            self.prediction = self._predictor.predict(
-                drawn.boxes, encoded=self._encoded, threshold=self.threshold.value
-            )
-        self._predicting_ms = 1000 * (time.perf_counter() - start)
-        self._show()
-
-    def _on_style(self, _change):
-        if self.prediction is not None:
-            self.prediction = dataclasses.replace(self.prediction, threshold=self.threshold.value)
-            self._show()
-
-    def _show(self):
-        """Shows the masks: on the canvas, as a table and in a line."""
-        for button in (self.coco, self.labels, self.overlay):
-            button.disabled = self.prediction is None
-        if self.prediction is None:
-            self.canvas.show(self.canvas.picture)
-            self.masks.value = ""
+        if new := [box for box in dict.fromkeys(boxes) if box not in self._predicted]:
+            predicted = self._predictor.predict(new, "xyxy", encoded=self._encoded)
+            self._predicted |= {box: _joined([predicted], [index]) for index, box in enumerate(new)}
+        milliseconds = 1000 * (time.perf_counter() - start)
+        self.prediction, threshold = None, self.threshold.value
+        if boxes:
+            parts = [self._predicted[box] for box in boxes]
+            self.prediction = dataclasses.replace(_joined(parts), threshold=threshold)
+        for box in boxes:
+            if (box, threshold) not in self._shown:
+                alone = dataclasses.replace(self._predicted[box], threshold=threshold)
+                self._shown[box, threshold] = _canvas_mask(box, alone)
+        self.canvas.masks = [self._shown[box, threshold] for box in dict.fromkeys(boxes)]
+        for button in self.exports.values():
+            button.disabled = not boxes
+        if not boxes:
             self.say("Draw a box around anything in the picture: press the mouse button, drag, let go.")
-            return
-        self.canvas.show(self._masked(self.canvas.picture))
-        names = self.drawn.names
-        self.masks.value = mask_table(self.prediction, names, self.canvas.colors_of(names))
-        count = len(self.prediction)
-        self.say(
-            f"{count} mask{'s' if count > 1 else ''} in {self._predicting_ms:.0f} ms. The picture was "
-            f"encoded once, in {self._encoding_ms:.0f} ms."
-        )
-
-    def _masked(self, image: np.ndarray, boxes=None, names=None) -> np.ndarray:
-        """The masks over the picture in any size, uint8 RGB [H, W, 3], with boxes and names if given."""
-        return overlay(
-            image,
-            dataclasses.replace(self.prediction, image=image).to_label_image(),
-            boxes,
-            names,
-            opacity=self.opacity.value,
-            outline=self.outline.value,
-            colors=self.canvas.colors_of(self.drawn.names),
-        )
+        elif new:
+            count = f"{len(new)} new mask{'s' if len(new) > 1 else ''}"
+            encoding = f"the picture was encoded once, in {self._encoding_ms:.0f} ms"
+            self.say(f"{count} in {milliseconds:.0f} ms; {encoding}.")
 
     # Exports
 
-    def _export_coco(self):
-        dataset = coco_dataset(self.picture.file_name, self.prediction, self.drawn.names)
-        self._export("masks.json", "application/json", json.dumps(dataset).encode())
+    def _drawing(self) -> Drawing:
+        names = [item["name"] for item in self.canvas.boxes]
+        return Drawing(self.picture.file_name, self.prediction, names, self.opacity.value, self.outline.value)
 
-    def _export_labels(self):
-        self._export("labels.png", "image/png", _png(self.prediction.to_label_image()))
-
-    def _export_overlay(self):
-        self.say("Drawing the masks on the whole picture ...")  # takes seconds if that is very large
-        picture = self._masked(self.picture.image, self.prediction.boxes, self.drawn.names)
-        self._export("overlay.png", "image/png", _png(picture))
-
-    def _export(self, name, media_type, content: bytes):
-        """Writes a file beside the kernel, and offers it to the browser, which may run elsewhere."""
-        path = self._export_dir / f"{self.picture.stem}_{name}"
+    def _export(self, title: str):
+        """Writes a file beside the kernel, and lets the browser, which may run elsewhere, save it."""
+        self.say(f"Making {title} ...")  # takes seconds if the picture is very large
+        ending, make = EXPORTS[title]
+        content = make(self._drawing())
+        path = self._export_dir / f"{self.picture.stem}_{ending}"
         with atomic_file(path) as temporary:
             temporary.write_bytes(content)
-        link = ""
-        if len(content) <= _LARGEST_LINK:
-            data = base64.b64encode(content).decode()
-            style = "text-decoration: underline; color: var(--jp-content-link-color, #06c)"
-            address = f"data:{media_type};base64,{data}"
-            link = f'<a download="{path.name}" href="{address}" style="{style}">Download it</a>'
-        self.say(f"Written to {path}.", link=link)
+        self.canvas.download(path.name, content)
+        self.say(f"Your browser downloads {path.name}; it is also in the folder {path.parent.resolve()}.")
 
 
-def _ready(model) -> deepmac.Predictor:
-    """Loads a model and uses it once: the first call takes much longer than all others."""
-    predictor = deepmac.load(model)
-    predictor.predict([[0, 0, 1, 1]], encoded=predictor.encode(np.zeros((8, 8, 3), np.uint8)))
-    return predictor
+def _examples(picture: OpenedPicture) -> list[dict]:
+    """The boxes of a sample as the canvas takes them; none for other pictures."""
+    if picture.sample is None:
+        return []
+    return [{"box": list(map(float, box)), "name": name} for name, box in SAMPLES[picture.sample].boxes]
 
 
-def _png(image: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
-    return file.getvalue()
+def _items(boxes: Sequence, picture: OpenedPicture) -> list[dict]:
+    """Boxes (ymin, xmin, ymax, xmax) from 0 to 1 as the canvas takes them."""
+    if isinstance(boxes, Sequence) and not boxes:
+        return []
+    height, width = picture.image.shape[:2]
+    pixels = normalized_boxes(boxes, "yxyx_norm", height, width) * [height, width, height, width]
+    return [{"box": box, "name": "object"} for box in pixels[:, [1, 0, 3, 2]].tolist()]
+
+
+def _joined(parts: Sequence[deepmac.Prediction], kept=slice(None)) -> deepmac.Prediction:
+    """The masks of several predictions in one picture as one, or some of them."""
+    boxes, mask_probs = (
+        np.concatenate([getattr(part, name) for part in parts])[kept] for name in ("boxes", "mask_probs")
+    )
+    return dataclasses.replace(parts[0], boxes=boxes, mask_probs=mask_probs)
+
+
+def _canvas_mask(box: tuple, prediction: deepmac.Prediction) -> dict:
+    """A mask as the canvas takes it: `prediction` has this one alone."""
+    return {
+        "box": list(box),
+        "polygons": prediction.to_polygons()[0],
+        "area": mask_areas(prediction)[0],
+        "quality": quality_words(prediction.quality)[0],
+    }
 
 
 def _uploaded(value) -> tuple[str, bytes]:

@@ -1,65 +1,604 @@
-// Around jupyter-bbox-widget, whose module is the text WIDGET: see canvas.py.
-const address = URL.createObjectURL(new Blob([WIDGET], { type: "text/javascript" }));
-const widget = (await import(address)).default;
-URL.revokeObjectURL(address);
+// The demo's picture in the browser; canvas.py has the traits and answers the messages.
+// Boxes and points are in pixels of the picture; a view maps them to pixels of the screen.
 
-const SMALLEST = 3; // pixels; smaller boxes are slips of the mouse
+const TILE = 512; // pixels of a level; also in canvas.py
+const TILES_KEPT = 160;
+const HANDLE = 5; // pixels of the screen from a handle's middle to its edge
+const SLIP = 4; // pixels of the screen; a shorter drag is a click
+const SMALLEST = 3; // pixels of the screen: smaller boxes are slips
+const CLOSEST = 32; // pixels of the screen that a pixel of the picture may fill
+const WHOLE = [0, 1, 2, 3]; // sides of a box: indices of its numbers
+const CORNERS = [[0, 1], [2, 3], [2, 1], [0, 3]]; // the sides that meet there
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const HELP = `Drag: new box. Click: select; drag its corners. Alt + drag: move. Wheel: zoom. Space + drag or
+  middle button: pan. Keys: B new box, N and P next and previous box, arrows move it (Shift: resize), Enter name,
+  Delete remove, Esc let go, Ctrl + Z undo (Shift: redo), + − 0 1 zoom.`;
 
-// The widget hears of the mouse only above the picture. What the mouse does elsewhere while its button is
-// down is told to the picture, at the nearest point of it. `ended` is called when the button is released.
-function followMouse(el, ended) {
-  let picture = null;
-  const start = (event) => {
-    if (event.button === 0) picture = event.target.closest("svg");
-  };
-  const follow = (event) => {
-    if (!picture || !event.isTrusted) return;
-    if (!picture.contains(event.target)) {
-      const { left, top, right, bottom } = picture.getBoundingClientRect();
-      const clientX = Math.min(Math.max(event.clientX, left), right);
-      const clientY = Math.min(Math.max(event.clientY, top), bottom);
-      picture.dispatchEvent(new MouseEvent(event.type, { button: event.button, clientX, clientY }));
+const clamp = (value, low, high) => Math.min(Math.max(value, low), Math.max(low, high));
+const distance = ([x0, y0], [x1, y1]) => Math.hypot(x1 - x0, y1 - y0);
+const upright = ([x0, y0, x1, y1]) => {
+  return [Math.min(x0, x1), Math.min(y0, y1), Math.max(x0, x1), Math.max(y0, y1)];
+};
+const area = ([x0, y0, x1, y1]) => (x1 - x0) * (y1 - y0);
+const maskOf = (model, box) => model.get("masks").find((mask) => mask.box.join() === box.join());
+
+function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else made.setAttribute(name, value);
+  }
+  made.append(...children);
+  return made;
+}
+
+// Black or white, whichever is read more easily on a colour "#rrggbb".
+function inkOn(color) {
+  const [red, green, blue] = [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
+  return 0.299 * red + 0.587 * green + 0.114 * blue > 140 ? "#000" : "#fff";
+}
+
+// What part of a picture is seen, and how large: screen = scale * picture + offset.
+class View {
+  screen = [1, 1];
+  picture = [1, 1];
+  scale = 1;
+  offset = [0, 0];
+
+  get fitting() {
+    return Math.min(this.screen[0] / this.picture[0], this.screen[1] / this.picture[1]);
+  }
+
+  // Changes the scale; what is seen at a point of the screen, its middle unless given, stays there.
+  zoomTo(scale, at = this.screen.map((side) => side / 2)) {
+    const [x, y] = this.toPicture(at);
+    this.scale = clamp(scale, Math.min(this.fitting, 1), Math.max(this.fitting, CLOSEST));
+    this.offset = [at[0] - this.scale * x, at[1] - this.scale * y];
+    this.pan(0, 0);
+  }
+
+  pan(...by) {
+    this.offset = this.offset.map((value, axis) => {
+      const room = this.screen[axis] - this.scale * this.picture[axis];
+      return room >= 0 ? room / 2 : clamp(value + by[axis], room, 0); // in the middle, or without gaps
+    });
+  }
+
+  resize(screen) {
+    const fitted = this.scale === this.fitting;
+    this.screen = screen;
+    this.zoomTo(fitted ? this.fitting : this.scale);
+  }
+
+  toPicture(at) {
+    return at.map((value, axis) => (value - this.offset[axis]) / this.scale);
+  }
+
+  toScreen(at) {
+    return at.map((value, axis) => this.scale * value + this.offset[axis]);
+  }
+
+  // The nearest point of the picture.
+  inside(at) {
+    return this.toPicture(at).map((value, axis) => clamp(value, 0, this.picture[axis]));
+  }
+}
+
+// The picture's pixels: a preview of the whole, and sharper tiles of what is seen, which the kernel sends.
+class Pixels {
+  constructor(model, changed) {
+    Object.assign(this, { model, changed });
+    this.load();
+  }
+
+  load() {
+    this.number = this.model.get("picture")[2];
+    this.tiles = new Map(); // "halvings,column,row" -> bitmap; null: asked for
+    this.preview = null;
+    this.decode(this.model.get("preview"), (bitmap) => (this.preview = bitmap));
+  }
+
+  async decode(jpeg, use) {
+    const number = this.number;
+    const bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" })).catch(() => null);
+    if (!bitmap || number !== this.number) return; // there is another picture by now
+    use(bitmap);
+    this.changed();
+  }
+
+  receive({ tile, picture }, [jpeg]) {
+    if (picture === this.number) this.decode(jpeg, (bitmap) => this.tiles.set(tile.join(), bitmap));
+  }
+
+  draw(context, view) {
+    const [width, height, , halvings] = this.model.get("picture");
+    const place = (bitmap, level, x, y) => {
+      const size = 2 ** level;
+      context.drawImage(bitmap, x * size, y * size, bitmap.width * size, bitmap.height * size);
+    };
+    context.save();
+    context.beginPath();
+    context.rect(0, 0, width, height); // the last pixels of levels reach beyond it
+    context.clip();
+    if (this.preview) place(this.preview, halvings, 0, 0);
+    const sharpest = clamp(Math.floor(-Math.log2(view.scale * window.devicePixelRatio)), 0, halvings);
+    for (let level = halvings - 1; level >= sharpest; level--) {
+      for (const key of this.seen(view, level)) {
+        const [, column, row] = key.split(",");
+        if (this.tiles.get(key)) place(this.tiles.get(key), level, column * TILE, row * TILE);
+      }
     }
-    if (event.type === "mouseup") {
-      picture = null;
-      setTimeout(ended); // after the widget has written down what was drawn
+    context.restore();
+    clearTimeout(this.timer);
+    if (sharpest < halvings) this.timer = setTimeout(() => this.ask(this.seen(view, sharpest)), 40);
+  }
+
+  seen(view, level) {
+    const side = TILE * 2 ** level;
+    const first = view.inside([0, 0]).map((value) => Math.floor(value / side));
+    const end = view.inside(view.screen).map((value) => value / side);
+    const keys = [];
+    for (let row = first[1]; row < end[1]; row++) {
+      for (let column = first[0]; column < end[0]; column++) keys.push([level, column, row].join());
     }
+    return keys;
+  }
+
+  ask(keys) {
+    const missing = keys.filter((key) => !this.tiles.has(key));
+    for (const key of this.tiles.keys()) {
+      if (this.tiles.size + missing.length > TILES_KEPT && !keys.includes(key)) this.tiles.delete(key);
+    }
+    for (const key of missing) this.tiles.set(key, null);
+    const tiles = missing.map((key) => key.split(",").map(Number));
+    if (tiles.length) this.model.send({ tiles, picture: this.number });
+  }
+}
+
+// Draws boxes and masks, and changes boxes by mouse, touch and keys.
+class Editor {
+  edited = null; // a box while it is drawn or changed: {index, box}; the index of a new one is -1
+  drag = null; // what a press began: {kind, from, moved, index, sides}
+  fingers = new Map(); // pointer -> its place
+  spaced = false; // whether the space bar is down
+  nextName = "";
+
+  constructor(model, canvas, pixels, view, changed) {
+    Object.assign(this, { model, canvas, pixels, view, changed });
+    const listen = (type, handler) => canvas.addEventListener(type, handler.bind(this), { passive: false });
+    listen("pointerdown", this.press);
+    listen("pointermove", this.move);
+    listen("pointerup", this.release);
+    listen("pointercancel", this.cancel);
+    listen("wheel", this.wheel);
+    listen("keydown", this.key);
+    listen("keyup", this.keyUp);
+    listen("blur", this.finishNudge);
+  }
+
+  get boxes() {
+    return this.model.get("boxes");
+  }
+
+  get selected() {
+    return this.boxes[this.model.get("selected")] ? this.model.get("selected") : -1;
+  }
+
+  commit(boxes, selected) {
+    this.edited = null;
+    this.model.set("boxes", boxes);
+    this.model.set("selected", selected);
+    this.model.save_changes();
+    this.changed();
+  }
+
+  select(index) {
+    this.commit(this.boxes, index);
+  }
+
+  change(index, values) {
+    this.commit(this.boxes.with(index, { ...this.boxes[index], ...values }), index);
+  }
+
+  remove() {
+    if (this.selected >= 0) this.commit(this.boxes.toSpliced(this.selected, 1), -1);
+  }
+
+  // Keeps what was edited, if it is a box that one can see.
+  finish(select = true) {
+    const { index, box: exact } = this.edited ?? {};
+    const box = exact?.map((value) => Math.round(100 * value) / 100);
+    const least = Math.min(SMALLEST / this.view.scale, ...this.view.picture);
+    if (!exact || box[2] - box[0] < least || box[3] - box[1] < least) this.cancel();
+    else if (index >= 0) this.change(index, { box });
+    else {
+      const added = { box, name: this.nextName || "object" };
+      this.commit([...this.boxes, added], select ? this.boxes.length : -1);
+    }
+  }
+
+  cancel() {
+    this.drag = this.edited = null;
+    this.fingers.clear();
+    this.changed();
+  }
+
+  // The box with some sides moved, as far as the picture goes; they may pass others.
+  shifted(box, sides, by) {
+    const steps = this.view.picture.map((length, axis) => {
+      const moving = sides.filter((side) => side % 2 === axis).map((side) => box[side]);
+      return clamp(by[axis], -Math.min(...moving), length - Math.max(...moving));
+    });
+    return upright(box.map((value, side) => (sides.includes(side) ? value + steps[side % 2] : value)));
+  }
+
+  // Mouse and touch
+
+  place(event) {
+    const { left, top } = this.canvas.getBoundingClientRect();
+    return [event.clientX - left, event.clientY - top];
+  }
+
+  handles(box) {
+    return CORNERS.map((sides) => ({ sides, at: this.view.toScreen(sides.map((side) => box[side])) }));
+  }
+
+  // The sides of the selected box that a handle at a point of the screen moves.
+  sidesAt([x, y]) {
+    if (this.selected < 0) return undefined;
+    const near = ({ at }) => Math.max(Math.abs(at[0] - x), Math.abs(at[1] - y)) <= HANDLE + 2;
+    return this.handles(this.boxes[this.selected].box).find(near)?.sides;
+  }
+
+  // The smallest box at a point of the screen; -1 for none.
+  boxAt(at) {
+    const [x, y] = this.view.toPicture(at);
+    const slack = 3 / this.view.scale;
+    const under = this.boxes.filter(({ box: [x0, y0, x1, y1] }) => {
+      return x > x0 - slack && x < x1 + slack && y > y0 - slack && y < y1 + slack;
+    });
+    return this.boxes.indexOf(under.sort((a, b) => area(a.box) - area(b.box))[0]);
+  }
+
+  press(event) {
+    if (event.button > 1) return;
+    event.preventDefault();
+    this.finishNudge();
+    this.canvas.focus({ preventScroll: true });
+    this.canvas.setPointerCapture(event.pointerId);
+    const from = this.place(event);
+    this.fingers.set(event.pointerId, from);
+    const under = event.altKey ? this.boxAt(from) : -1;
+    const sides = this.sidesAt(from);
+    this.edited = null;
+    if (this.fingers.size > 1) this.drag = { kind: "pinch", from };
+    else if (event.button === 1 || this.spaced) this.drag = { kind: "pan", from };
+    else if (under >= 0) this.drag = { kind: "change", from, index: under, sides: WHOLE };
+    else if (sides) this.drag = { kind: "change", from, index: this.selected, sides };
+    else this.drag = { kind: "draw", from };
+  }
+
+  move(event) {
+    const at = this.place(event);
+    if (!this.drag) {
+      const corner = CORNERS.indexOf(this.sidesAt(at));
+      const cursor = corner < 0 ? "crosshair" : corner < 2 ? "nwse-resize" : "nesw-resize";
+      this.canvas.style.cursor = this.spaced ? "grab" : event.altKey ? "move" : cursor;
+      return;
+    }
+    const { kind, from, index, sides } = this.drag;
+    const before = this.fingers.get(event.pointerId) ?? at;
+    if (kind === "pinch") this.pinch(event.pointerId, before, at);
+    if (kind === "pan") this.view.pan(at[0] - before[0], at[1] - before[1]);
+    this.fingers.set(event.pointerId, at);
+    this.drag.moved ||= distance(from, at) >= SLIP;
+    if (this.drag.moved && kind === "draw") {
+      this.edited = { index: -1, box: upright([...this.view.inside(from), ...this.view.inside(at)]) };
+    } else if (this.drag.moved && kind === "change") {
+      const by = at.map((value, axis) => (value - from[axis]) / this.view.scale);
+      this.edited = { index, box: this.shifted(this.boxes[index].box, sides, by) };
+    }
+    this.changed();
+  }
+
+  release(event) {
+    this.fingers.delete(event.pointerId);
+    if (this.fingers.size || !this.drag) return;
+    const { kind, moved, index } = this.drag;
+    this.drag = null;
+    if (this.edited) this.finish(kind !== "draw"); // handles would be in the way of the next box
+    else if (kind === "draw" && !moved) this.select(this.boxAt(this.place(event)));
+    else if (kind === "change") this.select(index);
+  }
+
+  pinch(pointer, before, at) {
+    const other = [...this.fingers].find(([id]) => id !== pointer)?.[1];
+    if (!other) return;
+    this.view.pan((at[0] - before[0]) / 2, (at[1] - before[1]) / 2);
+    const factor = distance(at, other) / Math.max(1, distance(before, other));
+    this.view.zoomTo(this.view.scale * factor, [(at[0] + other[0]) / 2, (at[1] + other[1]) / 2]);
+  }
+
+  wheel(event) {
+    const smallest = this.view.scale <= Math.min(this.view.fitting, 1);
+    if (!event.deltaY || (event.deltaY > 0 && smallest)) return; // the page scrolls
+    event.preventDefault();
+    const lines = event.deltaMode === 1 ? 30 : 1;
+    const factor = Math.exp(-clamp(event.deltaY * lines, -100, 100) / 400);
+    this.view.zoomTo(this.view.scale * factor, this.place(event));
+    this.changed();
+  }
+
+  // Keys
+
+  key(event) {
+    const key = event.key.length > 1 ? event.key : event.key.toLowerCase();
+    const { view, selected, boxes } = this;
+    const cycle = (by) => boxes.length && this.select((selected + by + boxes.length) % boxes.length);
+    const commands = {
+      z: () => this.model.send({ step: event.shiftKey ? 1 : -1 }),
+      y: () => this.model.send({ step: 1 }),
+    };
+    const actions = {
+      " ": () => (this.spaced = true),
+      b: () => this.newBox(),
+      n: () => cycle(1),
+      p: () => cycle(selected < 0 ? 0 : -1),
+      Delete: () => this.remove(),
+      Backspace: () => this.remove(),
+      Escape: () => (this.drag || this.edited ? this.cancel() : this.select(-1)),
+      Enter: () => this.canvas.dispatchEvent(new Event("name")),
+      "+": () => view.zoomTo(1.25 * view.scale),
+      "=": () => view.zoomTo(1.25 * view.scale),
+      "-": () => view.zoomTo(0.8 * view.scale),
+      0: () => view.zoomTo(view.fitting),
+      1: () => view.zoomTo(1),
+    };
+    const nudge = ARROWS[key] && (() => this.nudge(ARROWS[key], event.shiftKey));
+    const action = event.ctrlKey || event.metaKey ? commands[key] : nudge ?? actions[key];
+    if (!action || event.altKey) return;
+    event.preventDefault();
+    event.stopPropagation(); // JupyterLab has its own meanings for some
+    action();
+    this.changed();
+  }
+
+  keyUp({ key }) {
+    if (key === " ") this.spaced = false;
+    if (key in ARROWS) this.finishNudge();
+  }
+
+  // Draws a box in the middle of what is seen, a quarter as large.
+  newBox() {
+    const [low, high] = [this.view.inside([0, 0]), this.view.inside(this.view.screen)];
+    const corner = (part) => low.map((value, axis) => value + part * (high[axis] - value));
+    this.edited = { index: -1, box: [...corner(0.375), ...corner(0.625)] };
+    this.finish();
+  }
+
+  // Moves the selected box by a pixel, two on the screen if that is more; it is kept when the key is let go.
+  nudge(direction, resize) {
+    const index = this.selected;
+    if (index < 0) return this.view.pan(...direction.map((value) => -40 * value));
+    const by = direction.map((value) => value * Math.max(1, 2 / this.view.scale));
+    const box = this.edited?.box ?? this.boxes[index].box;
+    this.edited = { index, box: this.shifted(box, resize ? [2, 3] : WHOLE, by) };
+  }
+
+  finishNudge() {
+    if (!this.drag && this.edited) this.finish();
+  }
+
+  // Drawing
+
+  draw() {
+    const context = this.canvas.getContext("2d");
+    const dots = window.devicePixelRatio;
+    const { scale, offset } = this.view;
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    context.setTransform(dots * scale, 0, 0, dots * scale, dots * offset[0], dots * offset[1]);
+    context.imageSmoothingEnabled = scale < 2; // pixels are seen as they are when one is close
+    this.pixels.draw(context, this.view);
+    const colors = this.model.get("colors");
+    const largest = this.boxes.map(({ box }, index) => [box, index]).sort(([a], [b]) => area(b) - area(a));
+    for (const [box, index] of largest) this.drawMask(context, box, colors[index]);
+    context.setTransform(dots, 0, 0, dots, 0, 0);
+    const { index: editing, box: edited } = this.edited ?? {};
+    this.boxes.forEach(({ box, name }, index) => {
+      const chosen = index === this.selected && editing !== -1;
+      this.drawBox(context, index === editing ? edited : box, `${index + 1}`, name, colors[index], chosen);
+    });
+    const count = this.boxes.length;
+    if (editing === -1) this.drawBox(context, edited, `${count + 1}`, this.nextName, colors[count], false);
+  }
+
+  drawMask(context, box, color) {
+    const mask = maskOf(this.model, box);
+    if (!mask) return;
+    mask.path ??= pathOf(mask.polygons);
+    context.fillStyle = context.strokeStyle = color;
+    context.globalAlpha = this.model.get("opacity");
+    context.fill(mask.path);
+    context.globalAlpha = 1;
+    context.lineWidth = 1.5 / this.view.scale;
+    if (this.model.get("outline")) context.stroke(mask.path);
+  }
+
+  drawBox(context, box, number, name, color, chosen) {
+    const [x0, y0] = this.view.toScreen(box.slice(0, 2));
+    const [x1, y1] = this.view.toScreen(box.slice(2));
+    for (const [style, width] of [["#0008", chosen ? 5 : 3], [color, chosen ? 3 : 1.5]]) {
+      Object.assign(context, { strokeStyle: style, lineWidth: width });
+      context.strokeRect(x0, y0, x1 - x0, y1 - y0);
+    }
+    context.font = "12px sans-serif";
+    const full = `${number} ${name}`;
+    const text = chosen || context.measureText(full).width < x1 - x0 ? full : number;
+    const width = context.measureText(text).width + 8;
+    const left = clamp(x0, 0, this.view.screen[0] - width);
+    const top = y0 < 18 ? Math.max(y0, 0) + 2 : y0 - 18;
+    context.fillStyle = color;
+    context.fillRect(left, top, width, 16);
+    context.fillStyle = inkOn(color);
+    context.fillText(text, left + 4, top + 12);
+    Object.assign(context, { fillStyle: "#fff", strokeStyle: "#000", lineWidth: 1 });
+    for (const { at: [x, y] } of chosen ? this.handles(box) : []) {
+      context.fillRect(x - HANDLE, y - HANDLE, 2 * HANDLE, 2 * HANDLE);
+      context.strokeRect(x - HANDLE, y - HANDLE, 2 * HANDLE, 2 * HANDLE);
+    }
+  }
+}
+
+function pathOf(polygons) {
+  const path = new Path2D();
+  for (const numbers of polygons) {
+    path.moveTo(numbers[0], numbers[1]);
+    for (let at = 2; at < numbers.length; at += 2) path.lineTo(numbers[at], numbers[at + 1]);
+    path.closePath();
+  }
+  return path;
+}
+
+// The boxes as a table: number, name, area and quality of the mask.
+function boxTable(model, editor) {
+  const body = element("tbody");
+  const oninput = () => (editor.nextName = next.value.trim());
+  const next = element("input", { placeholder: "object", oninput });
+  const titles = ["", "name", "area (px)", "quality"].map((title) => element("th", { scope: "col" }, title));
+  const table = element("table", {}, element("thead", {}, element("tr", {}, ...titles)), body);
+  const label = element("label", {}, "Name of new boxes ", next);
+  const onkeydown = (event) => {
+    event.stopPropagation();
+    if (event.key === "Enter" && event.target.matches("input")) editor.canvas.focus();
   };
-  el.addEventListener("mousedown", start, true);
-  window.addEventListener("mousemove", follow, true);
-  window.addEventListener("mouseup", follow, true);
+  const made = element("div", { class: "deepmac-list", onkeydown }, element("div", {}, table), label);
+  editor.canvas.addEventListener("name", () => body.rows[editor.selected]?.querySelector("input").select());
+
+  function addRow(index) {
+    const select = () => index === editor.selected || editor.select(index);
+    const rename = () => editor.change(index, { name: name.value.trim() || "object" });
+    const name = element("input", { onfocus: select, onchange: rename });
+    const cells = [element("button", {}, `${index + 1}`), name, "", ""];
+    body.append(element("tr", { onclick: select }, ...cells.map((content) => element("td", {}, content))));
+  }
+
+  function updateRow({ box, name }, index) {
+    const row = body.rows[index];
+    const [number, input, size, quality] = [...row.cells].map((cell) => cell.firstElementChild ?? cell);
+    const color = model.get("colors")[index];
+    const mask = maskOf(model, box);
+    const chosen = index === editor.selected;
+    Object.assign(number.style, { background: color, color: inkOn(color) });
+    number.setAttribute("aria-label", `box ${index + 1}, ${name}`);
+    number.setAttribute("aria-pressed", chosen);
+    input.setAttribute("aria-label", `name of box ${index + 1}`);
+    if (document.activeElement !== input) input.value = name;
+    size.textContent = mask ? mask.area.toLocaleString("en") : "…";
+    quality.textContent = quality.className = mask?.quality ?? "";
+    if (chosen && !row.classList.contains("chosen")) row.scrollIntoView({ block: "nearest" });
+    row.classList.toggle("chosen", chosen);
+  }
+
+  function update() {
+    while (body.rows.length > editor.boxes.length) body.deleteRow(-1);
+    while (body.rows.length < editor.boxes.length) addRow(body.rows.length);
+    editor.boxes.forEach(updateRow);
+  }
+  return { element: made, update };
+}
+
+function toolbar(model, editor, view, changed) {
+  const button = (text, title, action) => {
+    return element("button", { title, onclick: () => (action(), changed()) }, text);
+  };
+  const undo = button("Undo", "Take the last change back (Ctrl + Z)", () => model.send({ step: -1 }));
+  const redo = button("Redo", "Make it again (Ctrl + Shift + Z)", () => model.send({ step: 1 }));
+  const remove = button("Remove", "Remove the selected box (Delete)", () => editor.remove());
+  const clear = button("Remove all", "Remove all boxes; Undo brings them back", () => editor.commit([], -1));
+  const scale = element("output", { title: "Pixels of the screen for one of the picture" });
+  const zoom = [
+    button("−", "See more (mouse wheel)", () => view.zoomTo(0.8 * view.scale)),
+    scale,
+    button("+", "See it larger (mouse wheel)", () => view.zoomTo(1.25 * view.scale)),
+    button("Fit", "The whole picture (0)", () => view.zoomTo(view.fitting)),
+    button("1:1", "Its own pixels (1)", () => view.zoomTo(1)),
+  ];
+  const update = () => {
+    undo.disabled = !model.get("undoable");
+    redo.disabled = !model.get("redoable");
+    remove.disabled = editor.selected < 0;
+    clear.disabled = !editor.boxes.length;
+    scale.textContent = `${Math.round(100 * view.scale)} %`;
+  };
+  const buttons = [undo, redo, remove, clear, ...zoom];
+  const made = element("div", { class: "deepmac-toolbar", role: "toolbar" }, ...buttons);
+  return { element: made, update };
+}
+
+function render({ model, el }) {
+  let frame = 0;
+  const changed = () => (frame ||= requestAnimationFrame(show));
+  const canvas = element("canvas", { tabindex: 0, role: "application" });
+  const view = new View();
+  const pixels = new Pixels(model, changed);
+  const editor = new Editor(model, canvas, pixels, view, changed);
+  const parts = [toolbar(model, editor, view, changed), boxTable(model, editor)];
+  const stage = element("div", { class: "deepmac-stage" }, parts[0].element, canvas);
+  const help = element("p", { class: "deepmac-help" }, HELP);
+  const whole = element("div", { class: "deepmac-canvas" }, stage, parts[1].element, help);
+  el.append(whole);
+  // "Run all" leads to the end of a notebook: back to the window, as long as it is being loaded.
+  if (!model.get("ready")) setTimeout(() => whole.scrollIntoView({ block: "center" }), 100);
+
+  function show() {
+    frame = 0;
+    whole.classList.toggle("loading", !model.get("ready"));
+    editor.draw();
+    for (const part of parts) part.update();
+    const { boxes, selected } = editor;
+    const chosen = boxes[selected] ? ` Box ${selected + 1}, ${boxes[selected].name}, is selected.` : "";
+    const seen = `Picture of ${view.picture.join(" by ")} pixels with ${boxes.length} boxes.`;
+    canvas.setAttribute("aria-label", `${seen}${chosen} ${HELP}`);
+  }
+  function resize() {
+    const width = stage.clientWidth;
+    const fitting = (width * view.picture[1]) / view.picture[0];
+    const height = clamp(fitting, 0.4 * window.innerHeight, 0.55 * window.innerHeight);
+    canvas.style.height = `${height}px`;
+    [canvas.width, canvas.height] = [width, height].map((side) => Math.round(side * window.devicePixelRatio));
+    view.resize([width, height]);
+    show(); // at once: a resized canvas is empty
+  }
+  function open() {
+    view.picture = model.get("picture").slice(0, 2);
+    view.zoomTo(view.fitting);
+    pixels.load();
+    editor.cancel();
+    resize();
+  }
+  const receive = (message, buffers) => message.tile && pixels.receive(message, buffers);
+  const listening = [["msg:custom", receive], ["change:picture", open], ["change", changed]];
+  for (const [event, handler] of listening) model.on(event, handler);
+  const observer = new ResizeObserver(resize);
+  open();
+  observer.observe(stage);
   return () => {
-    window.removeEventListener("mousemove", follow, true);
-    window.removeEventListener("mouseup", follow, true);
+    observer.disconnect();
+    for (const [event, handler] of listening) model.off(event, handler);
   };
 }
 
-// Cuts off what lies outside the picture, and removes boxes without area.
-function tidy(model, { naturalWidth, naturalHeight }) {
-  const cut = (value, most) => Math.min(Math.max(value, 0), most);
-  const boxes = model.get("bboxes");
-  const tidied = boxes
-    .map((box) => {
-      const x = cut(box.x, naturalWidth);
-      const y = cut(box.y, naturalHeight);
-      const width = cut(box.x + box.width, naturalWidth) - x;
-      const height = cut(box.y + box.height, naturalHeight) - y;
-      return { ...box, x, y, width, height };
-    })
-    .filter((box) => box.width >= SMALLEST && box.height >= SMALLEST);
-  if (JSON.stringify(tidied) === JSON.stringify(boxes)) return;
-  if (tidied.length < boxes.length) model.set("selected_index", -1);
-  model.set("bboxes", tidied);
-  model.save_changes();
+// Saves a file that the kernel sends, once however many views there are.
+function save({ download }, [content]) {
+  const address = URL.createObjectURL(new Blob([content]));
+  element("a", { href: address, download }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 10000);
 }
 
 export default {
-  render({ model, el, ...others }) {
-    const end = widget.render({ model, el, ...others });
-    const stop = followMouse(el, () => tidy(model, el.querySelector("img")));
-    return () => {
-      stop();
-      end();
-    };
+  initialize({ model }) {
+    model.on("msg:custom", (message, buffers) => message.download && save(message, buffers));
   },
+  render,
 };

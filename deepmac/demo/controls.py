@@ -5,13 +5,13 @@ import html
 import ipywidgets as widgets
 
 from deepmac.demo.canvas import Canvas
+from deepmac.demo.exports import EXPORTS
 from deepmac.demo.samples import SAMPLES
 from deepmac.inference.find import PUBLISHED_MODELS
 
 FOLDER = "a folder ..."
-_OWN = "a picture of your own"
+OWN = "a picture of your own"  # in the menu of pictures, until there is one with a name
 _SHIPPED = ("mini, comes with the package", "mini")
-_PANEL = "300px"
 
 
 class Controls(widgets.VBox):
@@ -19,95 +19,77 @@ class Controls(widgets.VBox):
 
     Attributes:
         sample, upload, address: where the picture comes from.
+        page, note: which page of a stack is seen, and how contrast was stretched; shown where needed.
         model, folder: `folder` is only shown where `model` is `FOLDER`.
-        canvas: the picture.
-        name: of the selected box.
-        examples, remove, clear: buttons.
+        canvas: the picture with its boxes and masks.
+        examples: a button that draws the boxes of a sample.
         opacity, threshold, outline: how masks are drawn.
-        masks: a table of them.
-        coco, labels, overlay: buttons that export.
+        exports: title -> button, of each of `EXPORTS`.
     """
 
     def __init__(self):
-        wide = widgets.Layout(width="auto")
-        samples = [(sample.title, name) for name, sample in SAMPLES.items()]
-        self.sample = _choice("Picture", [(_OWN, None), *samples])
-        self.upload = widgets.FileUpload(accept="image/*", description="Upload", layout=wide)
-        self.address = _entry("or its path or https:// address, then Enter")
-        published = [(f"{name}, downloaded when chosen", name) for name in PUBLISHED_MODELS]
-        self.model = _choice("Model", [_SHIPPED, *published, (FOLDER, FOLDER)])
-        self.folder = _entry("folder of a trained model, then Enter")
-        self.progress = widgets.Output()
-
-        self.canvas = Canvas()
-        self.name = widgets.Text(description="Name", placeholder="click a box, then name it", disabled=True)
-        self.examples = widgets.Button(description="Examples", tooltip="Draw the boxes of this sample")
-        self.remove = widgets.Button(
-            description="Remove box", tooltip="Remove the selected box", disabled=True
+        self.sample = widgets.Dropdown(
+            description="Picture", tooltip="Samples, and the last picture of your own"
         )
-        self.clear = widgets.Button(description="Remove all")
+        self.name_own(OWN)
+        self.upload = widgets.FileUpload(accept="image/*,.tif,.tiff", description="Upload")
+        self.upload.tooltip = "A picture on your computer"
+        self.address = _entry("or its path or https:// address, then Enter")
+        self.examples = widgets.Button(description="Examples", tooltip="Draw the boxes of this sample")
+        self.page = widgets.BoundedIntText(description="Page", min=1, max=1, tooltip="Of a stack")
+        self.note = widgets.HTML()
+        published = [(f"{name}, downloaded when chosen", name) for name in PUBLISHED_MODELS]
+        options = [_SHIPPED, *published, (FOLDER, FOLDER)]
+        self.model = widgets.Dropdown(options=options, description="Model", tooltip="What finds the masks")
+        self.folder = _entry("folder of a trained model, then Enter")
+        self.message = widgets.HTML()
+        self.canvas = Canvas()
         self.opacity = _slider("Opacity", 0.5, 0.0, 1.0, "How much of the picture the masks cover")
         self.threshold = _slider("Threshold", 0.5, 0.05, 0.95, "A mask is where the probability is greater")
-        self.outline = widgets.Checkbox(value=True, description="Outline", indent=True)
-        self.masks = widgets.HTML()
-        self.coco = _export_button("COCO", "Boxes, names and masks as a COCO data set (JSON)")
-        self.labels = _export_button("Labels", "A PNG whose pixels are the numbers of their boxes")
-        self.overlay = _export_button("Overlay", "The picture as shown, at its own size (PNG)")
-        self.message = widgets.HTML()
-
-        for control in (self.name, self.opacity, self.threshold, self.outline):
-            control.layout.width = _PANEL
-        for button in (self.examples, self.remove, self.clear, self.coco, self.labels, self.overlay):
-            button.layout = widgets.Layout(width="auto", flex="1 1 auto")
-        panel = widgets.VBox(
-            [
-                self.name,
-                _row(self.examples, self.remove, self.clear),
-                self.opacity,
-                self.threshold,
-                self.outline,
-                self.masks,
-                _row(self.coco, self.labels, self.overlay),
-            ],
-            layout=widgets.Layout(width="320px", flex="0 0 320px"),
-        )
+        self.outline = widgets.Checkbox(value=True, description="Outline", indent=False, tooltip="Of masks")
+        self.exports = {
+            title: widgets.Button(description=title, tooltip=content.__doc__, icon="download")
+            for title, (_, content) in EXPORTS.items()
+        }
+        for control in (self.sample, self.model):
+            control.layout.width = "370px"
+        for control in (self.upload, self.examples, self.outline, *self.exports.values()):
+            control.layout.width = "auto"
+        self.page.layout.width = "160px"
         super().__init__(
             [
-                _row(self.sample, self.upload, self.address),
-                _row(self.model, self.folder),
-                self.progress,
+                _row(self.sample, self.examples, self.upload, self.address),
+                _row(self.model, self.folder, self.page, self.note),
                 self.message,
-                _row(self.canvas, panel, align_items="flex-start"),
+                self.canvas,
+                _row(self.opacity, self.threshold, self.outline),
+                _row(widgets.Label("Save", tooltip="Files of the masks"), *self.exports.values()),
             ]
         )
+        widgets.jslink((self.opacity, "value"), (self.canvas, "opacity"))
+        widgets.jslink((self.outline, "value"), (self.canvas, "outline"))
         self.model.observe(self._show_folder, names="value")
         self._show_folder()
 
-    def say(self, text: str, error: bool = False, link: str = ""):
-        """Writes a line above the picture.
+    def name_own(self, name: str):
+        """Gives the first line of the menu of pictures the name of one's own."""
+        self.sample.options = [(name, OWN), *((sample.title, key) for key, sample in SAMPLES.items())]
 
-        Args:
-            text: plain text.
-            error: whether something went wrong.
-            link: HTML after the text.
-        """
-        style = "color: var(--jp-ui-font-color1, #333)"
+    def say(self, text: str, error: bool = False):
+        """Writes a line of plain text above the picture."""
+        style = "color: var(--jp-ui-font-color1, inherit)"
         if error:
             style = "color: var(--jp-error-color1, #b00020); font-weight: bold"
-        self.message.value = f'<span role="status" style="{style}">{html.escape(text)}</span> {link}'
+        self.message.value = f'<span role="status" style="{style}">{html.escape(text)}</span>'
 
     def _show_folder(self, _change=None):
         self.folder.layout.display = None if self.model.value == FOLDER else "none"
 
 
-def _choice(description, options):
-    return widgets.Dropdown(options=options, description=description, layout=widgets.Layout(width="400px"))
-
-
 def _entry(placeholder):
     """A line of text that counts when Enter is pressed."""
     layout = widgets.Layout(width="auto", flex="1 1 220px")
-    return widgets.Text(placeholder=placeholder, continuous_update=False, layout=layout)
+    return widgets.Text(placeholder=placeholder, tooltip=placeholder, continuous_update=False, layout=layout)
 
 
 def _slider(description, value, lowest, highest, tooltip):
@@ -116,9 +98,5 @@ def _slider(description, value, lowest, highest, tooltip):
     )
 
 
-def _export_button(description, tooltip):
-    return widgets.Button(description=description, tooltip=tooltip, icon="download")
-
-
-def _row(*children, **layout):
-    return widgets.HBox(children, layout=widgets.Layout(flex_flow="row wrap", **layout))
+def _row(*children):
+    return widgets.HBox(children, layout=widgets.Layout(flex_flow="row wrap"))

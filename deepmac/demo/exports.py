@@ -1,64 +1,164 @@
-"""Masks of the demo for others to read: a table beside the picture, a COCO dataset."""
+"""Masks of the demo as files for other programs."""
 
-import html
+import csv
+import dataclasses
+import io
 import itertools
-from collections.abc import Sequence
+import json
+import zipfile
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
+import roifile
+from PIL import Image
 from pycocotools import mask as rle
 
+from deepmac.core.boxes import pixel_xywh
 from deepmac.core.categories import ID_BY_NAME, MAX_CATEGORY_ID
+from deepmac.core.drawing import instance_colors, overlay
 from deepmac.inference.prediction import Prediction, quality_words
 
+_COLUMNS = "picture number name xmin ymin width height area quality verdict".split()  # noqa: SIM905
 
-def coco_dataset(picture: str, prediction: Prediction, names: Sequence[str]) -> dict:
-    """One picture with its masks as a COCO dataset, fit for JSON and `pycocotools.coco.COCO`.
 
-    Args:
-        picture: file name of the picture.
-        prediction: N masks.
-        names: N names. Those of COCO's categories get COCO's ids, others ids beyond them.
+class Drawing(NamedTuple):
+    """What is exported.
+
+    Attributes:
+        file_name: of the picture.
+        prediction: N masks, the number of each being its index + 1.
+        names: N names.
+        opacity, outline: of the masks in an overlay.
     """
-    new = itertools.count(MAX_CATEGORY_ID + 1)
-    ids = {name: ID_BY_NAME.get(name) or next(new) for name in dict.fromkeys(names)}
-    annotations = [
-        {"id": index, **result, "area": int(rle.area(result["segmentation"])), "iscrowd": 0}
-        for index, result in enumerate(prediction.to_coco(1, [ids[name] for name in names]), 1)
-    ]
-    height, width = prediction.image.shape[:2]
-    return {
-        "images": [{"id": 1, "file_name": picture, "height": height, "width": width}],
-        "annotations": annotations,
+
+    file_name: str
+    prediction: Prediction
+    names: Sequence[str]
+    opacity: float
+    outline: bool
+
+
+def mask_areas(prediction: Prediction) -> list[int]:
+    """Pixels of N masks."""
+    return [int(rle.area(result["segmentation"])) for result in prediction.to_coco(1)]
+
+
+def coco(drawing: Drawing) -> bytes:
+    """Boxes, names and masks as a COCO data set (JSON)."""
+    new = itertools.count(MAX_CATEGORY_ID + 1)  # for names that are not among COCO's
+    ids = {name: ID_BY_NAME.get(name) or next(new) for name in dict.fromkeys(drawing.names)}
+    results = drawing.prediction.to_coco(1, [ids[name] for name in drawing.names])
+    height, width = drawing.prediction.image.shape[:2]
+    dataset = {
+        "images": [{"id": 1, "file_name": drawing.file_name, "height": height, "width": width}],
+        "annotations": [
+            {"id": number, **result, "area": area, "iscrowd": 0}
+            for number, (result, area) in enumerate(
+                zip(results, mask_areas(drawing.prediction), strict=True), 1
+            )
+        ],
         "categories": [{"id": category_id, "name": name} for name, category_id in ids.items()],
     }
+    return json.dumps(dataset).encode()
 
 
-def mask_table(prediction: Prediction, names: Sequence[str], colors: np.ndarray) -> str:
-    """A table of masks, as HTML.
+def labels(drawing: Drawing) -> bytes:
+    """Image whose pixels are the numbers of their masks, shown in colours (PNG)."""
+    image = Image.fromarray(drawing.prediction.to_label_image())
+    if image.mode == "L":  # up to 255 masks
+        image.putpalette(np.concatenate([[[0, 0, 0]], instance_colors(255)]).astype(np.uint8).tobytes())
+    return _png(image)
 
-    Args:
-        prediction: N masks.
-        names: N names; those of COCO's classes are marked.
-        colors: uint8 RGB [N, 3].
-    """
-    fills = (prediction.mask_probs > prediction.threshold).mean(axis=(1, 2))
-    rows = [
-        f"<tr><td><span style='color: rgb({','.join(map(str, color))})'>&#9632;</span></td>"
-        f"<td>{html.escape(name)}{' (COCO)' if name in ID_BY_NAME else ''}</td>"
-        f"<td>{fill:.0%}</td><td>{word} ({quality:.2f})</td></tr>"
-        for name, color, fill, quality, word in zip(
-            names,
-            colors.tolist(),
-            fills,
-            prediction.quality,
-            quality_words(prediction.quality),
-            strict=True,
-        )
+
+def table(drawing: Drawing) -> bytes:
+    """Boxes, areas in pixels and quality, for a spreadsheet (CSV)."""
+    prediction = drawing.prediction
+    file = io.StringIO()
+    writer = csv.writer(file)
+    writer.writerow(_COLUMNS)
+    boxes = pixel_xywh(prediction.boxes, *prediction.image.shape[:2]).round(2).tolist()
+    qualities = prediction.quality
+    verdicts = quality_words(qualities)
+    lines = zip(boxes, mask_areas(prediction), qualities.round(3).tolist(), verdicts, strict=True)
+    for number, (name, (box, *facts)) in enumerate(zip(drawing.names, lines, strict=True), 1):
+        writer.writerow([drawing.file_name, number, name, *box, *facts])
+    return file.getvalue().encode("utf-8-sig")  # spreadsheets take it for a local code page otherwise
+
+
+def imagej_rois(drawing: Drawing) -> bytes:
+    """Outlines for the RoI Manager of ImageJ and Fiji, one for each part of a mask (ZIP)."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, name, polygons in _outlined(drawing):
+            for part, polygon in enumerate(polygons, 1):
+                title = f"{number:03d} {name}" + (f" part {part}" if part > 1 else "")
+                roi = roifile.ImagejRoi.frompoints(np.reshape(polygon, (-1, 2)), name=title)
+                archive.writestr(f"{title.replace('/', '_')}.roi", roi.tobytes())
+    return file.getvalue()
+
+
+def geojson(drawing: Drawing) -> bytes:
+    """Outlines in pixels for QuPath and others (GeoJSON)."""
+    colors = instance_colors(len(drawing.names)).tolist()
+    features = [
+        {
+            "type": "Feature",
+            "id": str(number),
+            "geometry": {"type": "MultiPolygon", "coordinates": [[_closed(ring)] for ring in polygons]},
+            "properties": {
+                "objectType": "annotation",
+                "name": f"{number} {name}",
+                "classification": {"name": name, "color": colors[number - 1]},
+            },
+        }
+        for number, name, polygons in _outlined(drawing)
     ]
-    return (
-        "<div style='max-height: 220px; overflow-y: auto; line-height: 1.4'>"
-        "<table style='width: 100%; text-align: left'><tr><th></th><th>name</th>"
-        "<th title='part of the box that the mask fills'>of box</th>"
-        "<th title='expected IoU with the object, 0 to 1'>quality</th></tr>"
-        f"{''.join(rows)}</table></div>"
+    return json.dumps({"type": "FeatureCollection", "features": features}).encode()
+
+
+def picture(drawing: Drawing) -> bytes:
+    """The picture with masks, boxes, numbers and names, at its own size (PNG)."""
+    return _png(Image.fromarray(overlaid(drawing, drawing.prediction.image)))
+
+
+def overlaid(drawing: Drawing, image: np.ndarray) -> np.ndarray:
+    """Masks, boxes, numbers and names over the picture at any size: uint8 RGB [H, W, 3]."""
+    return overlay(
+        image,
+        dataclasses.replace(drawing.prediction, image=image).to_label_image(),
+        drawing.prediction.boxes,
+        [f"{number} {name}" for number, name in enumerate(drawing.names, 1)],
+        opacity=drawing.opacity,
+        outline=drawing.outline,
     )
+
+
+# Title -> ending of the file's name, and what makes its content; the latter's docstring is shown as a hint.
+EXPORTS: dict[str, tuple[str, Callable[[Drawing], bytes]]] = {
+    "Table": ("masks.csv", table),
+    "Labels": ("labels.png", labels),
+    "Overlay": ("overlay.png", picture),
+    "ImageJ": ("rois.zip", imagej_rois),
+    "Polygons": ("outlines.geojson", geojson),
+    "COCO": ("masks.json", coco),
+}
+
+
+def _outlined(drawing):
+    """Number, name and polygons of each mask that is not empty."""
+    polygons = drawing.prediction.to_polygons()
+    numbered = enumerate(zip(drawing.names, polygons, strict=True), 1)
+    return [(number, name, found) for number, (name, found) in numbered if found]
+
+
+def _closed(polygon):
+    """Corners [[x, y], ...], the first one again at the end."""
+    corners = np.reshape(polygon, (-1, 2)).tolist()
+    return [*corners, corners[0]]
+
+
+def _png(image):
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()

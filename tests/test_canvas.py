@@ -1,0 +1,236 @@
+"""The demo's canvas: its history, and what mouse, wheel and keys do in a real browser."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deepmac.demo.canvas import Canvas
+
+WIDTH, HEIGHT = 640, 400
+
+
+def _item(*box, name="object") -> dict:
+    return {"box": list(box), "name": name}
+
+
+@given(st.lists(st.sampled_from(["draw", "remove", "undo", "redo"]), max_size=30))
+def test_undo_and_redo_walk_through_all_states(actions):
+    canvas = Canvas()
+    past, future = [[]], []
+    for number, action in enumerate(actions):
+        if action == "draw" or (action == "remove" and canvas.boxes):
+            changed = canvas.boxes[1:] if action == "remove" else [*canvas.boxes, _item(0, 0, number, 9)]
+            canvas.boxes = changed
+            past, future = [*past, changed], []
+        elif action == "undo":
+            canvas.step(-1)
+            if len(past) > 1:
+                future.append(past.pop())
+        elif action == "redo":
+            canvas.step(1)
+            if future:
+                past.append(future.pop())
+        assert canvas.boxes == past[-1]
+        assert (canvas.undoable, canvas.redoable) == (len(past) > 1, bool(future))
+
+
+def test_every_box_has_a_colour_of_its_own_before_the_kernel_hears_of_it():
+    canvas = Canvas()
+    canvas.boxes = [_item(0, 0, 1, 1)] * 100
+    assert len(set(canvas.colors[:101])) == 101
+
+
+def test_a_large_picture_is_sent_as_a_small_preview_and_tiles_on_request():
+    rng = np.random.default_rng(0)
+    image = np.repeat(np.repeat(rng.integers(0, 255, (30, 120, 3), np.uint8), 100, axis=0), 100, axis=1)
+    canvas = Canvas()
+    canvas.show_picture(image)
+    width, height, number, halvings = canvas.picture
+    assert (width, height, halvings) == (12000, 3000, 4)
+    assert len(canvas.preview) < 300_000, "it may be saved with the notebook"
+    sent = []
+    canvas.send = lambda content, buffers: sent.append((content, buffers))
+    canvas._handle_custom_msg({"tiles": [[0, 23, 5], [2, 0, 0]], "picture": number}, [])
+    canvas._handle_custom_msg({"tiles": [[0, 0, 0]], "picture": number - 1}, [])
+    assert [content["tile"] for content, _ in sent] == [[0, 23, 5], [2, 0, 0]]
+    assert all(len(buffers[0]) < 400_000 for _, buffers in sent)
+
+
+@pytest.fixture
+def page(chromium):
+    """A canvas with a picture that is red from left to right and green from top to bottom."""
+    from canvas_page import CanvasPage
+
+    ys, xs = np.mgrid[:HEIGHT, :WIDTH]
+    image = np.stack([xs * 255 / WIDTH, ys * 255 / HEIGHT, np.zeros_like(xs)], axis=-1).astype(np.uint8)
+    canvas = Canvas()
+    canvas.show_picture(image)
+    canvas.ready = True
+    return CanvasPage(chromium, canvas)
+
+
+@pytest.mark.browser
+def test_boxes_are_drawn_anywhere_and_changed_by_the_handles_of_the_selected_one(page):
+    page.drag((100, 100), (300, 300))
+    page.drag((150, 150), (250, 200))  # inside another one
+    for number in range(10):  # side by side
+        page.drag((100 + 20 * number, 320), (118 + 20 * number, 360))
+    np.testing.assert_allclose(page.boxes[:2], [[100, 100, 300, 300], [150, 150, 250, 200]], atol=1)
+    expected = [[100 + 20 * number, 320, 118 + 20 * number, 360] for number in range(10)]
+    np.testing.assert_allclose(page.boxes[2:], expected, atol=1)
+
+    page.click(200, 170)  # in both: the smaller one is selected
+    assert page.canvas.selected == 1
+    page.drag((250, 200), (280, 230))  # by its corner
+    np.testing.assert_allclose(page.boxes[1], [150, 150, 280, 230], atol=1)
+    page.drag((150, 150), (150, 290))  # a corner past another one
+    np.testing.assert_allclose(page.boxes[1], [150, 230, 280, 290], atol=1)
+    page.press("Escape")
+    assert page.canvas.selected == -1
+    page.drag((280, 290), (400, 310))  # the corner of a box that is not selected: a new one
+    assert len(page.boxes) == 13
+
+    page.page.keyboard.down("Alt")
+    page.drag((200, 260), (900, 260))  # as far as the picture goes
+    page.page.keyboard.up("Alt")
+    np.testing.assert_allclose(page.boxes[1], [WIDTH - 130, 230, WIDTH, 290], atol=1)
+    page.drag((600, 380), (900, 900))
+    np.testing.assert_allclose(page.boxes[-1], [600, 380, WIDTH, HEIGHT], atol=1)
+
+    count = len(page.boxes)
+    page.page.mouse.move(*page.place(20, 20))
+    page.page.mouse.down()
+    page.page.mouse.move(*page.place(80, 80), steps=3)
+    page.press("Escape")
+    page.page.mouse.up()
+    page.settle()
+    assert len(page.boxes) == count
+
+
+@pytest.mark.browser
+def test_undo_by_keys_and_buttons(page):
+    page.drag((100, 100), (300, 300))
+    page.drag((400, 100), (500, 200))
+    page.page.locator("button", has_text="Remove all").click()
+    page.settle()
+    assert len(page.boxes) == 0
+    page.page.locator("button", has_text="Undo").click()
+    page.settle()
+    assert len(page.boxes) == 2
+    page.page.locator("canvas").focus()
+    page.press("Control+z")
+    assert len(page.boxes) == 1
+    page.press("Control+Shift+Z")
+    assert len(page.boxes) == 2
+    page.press("Control+z", "Control+z", "Control+z")
+    assert page.page.locator("button", has_text="Undo").is_disabled()
+
+
+@pytest.mark.browser
+def test_keys_alone_draw_move_name_and_remove_boxes(page):
+    page.press(*["Tab"] * 5)  # past the buttons that can be pressed
+    assert page.page.evaluate("document.activeElement.tagName") == "CANVAS"
+    page.press("b")
+    page.press("ArrowRight", "ArrowRight", "ArrowDown")
+    [before] = page.boxes
+    page.press("Shift+ArrowRight", "Shift+ArrowUp")
+    [after] = page.boxes
+    assert (after - before).tolist()[:2] == [0, 0]
+    assert after[2] > before[2] and after[3] < before[3]
+    page.press("Enter")
+    page.page.keyboard.type("a cell")
+    page.press("Enter")
+    assert page.canvas.boxes[0]["name"] == "a cell"
+    page.press("b", "p")
+    assert (len(page.boxes), page.canvas.selected) == (2, 0)
+    label = page.page.locator("canvas").get_attribute("aria-label")
+    assert "2 boxes" in label and "Box 1, a cell, is selected" in label
+    page.press("Delete")
+    assert [item["name"] for item in page.canvas.boxes] == ["object"]
+
+
+@pytest.mark.browser
+def test_rows_and_boxes_select_each_other(page):
+    page.drag((100, 100), (300, 300))
+    page.drag((400, 100), (500, 200))
+    mask = {"box": page.canvas.boxes[0]["box"], "polygons": [], "area": 12345, "quality": "check"}
+    page.canvas.masks = [mask]
+    rows = page.page.locator("tbody tr")
+    rows.nth(0).locator("td").nth(2).click()
+    page.settle()
+    assert page.canvas.selected == 0
+    assert rows.nth(0).inner_text().split() == ["1", "12,345", "check"]
+    page.click(450, 150)
+    assert "chosen" in rows.nth(1).get_attribute("class")
+    rows.nth(0).locator("input").fill("nucleus")
+    page.click(450, 150)  # leaves the input
+    assert [item["name"] for item in page.canvas.boxes] == ["nucleus", "object"]
+    assert page.canvas.selected == 1
+    page.page.locator("label input").fill("cell")
+    page.drag((20, 20), (60, 60))
+    assert page.canvas.boxes[-1]["name"] == "cell"
+
+
+@pytest.mark.browser
+def test_zoom_keeps_what_is_under_the_mouse_and_boxes_are_drawn_where_one_sees(page):
+    at = [round(value) for value in page.place(160, 300)]  # the wheel is told in whole pixels
+    frame = page.page.locator("canvas").bounding_box()
+    scale = min(frame["width"] / WIDTH, frame["height"] / HEIGHT)
+    x, y = (160, 300) + (np.array(at) - page.place(160, 300)) / scale
+    point = [round(at[0] - frame["x"]), round(at[1] - frame["y"])]
+    page.page.mouse.move(*at)
+    for _ in range(20):
+        page.page.mouse.wheel(0, -100)
+    page.settle()
+    assert page.page.locator("output").inner_text() == "3200 %"
+    np.testing.assert_allclose(page.color(*point), [160 * 255 / WIDTH, 300 * 255 / HEIGHT, 0], atol=4)
+    for dx in (0, 96):  # three pixels of the picture
+        page.page.mouse.move(at[0] + dx, at[1] + dx, steps=3)
+        (page.page.mouse.up if dx else page.page.mouse.down)()
+    page.settle()
+    np.testing.assert_allclose(page.boxes, [[x, y, x + 3, y + 3]], atol=0.05)
+
+    before = page.color(50, 50)
+    page.page.mouse.move(frame["x"] + 50, frame["y"] + 50)
+    page.page.mouse.down(button="middle")
+    page.page.mouse.move(frame["x"] + 250, frame["y"] + 150, steps=4)
+    page.page.mouse.up(button="middle")
+    page.settle()
+    np.testing.assert_allclose(page.color(250, 150), before, atol=2)
+    page.press("0")
+    expected = [(x - 60 / scale) * 255 / WIDTH, y * 255 / HEIGHT, 0]
+    np.testing.assert_allclose(page.color(point[0] - 60, point[1]), expected, atol=4)
+    assert len(page.boxes) == 1
+
+
+@pytest.mark.browser
+def test_close_by_a_large_picture_shows_its_own_pixels_and_sharp_masks(chromium):
+    from canvas_page import CanvasPage
+
+    image = np.zeros((2000, 6000, 3), np.uint8)
+    image[:, ::2] = 255  # lines that are grey in every smaller version
+    canvas = Canvas()
+    canvas.show_picture(image)
+    canvas.boxes = [_item(2900, 900, 3100, 1100)]
+    triangle = [2900.0, 900.0, 3100.0, 900.0, 2900.0, 1100.0]
+    canvas.masks = [
+        {"box": [2900, 900, 3100, 1100], "polygons": [triangle], "area": 20000, "quality": "good"}
+    ]
+    canvas.opacity, canvas.ready = 1.0, True
+    page = CanvasPage(chromium, canvas)
+    np.testing.assert_allclose(page.color(20, 200), [128] * 3, atol=20)
+    page.page.locator("canvas").focus()
+    page.press("1", *["+"] * 10)
+    page.page.wait_for_timeout(500)
+    page.settle()
+    frame = page.page.locator("canvas").bounding_box()
+    line = "canvas => [...canvas.getContext('2d').getImageData(0, canvas.height - 3, canvas.width, 1).data]"
+    seen = np.reshape(page.page.locator("canvas").evaluate(line), (-1, 4))[:, 0]
+    assert {seen.min() < 40, seen.max() > 215} == {True}
+    # The long side of the triangle, through the middle of the picture: it ends within a few pixels.
+    middle = frame["width"] / 2, frame["height"] / 2
+    colors = [page.color(*(round(side) + by for side in middle)) for by in (-6, 6)]
+    red, green, blue = (int(canvas.colors[0][at : at + 2], 16) for at in (1, 3, 5))
+    np.testing.assert_allclose(colors[0], [red, green, blue], atol=2)
+    assert np.ptp(colors[1]) < 10, "grey outside the mask"
