@@ -77,6 +77,7 @@ def test_a_call_holds_no_more_boxes_than_memory_allows(folder, tmp_path):
         ({"runtime": "onnx"}, OnnxNetwork),
         ({"runtime": "tensorflow"}, InferenceNetwork),
         ({"precision": "bfloat16"}, InferenceNetwork),
+        ({"input_size": tiny_model.SIZE}, OnnxNetwork),
         ({"input_size": 128}, InferenceNetwork),
     ],
 )

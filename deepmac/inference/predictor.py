@@ -13,7 +13,7 @@ from deepmac.core.errors import InputError, missing_package
 from deepmac.core.images import read_image
 from deepmac.core.machine import RUNTIMES
 from deepmac.inference.crops import plan_crops
-from deepmac.inference.find import find_model
+from deepmac.inference.find import find_model, read_graphs
 from deepmac.inference.prediction import Detections, Prediction
 
 
@@ -107,7 +107,8 @@ def load_network(
         raise InputError(f"unknown runtime {runtime!r}: use one of {', '.join(RUNTIMES)}")
     model = find_model(name_or_path)
     onnx = model.onnx
-    as_exported = precision in ("auto", "float32") and input_size is None
+    sizes = [None, read_graphs(onnx)["input_size"]] if onnx else [None]
+    as_exported = precision in ("auto", "float32") and input_size in sizes
     if runtime == "auto":
         runtime = "onnx" if model.kind == "onnx" or (onnx and as_exported) else "tensorflow"
     if runtime == "onnx" and not onnx:
