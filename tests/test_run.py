@@ -129,6 +129,7 @@ def test_a_kernel_that_dies_at_its_start_is_started_again(checkout, monkeypatch,
     arguments = [sys.executable, str(kernel), "-f", "{connection_file}"]
     spec.write_text(json.dumps({"argv": arguments, "display_name": "Python 3", "language": "python"}))
     monkeypatch.setenv("JUPYTER_PATH", str(checkout / "jupyter"))
+    monkeypatch.setattr(run, "prefer_own_kernel", lambda: None)
 
     (done,) = run.reproduce("smoke", ["good"], checkout, output_dir=checkout / "out")
 
