@@ -65,8 +65,11 @@ def write_report(folder: Path, suite: Suite, errors: Mapping[str, str]):
             else:
                 failures[name] = "its results are of an earlier version: run it again"
     parts = [_head(suite, documents, failures, folder)]
+    listed: set[tuple[str, str]] = set()  # name and metric of values that a table has shown
     for document, cells in zip(documents, notebooks.values(), strict=True):
-        parts.append(_section(suite, document, cells, folder))
+        values = {(row["name"], row["metric"]) for row in document["rows"]}
+        parts.append(_section(suite, document, cells, folder, with_table=not values <= listed))
+        listed |= values
     parts.append(_versions())
     text = "\n\n".join(parts) + "\n"
     with atomic_file(folder / "report.md") as path:
@@ -108,12 +111,14 @@ def _head(suite: Suite, documents: Sequence[dict], failures: Mapping[str, str], 
     return "\n\n".join(parts)
 
 
-def _section(suite: Suite, document: dict, cells: nbformat.NotebookNode, folder: Path) -> str:
+def _section(
+    suite: Suite, document: dict, cells: nbformat.NotebookNode, folder: Path, with_table: bool
+) -> str:
     """A notebook: its figures and a compact table; everything else, and checks of the software, folded."""
     name = document["notebook"]
     shown, appendix = _figures(cells, name, folder)
     frame = results_frame(document["rows"], with_difference=suite.profile == "paper")
-    compact = _compact(frame) if document["pictures"] else frame.iloc[:0]
+    compact = _compact(frame) if document["pictures"] and with_table else frame.iloc[:0]
     if not document["pictures"]:
         shown, appendix = [], shown + appendix
     details = [*appendix, _provenance(document)]
@@ -124,17 +129,23 @@ def _section(suite: Suite, document: dict, cells: nbformat.NotebookNode, folder:
         parts.append(markdown(compact))
         if sources := published_sources(document["rows"]):
             parts.append(f"Published values: {sources}.")
+    if document["pictures"]:
         parts.append(f"Pictures: {document['pictures']}.")
     parts.append(_folded("Details", "\n\n".join(details)))
     return "\n\n".join(parts)
 
 
 def _compact(frame: pd.DataFrame) -> pd.DataFrame:
-    """A table without the columns that few of its lines fill, and without lines that are then empty."""
-    filled = (frame != "-").mean()
-    kept = [column for column in frame if filled[column] >= 0.3 or column.startswith("published")]
-    compact = frame[kept]
-    return compact[(compact.drop(columns=[kept[0], *{"seeds"} & set(kept)]) != "-").any(axis=1)]
+    """A table without columns that few lines fill, or none of those trained; and without empty lines."""
+    filled = frame != "-"
+    trained = filled[filled["seeds"]] if "seeds" in frame else filled
+    kept = [
+        column
+        for column in frame
+        if column.startswith("published") or (filled[column].mean() >= 0.3 and trained[column].any())
+    ]
+    values = [column for column in kept[1:] if column != "seeds"]
+    return frame.loc[filled[values].any(axis=1), kept]
 
 
 def _first_upper(text: str) -> str:
