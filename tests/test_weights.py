@@ -70,7 +70,7 @@ def test_good_on_photographs_never_trained_on(coco_dir, tmp_path):
 
 def test_writing_keeps_the_weights_and_forgets_the_training(tmp_path):
     write_shipped_weights(FOLDER, tmp_path / "copy", input_size=256)
-    copy = deepmac.load(tmp_path / "copy", precision="float32")
+    copy = deepmac.load(tmp_path / "copy", precision="float32", runtime="tensorflow")
     assert copy.input_size == 256
     original = deepmac.load("mini", precision="float32", input_size=256)
     probabilities = []
