@@ -44,7 +44,7 @@ def test_run_lengths_of_any_mask_are_taken(seed, share, compressed):
     assert mask_area(rle, IMAGE) == mask.sum()
     (rows,), (columns,) = mask.any(axis=1).nonzero(), mask.any(axis=0).nonzero()
     sides = [columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]]
-    assert mask_box(rle, IMAGE) == [columns[0], rows[0], *sides]
+    assert mask_box(rle) == [columns[0], rows[0], *sides]
 
 
 @settings(max_examples=200, deadline=None)
@@ -178,7 +178,7 @@ def test_polygons_may_reach_out_of_the_picture():
     polygons = [TRIANGLE, [-9, 1, 28, 40, 3, 9]]
     assert read(polygons) == (None, polygons)
     assert mask_area(polygons, IMAGE) == pixels(polygons).sum()
-    assert mask_box(polygons, IMAGE) == [-9, 1, 37, 39]
+    assert mask_box(polygons) == [-9, 1, 37, 39]
 
 
 json_values = st.recursive(

@@ -42,8 +42,8 @@ def outline(
         _with_holes(points, offsets)
         for points, offsets in zip(*generator.filled(threshold, np.inf), strict=True)
     ]
-    islands.sort(key=_area, reverse=True)
-    kept = [island for island in islands if _area(island) >= _MIN_AREA] or islands[:1]
+    islands.sort(key=area, reverse=True)
+    kept = [island for island in islands if area(island) >= _MIN_AREA] or islands[:1]
     return [np.clip(island, 0, [width, height]).round(2).ravel().tolist() for island in kept]
 
 
@@ -70,7 +70,7 @@ def _with_holes(points: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     return result
 
 
-def _area(polygon: np.ndarray) -> float:
-    """Area of a polygon [n, 2], that of holes taken off."""
+def area(polygon: np.ndarray) -> float:
+    """Area of a polygon [n, 2] in squares of its unit, that of holes joined to it taken off."""
     x, y = polygon.T
     return abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2

@@ -4,13 +4,13 @@ import json
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from tqdm.auto import tqdm
 
 from deepmac.core.errors import InputError
+from deepmac.core.executors import threads
 from deepmac.data.category_lists import numbered, read_categories
 from deepmac.data.flaws import NOT_AN_ENTRY, TRAINING, TWICE, Finding, Findings, Policy, summary
 from deepmac.data.formats import find_splits, load_annotations
@@ -294,7 +294,7 @@ def _pictures(name: str, file_names: list[str], folder: Path) -> dict[str, tuple
         except InputError as error:
             return str(error)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with threads() as pool:
         sizes = pool.map(size_of, paths.values())
         bar = tqdm(sizes, f"Checking {folder.name}", len(paths), unit="image", disable=None, leave=False)
         return {

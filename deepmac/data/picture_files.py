@@ -136,12 +136,17 @@ class PictureSize(NamedTuple):
     stored: tuple[int, int]
     upright: tuple[int, int]
 
+    @classmethod
+    def of(cls, picture: Image.Image) -> "PictureSize":
+        """Takes the sides of an opened picture."""
+        return cls(picture.size, picture.size[::-1] if orientation(picture) >= 5 else picture.size)
+
 
 def upright_size(path: Path) -> tuple[int, int] | None:
     """Width and height of a picture as it is meant to be seen, without decoding it; None if it is none."""
     try:
         with Image.open(path) as picture:
-            return picture.size[::-1] if orientation(picture) >= 5 else picture.size
+            return PictureSize.of(picture).upright
     except READ_ERRORS:
         return None
 
@@ -185,17 +190,16 @@ def measure(path: Path) -> PictureSize:
     """
     try:
         with Image.open(path) as picture:
-            size = picture.size
-            upright = size[::-1] if orientation(picture) >= 5 else size
+            size = PictureSize.of(picture)
             if (picture.format, picture.mode) in _DECODED_ALIKE:
                 # A JPEG at an eighth of its size: every byte is read, most of the work is saved.
-                picture.draft("L", (size[0] // 8, size[1] // 8))
+                picture.draft("L", (size.stored[0] // 8, size.stored[1] // 8))
                 picture.load()
-                return PictureSize(size, upright)
+                return size
     except READ_ERRORS as error:
         raise InputError(f"cannot read {path}: {error}") from error
     read_image(path)
-    return PictureSize(size, upright)
+    return size
 
 
 def encode_for_records(path: Path, width: int, height: int) -> bytes | None:
@@ -210,9 +214,8 @@ def encode_for_records(path: Path, width: int, height: int) -> bytes | None:
         A JPEG file if the picture is one or of that kind, else a PNG file; None if the picture can stay.
     """
     with Image.open(path) as picture:
-        kind, size, turn = picture.format, picture.size, orientation(picture)
-        upright = size[::-1] if turn >= 5 else size
-        turned = turn != 1 and upright == (width, height)
+        kind = picture.format
+        turned = orientation(picture) != 1 and PictureSize.of(picture).upright == (width, height)
         if (kind, picture.mode) in _DECODED_ALIKE and not turned:
             return None
     image, buffer = Image.fromarray(read_image(path, upright=turned)), io.BytesIO()

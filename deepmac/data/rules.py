@@ -127,7 +127,7 @@ def category_findings(entry: dict, image: dict, categories: Mapping[int | str, i
 def box_findings(entry: dict, image: dict, *_) -> Iterator[Finding]:
     """Finds what is wrong with an annotation's `bbox`; its mask, already checked, may replace it."""
     given, box = entry.get("bbox"), read_box(entry)
-    around = mask_box(entry["segmentation"], image)
+    around = mask_box(entry["segmentation"])
     spare = around and _clipped_box(around, image)
     replaced = {"bbox": spare} if spare else None
     if box is None:
@@ -190,14 +190,10 @@ def known_image(entry: dict, image: dict | None, *_) -> Iterator[Finding]:
         yield Finding(ODD_ID, f"'image_id' is {entry.get('image_id')!r:.40}", {"image_id": image["id"]})
 
 
-def _masks(entry: dict, image: dict, *_) -> Iterator[Finding]:
-    return mask_findings(entry, image)
-
-
 ANNOTATION_RULES = (
     known_image,
     category_findings,
-    _masks,
+    mask_findings,
     box_findings,
     point_findings,
     area_findings,

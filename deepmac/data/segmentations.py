@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from deepmac.core import polygons
 from deepmac.data.flaws import BAD_MASK, BAD_PART, ODD_MASK, WITHOUT_MASK, Finding
 from deepmac.data.numbers import number, whole
 
@@ -18,7 +19,7 @@ _SMALL = 4  # pixels; polygons of less area may cover the centre of none
 _SAME_OBJECT = 0.5  # IoU of a mask's box with the annotated box
 
 
-def mask_findings(annotation: dict, image: dict) -> Iterator[Finding]:
+def mask_findings(annotation: dict, image: dict, *_) -> Iterator[Finding]:
     """Finds what is wrong with an annotation's mask.
 
     Args:
@@ -47,12 +48,12 @@ def mask_findings(annotation: dict, image: dict) -> Iterator[Finding]:
         yield Finding(ODD_MASK, "'segmentation' is in another form", {"segmentation": mask})
 
 
-def mask_box(segmentation: list | dict, image: dict) -> list[float] | None:
+def mask_box(segmentation: list | dict) -> list[float] | None:
     """The box (x, y, width, height) around a checked mask, None if there is no mask."""
     if not segmentation:
         return None
     if isinstance(segmentation, dict):
-        return coco_mask.toBbox(_run_lengths(segmentation)).tolist()
+        return coco_mask.toBbox(run_lengths(segmentation)).tolist()
     points = np.concatenate([np.reshape(part, (-1, 2)) for part in segmentation])
     low, high = points.min(axis=0), points.max(axis=0)
     return [*low.tolist(), *(high - low).tolist()]
@@ -63,15 +64,12 @@ def mask_area(segmentation: list | dict, image: dict) -> float | None:
     if not segmentation:
         return None
     if isinstance(segmentation, dict):
-        return float(coco_mask.area(_run_lengths(segmentation)))
-    return float(coco_mask.area(coco_mask.merge(_drawn(segmentation, image["height"], image["width"]))))
+        return float(coco_mask.area(run_lengths(segmentation)))
+    drawn = coco_mask.frPyObjects(segmentation, image["height"], image["width"])
+    return float(coco_mask.area(coco_mask.merge(drawn)))
 
 
-def _drawn(polygons: list, height: int, width: int) -> list[dict]:
-    return coco_mask.frPyObjects(polygons, height, width)
-
-
-def _run_lengths(rle: dict) -> dict:
+def run_lengths(rle: dict) -> dict:
     """RLE as pycocotools computes with it."""
     return coco_mask.frPyObjects(rle, *rle["size"]) if isinstance(rle["counts"], list) else rle
 
@@ -117,10 +115,10 @@ def _flattened(part) -> list[float]:
     return [number(x) for x in part]
 
 
-def _good_polygons(polygons: list, shape: list[int]) -> tuple[list, list[str]]:
+def _good_polygons(given: list, shape: list[int]) -> tuple[list, list[str]]:
     """The usable polygons, and what is wrong with the others. ValueError: there are none."""
-    problems = [_polygon_problem(points, shape) for points in polygons]
-    good = [points for points, problem in zip(polygons, problems, strict=True) if not problem]
+    problems = [_polygon_problem(points, shape) for points in given]
+    good = [points for points, problem in zip(given, problems, strict=True) if not problem]
     found = [problem for problem in problems if problem]
     if not good:
         raise ValueError(f"has {found[0]}" if found else "is empty")
@@ -132,14 +130,15 @@ def _polygon_problem(points: list, shape: list[int]) -> str | None:
         return "a polygon of other than three points or more"
     far = _FAR * max(shape)
     try:
-        x, y = np.array(points, np.float64).reshape(-1, 2).T
+        polygon = np.array(points, np.float64).reshape(-1, 2)
     except OverflowError:  # a whole number of hundreds of digits
-        x = y = np.array([np.inf])
+        polygon = np.array([[np.inf, np.inf]])
+    x, y = polygon.T
     if not np.abs([x, y]).max() <= far:  # also of those that are no numbers
         return f"a point that is no number, or over {far} pixels away"
     inside = x.min() >= 0 and y.min() >= 0 and x.max() <= shape[1] and y.max() <= shape[0]
-    area = abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
-    if (area < _SMALL or not inside) and not coco_mask.area(_drawn([points], *shape))[0]:
+    is_doubtful = polygons.area(polygon) < _SMALL or not inside
+    if is_doubtful and not coco_mask.area(coco_mask.frPyObjects([points], *shape))[0]:
         return "a polygon without a pixel in the image"
     return None
 
@@ -176,13 +175,13 @@ def _of_swapped_size(rle: dict, box) -> dict:
     The annotated box tells which. ValueError: it fits to neither.
     """
     height, width = rle["size"]
-    along_rows = coco_mask.decode(_run_lengths({"size": [width, height], "counts": rle["counts"]})).T
+    along_rows = coco_mask.decode(run_lengths({"size": [width, height], "counts": rle["counts"]})).T
     for candidate in (rle, coco_mask.encode(np.asfortranarray(along_rows))):
         candidate = candidate | {"size": [height, width]}
         numbers = [number(x) for x in box] if isinstance(box, list) and len(box) == 4 else None
         if numbers is None or not np.isfinite(numbers).all():
             return candidate
-        iou = coco_mask.iou([mask_box(candidate, {})], [numbers], [0])
+        iou = coco_mask.iou([mask_box(candidate)], [numbers], [0])
         if iou.item() >= _SAME_OBJECT:
             counts = candidate["counts"]
             return candidate | {"counts": counts.decode() if isinstance(counts, bytes) else counts}

@@ -22,6 +22,7 @@ from deepmac.data.coco import CocoData, read_coco
 from deepmac.data.flaws import TRAINING
 from deepmac.data.formats import load_json
 from deepmac.data.picture_files import read_annotated
+from deepmac.data.segmentations import run_lengths
 from deepmac.inference.prediction import Prediction
 from deepmac.jobs.stream import ModelChoice, PictureJob, Summary, fingerprint, segment_pictures
 
@@ -275,14 +276,9 @@ def _one_polygon(annotation: dict, image: dict) -> np.ndarray:
     height, width = image["height"], image["width"]
     polygons = annotation["segmentation"]
     if isinstance(polygons, dict):
-        rle = (
-            coco_mask.frPyObjects(polygons, height, width)
-            if isinstance(polygons["counts"], list)
-            else polygons
-        )
         # Samples in the middle of pixels, and a pixel of nothing around the picture.
         box = np.array([-1, -1, height, width]) / np.maximum([height - 1, width - 1] * 2, 1)
-        polygons = outline(np.pad(coco_mask.decode(rle), 1), box, height, width)
+        polygons = outline(np.pad(coco_mask.decode(run_lengths(polygons)), 1), box, height, width)
     if not polygons:
         x, y, w, h = annotation["bbox"]
         polygons = [[x, y, x + w, y, x + w, y + h, x, y + h]]
