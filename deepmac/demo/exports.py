@@ -41,7 +41,7 @@ class Drawing(NamedTuple):
 
 def mask_areas(prediction: Prediction) -> list[int]:
     """Pixels of N masks."""
-    return [int(rle.area(result["segmentation"])) for result in prediction.to_coco(1)]
+    return [_area(result) for result in prediction.to_coco(1)]
 
 
 def coco(drawing: Drawing) -> bytes:
@@ -53,10 +53,8 @@ def coco(drawing: Drawing) -> bytes:
     dataset = {
         "images": [{"id": 1, "file_name": drawing.file_name, "height": height, "width": width}],
         "annotations": [
-            {"id": number, **result, "area": area, "iscrowd": 0}
-            for number, (result, area) in enumerate(
-                zip(results, mask_areas(drawing.prediction), strict=True), 1
-            )
+            {"id": number, **result, "area": _area(result), "iscrowd": 0}
+            for number, result in enumerate(results, 1)
         ],
         "categories": [{"id": category_id, "name": name} for name, category_id in ids.items()],
     }
@@ -143,6 +141,10 @@ EXPORTS: dict[str, tuple[str, Callable[[Drawing], bytes]]] = {
     "Polygons": ("outlines.geojson", geojson),
     "COCO": ("masks.json", coco),
 }
+
+
+def _area(result):
+    return int(rle.area(result["segmentation"]))
 
 
 def _outlined(drawing):

@@ -107,8 +107,8 @@ def load_network(
         raise InputError(f"unknown runtime {runtime!r}: use one of {', '.join(RUNTIMES)}")
     model = find_model(name_or_path)
     onnx = model.onnx
-    sizes = [None, read_graphs(onnx)["input_size"]] if onnx else [None]
-    as_exported = precision in ("auto", "float32") and input_size in sizes
+    has_size = input_size is None or (onnx and input_size == read_graphs(onnx)["input_size"])
+    as_exported = precision in ("auto", "float32") and has_size
     if runtime == "auto":
         runtime = "onnx" if model.kind == "onnx" or (onnx and as_exported) else "tensorflow"
     if runtime == "onnx" and not onnx:

@@ -100,13 +100,13 @@ def _head(suite: Suite, documents: Sequence[dict], failures: Mapping[str, str], 
     links = [f"[{suite.notebooks[name].title or name}](#{name})" for name in names]
     parts.append("**Contents**: " + " · ".join(["[Claims](#claims)", *links]))
     parts.append(
-        f"## Claims\n\n{_first_upper(counts(claims))}. Each is counted once, however many notebooks check it."
+        f"## Claims\n\n{counts(claims).capitalize()}. Each is counted once, however many notebooks check it."
     )
     for kind in KINDS:
         of_kind = [claim for claim in claims if claim["kind"] == kind]
         if of_kind:
             table = markdown(claims_frame(of_kind))
-            title = f"{_first_upper(KIND_TITLES[kind])} ({len(of_kind)})"
+            title = f"{KIND_TITLES[kind].capitalize()} ({len(of_kind)})"
             parts.append(f"**{title}**\n\n{table}" if kind == "paper" else _folded(title, table))
     return "\n\n".join(parts)
 
@@ -146,10 +146,6 @@ def _compact(frame: pd.DataFrame) -> pd.DataFrame:
     ]
     values = [column for column in kept[1:] if column != "seeds"]
     return frame.loc[filled[values].any(axis=1), kept]
-
-
-def _first_upper(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _folded(title: str, text: str) -> str:

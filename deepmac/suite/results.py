@@ -183,7 +183,7 @@ def higher(text: str, better: Measurement, worse: Measurement, kind: str = "own"
         f"difference {number(difference.value, 1, sign=True)}, "
         f"95 % interval {interval(difference.ci95, sign=True)}"
     )
-    if better.seeds and worse.seeds and difference.seeds == 1:
+    if _of_one_run(better, worse):
         verdict, reason = "undecided", ", which leaves out the spread between training runs"
     elif low > 0 or high < 0:
         verdict, reason = "holds" if low > 0 else "contradicted", ""
@@ -203,13 +203,18 @@ def alike(text: str, one: Measurement, other: Measurement, kind: str = "own") ->
         undecided otherwise.
     """
     claim = higher(text, one, other, kind)
-    if claim.ci95 is None or "leaves out" in claim.evidence:
+    if claim.ci95 is None or _of_one_run(one, other):
         return claim
     low, high = claim.ci95
     within = max(-low, high) <= NO_DIFFERENCE
     apart = low > NO_DIFFERENCE or high < -NO_DIFFERENCE
     verdict = "holds" if within else "contradicted" if apart else "undecided"
     return dataclasses.replace(claim, verdict=verdict)
+
+
+def _of_one_run(one: Measurement, other: Measurement) -> bool:
+    """Whether both were trained, one of them only once."""
+    return min(one.seeds, other.seeds) == 1
 
 
 def _seeds_text(*measurements: Measurement) -> str:
