@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 import types
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from IPython.core.interactiveshell import InteractiveShell
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
+IN_COLAB = f"{REPOSITORY.replace('github.com', 'colab.research.google.com/github')}/blob/main/notebooks"
+BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 LIBRARY = sorted((ROOT / "notebooks" / "lib").rglob("*.py"))
 
 
@@ -24,10 +28,11 @@ def test_source_is_an_article_without_outputs_whose_first_cells_are_the_same_in_
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     title, opening = notebook.cells[0].source.split("\n\n", maxsplit=1)
-    assert title.startswith("# ") and opening
+    assert title.startswith("# ")
+    assert opening.startswith(f"[![Open in Colab]({BADGE})]({IN_COLAB}/{path.name})\n\n")
     parameters, preamble, *code = _code(path)
     assert "parameters" in parameters.metadata.tags
-    assert "\nrepository = None" in parameters.source
+    assert f'\nrepository = "{REPOSITORY}"' in parameters.source
     assert preamble.source == _code(NOTEBOOKS[0])[1].source
     assert not any(cell.outputs or cell.execution_count for cell in (parameters, preamble, *code))
     assert max(len(cell.source.splitlines()) for cell in code) <= 30, "long code belongs in notebooks/lib"
@@ -70,13 +75,9 @@ def test_colab_gets_the_checkout_once(monkeypatch, capsys, tmp_path):
     parameters, preamble, *_ = _code(NOTEBOOKS[0])
     shell.run_cell(parameters.source)
     shell.run_cell(preamble.source)
-    assert calls == [("matplotlib", "inline")]
-    assert "Set `repository`" in "".join(capsys.readouterr())
-    calls.clear()
-    shell.run_cell("repository = 'https://example.org/deepmac'")
-    shell.run_cell(preamble.source)
     _, clone, folder, install, widgets = calls
-    assert clone == "git clone --quiet --depth 1 https://example.org/deepmac deepmac-checkout"
+    assert f"of {REPOSITORY}; if Colab asks for a restart" in capsys.readouterr().out
+    assert clone == f"git clone --quiet --depth 1 {REPOSITORY} deepmac-checkout"
     assert folder == ("cd", "-q deepmac-checkout")
     assert install == ("pip", 'install --quiet ".[{extras}]"')
     assert widgets == "widgets"
