@@ -1,6 +1,9 @@
 """From an annotation file to a model, on small pictures from the small random model."""
 
 import json
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from PIL import Image
 
 import deepmac
 from deepmac.cli import main
+from deepmac.evaluation.files import read_evaluation
 from deepmac.inference.load import read_task_config
 from deepmac.training import finetune
 
@@ -61,17 +65,57 @@ def test_a_data_set_becomes_a_model_and_a_killed_run_goes_on(data_set, tmp_path,
     assert (config.model.num_classes, config.allowed_masked_classes_ids) == (3, [1])
     found = deepmac.load(out).detect(data_set / "images" / "000000000100.jpg", min_score=0)
     assert set(found.names) <= set(NAMES.values()) and set(found.category_ids) <= set(NAMES)
+    measured = read_evaluation(out).metrics
+    assert measured["full_box/mask/seen/AP"] > 95 and f"{measured['gt_boxes/mask/seen/mIoU']:.1f}" in rows[0]
     again = _finetune(data_set, out)
     assert again.exit_code == 0 and report in again.stdout
     other = _finetune(data_set, out, "--val-fraction", 0.5)
     assert other.exit_code == 2 and "begun with other annotations or options" in other.stderr
 
 
+@pytest.mark.slow
+def test_a_run_that_is_killed_again_and_again_ends_like_one_that_is_not(data_set, tmp_path):
+    """Killed as soon as there are the records, a checkpoint in the middle, or the model without figures."""
+
+    def start(out):
+        arguments = ["--images", data_set / "images", "--out", out, "--model", tiny_model.model_dir()]
+        command = [sys.executable, "-m", "deepmac", "finetune", data_set / "boxes.json", *arguments]
+        return subprocess.Popen([*map(str, command), "--steps", "4"], stdout=subprocess.PIPE, text=True)
+
+    for written in ("records", "training/ckpt-2.index", "params.yaml"):
+        process = start(tmp_path / "killed")
+        while process.poll() is None and not (tmp_path / "killed" / written).exists():
+            time.sleep(0.01)
+        process.kill()
+        process.communicate()
+        assert process.returncode == -9, f"had ended before {written} was there"
+        assert not (tmp_path / "killed" / finetune.TABLE_FILE).exists()
+    for name in ("killed", "whole"):
+        process = start(tmp_path / name)
+        output, _ = process.communicate()
+        assert process.returncode == 0
+        assert ("step 1/4" in output) == (name == "whole")
+    for file in ("report.txt", "evaluation.json", "categories.json"):
+        assert (tmp_path / "killed" / file).read_text() == (tmp_path / "whole" / file).read_text()
+
+    # Experts go on from there: with a learning rate of zero, the kernels are those of the model.
+    config, folder = tmp_path / "whole" / "params.yaml", tmp_path / "further"
+    changes = "trainer.optimizer_config.learning_rate.cosine.initial_learning_rate=0.0,trainer.train_steps=1"
+    flags = ["--experiment=deepmac_mini", "--mode=train", f"--config_file={config}", f"--model_dir={folder}"]
+    command = [sys.executable, "-m", "deepmac.train", *flags, f"--params_override={changes}"]
+    subprocess.run(command, check=True)
+    before, after = (tf.train.load_checkpoint(str(path)) for path in (config.parent, folder))
+    kernels = [name for name in before.get_variable_to_shape_map() if "kernel/.ATTR" in name]
+    assert len(kernels) > 50
+    for name in kernels:
+        np.testing.assert_array_equal(before.get_tensor(name), after.get_tensor(name))
+
+
 def test_training_starts_from_what_fits(tmp_path):
     params = finetune.exp_factory.get_exp_config("deepmac_mini")
     params.task.model = read_task_config(tiny_model.model_dir() / "params.yaml").model
     params.task.model.num_classes = 3
-    told = finetune._warm_start(str(tiny_model.model_dir()), params, tmp_path)
+    told = finetune._warm_start(finetune.Recipe(str(tiny_model.model_dir())), params, tmp_path)
     before, after = (tf.train.load_checkpoint(str(folder)) for folder in (tiny_model.model_dir(), tmp_path))
     shapes = after.get_variable_to_shape_map()
     kept = [name for name in shapes if name.startswith(("backbone/", "head/", "mask_head/"))]
@@ -82,10 +126,31 @@ def test_training_starts_from_what_fits(tmp_path):
     assert told.count("ct_heatmaps") == 2
 
 
+def test_a_new_mask_head_has_the_architecture_asked_for_and_nothing_of_the_old_one(tmp_path):
+    params = finetune.exp_factory.get_exp_config("deepmac_mini")
+    params.task.model = read_task_config(tiny_model.model_dir() / "params.yaml").model
+    for head in (params.task.model.mask_head.network_type, "resnet4"):
+        params.task.model.mask_head.network_type = head
+        recipe = finetune.Recipe(str(tiny_model.model_dir()), mask_head=head)
+        (tmp_path / head).mkdir()
+        assert f"all restored but mask head {head}" == finetune._warm_start(recipe, params, tmp_path / head)
+        folders = (tiny_model.model_dir(), tmp_path / head)
+        before, after = (tf.train.load_checkpoint(str(folder)) for folder in folders)
+        kernels = [name for name in after.get_variable_to_shape_map() if "kernel/" in name]
+        for name in kernels:
+            is_old = before.has_tensor(name) and np.array_equal(
+                before.get_tensor(name), after.get_tensor(name)
+            )
+            assert is_old != name.startswith("mask_head/"), name
+
+
 def test_what_cannot_be_is_said_in_one_line(data_set, tmp_path):
     result = _finetune(data_set, tmp_path / "one", "--masks-of", "bolt,washer")
     assert result.exit_code == 2 and "no training picture has a mask of washer" in result.stderr
     assert "bolt, nut" in result.stderr
+    head = _finetune(data_set, tmp_path / "three", "--mask-head", "resnet")
+    assert head.exit_code == 2 and "unknown mask_head.network_type 'resnet'" in head.stderr
+    assert not (tmp_path / "three").exists()
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / "mine.txt").touch()
     assert "not an empty folder" in _finetune(data_set, tmp_path / "two").stderr

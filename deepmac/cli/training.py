@@ -29,8 +29,14 @@ def train(flags):
 @click.option(
     "--steps", type=click.IntRange(min=1), help="Of training.  [default: by the number of pictures]"
 )
+@click.option(
+    "--mask-head",
+    metavar="NAME",
+    help="Begin with a new mask head: resnet4, hourglass52, ...  [default: the model's goes on]",
+)
+@click.option("--seed", default=0, help="Of new weights and of the order of pictures.")
 @options.model
-def finetune(annotations, images, out, masks_of, val, val_fraction, steps, model):
+def finetune(annotations, images, out, masks_of, val, val_fraction, **choices):
     """Train a model on your own data set: boxes for all classes, masks for some.
 
     ANNOTATIONS is JSON as COCO's, of any categories. The model in the end finds objects of all of them, and
@@ -39,11 +45,11 @@ def finetune(annotations, images, out, masks_of, val, val_fraction, steps, model
     the model it started from, and of the ellipse in each box), contact_sheet.png, and params.yaml, to go on
     with `python -m deepmac.train`.
     """
-    from deepmac.training.finetune import OwnData, finetune
+    from deepmac.training.finetune import OwnData, Recipe, finetune
 
     names = tuple(name.strip() for name in masks_of.split(",")) if masks_of else ()
     data = OwnData(annotations, images, names, val, val_fraction)
-    click.echo(finetune(data, out, model, steps, click.echo), nl=False)
+    click.echo(finetune(data, out, Recipe(**choices), click.echo), nl=False)
     click.echo(f"Wrote {out}; look at {Path(out) / 'contact_sheet.png'}")
 
 

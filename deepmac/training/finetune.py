@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import tensorflow as tf
+import tf_keras
 from official.core import exp_factory
 
 from deepmac import configs
@@ -24,6 +25,7 @@ from deepmac.data.tfrecords import write_tfrecords
 from deepmac.inference.find import weights_sha256
 from deepmac.inference.load import build_model, trained_model, without_warnings
 from deepmac.modeling.checkpoints import save_model
+from deepmac.modeling.mask_heads import build_mask_head
 from deepmac.modeling.model import build_deepmac
 from deepmac.training.finetune_report import TABLE_FILE, write_report
 from deepmac.training.runner import train
@@ -64,11 +66,33 @@ class OwnData:
         return hashes | {"masks_of": sorted(self.masks_of), "val_fraction": self.val_fraction}
 
 
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a model is trained on a data set.
+
+    Attributes:
+        model: to start from, as `deepmac.load` takes it, except exported graphs. What fits is restored: all
+            but the part that tells classes apart, where their number is another one.
+        steps: of training; chosen by the number of pictures unless given.
+        mask_head: architecture of a mask head that starts from random weights, as
+            `task.model.mask_head.network_type`; None keeps the model's.
+        seed: of weights and of the order of the pictures.
+    """
+
+    model: str = "mini"
+    steps: int | None = None
+    mask_head: str | None = None
+    seed: int = 0
+
+    def state(self) -> dict:
+        """What tells one recipe from another: of the model a hash of its weights."""
+        return dataclasses.asdict(self) | {"model": weights_sha256(self.model)}
+
+
 def finetune(
     data: OwnData,
     out: str | Path,
-    model: str = "mini",
-    steps: int | None = None,
+    recipe: Recipe = Recipe(),
     tell: Callable[[str], object] = print,
 ) -> str:
     """Trains a model on a data set, measures it, and writes it to a folder.
@@ -76,9 +100,7 @@ def finetune(
     Args:
         data: to train on and to validate with.
         out: new or empty folder, or one that the same call began to fill.
-        model: to start from, as `deepmac.load` takes it, except exported graphs. What fits is restored: all
-            but the part that tells classes apart, where their number is another one.
-        steps: of training; chosen by the number of pictures unless given.
+        recipe: how.
         tell: gets a line about what is being done.
 
     Returns:
@@ -88,22 +110,26 @@ def finetune(
         InputError: unusable annotations, unknown names, no such model, or a folder of something else.
     """
     with without_warnings():
-        return _finetune(data, Path(out), model, steps, tell)
+        return _finetune(data, Path(out), recipe, tell)
 
 
-def _finetune(data: OwnData, out: Path, model: str, steps: int | None, tell: Callable[[str], object]) -> str:
-    _claim(out, data.state() | {"model": weights_sha256(model), "steps": steps})
+def _finetune(data: OwnData, out: Path, recipe: Recipe, tell: Callable[[str], object]) -> str:
+    start = trained_model(recipe.model)[0]
+    if recipe.mask_head:
+        start.model.mask_head.network_type = recipe.mask_head
+        build_mask_head(start.model.mask_head)  # an unknown one is refused before anything is written
+    _claim(out, data.state() | recipe.state())
     records, training = out / "records", out / "training"
     if not records.exists():
         _write_records(data, records, tell)
-    params = _experiment(trained_model(model)[0], records, data.masks_of, steps)
+    params = _experiment(start, records, data.masks_of, recipe)
     if not training.exists():
         with atomic_folder(training) as folder:
-            tell(f"From {model}: {_warm_start(model, params, folder)}")
+            tell(f"From {recipe.model}: {_warm_start(recipe, params, folder)}")
     if not (out / TABLE_FILE).exists():
         train(params, "train_and_eval", str(training))
-        _keep_best(training, out)
-        write_report(out, Path(data.images), model, params.task.allowed_masked_classes_ids)
+        _keep_best(training, out, params)
+        write_report(out, Path(data.images), recipe.model, params.task.allowed_masked_classes_ids)
     return (out / TABLE_FILE).read_text(encoding="utf-8")
 
 
@@ -131,7 +157,7 @@ def _write_records(data: OwnData, records: Path, tell: Callable[[str], object]) 
     write_tfrecords(splits, records)
 
 
-def _experiment(start: configs.DeepMACTaskConfig, records: Path, masks_of: Sequence[str], steps: int | None):
+def _experiment(start: configs.DeepMACTaskConfig, records: Path, masks_of: Sequence[str], recipe: Recipe):
     """The experiment `deepmac_mini` with the network of `start`, for the classes and sizes of the records."""
     truth = json.loads((records / "instances_train.json").read_text(encoding="utf-8"))
     classes = read_classes(records) or []
@@ -145,7 +171,7 @@ def _experiment(start: configs.DeepMACTaskConfig, records: Path, masks_of: Seque
     task.model.detection_generator.max_detections = max(32, 2 * most)
     task.mask_num_subsamples = min(_MOST_MASKS, most)
     task.allowed_masked_classes_ids = _seen_ids(classes, masks_of)
-    task.seed = 0
+    task.seed = recipe.seed
     task.annotation_file = str(records / "instances_val.json")
     task.train_data.input_path = f"{records}/train-*"
     task.validation_data.input_path = f"{records}/val-*"
@@ -154,9 +180,12 @@ def _experiment(start: configs.DeepMACTaskConfig, records: Path, masks_of: Seque
         for name in ("bgr_ordering", "channel_means", "channel_stds")
     }
     zoom = {"aug_scale_min": 0.7, "aug_scale_max": 1.4}
-    task.train_data.override({"global_batch_size": _BATCH_SIZE, "parser": pixels | zoom})
+    reads = {"global_batch_size": _BATCH_SIZE, "parser": pixels | zoom}
+    # The same model after an interruption; on a GPU some kernels would be missing.
+    reads["deterministic"] = not tf.config.list_physical_devices("GPU")
+    task.train_data.override(reads)
     task.validation_data.override({"global_batch_size": _BATCH_SIZE, "parser": pixels})
-    params.trainer.override(_schedule(steps or default_steps(len(truth["images"]))))
+    params.trainer.override(_schedule(recipe.steps or default_steps(len(truth["images"]))))
     has_masks = any(
         entry["masks"]["val"] for entry in classes if entry["id"] in task.allowed_masked_classes_ids
     )
@@ -208,31 +237,33 @@ def _schedule(steps: int) -> dict:
     }
 
 
-def _warm_start(model: str, params, folder: Path) -> str:
+def _warm_start(recipe: Recipe, params, folder: Path) -> str:
     """Writes the checkpoint training starts from, and says what of it is new."""
-    source = build_model(*trained_model(model), "float32")
+    tf_keras.utils.set_random_seed(recipe.seed)
+    source = build_model(*trained_model(recipe.model), "float32").checkpoint_items
     target = build_deepmac(params.task.model)
     new = []
-    for old, variable in zip(source.variables, target.variables, strict=True):
-        if old.shape == variable.shape:
-            variable.assign(old)
-        else:
+    for part, layer in target.checkpoint_items.items():
+        if part == "mask_head" and recipe.mask_head:
+            new.append(f"mask head {recipe.mask_head}")
+            continue
+        for old, variable in zip(source[part].variables, layer.variables, strict=True):
+            if old.shape == variable.shape:
+                variable.assign(old)
+                continue
             if variable.shape.rank == 4:  # on trained features, random kernels would begin with a huge loss
                 variable.assign(tf.zeros_like(variable))
             new.append(variable.name.removesuffix(":0").partition("/")[2])
     save_model(target, params, folder)
-    count = len(target.variables)
-    return f"{count - len(new)} of {count} tensors restored; new ones: {', '.join(new) or 'none'}"
+    return f"all restored but {', '.join(new) or 'nothing'}"
 
 
-def _keep_best(training: Path, out: Path) -> None:
-    """Writes the best checkpoint of a training as a model that can be loaded."""
-    config, _ = trained_model(training)
+def _keep_best(training: Path, out: Path, params) -> None:
+    """Writes the best checkpoint of a training as a model that can be loaded, and trained on from there."""
+    model = build_deepmac(params.task.model)
     best = tf.train.latest_checkpoint(training / "best_ckpt")
-    model = build_deepmac(config.model)
     status = tf.train.Checkpoint(**model.checkpoint_items).restore(best)
     status.expect_partial().assert_existing_objects_matched()
-    params = exp_factory.get_exp_config("deepmac_mini")
-    params.override({"task": config.as_dict()})
+    params.task.init_checkpoint, params.task.init_checkpoint_modules = str(out), "all"
     save_model(model, params, out)
-    write_classes(read_classes(training), out)
+    write_classes(read_classes(training) or [], out)

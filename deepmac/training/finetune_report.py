@@ -16,12 +16,13 @@ from deepmac.data.classes import read_classes
 from deepmac.data.picture_files import read_annotated
 from deepmac.evaluation import MaskEvaluator
 from deepmac.evaluation.baselines import BASELINES
+from deepmac.evaluation.files import read_evaluation, write_evaluation
 from deepmac.inference.prediction import Prediction
 from deepmac.inference.predictor import load
 
 TABLE_FILE, SHEET_FILE = "report.txt", "contact_sheet.png"
-# Rows of the table.
-_ROWS = {"tuned": "this model", "ellipse": "the inscribed ellipse", "full_box": "the whole box"}
+# Of the table: what made masks in annotated boxes, as in `evaluation.json` -> its row.
+_ROWS = {"gt_boxes": "this model", "ellipse": "the inscribed ellipse", "full_box": "the whole box"}
 _SHOWN, _COLUMNS, _TILE, _GAP = 24, 2, 320, 8  # tiles; pairs in a row; pixels
 _SAMPLES = 32  # of a baseline's mask
 
@@ -30,7 +31,7 @@ def write_report(out: Path, images: Path, start: str, seen_ids: Collection[int])
     """Measures a model on the validation pictures it was not trained on.
 
     Args:
-        out: folder of the model and of `records/`; gets the table and the contact sheet.
+        out: folder of the model and of `records/`; gets the table, the contact sheet, and `evaluation.json`.
         images: folder of the pictures.
         start: the model training started from.
         seen_ids: ids in the records of the classes whose masks were used.
@@ -52,7 +53,7 @@ def write_report(out: Path, images: Path, start: str, seen_ids: Collection[int])
         ones = np.ones(len(objects.boxes))
         given = tuned.predict(objects.boxes, encoded=tuned.encode(pixels))
         mask_probs = {
-            "tuned": given.mask_probs,
+            "gt_boxes": given.mask_probs,
             "start": untuned.predict(objects.boxes, encoded=untuned.encode(pixels)).mask_probs,
             **{name: np.stack([draw(_SAMPLES)] * len(ones)) for name, draw in BASELINES.items()},
         }
@@ -64,12 +65,13 @@ def write_report(out: Path, images: Path, start: str, seen_ids: Collection[int])
             shown += [_tile(given), _tile(tuned.detect(pixels))]
     with atomic_file(out / SHEET_FILE) as path:
         _sheet(shown).save(path)
+    write_evaluation(masks | {"detections": detections}, out)
     names = _ROWS | {"start": f"{start}, untouched"}
     with atomic_file(out / TABLE_FILE) as path:
-        path.write_text(_table(masks, detections, names, truth, seen_ids), encoding="utf-8")
+        path.write_text(_table(read_evaluation(out).metrics, names, truth, seen_ids), encoding="utf-8")
 
 
-def _table(masks, detections, names, truth, seen_ids) -> str:
+def _table(metrics, names, truth, seen_ids) -> str:
     """The figures in percent, with the numbers of masks they stand on."""
     with_masks = [
         entry["category_id"] in seen_ids
@@ -77,25 +79,23 @@ def _table(masks, detections, names, truth, seen_ids) -> str:
         if entry["segmentation"] and not entry["iscrowd"]
     ]
     counts = f"{sum(with_masks)} of seen classes, {len(with_masks) - sum(with_masks)} of unseen"
-    columns = {
-        f"{part} {metric}": f"mask/{part}/{metric}"
-        for part in ("seen", "unseen")
-        for metric in ("AP", "mIoU")
-    }
-    results = {name: evaluator.result() for name, evaluator in masks.items()}
     table = pd.DataFrame(
         {
-            column: {names[row]: results[row].get(metric) for row in names}
-            for column, metric in columns.items()
+            f"{part} {metric}": {
+                name: metrics.get(f"{row}/mask/{part}/{metric}") for row, name in names.items()
+            }
+            for part in ("seen", "unseen")
+            for metric in ("AP", "mIoU")
         }
     )
-    found = detections.result()
+    found = pd.Series(metrics, dtype=float)
     return "\n".join(
         [
             f"Masks in boxes of {len(truth['images'])} validation pictures, percent (annotated: {counts})",
             table.astype(float).to_string(float_format="%.1f", na_rep="-"),
-            f"Detection: box AP {found['box/AP']:.1f}, at IoU 0.5 {found['box/AP50']:.1f}; "
-            f"with masks of seen classes AP {found['mask/seen/AP']:.1f}",
+            f"Detection: box AP {found['detections/box/AP']:.1f}, at IoU 0.5 "
+            f"{found['detections/box/AP50']:.1f}; with masks of seen classes AP "
+            f"{found['detections/mask/seen/AP']:.1f}",
             "",
         ]
     )

@@ -99,8 +99,21 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
 
     def run(self):
         """Runs the experiment: (model, logs of the last evaluation), see `train`."""
-        with self._log.in_place_of_orbits():
+        with self._log.in_place_of_orbits(), self.strategy.scope():
+            self._resume_evaluations()
             return super().run()
+
+    def _resume_evaluations(self):
+        """Goes to the step that an uninterrupted training evaluates next, or where that was cut short.
+
+        So the same steps are evaluated, and the same one is the best.
+        """
+        trainer, step = self.params.trainer, int(self.trainer.global_step.numpy())
+        if self._mode != "train_and_eval" or not step:
+            return
+        due = min(step + -step % trainer.validation_interval, trainer.train_steps)
+        self.controller.train(due, checkpoint_at_completion=False)
+        self.controller.evaluate(trainer.validation_steps)
 
     def _build_trainer(self, task, train, evaluate):
         trainer = super()._build_trainer(task, train, evaluate)
