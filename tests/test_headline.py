@@ -36,7 +36,7 @@ def documents():
             ],
             [{**ROW, "measured": 30.0, "name": "another"}, {**ROW, "metric": "m", "published": None}],
         ),
-        _document([check, {**check, "text": "so is that"}], pictures=""),
+        _document([check, {**check, "text": "so is that"}], pictures="a data set of one's own"),
     ]
 
 

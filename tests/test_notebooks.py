@@ -40,7 +40,7 @@ def test_source_is_an_article_without_outputs_whose_first_cells_are_the_same_in_
 
 def test_code_of_notebooks_is_short():
     lengths = [len(path.read_text(encoding="utf-8").splitlines()) for path in LIBRARY]
-    assert sum(lengths) <= 1_100
+    assert sum(lengths) <= 1_215
 
 
 @pytest.mark.parametrize("folder", [".", "notebooks"])

@@ -45,9 +45,9 @@ def sentences(profile: str, documents: Sequence[dict]) -> list[str]:
     """
     claims = [claim for claim in unique_claims(documents) if claim["kind"] == "paper"]
     of = {verdict: [claim for claim in claims if claim["verdict"] == verdict] for verdict in VERDICTS}
-    pictures = ", and on ".join(
-        {document["pictures"]: None for document in documents if document["pictures"]}
-    )
+    checked = [one for one in documents if any(claim["kind"] == "paper" for claim in one["claims"])]
+    used = [document["pictures"] for document in checked or documents if document["pictures"]]
+    pictures = ", and on ".join(dict.fromkeys(used))
     size = "the published models" if profile == "paper" else "models far smaller than the published ones"
     published = {
         (row["name"], row["metric"]): row["measured"]
