@@ -10,6 +10,7 @@ import tiny_model
 from click.testing import CliRunner
 from PIL import Image
 from pycocotools import mask as rle
+from pycocotools.coco import COCO
 
 from deepmac.cli import main
 
@@ -57,6 +58,38 @@ def test_objects_are_found_where_no_boxes_are_given(photos, tmp_path, loads):
     assert "3 there already" in _segment(photos, "--detect", "--min-score", 0.01, "--out", out).stdout
     both = _segment(photos, "--detect", "--box", BOX, "--out", out)
     assert both.exit_code == 2 and "--detect" in both.stderr
+
+
+def test_the_masks_of_all_pictures_become_one_data_set(photos, tmp_path):
+    """By their names in the file of boxes; polygons cover what run lengths do, but for halves of pixels."""
+    boxes = [(name, name, [5, 10, 30, 25], kind) for name, kind in (("a.png", 7), ("night/a.png", 3))]
+    content = {
+        "images": [{"id": key, "file_name": name, "width": 80, "height": 48} for key, name, *_ in boxes],
+        "annotations": [{"image_id": key, "bbox": box, "category_id": kind} for key, _, box, kind in boxes],
+        "categories": [{"id": 7, "name": "nut"}, {"id": 3, "name": "bolt"}],
+    }
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    masks = {}
+    for how in ("coco", "polygons", "yolo"):
+        out = tmp_path / how
+        options = ("--boxes", tmp_path / "boxes.json", "--out", out, "--together", how)
+        assert _segment(photos, *options).exit_code == 0
+        if how != "yolo":
+            assert "2 there already" in _segment(photos, *options).stdout
+            coco = COCO(str(out / "annotations.json"))
+            assert coco.cats == {3: {"id": 3, "name": "bolt"}, 7: {"id": 7, "name": "nut"}}
+            named = {coco.imgs[one["image_id"]]["file_name"]: one for one in coco.anns.values()}
+            assert {name: one["category_id"] for name, one in named.items()} == {"a.png": 7, "night/a.png": 3}
+            masks[how] = np.array([coco.annToMask(one) for one in named.values()], bool)
+    predictor = tiny_model.predictor()
+    expected = predictor.predict([[5, 10, 30, 25]], "xywh", encoded=predictor.encode(photos / "a.png"))
+    np.testing.assert_array_equal(masks["coco"][0], expected.masks[0])
+    edge = sum((np.diff(masks["coco"].astype(int), axis=axis) != 0).sum() for axis in (1, 2))
+    assert 0 < (masks["polygons"] ^ masks["coco"]).sum() <= edge
+    lines = (tmp_path / "yolo" / "yolo" / "labels" / "night" / "a.txt").read_text().split()
+    assert lines[0] == "0" and len(lines) >= 7 and all(0 <= float(value) <= 1 for value in lines[1:])
+    again = _segment(photos, "--box", BOX, "--out", tmp_path / "yolo", "--together", "yolo")
+    assert again.exit_code == 2 and "already exists" in again.stderr
 
 
 def test_each_picture_gets_masks_labels_and_overlay(photos, tmp_path):

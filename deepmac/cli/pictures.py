@@ -25,6 +25,11 @@ from deepmac.cli import options
 @options.input_size
 @click.option("--out", required=True, type=click.Path(), help="Folder for the results.")
 @click.option("--overwrite", is_flag=True, help="Make results again that exist.")
+@click.option(
+    "--together",
+    type=click.Choice(["coco", "polygons", "yolo"]),
+    help="Also as one data set: OUT/annotations.json with run lengths or polygons, or OUT/yolo.",
+)
 def segment(
     images,
     box_texts,
@@ -38,6 +43,7 @@ def segment(
     input_size,
     out,
     overwrite,
+    together,
 ):
     """Predict the mask of the object in each box of pictures, or of each object found in them.
 
@@ -73,7 +79,7 @@ def segment(
         folder = Path(images[0]) if len(images) == 1 and Path(images[0]).is_dir() else None
         boxes = read_boxes(box_file, box_format, min_score or 0.0, folder)
     choice = ModelChoice(model, precision, input_size, runtime)
-    summary = segment(find_pictures(images, Path(out)), boxes, Path(out), choice, overwrite)
+    summary = segment(find_pictures(images, Path(out)), boxes, Path(out), choice, overwrite, together or "")
     for line in [*getattr(boxes, "problems", []), *summary.problems()]:
         click.echo(line, err=True)
     click.echo(f"{summary}; see {out}")

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def annotate(
         if file_format == "coco":
             _write_coco(document, journal, out)
         else:
-            _write_yolo(data, journal, out)
+            write_yolo(data, out, lambda entry: journal.mask(entry[_POSITION]))
         wanted = sum(_is_wanted(entry, options) for entry in data.annotations)
         lines = [*summary.problems(), f"{len(journal)} of {wanted} masks made; {summary}"]
     journal.path.unlink()
@@ -251,8 +252,16 @@ def _write_coco(document: dict, journal: _Journal, out: Path) -> None:
         file.write("}\n")
 
 
-def _write_yolo(data: CocoData, journal: _Journal, out: Path) -> None:
-    """`data.yaml`, and for every picture a file of lines: class, from 0, and x0 y0 x1 y1 … from 0 to 1."""
+def write_yolo(data: CocoData, out: Path, made: Callable[[dict], dict] = lambda entry: {}) -> None:
+    """Writes annotations as Ultralytics reads them.
+
+    `data.yaml`, and for every picture a file of lines: class, from 0, and x0 y0 x1 y1 … from 0 to 1.
+
+    Args:
+        data: the annotations.
+        out: folder to write, new or empty.
+        made: what an annotation has besides.
+    """
     names = {category["id"]: category["name"] for category in data.categories}
     numbers = {category_id: number for number, category_id in enumerate(sorted(names))}
     with atomic_folder(out) as folder:
@@ -263,7 +272,7 @@ def _write_yolo(data: CocoData, journal: _Journal, out: Path) -> None:
             image = data.images[image_id]
             lines = []
             for entry in annotations:
-                polygon = _one_polygon(entry | journal.mask(entry[_POSITION]), image)
+                polygon = _one_polygon(entry | made(entry), image)
                 corners = " ".join(f"{value:.6g}" for value in polygon.ravel())
                 lines.append(f"{numbers[entry['category_id']]} {corners}\n")
             path = (folder / "labels" / image["file_name"]).with_suffix(".txt")
@@ -271,16 +280,20 @@ def _write_yolo(data: CocoData, journal: _Journal, out: Path) -> None:
             path.write_text("".join(lines), encoding="utf-8")
 
 
+def polygons(segmentation: list | dict, image: dict) -> list[list[float]]:
+    """A `segmentation` as polygons, in pixels; `image` has the height and width of its picture."""
+    if not isinstance(segmentation, dict):
+        return segmentation
+    height, width = image["height"], image["width"]
+    # Samples in the middle of pixels, and a pixel of nothing around the picture.
+    box = np.array([-1, -1, height, width]) / np.maximum([height - 1, width - 1] * 2, 1)
+    return outline(np.pad(coco_mask.decode(run_lengths(segmentation)), 1), box, height, width)
+
+
 def _one_polygon(annotation: dict, image: dict) -> np.ndarray:
     """The mask of an annotation as one polygon [n, 2] from 0 to 1, islands joined; without a mask its box."""
-    height, width = image["height"], image["width"]
-    polygons = annotation["segmentation"]
-    if isinstance(polygons, dict):
-        # Samples in the middle of pixels, and a pixel of nothing around the picture.
-        box = np.array([-1, -1, height, width]) / np.maximum([height - 1, width - 1] * 2, 1)
-        polygons = outline(np.pad(coco_mask.decode(run_lengths(polygons)), 1), box, height, width)
-    if not polygons:
-        x, y, w, h = annotation["bbox"]
-        polygons = [[x, y, x + w, y, x + w, y + h, x, y + h]]
-    islands = [np.reshape(polygon, (-1, 2)) for polygon in polygons]
-    return np.clip(functools.reduce(join, islands) / [width, height], 0, 1)
+    x, y, w, h = annotation["bbox"]
+    corners = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+    islands = polygons(annotation["segmentation"], image) or corners
+    joined = functools.reduce(join, (np.reshape(island, (-1, 2)) for island in islands))
+    return np.clip(joined / [image["width"], image["height"]], 0, 1)

@@ -87,7 +87,7 @@ class BoxFile:
             sizes: of its pictures, width and height in pixels, likewise.
             problems: lines about what was left out.
         """
-        self.path, self.problems = path, list(problems)
+        self.path, self.problems, self.category_names = path, list(problems), table.categories
         self._table, self._box_format, self._min_score = table, box_format, min_score
         self._ids, self._sizes = ids or [None] * len(table), sizes or [None] * len(table)
         self._by_stem: dict[str, list[tuple[PictureName, int]]] = {}
@@ -235,7 +235,7 @@ def _coco_boxes(path: Path, document: dict, min_score: float) -> BoxFile:
         sized = [image if size else image | _UNKNOWN_SIZE for image, size in zip(images, sizes, strict=True)]
         document = document | {"images": sized}
     data = read_coco(document, BOXES, name=str(path))
-    table = Detections()
+    table = Detections(categories={str(one["id"]): one["name"] for one in data.categories})
     by_image = data.annotations_of_images()
     for image_id, image in data.images.items():
         boxes = [entry for entry in by_image[image_id] if not entry["iscrowd"]]

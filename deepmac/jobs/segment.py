@@ -3,19 +3,22 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from deepmac.core.drawing import overlay
 from deepmac.core.errors import InputError
-from deepmac.core.files import atomic_file
+from deepmac.core.files import atomic_file, refuse_occupied
 from deepmac.core.images import turn_boxes
 from deepmac.core.label_images import read_texts, write_label_image
+from deepmac.data.coco import CocoData
 from deepmac.data.picture_files import turn_of_annotated
 from deepmac.inference.prediction import Prediction
+from deepmac.jobs.annotate import polygons, write_yolo
 from deepmac.jobs.box_files import BoxFile, ImageBoxes
 from deepmac.jobs.pictures import Picture
 from deepmac.jobs.stream import FINGERPRINT, ModelChoice, PictureJob, Summary, fingerprint, segment_pictures
@@ -29,6 +32,7 @@ def segment(
     out: Path,
     model: ModelChoice,
     overwrite: bool = False,
+    together: str = "",
 ) -> Summary:
     """Predicts masks in boxes of pictures, given or found, and writes them.
 
@@ -43,6 +47,8 @@ def segment(
         out: folder for the results.
         model: what segments them.
         overwrite: whether results are made again even if they exist.
+        together: "coco" or "polygons": also writes the masks of all pictures into `annotations.json`, as run
+            lengths or polygons; "yolo": into the folder `yolo`, which must be new.
 
     Returns:
         What became of each; pictures that cannot be read or have unusable boxes are skipped.
@@ -50,6 +56,8 @@ def segment(
     Raises:
         InputError: the model cannot be loaded, no picture has boxes, or all were skipped.
     """
+    if together == "yolo":
+        refuse_occupied(out / "yolo")
     state, taken, jobs = model.state(), set(), []
     for picture in pictures:
         given = boxes.of(picture.path, picture.name) if isinstance(boxes, BoxFile) else boxes
@@ -62,7 +70,33 @@ def segment(
     summary = Summary(pictures=len(pictures), without_boxes=len(pictures) - len(jobs))
     summary.count(segment_pictures(jobs, model, overwrite=overwrite))
     summary.require_success()
+    if together:
+        _write_together(jobs, getattr(boxes, "category_names", {}), out, together)
     return summary
+
+
+def _write_together(jobs: Sequence["_SegmentJob"], names: Mapping[str, str], out: Path, how: str) -> None:
+    """Writes the masks of all pictures as one data set, from what lies beside their label images."""
+    images, annotations, found = {}, [], {}
+    for number, job in enumerate((job for job in jobs if job.is_complete()), start=1):
+        with Image.open(job.target) as labels:
+            width, height = labels.size
+        images[number] = {"id": number, "file_name": job.file_name, "height": height, "width": width}
+        for entry in job.results():
+            category_id, mask = entry["category_id"], entry["segmentation"]
+            name = entry.pop("category_name", names.get(str(category_id), str(category_id)))
+            found[category_id] = {"id": category_id, "name": name}
+            area, entry["image_id"] = int(coco_mask.area(mask)), number
+            if how == "polygons":
+                entry["segmentation"] = polygons(mask, images[number])
+            annotations.append({"id": len(annotations) + 1, **entry, "area": area, "iscrowd": 0})
+    categories = [found[category_id] for category_id in sorted(found)]
+    if how == "yolo":
+        write_yolo(CocoData("", None, images, categories, annotations, {}), out / "yolo")
+        return
+    content = {"images": [*images.values()], "annotations": annotations, "categories": categories}
+    with atomic_file(out / "annotations.json") as path:
+        path.write_text(json.dumps(content), encoding="utf-8")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,12 +105,14 @@ class _SegmentJob(PictureJob):
 
     Attributes:
         source: digest of the picture's path.
+        file_name: of the picture, relative to the folder that was asked for.
         image_id: of the picture in the COCO results.
         category_ids: N ids; those of objects that are found come with them.
         scores: N numbers, likewise; the quality of the mask stands in for None.
     """
 
     source: str
+    file_name: str
     image_id: int | str
     category_ids: list[int]
     scores: list[float | None]
@@ -84,9 +120,13 @@ class _SegmentJob(PictureJob):
     def _file(self, ending: str) -> Path:
         return self.target.with_name(self.target.name.removesuffix("_labels.png") + ending)
 
+    def results(self) -> list[dict]:
+        """The COCO results that were written."""
+        return json.loads(self._file("_masks.json").read_text(encoding="utf-8"))
+
     def is_complete(self) -> bool:
         try:
-            results = json.loads(self._file("_masks.json").read_text(encoding="utf-8"))
+            results = self.results()
         except (OSError, ValueError):
             return False
         is_whole = isinstance(results, list) and (self.boxes is None or len(results) == len(self.boxes))
@@ -134,6 +174,7 @@ def _job(picture: Picture, boxes: ImageBoxes, out: Path, taken: set[Path], model
         target=target,
         fingerprint=fingerprint(picture.path, dataclasses.asdict(boxes), model_state),
         source=source,
+        file_name=picture.name.as_posix(),
         image_id=picture.name.as_posix() if boxes.image_id is None else boxes.image_id,
         category_ids=boxes.category_ids,
         scores=boxes.scores,
