@@ -1,0 +1,61 @@
+"""`deepmac evaluate` on pictures and classes of one's own, by the small random model."""
+
+import json
+
+import numpy as np
+import pytest
+import synthetic
+import tiny_model
+from click.testing import CliRunner
+from pycocotools import mask as coco_mask
+
+from deepmac.cli import main
+
+NAMES = {0: "bolt", 5: "nut", 9: "washer"}
+
+
+@pytest.fixture(scope="module")
+def data_set(tmp_path_factory):
+    """Four pictures with an object of each of three classes; washers without masks."""
+    folder = tmp_path_factory.mktemp("own")
+    scenes = [synthetic.draw_scene(40, 60, 3, seed) for seed in range(4)]
+    content = synthetic.write_coco(folder, "images", scenes, list(NAMES))
+    content["categories"] = [{"id": number, "name": name} for number, name in NAMES.items()]
+    for annotation in content["annotations"]:
+        if NAMES[annotation["category_id"]] == "washer":
+            del annotation["segmentation"]
+    (folder / "own.json").write_text(json.dumps(content))
+    return folder, content
+
+
+def _evaluate(folder, *options):
+    arguments = ["--model", tiny_model.model_dir(), "--annotations", folder / "own.json", *options]
+    return CliRunner().invoke(main, ["evaluate", *map(str, arguments)])
+
+
+def test_masks_of_seen_and_unseen_classes_are_told_apart(data_set, tmp_path):
+    folder, content = data_set
+    result = _evaluate(folder, "--images", folder / "images", "--seen", "bolt", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    metrics = json.loads((tmp_path / "evaluation.json").read_text())["metrics"]
+    assert metrics["gt_boxes/box/AP"] == pytest.approx(100), "boxes without masks count, too"
+
+    ious = {name: [] for name in NAMES.values()}
+    predictor, files = tiny_model.predictor(), {one["id"]: one["file_name"] for one in content["images"]}
+    for annotation in content["annotations"]:
+        if "segmentation" in annotation:
+            encoded = predictor.encode(folder / "images" / files[annotation["image_id"]])
+            [mask] = predictor.predict([annotation["bbox"]], "xywh", encoded=encoded).masks
+            true = coco_mask.decode(annotation["segmentation"]).astype(bool)
+            ious[NAMES[annotation["category_id"]]].append(100 * (mask & true).sum() / (mask | true).sum())
+    for part, name in (("seen", "bolt"), ("unseen", "nut")):  # washers have no masks to be measured by
+        assert metrics[f"gt_boxes/mask/{part}/mIoU"] == pytest.approx(np.mean(ious[name]), abs=1.5)
+        assert metrics[f"gt_boxes/mask/{part}/AP"] == metrics[f"gt_boxes/mask/class/{name}/AP"]
+    assert "mask/unseen/mIoU" in result.stdout
+
+
+def test_what_cannot_be_is_said_in_one_line(data_set):
+    folder, _ = data_set
+    wrong = _evaluate(folder, "--images", folder / "images", "--seen", "screw")
+    assert wrong.exit_code == 2 and "its classes are bolt, nut, washer" in wrong.stderr
+    assert "--annotations FILE and --images DIR" in _evaluate(folder).stderr
