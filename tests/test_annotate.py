@@ -1,7 +1,12 @@
 """The command that completes a data set, on small pictures with the small random model."""
 
+import contextlib
 import copy
+import itertools
 import json
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -172,3 +177,89 @@ def test_nothing_is_overwritten(data_set, tmp_path):
     result = _annotate(tmp_path)
     assert result.exit_code == 2 and "already exists" in result.stderr
     assert (tmp_path / "out.json").read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_kill_9_at_any_moment_loses_nothing(tmp_path):
+    """With `mini`: killed ever later, until a run comes to its end; beside one that is not killed."""
+    scenes = [synthetic.draw_scene(300, 400, 4, seed) for seed in range(24)]
+    content = synthetic.write_coco(tmp_path, "images", scenes, [BOLT, NUT])
+    content["categories"] = [{"id": BOLT, "name": "bolt"}, {"id": NUT, "name": "nut"}]
+    for annotation in content["annotations"]:
+        del annotation["segmentation"]
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+
+    def start(out):
+        arguments = [tmp_path / "boxes.json", "--images", tmp_path / "images", "--out", out]
+        command = [sys.executable, "-m", "deepmac", "annotate", *arguments]
+        return subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, text=True)
+
+    output, _ = start(tmp_path / "whole.json").communicate()
+    assert output.startswith("96 of 96 masks made; Pictures: 24 segmented")
+    for kills in itertools.count():
+        process = start(tmp_path / "out.json")
+        while process.poll() is None and not list(tmp_path.glob(".out*")):
+            time.sleep(0.01)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.2 * (kills + 1))
+        process.kill()
+        output, _ = process.communicate()
+        if process.returncode == 0:
+            break
+        assert not (tmp_path / "out.json").exists()
+    assert kills >= 2 and " there already" in output
+    assert (tmp_path / "out.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
+    assert not list(tmp_path.glob(".*")), "nothing is left beside it"
+
+
+# Peak memory of the check, and of all of `annotate` with a network that needs none.
+_MEASURED = """
+import resource, sys
+import numpy as np
+from deepmac.data.coco import read_annotation_files
+from deepmac.jobs import annotate, stream
+
+class Network:
+    calibration, input_size, precision = (0.0, 1.0), None, "float32"
+    def prepare(self, image): return image, np.ones(2, np.float32)
+    def encode(self, pixels): return pixels
+    def mask_probs(self, embeddings, boxes): return np.full((len(boxes), 8, 8), 0.9, np.float32)
+
+stream.load_network = lambda *arguments: Network()
+source, images, out = sys.argv[1:]
+if out == "check":
+    read_annotation_files(source, images)
+else:
+    annotate.annotate(source, images, out, stream.ModelChoice())
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+@pytest.mark.nightly
+def test_memory_holds_the_annotations_and_no_masks(tmp_path):
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (64, 48)).save(tmp_path / "images" / "0.png")
+    peaks = {}  # MiB
+    for count in (10_000, 100_000):
+        images = [{"id": k, "file_name": f"{k}.png", "width": 64, "height": 48} for k in range(count // 10)]
+        for image in images[1:]:
+            path = tmp_path / "images" / image["file_name"]
+            if not path.exists():
+                path.hardlink_to(tmp_path / "images" / "0.png")
+        boxes = [
+            {"id": k, "image_id": k // 10, "category_id": 1, "bbox": [k % 10, 5, 30, 20]}
+            for k in range(count)
+        ]
+        content = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "bolt"}]}
+        source, out = tmp_path / f"{count}.json", tmp_path / f"{count}-completed.json"
+        source.write_text(json.dumps(content))
+        for work in ("check", out):
+            command = [sys.executable, "-c", _MEASURED, source, tmp_path / "images", work]
+            run = subprocess.run(command, capture_output=True, text=True, check=True)
+            peaks[count, "check" if work == "check" else "annotate"] = float(run.stdout.split()[-1])
+        completed = json.loads(out.read_text())["annotations"]
+        assert len(completed) == count and all(entry["segmentation"] for entry in completed)
+    print(f"peaks in MiB: {peaks}")
+    for work in ("check", "annotate"):
+        each = 1024 * (peaks[100_000, work] - peaks[10_000, work]) / 90_000  # KiB
+        assert each < 4, f"{work} takes {each:.1f} KiB for each annotation"
