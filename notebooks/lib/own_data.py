@@ -42,8 +42,8 @@ class Scope(NamedTuple):
     heads: tuple[str, ...] = ("resnet4", "hourglass20")
 
 
-_QUICK = Scope(400, 80, 150, 1)
-SCOPES = {"smoke": Scope(16, 8, 2, 1, heads=()), "quick": _QUICK, "mini": Scope(1000, 200, 400, 3)}
+_QUICK = Scope(240, 60, 80, 1)
+SCOPES = {"smoke": Scope(16, 8, 2, 1, heads=()), "quick": _QUICK, "mini": Scope(600, 120, 250, 3)}
 SCOPES |= {"subset": _QUICK, "paper": _QUICK}  # whose pictures are others
 
 
