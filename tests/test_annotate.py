@@ -201,7 +201,7 @@ def test_kill_9_at_any_moment_loses_nothing(tmp_path):
         while process.poll() is None and not list(tmp_path.glob(".out*")):
             time.sleep(0.01)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(0.2 * (kills + 1))
+            process.wait(0.2 * 1.6**kills)
         process.kill()
         output, _ = process.communicate()
         if process.returncode == 0:
