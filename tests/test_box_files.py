@@ -218,6 +218,7 @@ def test_a_folder_of_yolo_labels_is_read(tmp_path):
         ([{"image_id": 1, "bbox": None}], "no usable annotation.*without a box"),
         ([7], "has no images"),
         (COCO_ANNOTATIONS | {"annotations": [{"image_id": 9, "bbox": [1, 2, 3, 4]}]}, "unknown images: 1"),
+        ({"images": ["a.jpg"], "annotations": [{}]}, "no usable image: entries that cannot be read: 1"),
         ({"annotations": [{"img_id": "a.jpg", "bbox": [[1, 2, 3]]}]}, "annotation 0 is malformed"),
         (
             MEGADETECTOR

@@ -2,8 +2,9 @@
 
 import gzip
 import json
+import operator
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,6 +16,8 @@ from deepmac.data.numbers import number, whole
 from deepmac.data.picture_files import files_below, upright_size
 
 _GZIP = b"\x1f\x8b"
+# What the readers of single pictures raise for what they do not expect.
+_UNREADABLE = (ElementTree.ParseError, LookupError, TypeError, ValueError, AttributeError, StopIteration)
 SPLITS = ("train2017", "val2017")  # of COCO
 _PICTURES = ("{0}", "images/{0}", "{0}/images", "data/{0}", "images", "data", "JPEGImages", "pictures", ".")
 # Where folders of annotation tools have the annotations of a split: of COCO and CVAT, Roboflow, Ultralytics.
@@ -83,16 +86,17 @@ def load_annotations(path: Path, image_dir: Path | None) -> dict:
         InputError: no such file, or of no such format.
     """
     if path.is_dir():
-        for suffix, read in (("txt", _yolo), ("xml", _pascal_voc), ("json", _labelme)):
+        for suffix, read in (("txt", None), ("xml", _voc_picture), ("json", _labelme_picture)):
             files = [file for file in sorted(path.rglob(f"*.{suffix}")) if file.name not in _CLASS_FILES]
+            if files and (image_dir is None or not image_dir.is_dir()):
+                raise InputError(f"{image_dir}: no such folder; it must hold the pictures of {path}")
             if files:
-                if image_dir is None or not image_dir.is_dir():
-                    raise InputError(f"{image_dir}: no such folder; it must hold the pictures of {path}")
-                return read(files, path, image_dir)
+                named = operator.attrgetter("name")
+                return _read_each(files, read, named) if read else _yolo(files, path, image_dir)
         raise InputError(f"{path} has no annotations: neither YOLO's text, nor Pascal VOC's XML, nor JSON")
     content = load_json(path)
     if isinstance(content, list) and all(isinstance(task, dict) and "data" in task for task in content):
-        return _label_studio(content)
+        return _read_each(content, _label_studio_picture, lambda task: f"task {task.get('id')}")
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no JSON object; it must hold annotations in COCO format")
     return content
@@ -120,8 +124,23 @@ def load_json(path: str | os.PathLike, object_hook: Callable[[dict], Any] | None
         raise InputError(f"{path} {what}; it must hold annotations, such as COCO's JSON") from error
 
 
+def _read_each(
+    sources: Iterable, read: Callable[[Any], tuple[dict, list[dict]]], named: Callable[[Any], str]
+) -> dict[str, list]:
+    """The content of a COCO file, from what reads an image and its annotations; who fails is named."""
+
+    def images() -> Iterator[tuple[dict | str, list[dict]]]:
+        for source in sources:
+            try:
+                yield read(source)
+            except _UNREADABLE as error:
+                yield f"{named(source)}: {error}", []
+
+    return _collected(images())
+
+
 def _collected(
-    images: Iterator[tuple[dict | str, list[dict]]], names: list[str] | None = None
+    images: Iterable[tuple[dict | str, list[dict]]], names: list[str] | None = None
 ) -> dict[str, list]:
     """The content of a COCO file, from images with their annotations; a text stands for an unusable file."""
     content: dict[str, list] = {"images": [], "annotations": []}
@@ -193,22 +212,13 @@ def _class_names(folder: Path) -> list[str]:
         raise InputError(f"{path} has no list 'names' of the classes: {error}") from error
 
 
-def _pascal_voc(files: list[Path], folder: Path, image_dir: Path) -> dict:
-    """XML for each picture, of Pascal VOC, whose pixels count from 1, both ends of a box included."""
-
-    def images() -> Iterator[tuple[dict | str, list[dict]]]:
-        for file in files:
-            try:
-                root = ElementTree.parse(file).getroot()
-            except (ElementTree.ParseError, ValueError, LookupError) as error:
-                yield f"{file.name}: {error}", []
-                continue
-            size = {side: root.findtext(f"size/{side}") for side in ("width", "height")}
-            known = {side: whole(length) for side, length in size.items() if whole(length)}
-            name = root.findtext("filename") or file.stem
-            yield {"file_name": name, **known}, [_voc_object(entry) for entry in root.iter("object")]
-
-    return _collected(images())
+def _voc_picture(file: Path) -> tuple[dict, list[dict]]:
+    """XML of Pascal VOC, whose pixels count from 1, both ends of a box included."""
+    root = ElementTree.parse(file).getroot()
+    size = {side: root.findtext(f"size/{side}") for side in ("width", "height")}
+    known = {side: whole(length) for side, length in size.items() if whole(length)}
+    name = root.findtext("filename") or file.stem
+    return {"file_name": name, **known}, [_voc_object(entry) for entry in root.iter("object")]
 
 
 def _voc_object(entry: ElementTree.Element) -> dict:
@@ -221,20 +231,12 @@ def _voc_object(entry: ElementTree.Element) -> dict:
     return named | {"bbox": [left - 1, top - 1, right - left + 1, bottom - top + 1]}
 
 
-def _labelme(files: list[Path], folder: Path, image_dir: Path) -> dict:
-    """JSON for each picture, of LabelMe (https://github.com/wkentaro/labelme)."""
-
-    def images() -> Iterator[tuple[dict | str, list[dict]]]:
-        for file in files:
-            try:
-                content = load_json(file)
-                shapes = [_labelme_shape(shape) for shape in content["shapes"]]
-                sizes = {"width": content.get("imageWidth"), "height": content.get("imageHeight")}
-                yield {"file_name": content.get("imagePath") or file.stem, **sizes}, shapes
-            except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
-                yield f"{file.name}: {error}", []
-
-    return _collected(images())
+def _labelme_picture(file: Path) -> tuple[dict, list[dict]]:
+    """JSON of LabelMe (https://github.com/wkentaro/labelme)."""
+    content = load_json(file)
+    shapes = [_labelme_shape(shape) for shape in content["shapes"]]
+    sizes = {"width": content.get("imageWidth"), "height": content.get("imageHeight")}
+    return {"file_name": content.get("imagePath") or file.stem, **sizes}, shapes
 
 
 def _labelme_shape(shape: dict) -> dict:
@@ -248,19 +250,11 @@ def _labelme_shape(shape: dict) -> dict:
     return named | {"bbox": kind}  # a circle, a line, a point
 
 
-def _label_studio(tasks: list[dict]) -> dict:
-    """Label Studio's own JSON (https://labelstud.io/guide/export): boxes and polygons in percent."""
-
-    def images() -> Iterator[tuple[dict | str, list[dict]]]:
-        for task in tasks:
-            try:
-                name = next(value for value in task["data"].values() if isinstance(value, str))
-                results = [result for done in task["annotations"][:1] for result in done["result"]]
-                yield {"file_name": name}, [_label_studio_object(result) for result in results]
-            except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
-                yield f"task {task.get('id')}: {error!r}", []
-
-    return _collected(images())
+def _label_studio_picture(task: dict) -> tuple[dict, list[dict]]:
+    """A task of Label Studio's JSON (https://labelstud.io/guide/export): boxes and polygons in percent."""
+    name = next(value for value in task["data"].values() if isinstance(value, str))
+    results = [result for done in task["annotations"][:1] for result in done["result"]]
+    return {"file_name": name}, [_label_studio_object(result) for result in results]
 
 
 def _label_studio_object(result: dict) -> dict:

@@ -9,30 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from deepmac.core.errors import InputError
+from deepmac.data import flaws
 from deepmac.data.category_lists import category_key
-from deepmac.data.flaws import (
-    BAD_POINTS,
-    CORRUPT_PICTURE,
-    MISSING_PICTURE,
-    NO_AREA,
-    NO_AREA_INSIDE,
-    NO_BOX,
-    NO_CATEGORY,
-    NO_CROWD,
-    NO_NAME,
-    NO_SIZE,
-    NOT_FINITE,
-    NOT_LISTED,
-    ODD_BOX,
-    ODD_CATEGORY,
-    ODD_ID,
-    OTHER_NAME,
-    OTHER_SIZE,
-    REACHES_BEYOND,
-    TURNED,
-    UNKNOWN_IMAGE,
-    Finding,
-)
+from deepmac.data.flaws import Finding
 from deepmac.data.numbers import key_of, number, whole
 from deepmac.data.picture_files import PictureSize
 from deepmac.data.points import read_points
@@ -68,7 +47,7 @@ def name_findings(image: dict) -> Iterator[Finding]:
     if not (isinstance(image.get("file_name"), str) and image["file_name"].strip()):
         names = (image[field] for field in _NAME_FIELDS if isinstance(image.get(field), str))
         named = next((name for name in names if name.strip()), None)
-        yield Finding(NO_NAME, f"image id {image['id']}", named and {"file_name": named})
+        yield Finding(flaws.NO_NAME, f"image id {image['id']}", named and {"file_name": named})
 
 
 def image_findings(image: dict, found: tuple[str, PictureSize | str] | None) -> Iterator[Finding]:
@@ -79,22 +58,22 @@ def image_findings(image: dict, found: tuple[str, PictureSize | str] | None) -> 
         found: path and size of its picture, or what is wrong with it; None if it is missing.
     """
     if found is None:
-        yield Finding(MISSING_PICTURE, image["file_name"])
+        yield Finding(flaws.MISSING_PICTURE, image["file_name"])
         return
     path, size = found
     if isinstance(size, str):
-        yield Finding(CORRUPT_PICTURE, size)
+        yield Finding(flaws.CORRUPT_PICTURE, size)
         return
     if path != image["file_name"]:
-        yield Finding(OTHER_NAME, f"{image['file_name']} is {path}", {"file_name": path})
+        yield Finding(flaws.OTHER_NAME, f"{image['file_name']} is {path}", {"file_name": path})
     annotated = annotated_size(image)
     if annotated is None:
-        yield Finding(NO_SIZE, path, dict(zip(("width", "height"), size.upright, strict=True)))
+        yield Finding(flaws.NO_SIZE, path, dict(zip(("width", "height"), size.upright, strict=True)))
     elif annotated not in size:
         seen = " x ".join(map(str, size.upright))
-        yield Finding(OTHER_SIZE, f"{path} is {seen}, not {annotated[0]} x {annotated[1]}")
+        yield Finding(flaws.OTHER_SIZE, f"{path} is {seen}, not {annotated[0]} x {annotated[1]}")
     elif annotated != size.stored:
-        yield Finding(TURNED, path, {})
+        yield Finding(flaws.TURNED, path, {})
 
 
 def annotated_size(image: dict) -> tuple[int, int] | None:
@@ -108,20 +87,22 @@ def size_findings(image: dict) -> Iterator[Finding]:
     """Finds what is wrong with an image's size, if its picture is not at hand, or it is written oddly."""
     annotated = annotated_size(image)
     if annotated is None:
-        yield Finding(NO_SIZE, str(image.get("file_name", image["id"])))
+        yield Finding(flaws.NO_SIZE, str(image.get("file_name", image["id"])))
     elif not (type(image["width"]) is type(image["height"]) is int):
-        yield Finding(NO_SIZE, f"{image['width']!r}", dict(zip(("width", "height"), annotated, strict=True)))
+        yield Finding(
+            flaws.NO_SIZE, f"{image['width']!r}", dict(zip(("width", "height"), annotated, strict=True))
+        )
 
 
 def category_findings(entry: dict, image: dict, categories: Mapping[int | str, int]) -> Iterator[Finding]:
     """Finds what is wrong with an annotation's `category_id`."""
     key = category_key(entry)
     if key is None:
-        yield Finding(NO_CATEGORY, "it has no 'category_id'", {"category_id": categories[""]})
+        yield Finding(flaws.NO_CATEGORY, "it has no 'category_id'", {"category_id": categories[""]})
     elif key not in categories:
-        yield Finding(NOT_LISTED, f"category id {key} is not in the list")
+        yield Finding(flaws.NOT_LISTED, f"category id {key} is not in the list")
     elif type(entry.get("category_id")) is not int or entry["category_id"] != categories[key]:
-        yield Finding(ODD_CATEGORY, f"its category is {key!r}", {"category_id": categories[key]})
+        yield Finding(flaws.ODD_CATEGORY, f"its category is {key!r}", {"category_id": categories[key]})
 
 
 def box_findings(entry: dict, image: dict, *_) -> Iterator[Finding]:
@@ -131,17 +112,19 @@ def box_findings(entry: dict, image: dict, *_) -> Iterator[Finding]:
     spare = around and _clipped_box(around, image)
     replaced = {"bbox": spare} if spare else None
     if box is None:
-        yield Finding(NO_BOX, f"'bbox' is {str(given)[:60]}" if "bbox" in entry else "no 'bbox'", replaced)
+        yield Finding(
+            flaws.NO_BOX, f"'bbox' is {str(given)[:60]}" if "bbox" in entry else "no 'bbox'", replaced
+        )
     elif not all(map(math.isfinite, box)):
-        yield Finding(NOT_FINITE, f"'bbox' is {str(given)[:60]}", replaced)
+        yield Finding(flaws.NOT_FINITE, f"'bbox' is {str(given)[:60]}", replaced)
     else:
         if box != given:
-            yield Finding(ODD_BOX, f"'bbox' is {str(given)[:60]}", {"bbox": box})
+            yield Finding(flaws.ODD_BOX, f"'bbox' is {str(given)[:60]}", {"bbox": box})
         clipped = _clipped_box(box, image)
         if clipped is None:
-            yield Finding(NO_AREA_INSIDE, f"'bbox' is {given}", replaced)
+            yield Finding(flaws.NO_AREA_INSIDE, f"'bbox' is {given}", replaced)
         elif clipped != box:
-            yield Finding(REACHES_BEYOND, f"'bbox' is {given}", {"bbox": clipped})
+            yield Finding(flaws.REACHES_BEYOND, f"'bbox' is {given}", {"bbox": clipped})
 
 
 def read_box(entry: dict) -> list[float] | None:
@@ -163,7 +146,7 @@ def point_findings(entry: dict, *_) -> Iterator[Finding]:
     try:
         read_points(entry)
     except (ValueError, TypeError, OverflowError) as error:
-        yield Finding(BAD_POINTS, str(error), {"keypoints": [], "point_coords": [], "point_labels": []})
+        yield Finding(flaws.BAD_POINTS, str(error), {"keypoints": [], "point_coords": [], "point_labels": []})
 
 
 def area_findings(entry: dict, image: dict, *_) -> Iterator[Finding]:
@@ -171,7 +154,7 @@ def area_findings(entry: dict, image: dict, *_) -> Iterator[Finding]:
     area = number(entry.get("area"))
     if not (area is entry.get("area") and math.isfinite(area) and area >= 0):
         area = mask_area(entry["segmentation"], image) or entry["bbox"][2] * entry["bbox"][3]
-        yield Finding(NO_AREA, "it needs 'area', a number", {"area": area})
+        yield Finding(flaws.NO_AREA, "it needs 'area', a number", {"area": area})
 
 
 def crowd_findings(entry: dict, *_) -> Iterator[Finding]:
@@ -179,15 +162,15 @@ def crowd_findings(entry: dict, *_) -> Iterator[Finding]:
     given = entry.get("iscrowd")
     if type(given) is not int or given not in (0, 1):
         is_crowd = given is True or str(given).lower() in ("1", "1.0", "true")
-        yield Finding(NO_CROWD, f"'iscrowd' is {given!r:.40}", {"iscrowd": int(is_crowd)})
+        yield Finding(flaws.NO_CROWD, f"'iscrowd' is {given!r:.40}", {"iscrowd": int(is_crowd)})
 
 
 def known_image(entry: dict, image: dict | None, *_) -> Iterator[Finding]:
     """Finds annotations whose image is not listed."""
     if image is None:
-        yield Finding(UNKNOWN_IMAGE, f"image id {entry.get('image_id')} is not in the list of images")
+        yield Finding(flaws.UNKNOWN_IMAGE, f"image id {entry.get('image_id')} is not in the list of images")
     elif type(entry.get("image_id")) is not int or entry["image_id"] != image["id"]:
-        yield Finding(ODD_ID, f"'image_id' is {entry.get('image_id')!r:.40}", {"image_id": image["id"]})
+        yield Finding(flaws.ODD_ID, f"'image_id' is {entry.get('image_id')!r:.40}", {"image_id": image["id"]})
 
 
 ANNOTATION_RULES = (

@@ -9,9 +9,7 @@ _SEQUENCE_FIELDS = ("seq_id", "sequence_id", "video_id")
 _MIN_FOLDERS = 8  # fewer are no sequences, but parts of a data set
 
 
-def draw_validation(
-    images: Mapping[int, dict], annotations: Iterable[dict], fraction: float, seed: int = 0
-) -> set[int]:
+def draw_validation(images: Mapping[int, dict], annotations: Iterable[dict], fraction: float) -> set[int]:
     """Draws pictures to validate with, the same ones every time.
 
     Pictures of a sequence stay together (COCO Camera Traps' `seq_id`, else the folder, where there are many).
@@ -21,7 +19,6 @@ def draw_validation(
         images: id -> entry of the annotation file.
         annotations: their entries, with `image_id` and `category_id`.
         fraction: part of the pictures, 0 to 1.
-        seed: another one draws others.
 
     Returns:
         Ids of the pictures drawn.
@@ -31,7 +28,7 @@ def draw_validation(
     for annotation in annotations:
         categories[group_of[annotation["image_id"]]].add(annotation["category_id"])
     groups = sorted(set(group_of.values()), key=str)
-    random.Random(seed).shuffle(groups)
+    random.Random(0).shuffle(groups)
     left = Counter(category for members in categories.values() for category in members)  # to train on
     drawn = set()
 

@@ -210,15 +210,12 @@ def read_boxes(
             raise InputError(f"{path}: the ids of categories must be numbers")
         ids = document.names if document.named_by == "id" else []
         return BoxFile(path, document, "megadetector", min_score, ids)
-    if isinstance(document, list) and not any(
-        isinstance(entry, dict) and "data" in entry for entry in document
-    ):
-        return _coco_boxes(path, _coco_results(document), min_score)
     if isinstance(document, list):
-        return _coco_boxes(path, load_annotations(path, image_dir), min_score)
+        has_tasks = any(isinstance(entry, dict) and "data" in entry for entry in document)
+        content = load_annotations(path, image_dir) if has_tasks else _coco_results(document)
+        return _coco_boxes(path, content, min_score)
     if isinstance(document, dict) and isinstance(document.get("annotations"), list):
-        named_lists = any(isinstance(entry, dict) and "img_id" in entry for entry in document["annotations"])
-        if named_lists:
+        if any(isinstance(entry, dict) and "img_id" in entry for entry in document["annotations"]):
             return BoxFile(path, _pytorch_wildlife(path, document), "xyxy", min_score)
         return _coco_boxes(path, document, min_score)
     raise InputError(
@@ -231,8 +228,10 @@ def _coco_boxes(path: Path, document: dict, min_score: float) -> BoxFile:
     """The boxes of annotations, checked by the one reader; pictures are not needed."""
     images = document.get("images")
     if isinstance(images, list):
-        sizes = [None if not isinstance(image, dict) else annotated_size(image) for image in images]
-        sized = [image if size else image | _UNKNOWN_SIZE for image, size in zip(images, sizes, strict=True)]
+        sized = [
+            image if not isinstance(image, dict) or annotated_size(image) else image | _UNKNOWN_SIZE
+            for image in images
+        ]
         document = document | {"images": sized}
     data = read_coco(document, BOXES, name=str(path))
     table = Detections(categories={str(one["id"]): one["name"] for one in data.categories})
