@@ -84,7 +84,7 @@ def test_what_had_no_mask_gets_one_and_nothing_else_changes(data_set, tmp_path):
         edge = np.abs(np.diff(expected.masks[0].astype(int), axis=0)).sum()
         edge += np.abs(np.diff(expected.masks[0].astype(int), axis=1)).sum()
         assert (_drawn(coco, after) ^ expected.masks[0]).sum() <= 0.75 * edge + 4
-    assert not list(tmp_path.glob(".*.jsonl"))
+    assert not list(tmp_path.glob(".*.sqlite"))
 
 
 def test_all_get_run_lengths_and_poor_ones_are_left_out(data_set, tmp_path):
@@ -110,21 +110,19 @@ def test_yolo_has_a_polygon_from_0_to_1_for_each_annotation(data_set, tmp_path):
 
 
 def test_a_killed_run_goes_on_where_it_was(data_set, tmp_path, monkeypatch):
-    """Killed in the middle of a line; what was whole is kept, the half line is made again."""
+    """Killed in the middle of a picture; what was whole is kept, the half one is made again."""
     _annotate(tmp_path, out="whole.json")
     add, pictures = job._Journal.add, []
 
     def killed_at_the_third(journal, image_id, masks):
         if len(journal.pictures) == 2:
-            journal._file.write(b'{"position": 5, "mask": {"segm')
-            journal._file.flush()
+            journal._rows.execute("INSERT INTO masks VALUES (5, ?, '{}')", [journal._state])
             raise KeyboardInterrupt
         add(journal, image_id, masks)
 
     monkeypatch.setattr(job._Journal, "add", killed_at_the_third)
     assert _annotate(tmp_path).exit_code != 0
-    [journal] = tmp_path.glob(".out*.jsonl")
-    assert not (tmp_path / "out.json").exists() and not journal.read_bytes().endswith(b"\n")
+    assert list(tmp_path.glob(".out*.sqlite")) and not (tmp_path / "out.json").exists()
 
     def counted(journal, image_id, masks):
         pictures.append(image_id)
@@ -137,7 +135,7 @@ def test_a_killed_run_goes_on_where_it_was(data_set, tmp_path, monkeypatch):
 
 
 def test_other_options_do_not_go_on_with_the_masks_of_these(data_set, tmp_path):
-    path = tmp_path / ".journal.jsonl"
+    path = tmp_path / ".journal.sqlite"
     for state, expected in (("a", 0), ("a", 1), ("b", 0)):
         journal = job._Journal(path, state)
         assert len(journal) == expected

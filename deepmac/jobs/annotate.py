@@ -1,13 +1,14 @@
 """The work behind `deepmac annotate`: masks for the annotations of a data set that have none.
 
-Masks go into a journal beside the result, a line for each and one when a picture is done. A run that was
-killed reads it and makes what is missing; the result is written in one go when nothing is.
+Masks go into a journal beside the result, those of a picture at once. A run that was killed reads it and
+makes what is missing; the result is written in one go when nothing is.
 """
 
 import contextlib
 import dataclasses
 import functools
 import json
+import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -77,7 +78,7 @@ def annotate(
     document = load_json(annotations)
     data = read_coco(_with_positions(document), TRAINING, image_dir=Path(images))
     state = fingerprint(Path(annotations), model.state(), dataclasses.asdict(options))
-    with contextlib.closing(_Journal(out.with_name(f".{out.name}-masks.jsonl"), state)) as journal:
+    with contextlib.closing(_Journal(out.with_name(f".{out.name}-masks.sqlite"), state)) as journal:
         jobs = _jobs(data, journal, options)
         summary = Summary(pictures=len(data.images), present=len(journal.pictures))
         summary.count(segment_pictures(jobs, model))
@@ -104,67 +105,42 @@ def _with_positions(document: Any) -> Any:
 
 
 class _Journal:
-    """Masks by the position of their annotation, in a file; safe to use from several threads."""
+    """Masks by the position of their annotation, in a database; safe to use from several threads."""
 
     def __init__(self, path: Path, state: str):
         """Opens a journal; what another state of data, model or options wrote is forgotten."""
-        self.path = path
-        self.pictures: set[int] = set()  # that are done
-        self._offsets: dict[int, int] = {}
-        self._lock = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a+b")
-        end = self._read(state)
-        self._file.truncate(end)
-        if not end:
-            self._append({"state": state})
+        self.path, self._state, self._lock = path, state, threading.Lock()
+        self._rows = sqlite3.connect(path, check_same_thread=False)
+        with self._rows:
+            for table in ("pictures", "masks"):
+                self._rows.execute(
+                    f"CREATE TABLE IF NOT EXISTS {table} (id INTEGER PRIMARY KEY, state, mask)"
+                )
+                self._rows.execute(f"DELETE FROM {table} WHERE state != ?", [state])
+        self.pictures = {
+            picture for (picture,) in self._rows.execute("SELECT id FROM pictures")
+        }  # that are done
 
     def __len__(self):
-        return len(self._offsets)
-
-    def _read(self, state: str) -> int:
-        """Finds the masks of pictures that are done; returns where these end."""
-        self._file.seek(0)
-        end, offset, pending = 0, 0, {}
-        for line in self._file:
-            if not line.endswith(b"\n"):  # the last line of a run that was killed
-                break
-            entry = json.loads(line)
-            if not offset and entry.get("state") != state:
-                break
-            if "position" in entry:
-                pending[entry["position"]] = offset
-            offset += len(line)
-            if "picture" in entry:
-                self.pictures.add(entry["picture"])
-                self._offsets |= pending
-            if "position" not in entry:
-                end, pending = offset, {}
-        return end
+        return self._rows.execute("SELECT count(*) FROM masks").fetchone()[0]
 
     def add(self, image_id: int, masks: dict[int, dict]) -> None:
-        """Writes the masks of a picture: position of the annotation -> what it gets."""
-        with self._lock:
-            for position, mask in masks.items():
-                self._offsets[position] = self._append({"position": position, "mask": mask})
-            self._append({"picture": image_id})
-            self._file.flush()
-            self.pictures.add(image_id)
-
-    def _append(self, entry: dict) -> int:
-        offset = self._file.seek(0, 2)
-        self._file.write(json.dumps(entry).encode() + b"\n")
-        return offset
+        """Writes the masks of a picture, all or none: position of the annotation -> what it gets."""
+        rows = [(position, self._state, json.dumps(mask)) for position, mask in masks.items()]
+        with self._lock, self._rows:
+            self._rows.executemany("INSERT OR REPLACE INTO masks VALUES (?, ?, ?)", rows)
+            self._rows.execute("INSERT OR REPLACE INTO pictures VALUES (?, ?, NULL)", [image_id, self._state])
+        self.pictures.add(image_id)
 
     def mask(self, position: int) -> dict:
         """What the annotation of a position gets; nothing if no mask was made for it."""
-        if position not in self._offsets:
-            return {}
-        self._file.seek(self._offsets[position])
-        return json.loads(self._file.readline())["mask"]
+        row = self._rows.execute("SELECT mask FROM masks WHERE id = ?", [position]).fetchone()
+        return json.loads(row[0]) if row else {}
 
     def close(self) -> None:
-        self._file.close()
+        """Closes the file."""
+        self._rows.close()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
