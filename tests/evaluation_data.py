@@ -121,14 +121,14 @@ def results_json(detections, iou_type):
     return rows
 
 
-def coco_metrics(content, detections, iou_type, category_ids, evaluation_class=COCOeval):
+def coco_metrics(content, detections, iou_type, category_ids):
     """The metrics of plain pycocotools on some classes, in percent; -100 without ground truth."""
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
         truth.dataset = copy.deepcopy(content)
         truth.createIndex()
         results = truth.loadRes(results_json(detections, iou_type))
-        evaluation = evaluation_class(truth, results, iou_type)
+        evaluation = COCOeval(truth, results, iou_type)
         evaluation.params.catIds = [int(category_id) for category_id in category_ids]
         evaluation.evaluate()
         evaluation.accumulate()

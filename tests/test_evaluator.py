@@ -21,8 +21,6 @@ from evaluation_data import (
     scenes,
 )
 from pycocotools import mask as coco_mask
-from pycocotools.cocoeval import COCOeval
-from scipy import ndimage
 
 from deepmac.core.categories import VOC_IDS
 from deepmac.core.errors import InputError
@@ -32,8 +30,6 @@ from deepmac.evaluation.baselines import BASELINES, ellipse_mask
 
 # pycocotools' `decode` has yet to learn NumPy 2's copy keyword.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
-ALL_TYPES = ("mask", "box", "boundary")
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +67,8 @@ def one_class(boxes, mask, crowd=()):
 
 def test_perfect_predictions_reach_100_percent(data):
     content, perfect, _ = data
-    result = add_all(MaskEvaluator(content, SEEN_IDS, iou_types=ALL_TYPES), perfect).result()
-    for iou_type in ALL_TYPES:
+    result = add_all(MaskEvaluator(content, SEEN_IDS), perfect).result()
+    for iou_type in ("mask", "box"):
         for subset in ("", "seen/", "unseen/", "supercategory/animal/", "class/zebra/"):
             assert result[f"{iou_type}/{subset}AP"] == pytest.approx(100)
             assert result[f"{iou_type}/{subset}AR100"] == pytest.approx(100)
@@ -121,7 +117,7 @@ def test_ap_of_a_ranking_computed_by_hand():
 def test_detections_in_crowds_count_neither_way():
     boxes = np.array([[0.05, 0.05, 0.4, 0.4], [0.5, 0.1, 0.95, 0.9]])
     mask = np.ones((4, 4), np.float32)
-    evaluator = MaskEvaluator(one_class(boxes, mask, crowd=(1,)), iou_types=ALL_TYPES)
+    evaluator = MaskEvaluator(one_class(boxes, mask, crowd=(1,)))
     inside_crowd = np.array([[0.55, 0.2, 0.7, 0.4], [0.6, 0.5, 0.8, 0.8]])
     outside = np.array([[0.05, 0.6, 0.2, 0.9]])
     everything = np.concatenate([boxes[:1], inside_crowd])
@@ -258,38 +254,6 @@ def test_class_mean_iou_weighs_classes_equally(data):
     assert result["mask/seen/mIoU"] == pytest.approx(ious[seen].mean(), abs=0.2)
     assert result["mask/unseen/mIoU"] == pytest.approx(ious[~seen].mean(), abs=0.2)
     assert result["mask/class_mIoU"] == pytest.approx(np.mean(by_class), abs=0.2)
-
-
-class BoundaryEvaluation(COCOeval):
-    """Boundary AP from the definition: erosion of whole bitmaps, min(mask IoU, boundary IoU)."""
-
-    def computeIoU(self, imgId, catId):  # noqa: N802, N803
-        ious = super().computeIoU(imgId, catId)
-        truth, found = self._gts[imgId, catId], self._dts[imgId, catId]
-        if len(ious):
-            found = sorted(found, key=lambda row: -row["score"])[: len(ious)]
-            for i, detection in enumerate(found):
-                for j, annotation in enumerate(truth):
-                    if not annotation["iscrowd"]:
-                        a, b = self.boundary(detection), self.boundary(annotation)
-                        ious[i, j] = min(ious[i, j], (a & b).sum() / max((a | b).sum(), 1))
-        return ious
-
-    def boundary(self, row):
-        mask = coco_mask.decode(row["segmentation"]).astype(bool)
-        distance = max(1, round(0.02 * np.hypot(*mask.shape)))
-        square = np.ones((3, 3), bool)
-        return mask & ~ndimage.binary_erosion(mask, square, iterations=distance, border_value=0)
-
-
-def test_boundary_ap_equals_its_definition():
-    content, perfect = scenes(images=8, seed=5)
-    detections = imperfect(perfect, seed=6, per_image=6)
-    result = add_all(MaskEvaluator(content, SEEN_IDS, iou_types=["mask", "boundary"]), detections).result()
-    expected = coco_metrics(content, detections, "segm", SEEN_IDS, BoundaryEvaluation)
-    for metric, value in expected.items():
-        assert np.nan_to_num(result[f"boundary/seen/{metric}"], nan=-100) == pytest.approx(value, abs=1e-6)
-    assert result["boundary/AP"] < result["mask/AP"] - 1
 
 
 def perturbed(evaluator, seed):
@@ -446,7 +410,6 @@ def test_bad_options_and_annotations_are_refused(tmp_path):
     for options in (
         {"backend": "coco"},
         {"iou_types": ["keypoints"]},
-        {"iou_types": ["boundary"], "backend": "pycocotools"},
         {"image_ids": [1, 500]},
         {"image_ids": []},
     ):

@@ -1,4 +1,4 @@
-"""Mask quality on seen and unseen classes: COCO AP, boundary AP, mean IoU, baselines, intervals.
+"""Mask quality on seen and unseen classes: COCO AP, mean IoU, baselines, intervals.
 
 `MaskEvaluator` is the entry: `add` the predictions of each image (or let `add_from_boxes` ask a model
 for the masks of the ground-truth boxes), then read `result`. Every value is in percent, 0 to 100.

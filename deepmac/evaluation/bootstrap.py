@@ -31,18 +31,17 @@ class ClassMatches:
     positives: np.ndarray
 
 
-def match_detections(truth: dict, detections: list[dict], iou_type: str) -> list[ClassMatches]:
-    """Matches detections with ground truth as COCOeval does, for instances of any size.
+def match_detections(truth: dict, detections: list[dict]) -> list[ClassMatches]:
+    """Matches masks of detections with ground truth as COCOeval does, for instances of any size.
 
     Args:
         truth: as for `coco_ap.coco_eval`.
         detections: the same.
-        iou_type: "mask" or "box".
 
     Returns:
         The matches of each class, in the order of the categories.
     """
-    evaluation = coco_eval(truth, detections, iou_type, "pycocotools")
+    evaluation = coco_eval(truth, detections, "mask", "pycocotools")
     evaluation.params.areaRng = evaluation.params.areaRng[:1]
     evaluation.params.areaRngLbl = ["all"]
     with silence():
@@ -98,10 +97,8 @@ def bootstrap_weights(images: int, resamples: int, seed: int) -> np.ndarray:
     return np.concatenate([np.ones((1, images), np.int64), drawn])
 
 
-def confidence_intervals(
-    samples: Mapping[str, np.ndarray], confidence: float = 0.95
-) -> dict[str, tuple[float, float]]:
-    """Intervals for the value that another draw of as many images would give.
+def confidence_intervals(samples: Mapping[str, np.ndarray]) -> dict[str, tuple[float, float]]:
+    """95 % intervals for the value that another draw of as many images would give.
 
     AP grows when a class has fewer distinct instances, and a resample has fewer than the data: its mean
     lies above the value, often by more than the width of the interval. So the percentiles are taken
@@ -112,18 +109,16 @@ def confidence_intervals(
 
     Args:
         samples: name -> float [1 + resamples], the value and its resamples (`MaskEvaluator.bootstrap`).
-        confidence: share of the resamples inside the interval.
 
     Returns:
         name -> (low, high); NaN when the value or all resamples are NaN.
     """
-    tail = 100 * (1 - confidence) / 2
     intervals = {}
     for name, values in samples.items():
         resampled = values[1:][np.isfinite(values[1:])]
         low = high = float("nan")
         if resampled.size:
-            low, high = values[0] - resampled.mean() + np.percentile(resampled, [tail, 100 - tail])
+            low, high = values[0] - resampled.mean() + np.percentile(resampled, [2.5, 97.5])
         intervals[name] = (float(low), float(high))
     return intervals
 

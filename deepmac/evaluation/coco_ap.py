@@ -6,7 +6,6 @@ a run restricted to them (`params.catIds`) would give.
 """
 
 import contextlib
-import functools
 import gc
 import importlib.util
 import io
@@ -19,9 +18,7 @@ from pycocotools.cocoeval import COCOeval
 from deepmac.core.errors import InputError
 
 BACKENDS = ("auto", "faster_coco_eval", "pycocotools")
-# Our name -> COCOeval's. Boundary AP (arXiv 2103.16562) takes min(mask IoU, boundary IoU).
-IOU_TYPES = {"mask": "segm", "box": "bbox", "boundary": "boundary"}
-BOUNDARY_DILATION_RATIO = 0.02  # of the image diagonal, as published
+IOU_TYPES = {"mask": "segm", "box": "bbox"}  # our name -> COCOeval's
 MAX_DETECTIONS = 100  # per image and class
 
 
@@ -30,7 +27,7 @@ def choose_backend(backend: str, iou_types: Sequence[str]) -> str:
 
     Args:
         backend: one of `BACKENDS`.
-        iou_types: of `IOU_TYPES`; "boundary" needs faster-coco-eval.
+        iou_types: of `IOU_TYPES`.
 
     Raises:
         InputError: an unknown name, or faster-coco-eval is needed and not installed.
@@ -41,11 +38,8 @@ def choose_backend(backend: str, iou_types: Sequence[str]) -> str:
         if iou_type not in IOU_TYPES:
             raise InputError(f"unknown IoU type {iou_type!r}: choose from {', '.join(IOU_TYPES)}")
     installed = importlib.util.find_spec("faster_coco_eval") is not None
-    needed = backend == "faster_coco_eval" or "boundary" in iou_types
-    if needed and not installed:
-        raise InputError("boundary AP and the fast backend need a package: pip install faster-coco-eval")
-    if needed and backend == "pycocotools":
-        raise InputError("pycocotools has no boundary AP: choose the backend faster_coco_eval or auto")
+    if backend == "faster_coco_eval" and not installed:
+        raise InputError("the fast backend needs a package: pip install faster-coco-eval")
     return "faster_coco_eval" if installed and backend != "pycocotools" else "pycocotools"
 
 
@@ -65,10 +59,7 @@ def coco_eval(truth: dict, detections: list[dict], iou_type: str, backend: str):
     if backend == "faster_coco_eval":
         import faster_coco_eval
 
-        data_set = faster_coco_eval.COCO
-        evaluation = functools.partial(
-            faster_coco_eval.COCOeval_faster, boundary_dilation_ratio=BOUNDARY_DILATION_RATIO
-        )
+        data_set, evaluation = faster_coco_eval.COCO, faster_coco_eval.COCOeval_faster
     indexed = []
     for rows in (truth["annotations"], detections):
         coco = data_set()

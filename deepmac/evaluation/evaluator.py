@@ -61,7 +61,7 @@ class MaskEvaluator:
             unseen. None leaves "seen" and "unseen" out of the result.
         image_ids: the images to evaluate; None for all the file lists, as COCO prescribes. Images
             never added count as images without detections.
-        iou_types: of "mask", "box" and "boundary" (arXiv 2103.16562, needs faster-coco-eval).
+        iou_types: of "mask" and "box".
         backend: "pycocotools", "faster_coco_eval" (equal numbers in less time), or "auto": the fast one
             when it is installed.
 
@@ -188,9 +188,9 @@ class MaskEvaluator:
         """Computes all metrics of the predictions added so far, in percent.
 
         Returns:
-            "<IoU type>/<subset><metric>" -> value. IoU types: "mask", "box", "boundary". Subsets: none
-            (all classes), "seen/", "unseen/", "supercategory/<name>/", "class/<name>/", and for COCO's
-            categories "voc/" and "non_voc/".
+            "<IoU type>/<subset><metric>" -> value. IoU types: "mask", "box". Subsets: none (all
+            classes), "seen/", "unseen/", "supercategory/<name>/", "class/<name>/", and for COCO's categories
+            "voc/" and "non_voc/".
             Metrics: "AP", "AP50", "AP75", "APs", "APm", "APl", "AR100", as COCO defines them; of "mask", when
             annotation ids were added, "mIoU", the mean over instances, and "class_mIoU", the mean of the
             classes' means. NaN where the subset has no ground truth.
@@ -213,32 +213,28 @@ class MaskEvaluator:
         return values
 
     @coco_ap.garbage_collection_paused()
-    def bootstrap(self, iou_type: str = "mask", resamples: int = 200, seed: int = 0) -> dict[str, np.ndarray]:
-        """Recomputes AP (and mean IoU) on images drawn with replacement.
+    def bootstrap(self, resamples: int = 200, seed: int = 0) -> dict[str, np.ndarray]:
+        """Recomputes mask AP (and mean IoU) on images drawn with replacement.
 
         Args:
-            iou_type: "mask" or "box".
             resamples: number of draws of as many images as are evaluated.
             seed: equal seeds draw equal images, so two evaluators' samples can be subtracted.
 
         Returns:
-            "<IoU type>/<subset>AP" and, for "mask" with annotation ids, "mask/<subset>mIoU" -> float64
-            [1 + resamples] in percent: first the value `result` gives, then one for each draw; NaN without
-            ground truth of the subset. Pass it to `confidence_intervals`.
+            "mask/<subset>AP" and, with annotation ids, "mask/<subset>mIoU" -> float64 [1 + resamples] in
+            percent: first the value `result` gives, then one for each draw; NaN without ground truth of the
+            subset. Pass it to `confidence_intervals`.
         """
-        if iou_type not in ("mask", "box"):
-            raise InputError(f"no bootstrap for the IoU type {iou_type!r}: choose mask or box")
         weights = bootstrap.bootstrap_weights(len(self.image_ids), resamples, seed)
-        detections = list(self._coco_results(iou_type))
-        matches = bootstrap.match_detections(self._truth_for(iou_type), detections, iou_type)
+        matches = bootstrap.match_detections(self._truth_for("mask"), list(self._coco_results("mask")))
         class_ap = np.array([[bootstrap.class_average_precision(m, w) for m in matches] for w in weights])
         has_ap = np.isfinite(class_ap)  # (1 + resamples, K)
         samples = {}
         with np.errstate(invalid="ignore"):
             for subset, members in self._subsets.items():
                 total = np.where(has_ap, 100 * class_ap, 0)[:, members].sum(1)
-                samples[f"{iou_type}/{subset}AP"] = total / has_ap[:, members].sum(1)
-                if iou_type == "mask" and np.isfinite(self._ious).any():
+                samples[f"mask/{subset}AP"] = total / has_ap[:, members].sum(1)
+                if np.isfinite(self._ious).any():
                     chosen = np.isin(self._classes, members) & np.isfinite(self._ious)
                     count = weights[:, self._images[chosen]]  # (1 + resamples, instances)
                     samples[f"mask/{subset}mIoU"] = count @ self._ious[chosen] / count.sum(1)
