@@ -39,13 +39,6 @@ def test_masks_are_blended_and_the_rest_is_untouched(opacity):
     np.testing.assert_allclose(result[masks[0]], expected, atol=0.501)
 
 
-def test_colours_can_be_given():
-    colors = np.array([[1, 2, 3], [200, 100, 50]], np.uint8)
-    result = overlay(IMAGE, _masks(), opacity=1.0, colors=colors)
-    np.testing.assert_array_equal(result[_masks()[1]], np.broadcast_to(colors[1], (100, 3)))
-    np.testing.assert_array_equal(result[15, 15], colors[0])
-
-
 def test_the_image_itself_is_not_drawn_on():
     before = IMAGE.copy()
     overlay(IMAGE, _masks(), boxes=[[0, 0, 1, 1], [0, 0, 0.5, 0.5]])
@@ -128,13 +121,12 @@ def test_the_grid_shows_the_surroundings_of_each_box_and_the_iou_of_predictions(
         np.array([[1 / 6, 1 / 8, 5 / 6, 5 / 8], [0, 0, 0.001, 0.001]]),
         names=["cat", "dog"],
         sources=["picture", "annotated", "predicted"],
-        margin=0.1,
     )
     assert [ax.get_title() for ax in figure.axes] == ["cat", "dog", "", "", "", ""]
     assert [ax.get_ylabel() for ax in figure.axes] == ["picture", "", "annotated", "", "predicted", ""]
     assert [ax.get_xlabel() for ax in figure.axes] == ["", "", "", "", "IoU 0.50", "IoU 1.00"]
     crop = figure.axes[2].images[0].get_array()
-    np.testing.assert_array_equal(crop, overlay(IMAGE[6:54, 6:54], true[6:54, 6:54].astype(int)))
+    np.testing.assert_array_equal(crop, overlay(IMAGE[2:58, 2:58], true[2:58, 2:58].astype(int)))
     assert figure.axes[1].images[0].get_array().shape == (1, 1, 3)
     figure.savefig(tmp_path / "grid.png", dpi=50)
     assert np.ptp(np.asarray(Image.open(tmp_path / "grid.png"))) == 255

@@ -13,12 +13,10 @@ from official.core import exp_factory
 from official.modeling import hyperparams
 from official.projects.deepmac_maskrcnn.modeling.heads import hourglass_network
 
-from deepmac import configs
 from deepmac.cli import main
 from deepmac.core.errors import InputError
 from deepmac.interop import published
 from deepmac.interop.pipeline import pipeline_experiment
-from deepmac.modeling import mask_heads
 from deepmac.modeling.model import build_deepmac
 from deepmac.training.task import DeepMACTask
 
@@ -27,15 +25,6 @@ FOLDERS = ["hourglass20", "embedding_projection", "resnet4_no_instance", "weak_l
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 BACKBONE = "model/_feature_extractor/_network/"
 HEAT_MAP = "model/_prediction_head_dict/object_center/0/layer_with_weights-1/"
-MASK_HEADS = {
-    "hourglass10": {},
-    "hourglass32": {},
-    "hourglass20_uniform_size": {},
-    "hourglass20_no_shortcut": {},
-    "resnet20": {},
-    "fully_connected": {},
-    "cond_inst2": {"use_instance_embedding": False, "dim": 33},
-}
 
 
 @pytest.fixture(scope="module")
@@ -190,26 +179,6 @@ def test_backbones_give_the_features_of_the_published_network(model_id, stages, 
     features = model.backbone(images, training=False)
     for level, expected in zip(levels, network(images, training=False), strict=True):
         np.testing.assert_allclose(features[level], expected, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("network_type", MASK_HEADS)
-def test_mask_heads_have_the_keys_of_their_objects(network_type, tmp_path):
-    options = {"num_init_channels": 4, "dim": 4, "pixel_embedding_dim": 4, "mask_size": 8}
-    options |= {"use_xy": False, **MASK_HEADS[network_type]}
-    if network_type == "cond_inst2":
-        options["dim"] = (4 + 1) * 4 + (4 + 1)
-    config = configs.MaskHeadConfig(network_type=network_type, **options)
-    head = mask_heads.build_mask_head(config)
-    inputs = [tf_keras.Input([config.dim]), tf_keras.Input([8, 8, 4])]
-    head(*inputs)
-    randomize(head.variables)
-    saved = tf.train.Checkpoint(model=tf.train.Checkpoint(_mask_net=head)).write(str(tmp_path / "ckpt"))
-    keys = published._object_variables("model/_mask_net", head)
-    written = tensors(saved)
-    assert keys.keys() == written.keys() - {"save_counter"}
-    assert len(keys) == len(head.variables)
-    for key, variable in keys.items():
-        np.testing.assert_array_equal(variable, written[key])
 
 
 def test_kernels_of_unit_height_go_into_the_middle_row(load, reference_dir):

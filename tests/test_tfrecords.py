@@ -334,13 +334,6 @@ def test_decodes_as_model_garden_but_for_the_masks(drawn_records):
             np.testing.assert_array_equal(tf.io.decode_png(png)[..., 0], mask)
 
 
-def test_source_id_can_be_regenerated(drawn_records):
-    kept, regenerated = (
-        MaskExampleDecoder(flag).decode(drawn_records[0])["source_id"] for flag in (False, True)
-    )
-    assert kept == b"100" and regenerated != kept
-
-
 COUNT = 23
 
 

@@ -7,6 +7,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
+_GRID_WIDTH = 11.0  # inches
+_MARGIN = 0.2  # of the box's size, shown on each side of it in a grid
 
 
 def instance_colors(count: int) -> np.ndarray:
@@ -32,7 +34,6 @@ def overlay(
     labels: Sequence[str] | None = None,
     opacity: float = 0.5,
     outline: bool = True,
-    colors: np.ndarray | None = None,
 ) -> np.ndarray:
     """Lays masks over an image, each in a colour of its own; where they overlap the smaller is seen.
 
@@ -43,7 +44,6 @@ def overlay(
         labels: N texts, written at the boxes.
         opacity: of the masks, 0 to 1.
         outline: whether masks get a border of full opacity.
-        colors: uint8 RGB [N, 3]; `instance_colors` unless given.
 
     Returns:
         uint8 RGB [H, W, 3].
@@ -51,8 +51,7 @@ def overlay(
     height, width = image.shape[:2]
     label_image = masks if masks.ndim == 2 else _label_image(masks, (height, width))
     count = max(int(label_image.max()), 0 if boxes is None else len(boxes))
-    colors = instance_colors(count) if colors is None else np.asarray(colors, np.uint8)
-    colors = np.concatenate([np.zeros((1, 3), np.uint8), colors])
+    colors = np.concatenate([np.zeros((1, 3), np.uint8), instance_colors(count)])
     line = max(1, round(min(height, width) / 300))
     inside = label_image > 0
     result = image.copy()
@@ -119,8 +118,6 @@ def mask_grid(
     boxes: Sequence[np.ndarray],
     names: Sequence[str],
     sources: Sequence[str],
-    margin: float = 0.2,
-    width: float = 11.0,
 ):
     """A figure with a column for each object and a row for each source of masks.
 
@@ -131,19 +128,17 @@ def mask_grid(
         boxes: N boxes, (ymin, xmin, ymax, xmax) normalised: each column shows its box's surroundings.
         names: N titles of columns.
         sources: R titles of rows.
-        margin: how much of the box's size is shown on each side of it.
-        width: of the figure in inches.
 
     Returns:
         `matplotlib.figure.Figure`.
     """
     from matplotlib.figure import Figure
 
-    windows = [_window(box, image.shape[:2], margin) for image, box in zip(images, boxes, strict=True)]
+    windows = [_window(box, image.shape[:2]) for image, box in zip(images, boxes, strict=True)]
     aspects = [(x.stop - x.start) / (y.stop - y.start) for y, x in windows]  # width relative to height
     aspects = [min(max(aspect, 0.6), 1.8) for aspect in aspects]
-    height = (width / sum(aspects) + 0.2) * len(sources)
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
+    height = (_GRID_WIDTH / sum(aspects) + 0.2) * len(sources)
+    figure = Figure(figsize=(_GRID_WIDTH, height), layout="constrained", dpi=150)
     axes = figure.subplots(len(sources), len(images), squeeze=False, width_ratios=aspects)
     for column, (image, of_object, window) in enumerate(zip(images, masks, windows, strict=True)):
         for row, (ax, mask) in enumerate(zip(axes[:, column], of_object, strict=True)):
@@ -203,10 +198,10 @@ def _draw_label(draw, text, corner, color, font):
     draw.text((left + 2, top), text, fill="black" if bright else "white", font=font)
 
 
-def _window(box, size, margin):
+def _window(box, size):
     """Slices of the box's surroundings, cut off at the image's edges."""
     low, high = np.asarray(box[:2], np.float64) * size, np.asarray(box[2:], np.float64) * size
-    border = margin * (high - low)
+    border = _MARGIN * (high - low)
     starts = np.floor(np.maximum(low - border, 0)).astype(int)
     ends = np.ceil(np.minimum(high + border, size)).astype(int)
     return tuple(slice(start, max(end, start + 1)) for start, end in zip(starts, ends, strict=True))

@@ -257,9 +257,9 @@ class MaskExampleDecoder(tf_example_decoder.TfExampleDecoder):
     An image has up to a hundred masks and training uses a few: the parser decodes those it has chosen.
     """
 
-    def __init__(self, regenerate_source_id: bool = False, num_keypoints: int = 0):
-        """Args: regenerate_source_id: as Model Garden's; num_keypoints: points of an instance, K."""
-        super().__init__(include_mask=True, regenerate_source_id=regenerate_source_id)
+    def __init__(self, num_keypoints: int = 0):
+        """Args: num_keypoints: points of an instance, K."""
+        super().__init__(include_mask=True)
         self._num_keypoints = num_keypoints
         self._keys_to_features[_HAS_MASK] = tf.io.VarLenFeature(tf.int64)
 

@@ -199,9 +199,9 @@ class Predictor:
         """
         self._encoded = self.encode(image)
 
-    def encode(self, image) -> EncodedImage:
-        """Encodes an image without setting it; see `set_image`."""
-        return self._encode_all([image])[0]
+    def encode(self, image, detect: bool = False) -> EncodedImage:
+        """Encodes an image without setting it, see `set_image`; with `detect` also finds its objects."""
+        return self._encode_all([image], detect=detect)[0]
 
     def predict(
         self,
@@ -251,12 +251,7 @@ class Predictor:
         return mask_probs
 
     def detect(
-        self,
-        image=None,
-        min_score: float = 0.3,
-        *,
-        encoded: EncodedImage | None = None,
-        threshold: float = 0.5,
+        self, image=None, min_score: float = 0.3, *, encoded: EncodedImage | None = None
     ) -> Prediction:
         """Finds objects of the classes the model was trained on, and predicts their masks.
 
@@ -264,7 +259,6 @@ class Predictor:
             image: as for `set_image`; the image that was set there stays.
             min_score: objects of lower score are left out, 0 to 1.
             encoded: instead of an image, one with `detections`.
-            threshold: a pixel belongs to a mask when its probability is greater.
 
         Returns:
             The objects, the most certain one first, with `scores`, `category_ids` and `names`; perhaps none.
@@ -272,11 +266,7 @@ class Predictor:
         Raises:
             InputError: as `set_image`; the model finds no objects, but needs boxes.
         """
-        if encoded is None:
-            image = read_image(image)
-            pixels, part = self._network.prepare(image)
-            [(embeddings, detections)] = self._network.detect([pixels])
-            encoded = EncodedImage(image, embeddings, part, detections)
+        encoded = encoded or self.encode(image, detect=True)
         if encoded.detections is None:
             raise InputError("this image was encoded without detections: give the image itself")
         boxes, scores, category_ids, names = encoded.detections
@@ -290,7 +280,6 @@ class Predictor:
             encoded.image,
             boxes,
             mask_probs,
-            threshold,
             scores=scores[kept],
             category_ids=category_ids[kept],
             names=[names[i] for i in kept],
@@ -335,14 +324,17 @@ class Predictor:
                     )
         return predictions
 
-    def _encode_all(self, images, first=None):
+    def _encode_all(self, images, first=None, detect=False):
         """Encodes images in one call; `first`: index of the first, for error messages."""
         pictures = []
         for index, image in enumerate(images):
             with contextlib.nullcontext() if first is None else _naming(first + index):
                 pictures.append(read_image(image))
         inputs, parts = zip(*map(self._network.prepare, pictures), strict=True)
-        return list(map(EncodedImage, pictures, self._network.encode(inputs), parts))
+        if not detect:
+            return list(map(EncodedImage, pictures, self._network.encode(inputs), parts))
+        embeddings, detections = zip(*self._network.detect(inputs), strict=True)
+        return list(map(EncodedImage, pictures, embeddings, parts, detections))
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from deepmac.modeling import roi
 from deepmac.modeling.keras_fixes import use_repeat_upsampling
 
 _FULLY_CONNECTED_UNITS = 1024
+_STRIDE = 4  # pixels of the network input for each cell of the feature map
 
 
 def build_mask_head(config: configs.MaskHeadConfig) -> tf_keras.layers.Layer:
@@ -77,15 +78,14 @@ def mask_head_pixels(pixel_embedding, boxes, config: configs.MaskHeadConfig):
     return tf.concat([tf.cast(coordinates, pixels.dtype), pixels], axis=-1)
 
 
-def crop_logits(logits, boxes, config: configs.MaskHeadConfig, stride: int = 4):
+def crop_logits(logits, boxes, config: configs.MaskHeadConfig):
     """Brings mask logits into their boxes.
 
     Args:
         logits: float32 [B, N, S, S] logits inside each box: returned as they are. With
-            `predict_full_resolution_masks` [B, N, H, W] over the image: resized by `stride`, then cropped.
+            `predict_full_resolution_masks` [B, N, H, W] over the image: resized to its pixels, then cropped.
         boxes: float32 [B, N, 4] normalised.
         config: the mask head's options.
-        stride: pixels of the network input for each cell of the feature map.
 
     Returns:
         float32 [B, N, S, S], S being `mask_size`, or `postprocess_crop_size` at full resolution.
@@ -93,7 +93,7 @@ def crop_logits(logits, boxes, config: configs.MaskHeadConfig, stride: int = 4):
     if not config.predict_full_resolution_masks:
         return logits
     height, width = roi.map_size(logits, axis=1 if config.resize_by_box_count else 2)
-    resized = roi.resize_maps(logits, height * stride, width * stride)
+    resized = roi.resize_maps(logits, height * _STRIDE, width * _STRIDE)
     return roi.crop_maps(resized, boxes, config.postprocess_crop_size)
 
 

@@ -127,9 +127,10 @@ class Claim:
     seeds: int = 0
 
     @classmethod
-    def checked(cls, text: str, holds: bool | None, evidence: str, kind: str = "software") -> "Claim":
-        """A claim that holds or not; `holds` is None when it could not be checked."""
-        return cls(text, kind, {True: "holds", False: "contradicted", None: "undecided"}[holds], evidence)
+    def checked(cls, text: str, holds: bool | None, evidence: str) -> "Claim":
+        """A claim about the software that holds or not; `holds` is None when it could not be checked."""
+        verdict = {True: "holds", False: "contradicted", None: "undecided"}[holds]
+        return cls(text, "software", verdict, evidence)
 
 
 def number(value: float | None, decimals: int | None = None, sign: bool = False) -> str:

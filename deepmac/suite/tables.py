@@ -111,12 +111,8 @@ def results_table(result_rows: Sequence[ResultRow], profile: str = "") -> Styler
 
 def claims_frame(claims: Sequence[dict]) -> pd.DataFrame:
     """Claims, as they stand in the results JSON, with their verdict and evidence."""
-    return pd.DataFrame(
-        [
-            {"claim": claim["text"], "verdict": claim["verdict"], "evidence": claim["evidence"]}
-            for claim in claims
-        ]
-    )
+    frame = pd.DataFrame(claims, columns=["text", "verdict", "evidence"])
+    return frame.rename(columns={"text": "claim"})
 
 
 def claims_table(claims: Sequence[Claim]) -> Styler:
@@ -125,14 +121,13 @@ def claims_table(claims: Sequence[Claim]) -> Styler:
     return frame.style.hide(axis="index").set_properties(**{"text-align": "left"})
 
 
-def comparison_table(study: "Study", metrics: Sequence[str] = METRICS) -> Styler:
+def comparison_table(study: "Study") -> Styler:
     """Shows lines beside the line each is compared with: values and differences, with 95 % intervals.
 
     Lines that are compared with none, and none with them, are left out: their values are of other classes.
 
     Args:
         study: a trained study.
-        metrics: the columns.
     """
     names = {line.key: line.name for line in study.lines}
     bases = {line.base for line in study.lines}
@@ -141,7 +136,7 @@ def comparison_table(study: "Study", metrics: Sequence[str] = METRICS) -> Styler
         if line.base not in names and line.key not in bases:
             continue
         record = {("", "seeds"): str(len(line.runs)), ("", "compared with"): names.get(line.base)}
-        for metric in metrics:
+        for metric in METRICS:
             title, value = metric_title(metric), study.measurement(line.key, metric)
             record[title, "value"] = with_interval(value)
             record[title, "difference"] = None

@@ -45,13 +45,14 @@ def write_report(out: Path, images: Path, start: str, seen_ids: Collection[int])
     for image in tqdm(truth["images"], "Measuring", unit="picture", disable=None, leave=False):
         pixels = read_annotated(images / image["file_name"], (image["width"], image["height"]))
         objects = detections.ground_truth(image["id"])
-        found = tuned.detect(pixels, min_score=0)
+        encoded = tuned.encode(pixels, detect=True)
+        found = tuned.detect(encoded=encoded, min_score=0)
         classes = np.array([record_ids[category_id] for category_id in found.category_ids.tolist()], np.int64)
         detections.add(image["id"], found.boxes, classes, found.scores, found.mask_probs)
         if not len(objects.boxes):
             continue
         ones = np.ones(len(objects.boxes))
-        given = tuned.predict(objects.boxes, encoded=tuned.encode(pixels))
+        given = tuned.predict(objects.boxes, encoded=encoded)
         mask_probs = {
             "gt_boxes": given.mask_probs,
             "start": untuned.predict(objects.boxes, encoded=untuned.encode(pixels)).mask_probs,
@@ -62,7 +63,7 @@ def write_report(out: Path, images: Path, start: str, seen_ids: Collection[int])
                 image["id"], objects.boxes, objects.classes, ones, mask_probs[name], objects.annotation_ids
             )
         if len(shown) < _SHOWN:
-            shown += [_tile(given), _tile(tuned.detect(pixels))]
+            shown += [_tile(given), _tile(tuned.detect(encoded=encoded))]
     with atomic_file(out / SHEET_FILE) as path:
         _sheet(shown).save(path)
     write_evaluation(masks | {"detections": detections}, out)
