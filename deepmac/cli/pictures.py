@@ -31,19 +31,7 @@ from deepmac.cli import options
     help="Also as one data set: OUT/annotations.json with run lengths or polygons, or OUT/yolo.",
 )
 def segment(
-    images,
-    box_texts,
-    box_file,
-    box_format,
-    detect,
-    min_score,
-    model,
-    precision,
-    runtime,
-    input_size,
-    out,
-    overwrite,
-    together,
+    images, box_texts, box_file, box_format, detect, min_score, out, overwrite, together, model, **runs_on
 ):
     """Predict the mask of the object in each box of pictures, or of each object found in them.
 
@@ -72,14 +60,15 @@ def segment(
         raise click.UsageError("Give either --box or --boxes FILE, or --detect.")
     if detect:
         boxes = boxes_to_find(0.3 if min_score is None else min_score)
-        runtime = "tensorflow" if runtime == "auto" else runtime  # ONNX files have no detector
+        if runs_on["runtime"] == "auto":
+            runs_on["runtime"] = "tensorflow"  # ONNX files have no detector
     elif box_texts:
         boxes = boxes_from_texts(box_texts, box_format)
     else:
         folder = Path(images[0]) if len(images) == 1 and Path(images[0]).is_dir() else None
         boxes = read_boxes(box_file, box_format, min_score or 0.0, folder)
-    choice = ModelChoice(model, precision, input_size, runtime)
-    summary = segment(find_pictures(images, Path(out)), boxes, Path(out), choice, overwrite, together or "")
+    pictures, choice = find_pictures(images, Path(out)), ModelChoice(model, **runs_on)
+    summary = segment(pictures, boxes, Path(out), choice, overwrite, together or "")
     for line in [*getattr(boxes, "problems", []), *summary.problems()]:
         click.echo(line, err=True)
     click.echo(f"{summary}; see {out}")
@@ -103,7 +92,7 @@ def segment(
 @options.precision
 @options.runtime
 @options.input_size
-def annotate(annotations, images, out, file_format, model, precision, runtime, input_size, **choices):
+def annotate(annotations, images, out, replace, rle, min_quality, file_format, model, **runs_on):
     """Write a data set again, with a mask for every annotation that has none.
 
     ANNOTATIONS is JSON as COCO's, of any categories. FILE is the same, all that is not asked about untouched;
@@ -115,8 +104,8 @@ def annotate(annotations, images, out, file_format, model, precision, runtime, i
     from deepmac.jobs.annotate import MaskOptions, annotate
     from deepmac.jobs.stream import ModelChoice
 
-    choice = ModelChoice(model, precision, input_size, runtime)
-    click.echo(annotate(annotations, images, out, choice, MaskOptions(**choices), file_format))
+    masks = MaskOptions(replace, rle, min_quality)
+    click.echo(annotate(annotations, images, out, ModelChoice(model, **runs_on), masks, file_format))
     click.echo(f"Wrote {out}")
 
 

@@ -84,28 +84,32 @@ def read_pipeline(path: str | os.PathLike) -> Pipeline:
             supported; with the line.
     """
     file = read_prototext(path)
-    root = file.root
-    task = {"model": _model(file), **_objective(file), **_optimization(file)}
-    task["train_data"] = _training_data(file)
-    task["validation_data"] = _input(file, "eval_input_reader")
+    root, options = file.root, {}
+    if root.HasField("train_config"):
+        options["runtime.mixed_precision_dtype"] = "bfloat16" if root.train_config.use_bfloat16 else "float32"
+    options |= _model(file) | _objective(file) | _optimization(file) | _training_data(file)
+    options |= _input(file, "eval_input_reader", "task.validation_data")
     if root.HasField("eval_config"):
-        task["validation_data"]["global_batch_size"] = root.eval_config.batch_size
-        task["per_category_metrics"] = root.eval_config.include_metrics_per_category
+        options["task.validation_data.global_batch_size"] = root.eval_config.batch_size
+        options["task.per_category_metrics"] = root.eval_config.include_metrics_per_category
         for index, metric in enumerate(root.eval_config.metrics_set):
             if metric not in ("coco_detection_metrics", "coco_mask_metrics"):
                 problem = "only coco_detection_metrics and coco_mask_metrics are supported"
                 raise file.error(f"eval_config.metrics_set[{index}]", problem)
     extractor = root.model.center_net.feature_extractor
-    for split in ("train_data", "validation_data"):
-        task[split].setdefault("parser", {}).update(
-            bgr_ordering=extractor.bgr_ordering,
-            channel_means=list(extractor.channel_means) or [0.0, 0.0, 0.0],
-            channel_stds=list(extractor.channel_stds) or [1.0, 1.0, 1.0],
-        )
-    overrides = {"task": task}
+    for parser in ("task.train_data.parser", "task.validation_data.parser"):
+        options[f"{parser}.bgr_ordering"] = extractor.bgr_ordering
+        options[f"{parser}.channel_means"] = list(extractor.channel_means) or [0.0, 0.0, 0.0]
+        options[f"{parser}.channel_stds"] = list(extractor.channel_stds) or [1.0, 1.0, 1.0]
     if root.HasField("train_config"):
-        precision = "bfloat16" if root.train_config.use_bfloat16 else "float32"
-        overrides = {"runtime": {"mixed_precision_dtype": precision}, **overrides, "trainer": _trainer(file)}
+        options |= _trainer(file)
+    overrides: dict = {}
+    for place, value in options.items():
+        *parents, name = place.split(".")
+        part = overrides
+        for parent in parents:
+            part = part.setdefault(parent, {})
+        part[name] = value
     return Pipeline(overrides, file.ignored)
 
 
@@ -133,6 +137,9 @@ _Dumper.add_representer(
 )
 
 
+# The functions below give options of an experiment by their place, as "task.model.num_classes".
+
+
 def _model(file: Prototext) -> dict:
     center_net = file.root.model.center_net
     if center_net.num_classes < 1:
@@ -148,32 +155,24 @@ def _model(file: Prototext) -> dict:
     boxes = file.root.train_config.max_number_of_boxes
     if file.root.train_input_reader.HasField("max_number_of_boxes"):  # replaced the field of `train_config`
         boxes = file.root.train_input_reader.max_number_of_boxes
-    mask_head = {name: value for name, value in scalars(mask).items() if name in _MASK_HEAD}
-    if mask.predict_full_resolution_masks:
-        mask_head["resize_by_box_count"] = True  # as the published code does
-    return {
+    options = {
         "num_classes": center_net.num_classes,
         "input_size": [size, size, 3],
-        "backbone": {
-            "type": "hourglass",
-            "hourglass": {
-                "model_id": model_id,
-                "input_channel_dims": channels,
-                "num_hourglasses": stages,
-            },
-        },
-        "head": {
-            "input_levels": [*(f"2_{stage}" for stage in range(stages - 1)), "2"],
-            "num_filters": 256,
-            "heatmap_bias": center.heatmap_bias_init,
-        },
-        "detection_generator": {
-            "max_detections": center.max_box_predictions,
-            "peak_extract_kernel_size": center.peak_max_pool_kernel_size,
-        },
-        "mask_head": mask_head,
+        "backbone.type": "hourglass",
+        "backbone.hourglass.model_id": model_id,
+        "backbone.hourglass.input_channel_dims": channels,
+        "backbone.hourglass.num_hourglasses": stages,
+        "head.input_levels": [*(f"2_{stage}" for stage in range(stages - 1)), "2"],
+        "head.num_filters": 256,
+        "head.heatmap_bias": center.heatmap_bias_init,
+        "detection_generator.max_detections": center.max_box_predictions,
+        "detection_generator.peak_extract_kernel_size": center.peak_max_pool_kernel_size,
         "max_num_instances": boxes,
+        **{f"mask_head.{name}": value for name, value in scalars(mask).items() if name in _MASK_HEAD},
     }
+    if mask.predict_full_resolution_masks:
+        options["mask_head.resize_by_box_count"] = True  # as the published code does
+    return {f"task.model.{place}": value for place, value in options.items()}
 
 
 def _input_size(file: Prototext) -> int:
@@ -208,23 +207,19 @@ def _objective(file: Prototext) -> dict:
         path = "object_center_params.classification_loss.penalty_reduced_logistic_focal_loss"
         raise file.error(f"{_CENTER_NET}.{path}", "only alpha: 2.0 beta: 4.0 is supported")
     mask = center_net.deepmac_mask_estimation
-    of_the_task = ("allowed_masked_classes_ids", "mask_num_subsamples")
-    options = scalars(mask)
-    return {
-        "losses": {
-            "detection": {
-                "object_center_weight": center.object_center_loss_weight,
-                "offset_weight": detection.task_loss_weight * detection.offset_loss_weight,
-                "scale_weight": detection.task_loss_weight * detection.scale_loss_weight,
-            },
-            "gaussian_iou": center.min_box_overlap_iou,
-            "mask": {
-                "classification_loss": _classification_loss(mask.classification_loss),
-                **{name: options[name] for name in options if name not in (*_MASK_HEAD, *of_the_task)},
-            },
-        },
-        **{name: options[name] for name in of_the_task},
+    options = {
+        "task.losses.detection.object_center_weight": center.object_center_loss_weight,
+        "task.losses.detection.offset_weight": detection.task_loss_weight * detection.offset_loss_weight,
+        "task.losses.detection.scale_weight": detection.task_loss_weight * detection.scale_loss_weight,
+        "task.losses.gaussian_iou": center.min_box_overlap_iou,
+        "task.losses.mask.classification_loss": _classification_loss(mask.classification_loss),
     }
+    for name, value in scalars(mask).items():
+        if name in ("allowed_masked_classes_ids", "mask_num_subsamples"):
+            options[f"task.{name}"] = value
+        elif name not in _MASK_HEAD:
+            options[f"task.losses.mask.{name}"] = value
+    return options
 
 
 def _classification_loss(loss) -> dict:
@@ -238,7 +233,7 @@ def _classification_loss(loss) -> dict:
     return {"type": "focal", "focal": {"gamma": focal.gamma, "alpha": alpha}}
 
 
-def _input(file: Prototext, name: str) -> dict:
+def _input(file: Prototext, name: str, place: str) -> dict:
     """What both input readers have in common; `name` is one of them."""
     if not file.root.HasField(name):
         return {}
@@ -247,20 +242,21 @@ def _input(file: Prototext, name: str) -> dict:
         raise file.error(f"{name}.sample_1_of_n_examples", "only 1 is supported")
     if reader.load_instance_masks and scalars(reader)["mask_type"] != "png_masks":
         raise file.error(f"{name}.mask_type", "masks must be PNG_MASKS, as `deepmac tfrecord` writes them")
-    return {"input_path": ",".join(reader.tf_record_input_reader.input_path)}
+    return {f"{place}.input_path": ",".join(reader.tf_record_input_reader.input_path)}
 
 
 def _training_data(file: Prototext) -> dict:
-    data = _input(file, "train_input_reader")
-    if data:
+    options = _input(file, "train_input_reader", "task.train_data")
+    if options:
         reader = file.root.train_input_reader
-        data["shuffle_buffer_size"] = reader.shuffle_buffer_size if reader.shuffle else 1
+        options["task.train_data.shuffle_buffer_size"] = reader.shuffle_buffer_size if reader.shuffle else 1
         if reader.num_keypoints:
-            data["num_keypoints"] = reader.num_keypoints
+            options["task.train_data.num_keypoints"] = reader.num_keypoints
     if file.root.HasField("train_config"):
-        data["global_batch_size"] = file.root.train_config.batch_size
-        data["parser"] = _augmentation(file)
-    return data
+        options["task.train_data.global_batch_size"] = file.root.train_config.batch_size
+        parser = _augmentation(file)
+        options |= {f"task.train_data.parser.{name}": value for name, value in parser.items()}
+    return options
 
 
 def _augmentation(file: Prototext) -> dict:
@@ -288,7 +284,7 @@ def _optimization(file: Prototext) -> dict:
         return {}
     train = file.root.train_config
     # The published hourglasses have no regulariser.
-    options = {"gradient_clip_norm": train.gradient_clipping_by_norm, "weight_decay": 0.0}
+    options = {"task.gradient_clip_norm": train.gradient_clipping_by_norm, "task.weight_decay": 0.0}
     if not train.fine_tune_checkpoint:
         return options
     default = "detection" if train.from_detection_checkpoint else "classification"
@@ -296,11 +292,9 @@ def _optimization(file: Prototext) -> dict:
     if kind not in _CHECKPOINT_MODULES:
         problem = f"use one of {', '.join(_CHECKPOINT_MODULES)}"
         raise file.error("train_config.fine_tune_checkpoint_type", problem)
-    checkpoint = {
-        "init_checkpoint": train.fine_tune_checkpoint,
-        "init_checkpoint_modules": _CHECKPOINT_MODULES[kind],
-    }
-    return checkpoint | options
+    options["task.init_checkpoint"] = train.fine_tune_checkpoint
+    options["task.init_checkpoint_modules"] = _CHECKPOINT_MODULES[kind]
+    return options
 
 
 def _trainer(file: Prototext) -> dict:
@@ -320,7 +314,7 @@ def _trainer(file: Prototext) -> dict:
     steps = file.root.train_config.num_steps
     if not steps and rate["type"] == "cosine":
         steps = options.learning_rate.cosine_decay_learning_rate.total_steps
-    return ({"train_steps": steps} if steps else {}) | {"optimizer_config": config}
+    return ({"trainer.train_steps": steps} if steps else {}) | {"trainer.optimizer_config": config}
 
 
 def _schedule(file: Prototext, learning_rate, path: str) -> tuple[dict, dict]:
