@@ -100,8 +100,8 @@ class Dataset:
 
     Attributes:
         source: "scenes", composed, or "coco", a folder in COCO layout.
-        arguments: of `compose_scenes`; or `coco_dir` and, for a part of it, `ids`, a folder with a list
-            of image ids for each split.
+        arguments: of `compose_scenes`; or `coco_dir`, for other pictures than COCO's a `description`, and for
+            a part of them `ids`, a folder with a list of image ids for each split.
         root: the checkout, which `ids` is relative to.
     """
 
@@ -112,15 +112,14 @@ class Dataset:
     def __str__(self) -> str:
         """What the pictures are, in words that stand beside results."""
         if self.source == "scenes":
-            training, measured = self.arguments["images"], self.arguments["val_images"]
-            return f"composed drawings: {training:,} to learn from, {measured:,} to measure on"
-        if "ids" not in self.arguments:
-            return "photographs of COCO 2017: train2017 to learn from, val2017 to measure on"
-        folder = self.root / self.arguments["ids"]
-        training, measured = (
-            len(read_image_ids(folder / f"{split}.txt")) for split in ("train2017", "val2017")
-        )
-        return f"photographs of COCO 2017: {training:,} to learn from, {measured:,} to measure on"
+            kind, counts = "composed drawings", [self.arguments["images"], self.arguments["val_images"]]
+        else:
+            kind = self.arguments.get("description", "photographs of COCO 2017")
+            if "ids" not in self.arguments:
+                return f"{kind}: train2017 to learn from, val2017 to measure on"
+            folder = self.root / self.arguments["ids"]
+            counts = [len(read_image_ids(folder / f"{split}.txt")) for split in ("train2017", "val2017")]
+        return f"{kind}: {counts[0]:,} to learn from, {counts[1]:,} to measure on"
 
     @property
     def sha256(self) -> str:
