@@ -45,6 +45,12 @@ def reference_dir() -> Path:
     return _folder("DEEPMAC_REFERENCE_DIR", _SHARED / "golden", "reference tensors of the published model")
 
 
+@pytest.fixture(scope="session")
+def camera_traps_dir() -> Path:
+    """Real camera-trap pictures, `ena24` and `southwest`, and files of several programs, `json`."""
+    return _folder("CAMERA_TRAPS_DIR", _SHARED / "camera_traps", "camera-trap pictures")
+
+
 @pytest.fixture
 def loads(monkeypatch):
     """Models that jobs load, recorded; the small one takes their place."""

@@ -1,16 +1,17 @@
+import types
 from collections import Counter
 
 import camera_traps
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from notebook_cells import run_cell
 
+from deepmac.core.drawing import instance_colors
 from deepmac.core.label_images import write_label_image
 from deepmac.iwildcam.checks import Problem
 from deepmac.iwildcam.collection import open_collection
-from deepmac.iwildcam.tables import objects_table, pictures_table
 from deepmac.scenes.camera_traps import TRUTH_FOLDER
 from deepmac.suite.results import Claim
 from lib import iwildcam
@@ -27,7 +28,7 @@ from lib import iwildcam
 )
 def test_faults_of_masks_decide_the_claim_and_others_are_mentioned(kinds, pictures, holds):
     problems = [Problem(kind, "a", "") for kind in kinds]
-    names = {"Claim": Claim, "Counter": Counter, "problems": problems, "collection": range(pictures)}
+    names = {"Claim": Claim, "Counter": Counter, "problems": problems, "pictures": pictures}
     [claim] = run_cell("iwildcam", "of_masks", **names)["claims"]
     assert claim.verdict == ("holds" if holds else "contradicted")
     said = ", ".join(f"1 x {kind}" for kind in kinds) or "no problem"
@@ -50,7 +51,7 @@ def collection(tmp_path):
 
 def test_masks_are_compared_with_the_truth(collection):
     scores = iwildcam.compare_with_truth(collection)
-    assert scores["picture"].tolist() == [0, 1, 3]
+    assert scores["picture"].tolist() == ["train/a-1.jpg", "train/b-2.jpg", "test/d-4.jpg"]
     assert scores["masks"].tolist() == [50, 100, 50]
     box = np.zeros(camera_traps.SIZE, bool)
     box[10:38, 8:48] = True  # pixels of the box (0.1, 0.2, 0.5, 0.6): rows 9.4 to 37.6, columns 7.9 to 47.4
@@ -62,36 +63,30 @@ def test_masks_are_compared_with_the_truth(collection):
     assert claim.verdict == "holds"
 
 
-@pytest.fixture(params=["with masks", "without masks", "empty"])
-def tables(request, tmp_path):
+@pytest.mark.parametrize("masks", ["with masks", "without masks", "empty"])
+def test_statistics_show_what_is_known_and_nothing_else(tmp_path, masks):
     root = camera_traps.write_release(tmp_path)
-    if request.param == "with masks":
-        write_label_image(root / "instance_masks/b-2.png", np.full(camera_traps.SIZE, 2, np.uint8))
-    if request.param == "empty":
-        for path in root.glob("metadata/*"):
-            path.unlink()
-        camera_traps.write_detections(root / "metadata/detections.json", {})
-    collection = open_collection(root)
-    return pictures_table(collection), objects_table(collection)
-
-
-def _draws(figure):
+    if masks == "with masks":
+        texts = {"Quality": '{"1": 0.9, "2": 0.5, "3": 0.7}'}
+        write_label_image(root / "instance_masks/b-2.png", np.full(camera_traps.SIZE, 2, np.uint8), texts)
+    animals = open_collection(root).animals
+    if masks == "empty":
+        animals = animals[:0]
+    names = {"np": np, "Figure": Figure, "MaxNLocator": MaxNLocator, "instance_colors": instance_colors}
+    names |= {"display": lambda figure, **_: figure, "browser": types.SimpleNamespace(selected=animals)}
+    names["browser"].observe = lambda *_: None
+    panels = run_cell("iwildcam", "def histogram", **names)
+    figure = run_cell("iwildcam", "def statistics", **panels)["shown"]
     figure.canvas.draw()
-    return figure.axes
-
-
-def test_every_figure_can_be_drawn(tables):
-    pictures, objects = tables
-    names = {"np": np, "pd": pd, "Figure": Figure, "display": [].append}
-    names |= {"pictures": pictures, "objects": objects}
-    masks = run_cell("iwildcam", "confidence_fill", **names)["figure"]
-    areas, _, histogram, _ = _draws(masks)
-    shown = sum(len(points.get_offsets()) for points in areas.collections)
-    assert shown == (objects["mask_area"] > 0).sum()
-    assert sum(patch.get_height() for patch in histogram.patches) == len(objects)
-    plot_groups = run_cell("iwildcam", "def plot_groups", **names)["plot_groups"]
-    for column in ("category", "location"):
-        counts, _ = _draws(plot_groups(column))
-        widths = [patch.get_width() for patch in counts.patches]
-        named = pictures[pictures[column] != ""].index
-        assert sum(widths) == len(named) + objects["picture"].isin(named).sum()
+    titles = [axes.get_title() for axes in figure.axes]
+    expected = ["Animals by species", "Animals by camera", "Detections"] if masks != "empty" else []
+    expected += ["Masks and their boxes", "How much of its box a mask fills"] * (masks == "with masks")
+    expected += ["Quality the masks are expected to have"] * (masks == "with masks")
+    assert titles == expected
+    assert figure.get_suptitle() == ("6 animals in 4 pictures" if len(animals) else "0 animals in 0 pictures")
+    if masks == "with masks":
+        assert [bar.get_width() for bar in figure.axes[1].patches] == [1, 5], "cameras 8 and 7"
+        assert sum(bar.get_height() for bar in figure.axes[2].patches) == 6
+        assert [bar.get_width() for bar in figure.axes[5].patches] == [1, 0, 0], "of masks that are seen"
+    ticks = [tick for axes in figure.axes[:2] for tick in axes.get_xticks()]
+    assert all(tick == int(tick) for tick in ticks)

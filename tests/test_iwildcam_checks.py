@@ -74,6 +74,18 @@ def test_pictures_are_measured_as_they_are_seen(root):
     assert _problems(root) == {}
 
 
+def test_what_is_missing_of_a_picture_is_no_fault_of_its_masks(root):
+    (root / "train/a-1.jpg").unlink()
+    (root / "instance_masks/a-1.png").unlink()
+    assert {name: kind for name, (kind, _) in _problems(root).items()} == {"train/a-1.jpg": "missing picture"}
+
+
+def test_masks_of_no_picture_are_not_looked_for_in_a_part(root):
+    _write(root, "other", np.zeros((4, 4), np.uint8))
+    found = check_collection(open_collection(root, most=3))
+    assert found == []
+
+
 def test_truncated_pictures_are_unreadable(root):
     path = root / "train/a-1.jpg"
     path.write_bytes(path.read_bytes()[:300])

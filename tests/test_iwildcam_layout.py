@@ -68,12 +68,29 @@ def test_names_that_lead_elsewhere_are_refused(tmp_path, names):
         relative_names(names, tmp_path)
 
 
-def test_a_folder_without_detections_or_with_two_is_refused(tmp_path):
+def test_the_only_file_of_detections_is_found_whatever_its_name(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         find_layout(tmp_path / "missing")
     with pytest.raises(InputError, match="found none"):
         find_layout(tmp_path)
-    for name in ("detections_1.json", "detections_2.json"):
-        camera_traps.write_detections(tmp_path / name, {})
-    with pytest.raises(InputError, match=r"detections_1.json and .*detections_2.json"):
+    (tmp_path / "datapackage.json").write_text('{"resources": []}')
+    assert find_layout(tmp_path).detections == tmp_path / "datapackage.json"
+    (tmp_path / "species.json").write_text('{"annotations": [], "images": []}')
+    (tmp_path / "other.json").write_text("{}")
+    camera_traps.write_detections(tmp_path / "a.json", {"a.jpg": 1})
+    layout = find_layout(tmp_path)
+    assert (layout.detections, layout.metadata) == (tmp_path / "a.json", (tmp_path / "species.json",))
+    camera_traps.write_detections(tmp_path / "b.json", {"a.jpg": 1})
+    with pytest.raises(InputError, match=r"a.json and .*b.json: name the one to use"):
         find_layout(tmp_path)
+    assert find_layout(tmp_path, tmp_path / "b.json").detections == tmp_path / "b.json"
+    assert find_layout(tmp_path, "elsewhere.csv").detections == Path("elsewhere.csv")
+
+
+def test_masks_are_found_where_the_command_left_its_report(tmp_path):
+    camera_traps.write_detections(tmp_path / "a.json", {})
+    assert find_layout(tmp_path).masks == tmp_path / "instance_masks"
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/iwildcam_masks_report_0-of-2.json").touch()
+    assert find_layout(tmp_path).masks == tmp_path / "labels"
+    assert find_layout(tmp_path, masks=tmp_path / "other").masks == tmp_path / "other"

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,8 +24,9 @@ from deepmac.iwildcam import make_masks as masks
 from deepmac.iwildcam.checks import check_collection
 from deepmac.iwildcam.collection import open_collection
 from deepmac.iwildcam.layout import find_layout
-from deepmac.iwildcam.make_masks import WHOLE, CollectionJobs, Shard, make_masks
+from deepmac.iwildcam.make_masks import WHOLE, CollectionJobs, MaskOptions, Shard, make_masks
 from deepmac.jobs import stream
+from deepmac.jobs.stream import ModelChoice
 
 
 @pytest.fixture
@@ -132,6 +134,52 @@ def test_more_than_255_detections(tmp_path, loads):
     assert labels.max() == 300
 
 
+def test_overlays_a_contact_sheet_and_coloured_masks_of_the_same_values(release, tmp_path):
+    _make(release, tmp_path / "grey")
+    out = tmp_path / "out"
+    _make(release, out, options=MaskOptions(overlays=True, palette=True))
+    assert sorted(path.name for path in (out / "overlays").iterdir()) == ["a-1.jpg", "b-2.jpg", "d-4.jpg"]
+    assert Image.open(out / "contact_sheet.jpg").size == (8 + 3 * 328, 8 + 268)
+    for path in (tmp_path / "grey").glob("*.png"):
+        coloured = Image.open(out / path.name)
+        assert (Image.open(path).mode, coloured.mode) == ("L", "P")
+        np.testing.assert_array_equal(np.asarray(coloured), np.asarray(Image.open(path)))
+    drawn, plain = (
+        np.asarray(Image.open(path)).astype(int)
+        for path in (out / "overlays/b-2.jpg", release / "train/b-2.jpg")
+    )
+    changed = np.abs(drawn - plain).max(axis=2) > 60
+    assert changed[np.asarray(Image.open(out / "b-2.png")) > 0].mean() > 0.5
+    (out / "overlays/b-2.jpg").unlink()
+    summary = _make(release, out, options=MaskOptions(overlays=True, palette=True))
+    assert (summary.written, summary.present) == (1, 2), "what is missing is made again"
+    assert check_collection(open_collection(release, masks=out)) == []
+
+
+def test_the_quality_of_masks_is_kept_in_them(release, tmp_path):
+    _make(release, tmp_path / "out")
+    predictor = tiny_model.predictor()
+    corners = [[y, x, y + h, x + w] for x, y, w, h in camera_traps.BOXES]
+    expected = predictor.predict(corners, encoded=predictor.encode(release / "train/b-2.jpg")).quality
+    animals = open_collection(release, masks=tmp_path / "out").animals
+    found = animals["quality"][animals["picture"] == "train/b-2.jpg"]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("out", ["release/instance_masks", "release/labels", "elsewhere"])
+def test_the_last_line_says_how_to_look_at_the_masks(release, tmp_path, out):
+    detections = release / "metadata/iwildcam2022_mdv4_detections.json"
+    arguments = ["--images", release, "--detections", detections, "--out", tmp_path / out]
+    result = CliRunner().invoke(main, ["iwildcam-masks", *map(str, arguments)])
+    last = result.stdout.splitlines()[-1]
+    assert f'iwildcam_dir = "{release}"' in last
+    given = {"detections": None, "masks": None}
+    given |= dict(re.findall(r'(detections|masks) = "(.*?)"', last))
+    assert given == {"detections": None, "masks": str(tmp_path / out) if out == "elsewhere" else None}
+    layout = find_layout(release, **given)
+    assert layout.masks.samefile(tmp_path / out)
+
+
 class _Alive:
     """Counts the arrays that a function has returned and nobody has dropped yet."""
 
@@ -201,11 +249,11 @@ def test_a_killed_run_loses_nothing_and_repeats_nothing(tmp_path):
     assert 40 <= len(before) < count, "killed in the middle"
     (out / ".399-leftover.png").touch()
 
-    summary = make_masks(pictures, detections, out, model=model)
+    summary = make_masks(pictures, detections, out, ModelChoice(str(model)))
     assert (summary.present, summary.written) == (len(before), count - len(before))
     after = _times(out)
     assert {name: after[name] for name in before} == before
-    make_masks(pictures, detections, tmp_path / "at once", model=model)
+    make_masks(pictures, detections, tmp_path / "at once", ModelChoice(str(model)))
     assert _files(out) == _files(tmp_path / "at once")
 
 
@@ -257,8 +305,9 @@ def test_masks_somebody_else_made_are_kept(release, tmp_path):
 _MEASURED_RUN = """
 import resource, sys
 from deepmac.iwildcam.make_masks import make_masks
+from deepmac.jobs.stream import ModelChoice
 folder, count = sys.argv[1:]
-summary = make_masks(folder, f"{folder}/{count}.json", f"{folder}/masks{count}", input_size=256)
+summary = make_masks(folder, f"{folder}/{count}.json", f"{folder}/masks{count}", ModelChoice(input_size=256))
 assert summary.written == int(count) and not summary.failed
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
@@ -292,8 +341,8 @@ def _detections(names):
     return detections
 
 
-def _jobs(folder, names=("a.jpg",), shard=WHOLE, **settings):
-    return CollectionJobs(folder, _detections(names), folder / "masks", shard, settings=settings)
+def _jobs(folder, names=("a.jpg",), shard=WHOLE, **options):
+    return CollectionJobs(folder, _detections(names), folder / "masks", shard, MaskOptions(**options))
 
 
 @settings(deadline=None)

@@ -5,88 +5,67 @@ from PIL import Image
 
 from deepmac.core.images import read_image
 from deepmac.core.label_images import write_label_image
-from deepmac.iwildcam.collection import CameraTrapPicture, open_collection
-from deepmac.iwildcam.views import caption, few_colours, in_time_order, picture_view, sheet
+from deepmac.iwildcam.views import fit_view, read_view, sheet
+
+SIZE = camera_traps.SIZE  # height, width
 
 
 @pytest.fixture
-def collection(tmp_path):
-    root = camera_traps.write_release(tmp_path)
-    labels = np.zeros(camera_traps.SIZE, np.uint8)
+def paths(tmp_path):
+    camera_traps.write_picture(tmp_path / "a.jpg")
+    labels = np.zeros(SIZE, np.uint8)
     labels[5:15, 5:15], labels[20:40, 40:70] = 1, 2
-    write_label_image(root / "instance_masks/b-2.png", labels)
-    return open_collection(root)
+    write_label_image(tmp_path / "a.png", labels)
+    return tmp_path / "a.jpg", tmp_path / "a.png"
 
 
-def _changed(view, path):
-    return (np.asarray(view) != read_image(path)).any(axis=2)
+def test_a_view_has_the_picture_and_the_masks_that_are_asked_for(paths):
+    view = read_view(*paths, [2], (1000, 1000))
+    np.testing.assert_array_equal(view.image, read_image(paths[0]))
+    assert view.labels[20:40, 40:70].all() and view.labels.sum() == 20 * 30
+    both = read_view(*paths, [2, 1], (1000, 1000))
+    assert both.labels[6, 6] == 2 and both.labels[21, 41] == 1 and both.problem == ""
+    assert not read_view(*paths, [], (1000, 1000)).labels.any()
 
 
-def test_masks_lie_where_the_label_image_says(collection):
-    picture = collection.pictures[1]
-    view = picture_view(collection, picture, boxes=False, ids=False)
-    changed = _changed(view, collection.picture_path(picture))
-    assert changed[6:14, 6:14].all()
-    assert changed[21:39, 41:69].all()
-    assert not changed[:5].any()
-    assert not changed[41:].any()
+def test_it_is_made_smaller_with_its_masks(paths):
+    view = read_view(*paths, [1, 2], (40, 100))
+    assert view.image.shape == (24, 40, 3)
+    assert (view.labels[11:19, 21:34] == 2).all() and not view.labels[21:].any()
+    assert read_view(*paths, [], (100, 12)).image.shape == (12, 20, 3)
 
 
-def test_only_the_wanted_detections_are_drawn(collection):
-    picture = collection.pictures[1]
-    path = collection.picture_path(picture)
-    changed = _changed(picture_view(collection, picture, [2], boxes=False, ids=False), path)
-    assert not changed[5:15, 5:15].any()
-    assert changed[21:39, 41:69].all()
-    assert not _changed(picture_view(collection, picture, [], opacity=0.5), path).any()
-    unmasked = picture_view(collection, picture, opacity=0, boxes=False, ids=False)
-    assert not _changed(unmasked, path).any()
-    assert _changed(picture_view(collection, picture, opacity=0, ids=False), path).any(), "boxes"
+def test_a_part_of_it_is_seen_closer_in_its_own_pixels(paths):
+    view = read_view(*paths, [2], (1000, 1000), window=(0.5, 0.25, 1.0, 0.75))
+    np.testing.assert_array_equal(view.image, read_image(paths[0])[12:36, 40:])
+    assert view.labels[8:, :30].all() and not view.labels[:8].any() and not view.labels[:, 30:].any()
 
 
-def test_views_are_made_smaller_with_their_masks(collection):
-    picture = collection.pictures[1]
-    view = picture_view(collection, picture, boxes=False, ids=False, width=40)
-    assert view.size == (40, 24)
-    plain = picture_view(collection, picture, [], width=40)
-    changed = (np.asarray(view) != np.asarray(plain)).any(axis=2)
-    assert changed[11:19, 21:34].all()
-    assert not changed[21:].any()
+def test_missing_and_damaged_files_do_not_stop_it(paths):
+    picture, masks = paths
+    masks.write_bytes(b"damaged")
+    assert not read_view(*paths, [1], (80, 60)).labels.any()
+    picture.write_bytes(b"damaged")
+    assert "a.jpg" in read_view(*paths, [1], (80, 60)).problem
+    view = read_view(None, masks, [1], (80, 60))
+    assert view.image.shape == (60, 80, 3) and "missing" in view.problem
 
 
-def test_missing_pictures_masks_and_unknown_detections_do_not_stop_it(collection, tmp_path):
-    (tmp_path / "train/a-1.jpg").unlink()
-    (tmp_path / "train/c-3.jpg").write_bytes(b"damaged")
-    write_label_image(tmp_path / "instance_masks/d-4.png", np.full(camera_traps.SIZE, 9, np.uint8))
-    (tmp_path / "instance_masks/b-2.png").write_bytes(b"damaged")
-    views = [picture_view(collection, picture) for picture in collection.pictures]
-    assert [view.size for view in views] == [(960, 720), (80, 48), (960, 720), (80, 48)]
-    assert sheet(collection, collection.pictures, columns=2, tile=100).width == 2 * 106 + 6
+def test_labels_of_another_size_and_of_many_animals():
+    labels = np.zeros((24, 40), np.uint16)
+    labels[12:] = 300
+    view = fit_view(np.zeros((*SIZE, 3), np.uint8), labels, [300], (1000, 1000))
+    assert view.labels.shape == SIZE and view.labels.dtype == np.uint8
+    assert (view.labels[24:] == 1).all() and not view.labels[:24].any()
 
 
-def test_a_sheet_has_a_place_for_each_picture(collection):
-    image = sheet(collection, collection.pictures, columns=3, tile=80)
-    assert image.size == (6 + 3 * 86, 6 + 2 * (48 + 18 + 6))
-    tile = np.asarray(image)[6:54, 6 + 86 : 6 + 86 + 80]
-    expected = picture_view(collection, collection.pictures[1], ids=False, width=80)
-    np.testing.assert_array_equal(tile, np.asarray(expected))
-    assert sheet(collection, []).width > 0
-
-
-def test_captions_say_what_is_known(collection):
-    assert caption(collection.pictures[1]) == (
-        "panthera pardus · camera 7 · 2013-10-04 13:31:51 · frame 1 · train"
-    )
-    assert caption(CameraTrapPicture("x", "x.jpg")) == "x"
-
-
-def test_sequences_are_shown_in_the_order_of_time(collection):
-    first, second, *_ = collection.pictures
-    assert in_time_order([second, first]) == [first, second]
-    unknown = CameraTrapPicture("x", "x.jpg")
-    assert in_time_order([unknown, second, first]) == [first, second, unknown]
-
-
-def test_few_colours():
-    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8))
-    assert len(few_colours(noise).convert("RGB").getcolors()) <= 256
+def test_a_sheet_has_a_place_of_4_to_3_for_each_picture_whatever_its_shape():
+    wide, tall = np.full((60, 80, 3), (255, 0, 0), np.uint8), np.full((800, 94, 3), (0, 0, 255), np.uint8)
+    drawn = sheet([wide, tall, wide], ["one", "x" * 100, ""], columns=2, width=80)
+    assert drawn.size == (8 + 2 * 88, 8 + 2 * 88)
+    pixels = np.asarray(drawn.convert("RGB")).astype(int)
+    assert (pixels[8:68, 8:88] == (255, 0, 0)).all()
+    place = pixels[8:68, 96:176]
+    assert (place == (0, 0, 255)).all(axis=2).sum(axis=1).tolist() == [7] * 60, "all of it, in the middle"
+    assert sheet([], []).width > 0
+    assert isinstance(drawn, Image.Image)

@@ -62,7 +62,7 @@ def test_todays_batch_output_is_read(tmp_path):
     detections = read_detections(path)
     assert detections.names == ["cam1/a.jpg", "cam1/broken.jpg", "cam1/failed.jpg", "cam1/empty.jpg"]
     assert [len(picture) for picture in detections] == [1, 0, 0, 0]
-    assert detections[0].categories == ["3"]
+    assert (detections[0].categories, detections[0].species) == (["3"], ["fox"])
 
 
 @settings(deadline=None)
@@ -98,9 +98,9 @@ def test_boxes_that_show_nothing_are_not_usable():
     ("text", "words"),
     [
         ("{", "not valid JSON"),
-        ("[]", "not MegaDetector's output"),
+        ("[]", "has no detections of pictures"),
         ('{"images": [{"file_name": "a.jpg"}], "detection_categories": {}}', "image 0 is malformed"),
-        ('{"images": [{"file": "a.jpg", "detections": []}]}', "images and detection_categories"),
+        ('{"images": [{"file": "a.jpg", "detections": []}]}', "has no detections of pictures"),
         (
             '{"images": [{"file": "a.jpg", "detections": [{"bbox": [10, 20, 30, 40], "conf": 1}]}], '
             '"detection_categories": {}}',
@@ -135,12 +135,13 @@ def test_a_bad_detection_keeps_its_number_and_has_no_box(tmp_path):
 def test_speciesnet(tmp_path):
     found = [{"category": "1", "label": "animal", "conf": 0.5, "bbox": [0.1, 0.1, 0.2, 0.2]}]
     predictions = [
-        {"filepath": "x/a.jpg", "detections": found},
+        {"filepath": "x/a.jpg", "detections": found, "prediction": "u;mammalia;;;felis;catus;domestic cat"},
         {"filepath": "x/b.jpg", "failures": ["DETECTOR"]},
     ]
     path = tmp_path / "predictions.json"
     path.write_text(json.dumps({"predictions": predictions[:1]}))
     detections = read_detections(path)
     assert (detections.names, len(detections[0])) == (["x/a.jpg"], 1)
+    assert detections.facts == {0: {"species": "domestic cat"}}
     path.write_text(json.dumps({"predictions": predictions}))
     assert read_detections(path).names == ["x/a.jpg", "x/b.jpg"]

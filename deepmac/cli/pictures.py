@@ -111,7 +111,7 @@ def annotate(annotations, images, out, replace, rle, min_quality, file_format, m
 
 @click.command("iwildcam-masks")
 @click.option("--images", required=True, type=click.Path(), help="Folder of the pictures.")
-@click.option("--detections", required=True, type=click.Path(), help="MegaDetector's results, JSON.")
+@click.option("--detections", required=True, type=click.Path(), help="MegaDetector's results, for example.")
 @click.option("--out", required=True, type=click.Path(), help="Folder for the masks and a report.")
 @click.option("--min-conf", default=0.0, help="No masks of less confident detections.")
 @click.option("--shard", default="1/1", metavar="I/N", help="Part I of N; I counts from 0 or from 1.")
@@ -121,14 +121,20 @@ def annotate(annotations, images, out, replace, rle, min_quality, file_format, m
 @options.input_size
 @options.scheduler
 @click.option("--sixteen-bit", is_flag=True, help="16-bit masks of pictures with over 255 detections.")
+@click.option("--palette", is_flag=True, help="Masks that are seen in colours; their values are the same.")
+@click.option("--overlays", is_flag=True, help="Also pictures with their masks, and a contact sheet.")
 @click.option("--overwrite", is_flag=True, help="Make masks again that exist.")
-def iwildcam_masks(images, detections, out, shard, **choices):
+def iwildcam_masks(
+    images, detections, out, shard, model, precision, runtime, input_size, scheduler, overwrite, **choices
+):
     """Predict the masks of a camera-trap collection's detections.
 
-    JSON is MegaDetector's batch output, or that of iWildCam 2021 or 2022. For each picture with detections
-    this writes OUT/ID.png in iWildCam's format: one channel, 0 is background, pixel K belongs to the K-th
-    detection (from 1, in the order of the JSON), overlaps to the more confident one. For train/ID.jpg and
-    test/ID.jpg the ID alone counts; masks of other subfolders go to subfolders.
+    Detections are JSON of MegaDetector, iWildCam 2021 or 2022, SpeciesNet or animl, animl's CSV, or the
+    datapackage.json of a Camtrap DP. For each picture that has some this writes OUT/ID.png in iWildCam's
+    format: one channel, 0 is background, pixel K belongs to the K-th detection (from 1, in the order of the
+    file), overlaps to the more confident one. For train/ID.jpg and test/ID.jpg the ID alone counts; masks of
+    other subfolders go to subfolders. With --overlays the pictures with their masks are in OUT/overlays, and
+    some of them on OUT/contact_sheet.jpg.
 
     Run again, it goes on where it stopped: masks of the same picture, detections and model are kept. Parts
     may run at the same time, on machines that share the folders; workers of --scheduler need this package
@@ -138,12 +144,16 @@ def iwildcam_masks(images, detections, out, shard, **choices):
     Exit status: 0, also if some pictures were skipped; 2 if all were, or if the input is wrong.
     """
     options.show_start()
-    from deepmac.iwildcam.make_masks import Shard, make_masks
+    from deepmac.iwildcam.make_masks import MaskOptions, Shard, make_masks, what_next
+    from deepmac.jobs.stream import ModelChoice
 
-    summary = make_masks(images, detections, out, shard=Shard.parse(shard), **choices)
+    choice, options_ = ModelChoice(model, precision, input_size, runtime), MaskOptions(**choices)
+    how = {"scheduler": scheduler, "overwrite": overwrite}
+    summary = make_masks(images, detections, out, choice, options_, Shard.parse(shard), **how)
     for line in summary.problems()[:20]:
         click.echo(line, err=True)
     if len(summary.failed) > 20:
         click.echo(f"skipped: {len(summary.failed) - 20} more; see the report in {out}", err=True)
     speed = f", {summary.written / summary.seconds:.1f} a second" if summary.written else ""
     click.echo(f"{summary}{speed}; see {out}")
+    click.echo(what_next(images, detections, out))

@@ -58,7 +58,7 @@ def overlay(
     blended = (1 - opacity) * image[inside] + opacity * colors[label_image[inside]]
     result[inside] = blended.round().astype(np.uint8)
     if outline:
-        border = _border(label_image, line)
+        border = label_border(label_image, line)
         result[border] = colors[label_image[border]]
     if boxes is not None:
         result = _draw_boxes(result, boxes, colors[1:], labels, line)
@@ -163,7 +163,7 @@ def _label_image(masks, size):
     return labels
 
 
-def _border(labels, thickness):
+def label_border(labels: np.ndarray, thickness: int) -> np.ndarray:
     """Pixels of a label that lie within `thickness` of another label or the background: bool [H, W]."""
     border = np.zeros(labels.shape, bool)
     for shift in range(1, thickness + 1):

@@ -13,9 +13,11 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from deepmac.core import masks
+from deepmac.core.drawing import instance_colors
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file
 
+QUALITY = "Quality"  # text in a label image: JSON, number of a detection -> `Prediction.quality` of its mask
 MOST_DETECTIONS = {8: 255, 16: 65535}  # bits of a sample -> detections it can tell apart
 # Pillow's modes of one integer channel.
 _SINGLE_CHANNEL = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
@@ -77,7 +79,10 @@ def label_image(
 
 
 def write_label_image(
-    path: str | os.PathLike, labels: np.ndarray, texts: Mapping[str, str] | None = None
+    path: str | os.PathLike,
+    labels: np.ndarray,
+    texts: Mapping[str, str] | None = None,
+    palette: bool = False,
 ) -> None:
     """Writes a label image as a grey PNG, complete or not at all.
 
@@ -85,12 +90,21 @@ def write_label_image(
         path: of the file; its folder is created.
         labels: uint8 or uint16 [H, W].
         texts: keywords and texts to keep in the file.
+        palette: whether 8-bit images are shown in colours; values are the same.
     """
     info = PngImagePlugin.PngInfo()
     for keyword, text in (texts or {}).items():
         info.add_text(keyword, text)
     with atomic_file(path) as temporary:
-        Image.fromarray(labels).save(temporary, pnginfo=info)
+        (in_colors(labels) if palette else Image.fromarray(labels)).save(temporary, pnginfo=info)
+
+
+def in_colors(labels: np.ndarray) -> Image.Image:
+    """A label image with a palette, background black, if it has 8 bits: a PNG knows no larger palettes."""
+    image = Image.fromarray(labels)
+    if image.mode == "L":
+        image.putpalette(bytes(3) + instance_colors(MOST_DETECTIONS[8]).tobytes())
+    return image
 
 
 def read_label_image(path: str | os.PathLike) -> np.ndarray:

@@ -1,8 +1,9 @@
-"""MegaDetector's results for a collection of pictures, held in columns.
+"""Detections in the pictures of camera traps, held in columns, from the files of several programs.
 
-Three variants of one JSON format (https://lila.science/megadetector-output-format) differ in how they name
-pictures: iWildCam 2021 by `id`; iWildCam 2022 by `file`, `train/<ID>.jpg`; today's batch output by `file`,
-any path. The order of a picture's detections means something: instance masks refer to them by number.
+MegaDetector's JSON (https://lila.science/megadetector-output-format) has variants that differ in how they
+name pictures: iWildCam 2021 by `id`; iWildCam 2022 by `file`, `train/<ID>.jpg`; today's batch output and
+animl by `file`, any path; SpeciesNet by `filepath`. Tables become the same by `deepmac.data.trap_tables`. The
+order of a picture's detections means something: instance masks refer to them by number.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ import math
 import os
 from array import array
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file
 from deepmac.data.formats import load_json
 from deepmac.data.numbers import number
+from deepmac.data.trap_tables import read_animl, read_camtrap_dp
 
 _FORMAT_VERSION = "1.4"
 # The median box of a file in normalised coordinates lies far below, that of a file in pixels far above.
@@ -26,6 +29,8 @@ _LARGEST_NORMALIZED = 2
 _NAMED_BY = ("file", "filepath", "id")  # fields that name a picture; the second is SpeciesNet's
 _SPECIESNET_CATEGORIES = {"1": "animal", "2": "human", "3": "vehicle"}
 _NO_BOX = [math.nan] * 4
+# What files may say of a picture -> what it is called here. SpeciesNet's prediction ends with a name.
+_FACTS = {"datetime": "time", "location": "camera", "seq_id": "sequence", "prediction": "species"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,12 +43,14 @@ class PictureDetections:
             picture; the properties are about these.
         confidences: float64 [N]; NaN for boxes without one.
         categories: N ids of detection categories.
+        species: N names, "" where the file has none.
     """
 
     name: str
     boxes: np.ndarray
     confidences: np.ndarray
     categories: list[str]
+    species: list[str]
 
     def __len__(self):
         return len(self.boxes)
@@ -67,12 +74,14 @@ class PictureDetections:
 
 
 class Detections:
-    """The detections of many pictures, by the number of the picture; 42 bytes a detection.
+    """The detections of many pictures, by the number of the picture; 44 bytes a detection.
 
     Attributes:
         names: of the pictures: paths with forward slashes, or ids.
         named_by: "file" or "id", what the file calls the name.
         categories: id of a detection category -> its name.
+        species: id of a classification -> its name.
+        facts: number of a picture -> what the file says of it: "time", "camera", "sequence", "species".
     """
 
     def __init__(self, named_by: str = "file", categories: dict[str, str] | None = None):
@@ -80,26 +89,36 @@ class Detections:
         self.names: list[str] = []
         self.named_by = named_by
         self.categories = categories if categories is not None else {"1": "animal"}
+        self.species: dict[str, str] = {}
+        self.facts: dict[int, dict[str, str]] = {}
         self._ends = array("q")  # number of detections up to and with each picture
-        self._boxes, self._confidences, self._category_codes = array("d"), array("d"), array("H")
+        self._boxes, self._confidences = array("d"), array("d")
+        self._category_codes, self._species_codes = array("H"), array("H")
         self._codes: dict[str, int] = {}
+        self._codes_of_species: dict[str, int] = {}
 
-    def add(self, name: str, detections: Iterable[tuple[Any, Any, Any]]) -> None:
+    def add(self, name: str, detections: Iterable[tuple], facts: dict[str, str] | None = None) -> None:
         """Adds a picture.
 
         Args:
             name: of the picture.
-            detections: (bbox, category, conf) of each detection.
+            detections: (bbox, category, conf) of each detection, and the id of its species where it is known.
+            facts: what else is known of the picture, as the attribute.
 
         Raises:
             ValueError: a bbox that is not four numbers, a confidence that is none.
         """
-        for index, (box, category, confidence) in enumerate(detections, start=1):
+        for index, (box, category, confidence, *classes) in enumerate(detections, start=1):
             if len(box) != 4:
                 raise ValueError(f"bbox of detection {index} has {len(box)} numbers instead of 4")
             self._boxes.extend(map(float, box))
             self._confidences.append(float(confidence))
             self._category_codes.append(self._codes.setdefault(str(category), len(self._codes)))
+            species = str(classes[0]) if classes else ""
+            code = self._codes_of_species.setdefault(species, len(self._codes_of_species))
+            self._species_codes.append(code)
+        if facts:
+            self.facts[len(self.names)] = facts
         self.names.append(name)
         self._ends.append(len(self._confidences))
 
@@ -111,7 +130,10 @@ class Detections:
         boxes = np.array(self._boxes[4 * start : 4 * end]).reshape(-1, 4)
         ids = self.found_categories
         categories = [ids[code] for code in self._category_codes[start:end]]
-        return PictureDetections(self.names[index], boxes, np.array(self._confidences[start:end]), categories)
+        classes = list(self._codes_of_species)
+        names = [self.species.get(classes[code], classes[code]) for code in self._species_codes[start:end]]
+        confidences = np.array(self._confidences[start:end])
+        return PictureDetections(self.names[index], boxes, confidences, categories, names)
 
     def __iter__(self) -> Iterator[PictureDetections]:
         return (self[index] for index in range(len(self)))
@@ -130,20 +152,26 @@ class Detections:
 
 
 def read_detections(path: str | os.PathLike) -> Detections:
-    """Reads MegaDetector's results; pictures MegaDetector failed on have no detections.
+    """Reads the detections of a collection; pictures the detector failed on have none.
 
     Args:
-        path: JSON of iWildCam 2021 or 2022, or of MegaDetector's batch output.
+        path: JSON of MegaDetector, SpeciesNet, animl or a release, animl's CSV, or `datapackage.json`.
 
     Raises:
         InputError: no such file, another format, a malformed entry, boxes in pixels.
     """
-    detections = read_json(path)
-    if not isinstance(detections, Detections):
+    path = Path(path)
+    if path.suffix.lower() == ".csv":
+        return _of_table(*read_animl(path))
+    document = read_json(path)
+    if isinstance(document, dict) and isinstance(document.get("resources"), list):
+        return _of_table(*read_camtrap_dp(path, document["resources"]))
+    if not isinstance(document, Detections):
         raise InputError(
-            f"{path} is not MegaDetector's output: a dictionary with images and detection_categories"
+            f"{path} has no detections of pictures: give results of MegaDetector or SpeciesNet (.json), of "
+            "animl (.json, .csv), or Camtrap DP (datapackage.json)"
         )
-    return detections
+    return document
 
 
 def read_json(path: str | os.PathLike) -> Any:
@@ -163,8 +191,7 @@ def read_json(path: str | os.PathLike) -> Any:
         if named_by is None or not {"detections", "failure", "failures"} & item.keys():
             return item
         table.named_by = "id" if named_by == "id" else "file"
-        found = item.get("detections") or ()
-        table.add(str(item[named_by]).replace("\\", "/"), map(_detection, found))
+        _add(table, str(item[named_by]), item)
         return None
 
     try:
@@ -182,6 +209,8 @@ def read_json(path: str | os.PathLike) -> Any:
     if strange is not None:
         raise InputError(f"{path}: image {strange} is malformed: it has no file or id, or no detections")
     table.categories = {str(key): str(name) for key, name in document["detection_categories"].items()}
+    species = document.get("classification_categories") or {}
+    table.species = {str(key): str(name) for key, name in species.items()}
     if table.in_pixels:
         raise InputError(
             f"{path} has boxes in pixels: MegaDetector's are [xmin, ymin, width, height] from 0 to 1"
@@ -189,15 +218,30 @@ def read_json(path: str | os.PathLike) -> Any:
     return table
 
 
-def _detection(entry: dict[str, Any]) -> tuple[list[float], str, float]:
-    """bbox, category, confidence. One without a usable box keeps its number; people give no confidence."""
+def _add(table: Detections, name: str, image: dict[str, Any]) -> None:
+    """Adds an image of MegaDetector's JSON."""
+    facts = {fact: str(image[field]).split(";")[-1] for field, fact in _FACTS.items() if image.get(field)}
+    table.add(name.replace("\\", "/"), map(_detection, image.get("detections") or ()), facts)
+
+
+def _detection(entry: dict[str, Any]) -> tuple[list[float], str, float, str]:
+    """bbox, category, confidence, species. One without a usable box keeps its number; people give no conf."""
     box, confidence = entry.get("bbox"), number(entry.get("conf"))
     numbers = [number(x) for x in box] if isinstance(box, list) and len(box) == 4 else _NO_BOX
-    return numbers, str(entry.get("category", "1")), 1.0 if math.isnan(confidence) else confidence
+    confidence = 1.0 if math.isnan(confidence) else confidence
+    classes = entry.get("classifications") or [["", 0]]
+    return numbers, str(entry.get("category", "1")), confidence, max(classes, key=lambda pair: pair[1])[0]
+
+
+def _of_table(images: list[dict[str, Any]], categories: dict[str, str]) -> Detections:
+    table = Detections(categories=categories)
+    for image in images:
+        _add(table, image["file"], image)
+    return table
 
 
 def write_detections(path: str | os.PathLike, detections: Detections) -> None:
-    """Writes detections as MegaDetector does; `read_detections` gives them back.
+    """Writes detections as MegaDetector does, without species; `read_detections` gives them back.
 
     Args:
         path: JSON file; replaced in one step.

@@ -17,6 +17,7 @@ from pycocotools import mask as rle
 from deepmac.core.boxes import pixel_xywh
 from deepmac.core.categories import ID_BY_NAME, MAX_CATEGORY_ID
 from deepmac.core.drawing import instance_colors, overlay
+from deepmac.core.label_images import in_colors
 from deepmac.inference.prediction import Prediction, quality_words
 
 _COLUMNS = "picture number name xmin ymin width height area quality verdict".split()  # noqa: SIM905
@@ -63,10 +64,7 @@ def coco(drawing: Drawing) -> bytes:
 
 def labels(drawing: Drawing) -> bytes:
     """Image whose pixels are the numbers of their masks, shown in colours (PNG)."""
-    image = Image.fromarray(drawing.prediction.to_label_image())
-    if image.mode == "L":  # up to 255 masks
-        image.putpalette(np.concatenate([[[0, 0, 0]], instance_colors(255)]).astype(np.uint8).tobytes())
-    return _png(image)
+    return _png(in_colors(drawing.prediction.to_label_image()))
 
 
 def table(drawing: Drawing) -> bytes:

@@ -1,201 +1,174 @@
-"""A browser of a collection for notebooks: filters at the left, pictures with masks at the right."""
+"""A browser of a collection for notebooks: an anywidget, whose side in the web browser is `browser.js`."""
 
-import html
+import functools
 import io
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import ipywidgets as widgets
+import anywidget
 import numpy as np
 import pandas as pd
+import traitlets
 from PIL import Image
 
-from deepmac.core.files import atomic_file
-from deepmac.iwildcam import views
-from deepmac.iwildcam.coco import write_coco
+from deepmac.core.drawing import instance_colors, label_border
+from deepmac.iwildcam import exports
 from deepmac.iwildcam.collection import Collection
-from deepmac.iwildcam.tables import ANY, Selection
+from deepmac.iwildcam.selection import ORDERS, filters, pages, select
+from deepmac.iwildcam.views import WHOLE, View, read_view
 
-VIEWS = ("picture", "sequence", "grid")
-_GRID = 12  # pictures of the grid view
-_MOST_SUGGESTIONS = 1000
-_STYLE = {"description_width": "90px"}
+_TILE, _LARGE = (560, 420), (1600, 1200)  # pixels that a picture must not exceed, beside others and alone
+_MOST_ANIMALS = 127  # whose masks are shown in a picture
+_MARGIN = 0.6  # of a box's longer side, around it, where it is seen closer
+_FILL = 115  # opacity of masks inside their outlines, of 255
+_FACTS = ["number", "track", "kind", "species", "confidence", "area", "fill", "quality", "rating", "review"]
 
 
-class Browser(widgets.HBox):
-    """Shows the pictures of a collection that fit the filters, one at a time, by sequence or as a grid.
+class Browser(anywidget.AnyWidget):
+    """Shows the animals of a collection that fit filters, on pages of pictures; marks and exports them.
 
     Attributes:
-        filters: widgets of the filters by the attribute of `Selection` they set; areas in percent.
-        selected: rows of the pictures' table that fit, camera by camera, in the order of time.
-        position: which of them is shown; of a grid the first one.
+        query: what is looked at: "where" as of `select`, "order" and "view" as of `pages`, "at": a picture of
+            the page, "closer": whether it is seen closer, around "animal", a line of the table, or its first.
+        filters, orders: what can be asked for.
     """
 
-    def __init__(
-        self,
-        collection: Collection,
-        pictures: pd.DataFrame,
-        objects: pd.DataFrame,
-        export_dir: str | Path = "selection",
-    ):
-        """Builds the widgets.
+    _esm = Path(__file__).with_name("browser.js")
+    _css = Path(__file__).with_name("browser.css")
 
-        Args:
-            collection: what to show.
-            pictures: its pictures' table.
-            objects: its objects' table.
-            export_dir: folder that the button `export` writes to.
-        """
-        self._collection, self._pictures, self._objects = collection, pictures, objects
-        self._export_dir = Path(export_dir)
-        # A picture without a sequence is one of its own.
-        self._bursts = pictures["sequence"].where(pictures["sequence"] != "", pictures["id"]).to_numpy()
-        self.selected: list[int] = []
-        self.position = 0
-        self._make_filters()
-        self._make_controls()
-        checks = widgets.HBox([self.boxes, self.ids])
-        left = widgets.VBox(
-            [*self.filters.values(), self.opacity, checks, self.export, self.exported],
-            layout={"min_width": "330px"},
-        )
-        right = widgets.VBox(
-            [widgets.HBox([self.previous, self.next, self.view]), self.status, self.image],
-            layout={"flex": "1 1 auto", "min_width": "0"},
-        )
-        super().__init__([left, right])
-        for widget in self.filters.values():
-            widget.observe(lambda _: self._select(), "value")
-        for widget in (self.view, self.opacity, self.boxes, self.ids):
-            widget.observe(lambda _: self._show(), "value")
-        self.next.on_click(lambda _: self._step(1))
-        self.previous.on_click(lambda _: self._step(-1))
-        self.export.on_click(lambda _: self._export())
-        self._select()
+    query = traitlets.Dict(
+        {"where": {}, "order": next(iter(ORDERS)), "view": "grid", "at": "", "animal": None, "closer": False}
+    ).tag(sync=True)
+    filters = traitlets.List().tag(sync=True)
+    orders = traitlets.List(list(ORDERS)).tag(sync=True)
+
+    def __init__(self, collection: Collection, export_dir: str | Path = "selection"):
+        """Opens a collection; exports go to a folder of their own."""
+        super().__init__(filters=filters(collection.animals))
+        self._collection, self._export_dir = collection, Path(export_dir)
+        self._sent: list[tuple] = []  # what the images that the web browser has were made from
+        self._images = functools.lru_cache(maxsize=128)(self._read_images)
+        self.on_msg(self._on_message)
 
     @property
-    def selection(self) -> Selection:
-        """What the filters ask for."""
-        values = {name: widget.value for name, widget in self.filters.items()}
-        values["sequence"] = values["sequence"].strip() or ANY
-        values["mask_area"] = tuple(value / 100 for value in values["mask_area"])
-        return Selection(**values)
+    def selected(self) -> pd.DataFrame:
+        """The lines of the collection's table that fit the filters."""
+        return select(self._collection.animals, self.query["where"])
 
-    def _make_filters(self) -> None:
-        options = {"style": _STYLE, "layout": {"width": "320px"}}
+    @traitlets.observe("query")
+    def _on_query(self, _change):
+        self._show()
 
-        def choice(values, text):
-            values = sorted(set(values) - {""}, key=lambda value: (len(value), value))
-            return widgets.Dropdown(options=[ANY, *values], description=text, **options)
+    def _on_message(self, _, message: dict[str, Any], _buffers):
+        """Answers the web browser: `{"show": 1}`, `{"step": int}`, `{"review": [lines], "verdict": str}`,
+        `{"export": 1}`.
+        """
+        if "step" in message:
+            at, found = self._page(self.selected)
+            first = found[min(max(at + message["step"], 0), len(found) - 1)][:1] if found else []
+            self.query = self.query | {"at": next(iter(first), ""), "animal": None}
+        elif "verdict" in message:
+            self._collection.review(message["review"], message["verdict"])
+            self._show()
+        elif "export" in message:
+            try:
+                said = exports.export(self._collection, self.selected, self._export_dir)
+            except OSError as error:
+                said = f"Cannot write to {self._export_dir}: {error.strerror}"
+            self.send({"said": said})
+        else:
+            self._sent = []
+            self._show()
 
-        def span(most, text, step, kind=widgets.FloatRangeSlider):
-            bounds = {"value": (0, most), "min": 0, "max": most, "step": step, "continuous_update": False}
-            return kind(description=text, **bounds, **options)
+    def _page(self, selected: pd.DataFrame) -> tuple[int, list[list[str]]]:
+        """Which page is looked at, and all of them."""
+        found = pages(selected, self.query["order"], self.query["view"])
+        return next((k for k, page in enumerate(found) if self.query["at"] in page), 0), found
 
-        pictures, objects = self._pictures, self._objects
-        largest = 100 * float(objects["mask_area"].max()) if len(objects) else 0.0
-        most = int(objects["picture"].value_counts().max()) if len(objects) else 0
-        self.filters = {
-            "split": choice(pictures["split"], "split"),
-            "location": choice(pictures["location"], "location"),
-            "sequence": widgets.Combobox(  # there are too many to list: any may be typed
-                options=pictures["sequence"].drop_duplicates().head(_MOST_SUGGESTIONS).tolist(),
-                placeholder=ANY,
-                continuous_update=False,
-                description="sequence",
-                **options,
-            ),
-            "category": choice(pictures["category"], "category"),
-            "detection_category": choice(objects["detection_category"], "detected"),
-            "confidence": span(1.0, "confidence", 0.01),
-            "mask_area": span(max(1.0, -(-largest // 1)), "mask area, %", 0.1),
-            "animals": span(max(1, most), "animals", 1, widgets.IntRangeSlider),
+    def _show(self):
+        """Sends the page; without images where those of the last one are right."""
+        selected, animals = self.selected, self._collection.animals
+        at, found = self._page(selected)
+        shown = selected[selected["picture"].isin(found[at])] if found else selected[:0]
+        tiles = [self._tile(name, shown[shown["picture"] == name]) for name in (found[at] if found else ())]
+        page = {
+            "page": at,
+            "pages": len(found),
+            "animals": [int((table["number"] > 0).sum()) for table in (selected, animals)],
+            "pictures": [table["picture"].nunique() for table in (selected, animals)],
+            "rejected": int((selected["review"] == "reject").sum()),
+            "tiles": [tile for tile, _ in tiles],
         }
-        for name, widget in self.filters.items():
-            widget.add_class(f"deepmac-filter-{name.replace('_', '-')}")
+        before, self._sent = self._sent, [view for _, view in tiles]
+        images = [image for view in self._sent for image in self._images(*view)[:2]]
+        self.send(page, None if before == self._sent else images)
 
-    def _make_controls(self) -> None:
-        self.previous = widgets.Button(icon="arrow-left", description="previous")
-        self.next = widgets.Button(icon="arrow-right", description="next")
-        self.view = widgets.ToggleButtons(options=VIEWS, style={"button_width": "auto"})
-        self.opacity = widgets.FloatSlider(0.5, min=0, max=1, step=0.05, description="opacity", style=_STYLE)
-        self.opacity.continuous_update = False
-        self.boxes = widgets.Checkbox(True, description="boxes", indent=False, layout={"width": "80px"})
-        self.ids = widgets.Checkbox(True, description="ids", indent=False, layout={"width": "60px"})
-        self.export = widgets.Button(icon="download", description="export")
-        self.exported, self.status = widgets.HTML(), widgets.HTML()
-        self.image = widgets.Image(format="jpeg", layout={"max_width": "100%"})
-        for name in ("previous", "next", "status", "image", "export"):
-            getattr(self, name).add_class(f"deepmac-{name}")
+    def _tile(self, name: str, lines: pd.DataFrame) -> tuple[dict[str, Any], tuple]:
+        """A picture, as the web browser draws it, and the arguments of `_read_images` for it."""
+        animals = lines[lines["box_share"].notna()].head(_MOST_ANIMALS)
+        large, window = self.query["view"] == "picture", WHOLE
+        corners = animals[["xmin", "ymin", "width", "height"]].to_numpy(float, copy=True)
+        corners[:, 2:] += corners[:, :2]
+        if large and self.query["closer"] and len(animals):
+            window = _around(corners[np.argmax(animals.index == self.query["animal"])])
+        numbers, tracks = tuple(animals["number"]), tuple(animals["track"])
+        view = name, numbers, tracks, _LARGE if large else _TILE, window
+        _, _, size, problem = self._images(*view)
+        low = np.tile(window[:2], 2)
+        places = (corners - low) / (np.tile(window[2:], 2) - low)
+        colors = ["#{:02x}{:02x}{:02x}".format(*color) for color in _colors(tracks).tolist()]
+        facts = animals[_FACTS].astype(object).where(animals[_FACTS].notna(), None).rename_axis("line")
+        records, first = facts.reset_index().to_dict("records"), lines.iloc[0]
+        named = [", ".join(dict.fromkeys(text for text in lines["species"] if text))]
+        named += [f"camera {first.camera}" if first.camera else ""]
+        named += ["" if pd.isna(first.time) else f"{first.time:%Y-%m-%d %H:%M:%S}"]
+        named += ["" if pd.isna(first.counted) else f"{first.counted:.0f} counted in the sequence"]
+        tile = {
+            "picture": name,
+            "caption": " · ".join(filter(None, named)),
+            "sequence": first.sequence if first.sequence != name else "",
+            "problem": problem,
+            "size": size,
+            "animals": [
+                {"color": color, "box": box, **of_animal}
+                for color, box, of_animal in zip(colors, places.tolist(), records, strict=True)
+            ],
+        }
+        return tile, view
 
-    def _select(self) -> None:
-        """Applies the filters; the picture that is shown stays, if it still fits."""
-        shown = self.selected[self.position] if self.selected else None
-        self.selected = self.selection.rows(self._pictures, self._objects)
-        self.position = self.selected.index(shown) if shown in self.selected else 0
-        self._show()
-
-    def _step(self, by: int) -> None:
-        """Goes to the next or previous picture, sequence or grid; from the last to the first."""
-        if not self.selected:
-            return
-        count = len(self.selected)
-        if self.view.value == "grid":
-            pages = -(-count // _GRID)
-            self.position = (self.position // _GRID + by) % pages * _GRID
-        elif self.view.value == "sequence":
-            of_each = self._bursts[self.selected].tolist()
-            bursts = list(dict.fromkeys(of_each))
-            place = bursts.index(of_each[self.position])
-            self.position = of_each.index(bursts[(place + by) % len(bursts)])
-        else:
-            self.position = (self.position + by) % count
-        self._show()
-
-    def _show(self) -> None:
-        """Draws what is at the position, and says what it is."""
-        count, total = len(self.selected), len(self._pictures)
-        if not count:
-            self.status.value = f"no picture of {total} fits"
-            self.image.value = _jpeg(Image.new("RGB", (320, 120), (235, 235, 235)))
-            return
-        collection, options = self._collection, {"opacity": self.opacity.value, "boxes": self.boxes.value}
-        if self.view.value == "grid":
-            start = self.position // _GRID * _GRID
-            shown = [collection.pictures[row] for row in self.selected[start : start + _GRID]]
-            self.status.value = f"<b>{start + 1} to {start + len(shown)} of {count}</b> ({total} in all)"
-            self.image.value = _jpeg(views.sheet(collection, shown, **options))
-            return
-        row = self.selected[self.position]
-        picture = collection.pictures[row]
-        counted = "" if picture.count is None else f" · {picture.count} animals counted in it"
-        name, sequence = html.escape(picture.name), html.escape(picture.sequence or "-")
-        self.status.value = (
-            f"<b>{self.position + 1} of {count}</b> ({total} in all) · {html.escape(views.caption(picture))}"
-            f"<br><small>{name} · sequence {sequence}{counted}</small>"
-        )
-        if self.view.value == "sequence":  # all of it, whether or not it fits the filters
-            burst = [collection.pictures[i] for i in np.flatnonzero(self._bursts == self._bursts[row])]
-            image = views.sheet(collection, views.in_time_order(burst), columns=3, tile=400, **options)
-        else:
-            counting = self.selection.counting(self._objects[self._objects["picture"] == row])
-            numbers = counting["number"].tolist()
-            image = views.picture_view(collection, picture, numbers, ids=self.ids.value, **options)
-        self.image.value = _jpeg(image)
-
-    def _export(self) -> None:
-        """Writes the selected pictures as a table, and their masks as COCO JSON."""
-        chosen = [self._collection.pictures[row] for row in self.selected]
-        table = self._pictures.loc[self.selected].assign(name=[picture.name for picture in chosen])
-        with atomic_file(self._export_dir / "selection.csv") as path:
-            table.to_csv(path, index=False)
-        images, annotations = write_coco(self._export_dir / "selection_coco.json", self._collection, chosen)
-        self.exported.value = (
-            f"{len(chosen)} pictures in selection.csv; {annotations} masks of {images} pictures in "
-            f"selection_coco.json, in {self._export_dir}"
-        )
+    def _read_images(self, name: str, numbers: tuple, tracks: tuple, size: tuple, window: tuple):
+        """JPEG of a picture, PNG of its masks, their size, and what is wrong with the picture."""
+        paths = self._collection.picture_path(name), self._collection.mask_path(name)
+        view = read_view(*paths, numbers, size, window)
+        jpeg, png = io.BytesIO(), io.BytesIO()
+        Image.fromarray(view.image).save(jpeg, "JPEG", quality=88)
+        _mask_image(view, _colors(tracks)).save(png, "PNG", transparency=_ALPHA)
+        return jpeg.getvalue(), png.getvalue(), [view.image.shape[1], view.image.shape[0]], view.problem
 
 
-def _jpeg(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "jpeg", quality=88)
-    return buffer.getvalue()
+# Opacity of the colours of a PNG: of no mask, of 127 masks, of their outlines.
+_ALPHA = bytes([0, *[_FILL] * _MOST_ANIMALS, *[255] * _MOST_ANIMALS])
+
+
+def _mask_image(view: View, colors: np.ndarray) -> Image.Image:
+    """Masks with outlines as a picture with a palette."""
+    labels = view.labels.copy()
+    labels[label_border(labels, 1 + labels.shape[1] // 800)] += _MOST_ANIMALS
+    image = Image.fromarray(labels)
+    palette = np.zeros((256, 3), np.uint8)
+    for first in (1, _MOST_ANIMALS + 1):
+        palette[first : first + len(colors)] = colors
+    image.putpalette(palette.tobytes())
+    return image
+
+
+def _colors(tracks: Sequence[int]) -> np.ndarray:
+    """uint8 RGB [N, 3]."""
+    return instance_colors(max(tracks, default=0))[np.array(tracks, int) - 1]
+
+
+def _around(box: np.ndarray) -> tuple[float, ...]:
+    """A box (xmin, ymin, xmax, ymax) and its surroundings, as far as the picture goes."""
+    margin = _MARGIN * (box[2:] - box[:2]).max()
+    return tuple(np.clip(np.concatenate([box[:2] - margin, box[2:] + margin]), 0, 1).round(4).tolist())

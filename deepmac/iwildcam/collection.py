@@ -1,19 +1,31 @@
-"""A collection for looking at: what is known of each picture, from metadata and detections."""
+"""A collection as one table: a line an animal, with everything that is known of it and of its picture."""
 
+import contextlib
 import csv
 import dataclasses
 import datetime
+import itertools
+import json
 import os
-from collections.abc import Iterable, Sequence
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from PIL import Image
+from PIL.ExifTags import IFD
+from PIL.ExifTags import Base as ExifTag
+from tqdm.auto import tqdm
 
 from deepmac.core.errors import InputError
-from deepmac.data.formats import load_json
-from deepmac.data.megadetector import Detections, PictureDetections, read_detections
-from deepmac.data.numbers import key_of, whole
+from deepmac.core.executors import ahead, threads
+from deepmac.core.files import atomic_file
+from deepmac.core.images import READ_ERRORS
+from deepmac.core.label_images import QUALITY, read_label_image, read_texts
+from deepmac.data.megadetector import Detections, read_detections
+from deepmac.data.trap_tables import read_coco_camera_traps
+from deepmac.inference.prediction import quality_words
 from deepmac.iwildcam.layout import (
     SPLITS,
     Layout,
@@ -23,111 +35,137 @@ from deepmac.iwildcam.layout import (
     picture_path,
     relative_names,
 )
+from deepmac.iwildcam.tracks import tracks
+
+REVIEW_FILE = "mask_review.csv"
+_BOX = ["xmin", "ymin", "width", "height"]
+_KEY = ["picture", "number", *_BOX]  # of a verdict: another box would be another animal
+_DIGITS = 6  # by which boxes are compared
+_PICTURE = ["picture", "split", "camera", "time", "sequence", "frame", "species", "counted"]
+_TEXTS = ["split", "camera", "sequence", "species"]
+_SIZE = ["picture_height", "picture_width"]
+_ANIMAL = ["number", "kind", "detected", "confidence", *_BOX, "box_share", "area", "quality", *_SIZE]
+COLUMNS = ["picture", "split", "camera", "time", "sequence", "frame", "number", "track", "kind", "species"]
+COLUMNS += ["confidence", *_BOX, "area", "share", "box_share", "fill", "quality", "rating", "review", "masks"]
+COLUMNS += [*_SIZE, "counted"]
+_EXIF_DATE = re.compile(r"^(\d{4}):(\d\d):")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class CameraTrapPicture:
-    """What is known of a picture. None stands for what the metadata do not say.
-
-    Attributes:
-        id: of the picture; also the name of its mask.
-        name: path relative to the collection's folder, or the id where only that is known.
-        split: "train", "test", or "" for collections without splits.
-        location: of the camera.
-        sequence: id of the burst of pictures it belongs to.
-        frame: its number in the sequence.
-        time: when it was taken.
-        categories: names of what is annotated: species, or "empty".
-        count: of animals in the sequence, where people counted them.
-    """
-
-    id: str
-    name: str
-    split: str = ""
-    location: str | None = None
-    sequence: str | None = None
-    frame: int | None = None
-    time: datetime.datetime | None = None
-    categories: tuple[str, ...] = ()
-    count: int | None = None
-
-
+@dataclasses.dataclass
 class Collection:
     """Pictures with detections and, where they exist, masks.
 
     Attributes:
         layout: where the files are.
-        pictures: of the collection, in the order of the detections file.
+        animals: a line an animal, that is, a detection; pictures without one have a line of number 0. They
+            come camera by camera in the order of time. Texts that are not known are "", numbers NaN. Columns:
+
+            picture: its name, a path from the collection's folder; split: "train" or "test" of a release
+            camera, time, sequence, frame; counted: animals in the sequence, where people counted them
+            number: of the detection in its picture, from 1, and in the label image
+            track: number that it keeps through a sequence, from `deepmac.iwildcam.tracks`
+            kind: animal, person, vehicle; species; confidence: of the detection
+            xmin, ymin, width, height: of the box, in parts of the picture; picture_width, picture_height
+            area, share, fill: of the mask in pixels, in percent of the picture, in parts of the box
+            box_share: of the box in percent of the picture, if it shows any of it
+            quality: IoU that the mask is expected to have; rating: "good", "check", "doubtful"
+            review: "keep", "reject" or ""; masks: file of the label image, from the collection's folder
+        is_whole: whether these are all the pictures there are.
     """
 
-    def __init__(self, layout: Layout, pictures: Sequence[CameraTrapPicture], detections: Detections):
-        """Joins what was read.
+    layout: Layout
+    animals: pd.DataFrame
+    is_whole: bool = True
 
-        Args:
-            layout: where the files are.
-            pictures: each with an id that `detections` may know.
-            detections: of the pictures, named relative to the layout's folder.
-        """
-        self.layout = layout
-        self.pictures = list(pictures)
-        self._detections = detections
-        self._rows = {picture_id(name): row for row, name in enumerate(detections.names)}
-
-    def __len__(self):
-        return len(self.pictures)
-
-    @property
-    def detection_categories(self) -> dict[str, str]:
-        """Id of a detection category -> its name, as animal, person, vehicle."""
-        return self._detections.categories
-
-    def detections(self, picture: CameraTrapPicture) -> PictureDetections:
-        """The detections of a picture; none for one the detections file does not name."""
-        row = self._rows.get(picture.id)
-        if row is None:
-            return PictureDetections(picture.name, np.zeros((0, 4)), np.zeros(0), [])
-        return self._detections[row]
-
-    def picture_path(self, picture: CameraTrapPicture) -> Path | None:
+    def picture_path(self, name: str) -> Path | None:
         """The file of a picture; None if it is missing."""
-        return picture_path(self.layout.images, picture.name)
+        return picture_path(self.layout.images, name)
 
-    def mask_path(self, picture: CameraTrapPicture) -> Path:
+    def mask_path(self, name: str) -> Path:
         """The file of a picture's masks, which may be missing."""
-        return mask_path(self.layout.masks, picture.name)
+        return mask_path(self.layout.masks, name)
 
-    def part(self, most: int | None, seed: int = 0) -> "Collection":
-        """A random part of a large collection: whole sequences, in the collection's order.
+    def review(self, rows: list[int], verdict: str) -> None:
+        """Marks animals, rows of the table, as "keep", "reject" or "" and saves all verdicts so far.
 
-        Args:
-            most: number of pictures to stay below; None takes all.
-            seed: same seed, same part.
+        They are saved as `mask_review.csv` beside the pictures, whatever part of the collection is open.
         """
-        if most is None or len(self) <= most:
-            return self
-        sequences: dict[str, list[int]] = {}
-        for index, picture in enumerate(self.pictures):
-            sequences.setdefault(picture.sequence or picture.id, []).append(index)
-        members = list(sequences.values())
-        chosen: list[int] = []
-        for number in np.random.default_rng(seed).permutation(len(members)):
-            if len(chosen) + len(members[number]) <= most:
-                chosen += members[number]
-        return Collection(self.layout, [self.pictures[i] for i in sorted(chosen)], self._detections)
+        self.animals.loc[rows, "review"] = verdict
+        verdicts = pd.concat(
+            [_read_review(self.layout), self.animals.loc[rows, [*_KEY, "review"]].round(_DIGITS)]
+        )
+        verdicts = verdicts.drop_duplicates(_KEY, keep="last").query("review != ''").sort_values(_KEY)
+        with atomic_file(self.layout.images / REVIEW_FILE) as path:
+            verdicts.to_csv(path, index=False)
 
 
-def open_collection(root: str | os.PathLike) -> Collection:
-    """Reads a collection: iWildCam 2021 or 2022 as released, or any folder with detections.
+def open_collection(
+    root: str | os.PathLike,
+    detections: str | os.PathLike | None = None,
+    masks: str | os.PathLike | None = None,
+    *,
+    sequence_gap: float = 60.0,
+    most: int | None = None,
+    progress: bool = False,
+) -> Collection:
+    """Reads a collection: iWildCam 2021 or 2022 as released, or any folder of pictures with detections.
 
     Args:
         root: laid out as `deepmac.iwildcam.layout` says.
+        detections: file of them; found in the folder unless given.
+        masks: folder of the label images; likewise.
+        sequence_gap: seconds; pictures of a camera that were taken closer to each other make up a sequence,
+            where metadata know of none.
+        most: pictures to read; of more a random part, of whole sequences where metadata know them.
+        progress: whether to show a progress bar.
 
     Raises:
         InputError: no such folder, files are missing or malformed.
     """
-    layout = find_layout(root)
-    detections = read_detections(layout.detections)
-    detections.names = relative_names(detections.names, layout.images)
+    layout = find_layout(root, detections, masks)
+    found = read_detections(layout.detections)
+    all_pictures = _read_pictures(layout, found)
+    pictures = _part(all_pictures, most)
+    items = list(zip(pictures["picture"], pictures.pop("row"), pictures["time"].isna(), strict=True))
+    with threads() as pool:
+        looks = ahead(pool, lambda item: _look(layout, found, *item), items)
+        looks = list(tqdm(looks, "reading masks", len(items), unit="picture", disable=not progress))
+    pictures["time"] = pictures["time"].fillna(pd.Series([time for time, _ in looks], dtype="datetime64[ns]"))
+    _find_sequences(pictures, pd.Timedelta(seconds=sequence_gap))
+    animals = pd.DataFrame([row for _, rows in looks for row in rows], columns=_ANIMAL)
+    of_picture = np.repeat(np.arange(len(looks)), [len(rows) for _, rows in looks])
+    animals = pictures.iloc[of_picture].reset_index(drop=True).join(animals)
+    return Collection(layout, _complete(animals, layout), len(pictures) == len(all_pictures))
+
+
+def _complete(animals: pd.DataFrame, layout: Layout) -> pd.DataFrame:
+    """Sorts the table, and adds what follows from the rest of it, and what people said."""
+    numbers = ["frame", "counted", *_ANIMAL[3:]]
+    animals[numbers] = animals[numbers].astype(float)
+    animals["species"] = animals["detected"].where(animals["detected"] != "", animals["species"])
+    animals["share"] = 100 * animals["area"] / animals[_SIZE].prod(axis=1)
+    animals["fill"] = animals["share"] / animals["box_share"]
+    words = quality_words(animals["quality"].fillna(0))
+    animals["rating"] = pd.Series(words, dtype=object).where(animals["quality"].notna(), "")
+    files = [os.path.relpath(mask_path(layout.masks, name), layout.images) for name in animals["picture"]]
+    animals["masks"] = pd.Series(files, dtype=object).where(animals["area"].notna(), "")
+    animals["review"] = (
+        animals[_KEY].round(_DIGITS).merge(_read_review(layout), "left", _KEY)["review"].fillna("")
+    )
+    order = {column: animals[column].map(in_order) for column in ("camera", "sequence", "picture")}
+    order["split"] = -animals["split"].rank()  # training set first
+    by = ["split", "camera", "time", "sequence", "frame", "picture", "number"]
+    animals = animals.loc[animals.assign(**order).sort_values(by).index].reset_index(drop=True)
+    return animals.assign(track=tracks(animals))[COLUMNS]
+
+
+def in_order(text: str) -> str:
+    """A key to sort texts by in which numbers count: "camera 10" comes after "camera 2"."""
+    return re.sub(r"\d+", lambda digits: digits[0].zfill(12), text)
+
+
+def _read_pictures(layout: Layout, found: Detections) -> pd.DataFrame:
+    """A line a picture: those of the detections, in their order, then others that only metadata know."""
     counts: dict[str, int] = {}  # sequence -> animals
     if layout.counts:
         try:
@@ -135,68 +173,83 @@ def open_collection(root: str | os.PathLike) -> Collection:
                 counts = {row["seq_id"]: int(row["count"]) for row in csv.DictReader(file)}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{layout.counts} is not a table of seq_id and count: {error}") from error
-    described = {picture.id: picture for path in layout.metadata for picture in _read_metadata(path, counts)}
-    known = [described.pop(picture_id(name), None) or _undescribed(name) for name in detections.names]
-    return Collection(layout, [*known, *described.values()], detections)
+    known = itertools.chain.from_iterable(map(read_coco_camera_traps, layout.metadata))
+    described = {picture_id(facts["picture"]): facts for facts in known}
+    lines = []
+    for row, name in enumerate(relative_names(found.names, layout.images)):
+        folder = name.rpartition("/")[0]
+        facts = {"picture": name, "split" if folder in SPLITS else "camera": folder, "row": row}
+        lines.append(facts | found.facts.get(row, {}) | described.pop(picture_id(name), {}))
+    pictures = pd.DataFrame([*lines, *described.values()], columns=[*_PICTURE, "row"])
+    pictures[_TEXTS] = pictures[_TEXTS].astype(object).fillna("").astype(str)
+    pictures["time"] = pd.Series(map(_time, pictures["time"]), dtype="datetime64[ns]")
+    pictures["counted"] = pictures["sequence"].map(counts)
+    return pictures.assign(row=pictures["row"].fillna(-1).astype(int))
 
 
-def _undescribed(name: str) -> CameraTrapPicture:
-    """A picture of which only the name is known; its folder stands for the location of the camera."""
-    folder = name.rpartition("/")[0]
-    if folder in SPLITS:
-        return CameraTrapPicture(picture_id(name), name, split=folder)
-    return CameraTrapPicture(picture_id(name), name, location=folder or None)
+def _part(pictures: pd.DataFrame, most: int | None) -> pd.DataFrame:
+    """A random part of many pictures, the same each time: whole sequences, where they are known."""
+    if most is None or len(pictures) <= most:
+        return pictures
+    sequences = pictures["sequence"].where(pictures["sequence"] != "", pictures["picture"])
+    sizes = sequences.value_counts(sort=False).sample(frac=1, random_state=0)
+    chosen = sizes.index[sizes.cumsum() <= most]
+    return pictures[sequences.isin(chosen)].reset_index(drop=True)
 
 
-def _read_metadata(path: Path, counts: dict[str, int]) -> list[CameraTrapPicture]:
-    """Reads a COCO Camera Traps file."""
-    split = next((split for split in SPLITS if split in path.name.lower()), "")
-    try:
-        document = load_json(path)
-        names = {key_of(entry["id"]): entry["name"] for entry in document.get("categories", ())}
-        annotated: dict[tuple[str, str], list[str]] = {}  # ("image_id" or "seq_id", its value) -> categories
-        for entry in document.get("annotations", ()):
-            category = names.get(key_of(entry["category_id"]), str(entry["category_id"]))
-            field = (
-                "image_id" if entry.get("image_id") is not None else "seq_id"
-            )  # of all pictures of a sequence
-            annotated.setdefault((field, str(entry.get(field))), []).append(category)
-        return [
-            _picture(
-                entry,
-                split,
-                [
-                    *annotated.get(("image_id", str(entry.get("id"))), ()),
-                    *annotated.get(("seq_id", str(entry.get("seq_id"))), ()),
-                ],
-                counts,
-            )
-            for entry in document["images"]
-            if entry.get("file_name")  # names of pictures that show people are taken out
-        ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
-        raise InputError(f"{path} is not in COCO Camera Traps format: {reason}") from error
+def _find_sequences(pictures: pd.DataFrame, gap: pd.Timedelta) -> None:
+    """Names sequences that metadata do not know after their first picture."""
+    unknown = pictures[pictures["sequence"] == ""].sort_values(["camera", "time", "picture"])
+    goes_on = (unknown["time"].diff() <= gap) & (unknown["camera"] == unknown["camera"].shift())
+    names = unknown["picture"].mask(goes_on).ffill()  # a picture without a time is one of its own
+    pictures.loc[unknown.index, "sequence"] = names
 
 
-def _picture(entry: dict[str, Any], split: str, categories: Iterable[str], counts: dict[str, int]):
-    name = str(entry["file_name"]).replace("\\", "/")
-    name = f"{split}/{name}" if split and "/" not in name else name
-    location, sequence = (
-        None if entry.get(key) is None else str(entry[key]) for key in ("location", "seq_id")
+def _look(layout: Layout, found: Detections, name: str, row: int, undated: bool) -> tuple[Any, list[tuple]]:
+    """When a picture was taken, as its file says, and what is known of its animals, as `_ANIMAL`."""
+    time = _exif_time(picture_path(layout.images, name)) if undated else None
+    detections = found[row] if row >= 0 else ()
+    size, areas, qualities = (None, None), [None] * len(detections), {}
+    with contextlib.suppress(InputError, ValueError):  # `deepmac.iwildcam.checks` says what is wrong
+        labels = read_label_image(path := mask_path(layout.masks, name))
+        size, areas = labels.shape, np.bincount(labels.ravel(), minlength=len(detections) + 1)[1:].tolist()
+        qualities = json.loads((read_texts(path) or {}).get(QUALITY, "{}"))
+    if not detections:
+        return time, [(0, "", "", *[None] * 8, *size)]
+    kinds = [found.categories.get(key, key) for key in detections.categories]
+    low, high = np.hsplit(detections.corners, 2)
+    shares = np.where(detections.usable, 100 * (high - low).prod(axis=1), np.nan)
+    facts = zip(
+        kinds, detections.species, detections.confidences, detections.boxes, shares, areas, strict=False
     )
+    return time, [
+        (number, kind, species, confidence, *box, share, area, qualities.get(str(number)), *size)
+        for number, (kind, species, confidence, box, share, area) in enumerate(facts, start=1)
+    ]
+
+
+def _exif_time(path: Path | None) -> datetime.datetime | None:
     try:
-        time = datetime.datetime.fromisoformat(str(entry.get("datetime")))
+        with Image.open(path) as picture:
+            exif = picture.getexif()
+            return _time(exif.get_ifd(IFD.Exif).get(ExifTag.DateTimeOriginal) or exif.get(ExifTag.DateTime))
+    except (*READ_ERRORS, AttributeError):  # no such picture, or none that can be read
+        return None
+
+
+def _time(text) -> datetime.datetime | None:
+    """Reads a time as ISO 8601 or EXIF write it, by the clock of the camera."""
+    try:
+        return datetime.datetime.fromisoformat(_EXIF_DATE.sub(r"\1-\2-", str(text))).replace(tzinfo=None)
     except ValueError:
-        time = None
-    return CameraTrapPicture(
-        id=picture_id(name),
-        name=name,
-        split=split,
-        location=location,
-        sequence=sequence,
-        frame=whole(entry.get("frame_num")),
-        time=time,
-        categories=tuple(dict.fromkeys(categories)),
-        count=counts.get(sequence),
-    )
+        return None
+
+
+def _read_review(layout: Layout) -> pd.DataFrame:
+    path = layout.images / REVIEW_FILE
+    if not path.is_file():
+        return pd.DataFrame(columns=[*_KEY, "review"]).astype({"number": int} | dict.fromkeys(_BOX, float))
+    try:
+        return pd.read_csv(path, keep_default_na=False)[[*_KEY, "review"]].round(_DIGITS)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path} is damaged ({error}): mend it, or move it away") from error

@@ -9,8 +9,8 @@ As released (and unpacked, so that a folder may hold another one of its name):
     metadata/train_sequence_counts.csv                2022 only
 
 Another collection keeps its pictures in folders as it likes; its masks lie in the same folders under
-`instance_masks`, and its detections, a file with `detections` or `megadetector` in its name, at the top or in
-`metadata`.
+`instance_masks`, or a folder with the report of `deepmac iwildcam-masks`; its detections, the only JSON file
+that holds such, or the `datapackage.json` of a Camtrap DP, at the top or in `metadata`.
 """
 
 import dataclasses
@@ -26,6 +26,8 @@ SPLITS = ("train", "test")
 # An id in place of a file name: pictures of the releases are JPEG.
 _SUFFIXES_OF_IDS = (".jpg", ".JPG", ".jpeg", ".png")
 _TRIED = 20  # names; the pictures of the first ones may be missing
+_HEAD = 100_000  # characters of a JSON file that tell what it holds
+REPORT_NAME = "iwildcam_masks_report"  # .json, beside masks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Layout:
 
     Attributes:
         images: folder that the names of pictures start from.
-        detections: MegaDetector's results.
+        detections: results of MegaDetector or another program, as `read_detections` takes them.
         masks: folder of the label images; it may not exist yet.
         metadata: COCO Camera Traps files; there may be none.
         counts: CSV of animals in each sequence, if there is one.
@@ -47,11 +49,20 @@ class Layout:
     counts: Path | None = None
 
 
-def find_layout(root: str | os.PathLike) -> Layout:
+def find_layout(
+    root: str | os.PathLike,
+    detections: str | os.PathLike | None = None,
+    masks: str | os.PathLike | None = None,
+) -> Layout:
     """Finds the files of a collection.
 
+    Args:
+        root: the folder of its pictures.
+        detections: the file of them; found in the folder unless given.
+        masks: the folder of the label images; likewise.
+
     Raises:
-        InputError: no such folder; no detections, or several files of them.
+        InputError: no such folder; no detections are given or found, or several files of them.
     """
     root = Path(root)
     if not root.is_dir():
@@ -62,26 +73,29 @@ def find_layout(root: str | os.PathLike) -> Layout:
         inner = root / name / name
         return inner if inner.is_dir() else root / name
 
-    def named(*words: str) -> list[Path]:
-        """JSON files with a word in their name, those of the training set first."""
-        files = [*root.glob("*.json"), *unpacked("metadata").glob("*.json")]
-        files = [path for path in files if any(word in path.name.lower() for word in words)]
-        return sorted(files, key=lambda path: ("train" not in path.name.lower(), path))
-
-    detections = named("detections", "megadetector")
-    if len(detections) != 1:
-        found = " and ".join(map(str, detections)) or "none"
+    files = sorted([*root.glob("*.json"), *unpacked("metadata").glob("*.json")])
+    found = [path for path in files if _holds(path, '"detections"', '"failure"', '"detection_categories"')]
+    found = found or [path for path in files if path.name == "datapackage.json"]
+    if detections is None and len(found) != 1:
         raise InputError(
-            f"{root} needs one JSON file of MegaDetector's results, at the top or in metadata/, with "
-            f"'detections' or 'megadetector' in its name; found {found}"
+            f"{root} needs one file of detections, results of MegaDetector for example; found "
+            f"{' and '.join(map(str, found)) or 'none'}: name the one to use as `detections`"
         )
+    metadata = [path for path in files if path not in found and _holds(path, '"images"', '"annotations"')]
+    reports = [unpacked("instance_masks"), *(path.parent for path in root.glob(f"*/{REPORT_NAME}*.json"))]
     return Layout(
         images=root,
-        detections=detections[0],
-        masks=unpacked("instance_masks"),
-        metadata=tuple(named("annotations", "information")),
+        detections=found[0] if detections is None else Path(detections),
+        masks=next(filter(Path.is_dir, reports), reports[0]) if masks is None else Path(masks),
+        metadata=tuple(sorted(metadata, key=lambda path: ("train" not in path.name.lower(), path))),
         counts=next(iter(sorted(unpacked("metadata").glob("*sequence_counts.csv"))), None),
     )
+
+
+def _holds(path: Path, *keys: str) -> bool:
+    """Whether one of the keys is near the beginning of a JSON file."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return any(key in head for head in [file.read(_HEAD)] for key in keys)
 
 
 def relative_names(names: Sequence[str], images: Path) -> list[str]:

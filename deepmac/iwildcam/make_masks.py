@@ -1,24 +1,30 @@
 """Makes the instance masks of a whole collection; `deepmac iwildcam-masks`."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
+from deepmac.core.drawing import overlay
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file
-from deepmac.core.label_images import label_image, sample_bits, write_label_image
+from deepmac.core.images import read_image
+from deepmac.core.label_images import QUALITY, label_image, sample_bits, write_label_image
 from deepmac.data.megadetector import Detections, PictureDetections, read_detections
 from deepmac.inference.prediction import Prediction
-from deepmac.iwildcam.layout import mask_path, picture_path, relative_names
+from deepmac.iwildcam.layout import REPORT_NAME, find_layout, mask_path, picture_path, relative_names
+from deepmac.iwildcam.views import fit_view, sheet
 from deepmac.jobs.stream import FINGERPRINT, ModelChoice, PictureJob, Summary, fingerprint, segment_pictures
 
-REPORT_NAME = "iwildcam_masks_report"
+_OVERLAY_SIZE = (1600, 1600)  # pixels that an overlay must not exceed
+_SHEET_PICTURES, _SHEET_COLUMNS = 30, 5
 _BATCH_SIZE = 8
 
 
@@ -45,44 +51,53 @@ class Shard(NamedTuple):
         return f"{self.index}-of-{self.count}"
 
 
-WHOLE = Shard(0, 1)
+WHOLE, MINI = Shard(0, 1), ModelChoice()
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskOptions:
+    """What the masks of a collection are like.
+
+    Attributes:
+        min_conf: detections of lower confidence get no mask, but keep their number.
+        sixteen_bit: whether pictures with more than 255 detections get 16-bit masks.
+        palette: whether other programs show masks in colours; their values are the same.
+        overlays: whether pictures with their masks are written to the folder `overlays`, and some, small, to
+            `contact_sheet.jpg`.
+    """
+
+    min_conf: float = 0.0
+    sixteen_bit: bool = False
+    palette: bool = False
+    overlays: bool = False
+
+    def __post_init__(self):
+        if not 0 <= self.min_conf <= 1:
+            raise InputError(f"--min-conf must lie between 0 and 1, not {self.min_conf}")
 
 
 def make_masks(
     images: str | os.PathLike,
     detections: str | os.PathLike,
     out: str | os.PathLike,
-    *,
-    model: str | os.PathLike = "mini",
-    precision: str = "auto",
-    input_size: int | None = None,
-    runtime: str = "auto",
-    min_conf: float = 0.0,
+    model: ModelChoice = MINI,
+    options: MaskOptions = MaskOptions(),
     shard: Shard = WHOLE,
-    sixteen_bit: bool = False,
-    overwrite: bool = False,
-    workers: int | None = None,
-    scheduler: str | None = None,
-    progress: bool | None = None,
+    **how: Any,
 ) -> Summary:
     """Makes the instance masks of a collection, or of a part of it.
 
     For each picture with detections `out/<ID>.png`, complete or not at all. What is there already, from the
-    same picture, detections and model, is kept. Whatever the number of shards, the files are the same.
+    same picture, detections, model and options, is kept. The files are the same for any number of shards.
 
     Args:
         images: folder of the pictures.
-        detections: MegaDetector's results, JSON.
+        detections: a file that `read_detections` takes.
         out: folder for the masks, and for the report `iwildcam_masks_report.json`.
-        model: as for `deepmac.load`; also `precision`, `input_size` and `runtime`.
-        min_conf: detections of lower confidence get no mask, but keep their number.
+        model: what makes them.
+        options: what they are like.
         shard: which pictures.
-        sixteen_bit: whether pictures with more than 255 detections get 16-bit masks.
-        overwrite: whether masks that are there are made again.
-        workers: threads that decode, and as many that write; one for each core unless given.
-        scheduler: address of a Dask scheduler, as tcp://host:8786, whose workers make the masks; they need
-            this package, and the folders under the same paths.
-        progress: whether to show progress bars; in a terminal unless given.
+        how: `overwrite`, `workers`, `scheduler` and `progress` of `segment_pictures`.
 
     Returns:
         What became of the pictures; those that cannot be read are skipped and listed.
@@ -94,31 +109,38 @@ def make_masks(
     images, out = Path(images), Path(out)
     if not images.is_dir():
         raise InputError(f"no such folder of pictures: {images}")
-    if not 0 <= min_conf <= 1:
-        raise InputError(f"--min-conf must lie between 0 and 1, not {min_conf}")
-    choice = ModelChoice(str(model), precision, input_size, runtime)
-    settings = {**choice.state(), "min_conf": min_conf}
-    jobs = CollectionJobs(images, read_detections(detections), out, shard, sixteen_bit, settings)
+    state = model.state()
+    jobs = CollectionJobs(images, read_detections(detections), out, shard, options, state)
     summary = Summary(pictures=len(jobs) + jobs.without_boxes, without_boxes=jobs.without_boxes)
-    outcomes = segment_pictures(
-        jobs,
-        choice,
-        batch_size=_BATCH_SIZE,
-        overwrite=overwrite,
-        workers=workers,
-        scheduler=scheduler,
-        progress=progress,
-    )
+    part = "" if shard.count == 1 else f"_{shard}"
     try:
-        summary.count(outcomes)
+        summary.count(segment_pictures(jobs, model, batch_size=_BATCH_SIZE, **how))
     finally:
         if summary.written or summary.failed:
-            name = REPORT_NAME if shard.count == 1 else f"{REPORT_NAME}_{shard}"
+            settings = {**state, **dataclasses.asdict(options)}
             report = {"shard": str(shard), "settings": settings, **dataclasses.asdict(summary)}
-            with atomic_file(out / f"{name}.json") as path:
+            with atomic_file(out / f"{REPORT_NAME}{part}.json") as path:
                 path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     summary.require_success()
+    if options.overlays:
+        rows = np.linspace(0, len(jobs) - 1, min(len(jobs), _SHEET_PICTURES)).astype(int).tolist()
+        shown = [job for job in map(jobs.__getitem__, rows) if job.overlay.is_file()]
+        overlays = [read_image(job.overlay) for job in shown]
+        with atomic_file(out / f"contact_sheet{part}.jpg") as path:
+            sheet(overlays, [job.name for job in shown], _SHEET_COLUMNS).save(path, quality=90)
     return summary
+
+
+def what_next(images: str | os.PathLike, detections: str | os.PathLike, masks: str | os.PathLike) -> str:
+    """Says how to look at masks that were made: what to set in the notebook `iwildcam`."""
+    given = {"detections": Path(detections), "masks": Path(masks)}
+    with contextlib.suppress(InputError, OSError):
+        found = find_layout(images)
+        given = {name: path for name, path in given.items() if not getattr(found, name).samefile(path)}
+    values = [
+        f'{name} = "{path.resolve()}"' for name, path in {"iwildcam_dir": Path(images), **given}.items()
+    ]
+    return f"Next: browse them in notebooks/iwildcam.ipynb; set {', '.join(values)} in its first cell"
 
 
 class CollectionJobs(Sequence):
@@ -134,25 +156,18 @@ class CollectionJobs(Sequence):
         detections: Detections,
         masks: Path,
         shard: Shard = WHOLE,
-        sixteen_bit: bool = False,
-        settings: dict | None = None,
+        options: MaskOptions = MaskOptions(),
+        state: dict[str, Any] | None = None,
     ):
-        """Finds the pictures.
-
-        Args:
-            images: folder of the pictures.
-            detections: of the pictures.
-            masks: folder for the label images.
-            shard: which pictures.
-            sixteen_bit: whether pictures with more than 255 detections get 16-bit masks.
-            settings: what masks depend on beside pictures and detections; detections of lower confidence than
-                its `min_conf` get no mask, but keep their number.
+        """Finds the pictures; arguments as of `make_masks`, and the state of the model.
 
         Raises:
             InputError: two pictures whose masks would be the same file, or names that lead elsewhere.
         """
         self._images, self._detections, self._masks = images, detections, masks
-        self._sixteen_bit, self._settings = sixteen_bit, {"min_conf": 0.0, **(settings or {})}
+        self._options = options
+        # Not in it: whether 16 bits are allowed, and overlays, which leave masks as they are.
+        self._settings = {**(state or {}), "min_conf": options.min_conf, "palette": options.palette}
         self._names = relative_names(detections.names, images)
         owners: dict[Path, str] = {}
         for name in self._names:
@@ -170,7 +185,7 @@ class CollectionJobs(Sequence):
 
     def _numbers(self, picture: PictureDetections) -> np.ndarray:
         """Which detections of a picture get a mask, from 1."""
-        return np.flatnonzero((picture.confidences >= self._settings["min_conf"]) & picture.usable) + 1
+        return np.flatnonzero((picture.confidences >= self._options.min_conf) & picture.usable) + 1
 
     def __getitem__(self, index: int) -> "CollectionJob":
         name, detections = self._names[self._rows[index]], self._detections[self._rows[index]]
@@ -186,7 +201,8 @@ class CollectionJobs(Sequence):
             numbers=numbers.tolist(),
             confidences=detections.confidences[numbers - 1].tolist(),
             num_detections=len(detections),
-            sixteen_bit=self._sixteen_bit,
+            options=self._options,
+            overlay=mask_path(self._masks / "overlays", name).with_suffix(".jpg"),
         )
 
 
@@ -198,18 +214,29 @@ class CollectionJob(PictureJob):
         numbers: of the N detections that get a mask, from 1.
         confidences: theirs.
         num_detections: of the picture, whether or not they get a mask.
-        sixteen_bit: whether more than 255 of them get a 16-bit label image.
+        options: what the masks are like.
+        overlay: file for the picture with its masks, if they are wanted.
     """
 
     numbers: list[int]
     confidences: list[float]
     num_detections: int
-    sixteen_bit: bool
+    options: MaskOptions
+    overlay: Path
+
+    def is_complete(self) -> bool:
+        return not self.options.overlays or self.overlay.is_file()
 
     def write(self, prediction: Prediction) -> None:
-        bits = sample_bits(self.num_detections, self.sixteen_bit)
-        size = prediction.image.shape[:2]
-        labels = label_image(
-            prediction.mask_probs, prediction.boxes, self.numbers, self.confidences, *size, bits
-        )
-        write_label_image(self.target, labels, {FINGERPRINT: self.fingerprint})
+        bits = sample_bits(self.num_detections, self.options.sixteen_bit)
+        image, boxes = prediction.image, prediction.boxes
+        size = image.shape[:2]
+        labels = label_image(prediction.mask_probs, boxes, self.numbers, self.confidences, *size, bits)
+        if self.options.overlays:
+            view = fit_view(image, labels, self.numbers[:255], _OVERLAY_SIZE)
+            names = [f"{k} {conf:.2f}" for k, conf in zip(self.numbers, self.confidences, strict=True)]
+            with atomic_file(self.overlay) as path:
+                Image.fromarray(overlay(view.image, view.labels, boxes, names)).save(path, quality=90)
+        quality = dict(zip(self.numbers, prediction.quality.round(4).tolist(), strict=True))
+        texts = {FINGERPRINT: self.fingerprint, QUALITY: json.dumps(quality)}
+        write_label_image(self.target, labels, texts, self.options.palette)

@@ -7,6 +7,7 @@ from deepmac.core.label_images import read_label_image
 from deepmac.core.masks import paste_masks
 from deepmac.evaluation.baselines import BASELINES
 from deepmac.iwildcam.collection import Collection
+from deepmac.iwildcam.layout import picture_id
 from deepmac.scenes.camera_traps import TRUTH_FOLDER
 from deepmac.suite.results import Claim, Measurement, ResultRow, higher
 
@@ -18,24 +19,23 @@ def compare_with_truth(collection: Collection) -> pd.DataFrame:
     """Compares masks with the true ones of composed pictures.
 
     Returns:
-        A row for each detection of an animal: `picture` (row), `number`, and IoU in percent of `masks`, and
+        A row for each detection of an animal: `picture`, `number`, and IoU in percent of `masks`, and
         of what looks at nothing but the box: `ellipse` inscribed in it, and `full_box`.
     """
     rows = []
-    for row, picture in enumerate(collection.pictures):
-        detections = collection.detections(picture)
-        if not len(detections):
-            continue
-        truth = read_label_image(collection.layout.images / TRUTH_FOLDER / f"{picture.id}.png")
+    animals = collection.animals
+    for picture, found in animals[animals["number"] > 0].groupby("picture", sort=False):
+        truth = read_label_image(collection.layout.images / TRUTH_FOLDER / f"{picture_id(picture)}.png")
         labels = read_label_image(collection.mask_path(picture))
-        for number, box in enumerate(detections.corners, start=1):
+        low, sides = found[["ymin", "xmin"]].to_numpy(), found[["height", "width"]].to_numpy()
+        for number, box in zip(found["number"], np.clip(np.hstack([low, low + sides]), 0, 1), strict=True):
             true, masks = truth == number, {"masks": labels == number}
             if not true.any():
                 continue  # a false alarm
             for name, baseline in BASELINES.items():
                 masks[name] = paste_masks(baseline(_SAMPLES_PER_BOX)[None], box[None], *true.shape)[0]
             ious = {name: 100 * (mask & true).sum() / (mask | true).sum() for name, mask in masks.items()}
-            rows.append({"picture": row, "number": number, **ious})
+            rows.append({"picture": picture, "number": number, **ious})
     return pd.DataFrame(rows, columns=["picture", "number", "masks", *BASELINES])
 
 

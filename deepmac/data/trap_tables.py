@@ -1,0 +1,159 @@
+"""Tables of detections, animl's and Camtrap DP, as images of MegaDetector's JSON; metadata of pictures."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from deepmac.core.errors import InputError
+from deepmac.data.formats import load_json
+from deepmac.data.numbers import key_of, whole
+
+Images = list[dict[str, Any]]  # each {"file", "detections", "datetime", "location", "seq_id", "prediction"}
+_ANIML_CATEGORIES = {"0": "empty", "1": "animal", "2": "person", "3": "vehicle"}
+_ANIML_BOXES = (("bbox1", "bbox2", "bbox3", "bbox4"), ("bbox_x", "bbox_y", "bbox_w", "bbox_h"))
+_CAMTRAP_BOX = ("bboxx", "bboxy", "bboxwidth", "bboxheight")
+
+
+def read_animl(path: Path) -> tuple[Images, dict[str, str]]:
+    """Reads animl's table (https://github.com/conservationtechlab/animl-py): a line a detection.
+
+    Returns:
+        The pictures, those without detections included, and the categories: id -> name.
+
+    Raises:
+        InputError: no such file, or other columns.
+    """
+    rows = _read(path)
+    columns = rows[0] if rows else {}
+    box = next((names for names in _ANIML_BOXES if columns.keys() >= {*names}), None)
+    if box is None or not columns.keys() >= {"file", "category", "conf"}:
+        raise InputError(
+            f"{path} is no table of animl, with the columns file, category, conf, bbox1 to bbox4"
+        )
+    images: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        camera = row.get("station") or row.get("camera") or row.get("site")
+        image = {"file": row["file"], "datetime": row.get("datetime"), "location": camera, "detections": []}
+        detections = images.setdefault(row["file"], image)["detections"]
+        if row[box[0]]:  # frames without an animal have a line without a box
+            detections.append(_detection(row, box, row["category"], row["conf"], row.get("prediction")))
+    return list(images.values()), _ANIML_CATEGORIES
+
+
+def read_camtrap_dp(path: Path, resources: list[Any]) -> tuple[Images, dict[str, str]]:
+    """Reads a Camtrap DP (https://camtrap-dp.tdwg.org): an event becomes a sequence, a deployment a camera.
+
+    Args:
+        path: `datapackage.json`.
+        resources: of it.
+
+    Returns:
+        The pictures, without videos, and the categories: id -> name.
+
+    Raises:
+        InputError: a table is missing, or a column of one.
+    """
+    files = {str(entry.get("name")): str(entry.get("path")) for entry in resources if isinstance(entry, dict)}
+    try:
+        deployments, media, observations = (
+            _read(path.parent / files[name]) for name in ("deployments", "media", "observations")
+        )
+        cameras = {row["deploymentid"]: row.get("locationname") or row["deploymentid"] for row in deployments}
+        kinds = sorted({row["observationtype"] for row in observations})
+        keys = {kind: str(key) for key, kind in enumerate(kinds, start=1)}
+        by_medium: dict[str, list[dict[str, str]]] = {}
+        for row in observations:
+            by_medium.setdefault(row["mediaid"], []).append(row)
+        images = []
+        for medium in media:
+            if not medium["filemediatype"].startswith("image"):
+                continue
+            place, time = medium["deploymentid"], medium["timestamp"]
+            events = [  # seen in all that was taken between their start and their end
+                row
+                for row in by_medium.get("", ())
+                if row["deploymentid"] == place and row["eventstart"] <= time <= row["eventend"]
+            ]
+            seen = by_medium.get(medium["mediaid"], []) + events
+            species = dict.fromkeys(row["scientificname"] for row in seen if row["scientificname"])
+            image = {
+                "file": medium["filename"] if "://" in medium["filepath"] else medium["filepath"],
+                "datetime": time,
+                "location": cameras.get(place, place),
+                "seq_id": next((row["eventid"] for row in events + seen if row["eventid"]), None),
+                "prediction": ", ".join(species),
+                "detections": [
+                    _detection(
+                        row,
+                        _CAMTRAP_BOX,
+                        keys[row["observationtype"]],
+                        row["classificationprobability"],
+                        row["scientificname"],
+                    )
+                    for row in seen
+                    if row["bboxx"]
+                ],
+            }
+            images.append(image)
+    except KeyError as error:
+        raise InputError(f"{path}: its tables have no {error.args[0]}, as Camtrap DP has") from error
+    return images, {key: kind for kind, key in keys.items()}
+
+
+def read_coco_camera_traps(path: Path) -> Iterator[dict[str, Any]]:
+    """Reads metadata in COCO Camera Traps format, in which iWildCam is released.
+
+    Yields:
+        Of each picture what is known of "picture" (its file; in the folder of its split), "split", "camera",
+        "sequence", "frame", "time" and "species" (annotated; several joined by commas).
+
+    Raises:
+        InputError: no such file, or another format.
+    """
+    split = next((split for split in ("train", "test") if split in path.name.lower()), "")
+    try:
+        document = load_json(path)
+        names = {key_of(entry["id"]): entry["name"] for entry in document.get("categories", ())}
+        seen: dict[tuple[str, str], list[str]] = {}  # ("image_id" or "seq_id", its value) -> categories
+        for entry in document.get("annotations", ()):
+            category = names.get(key_of(entry["category_id"]), str(entry["category_id"]))
+            field = "seq_id" if entry.get("image_id") is None else "image_id"  # of all pictures of a sequence
+            seen.setdefault((field, str(entry.get(field))), []).append(category)
+        for image in document["images"]:
+            if not image.get("file_name"):  # names of pictures that show people are taken out
+                continue
+            name = str(image["file_name"]).replace("\\", "/")
+            of_image = seen.get(("image_id", str(image.get("id"))), [])
+            of_sequence = seen.get(("seq_id", str(image.get("seq_id"))), [])
+            facts = {
+                "picture": f"{split}/{name}" if split and "/" not in name else name,
+                "split": split,
+                "camera": image.get("location"),
+                "sequence": image.get("seq_id"),
+                "frame": whole(image.get("frame_num")),
+                "time": image.get("datetime"),
+                "species": ", ".join(dict.fromkeys(of_image + of_sequence)),
+            }
+            yield {column: value for column, value in facts.items() if value not in (None, "")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
+        raise InputError(f"{path} is not in COCO Camera Traps format: {reason}") from error
+
+
+def _detection(row: dict[str, str], box: tuple, category: str, confidence: str, species: str | None) -> dict:
+    classes = [[species, 1.0]] if species else []
+    bbox = [row[column] for column in box]
+    return {"category": category, "conf": confidence, "bbox": bbox, "classifications": classes}
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    """The lines of a CSV file by its columns, in small letters."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = list(csv.DictReader(file))
+    except FileNotFoundError as error:
+        raise InputError(f"no such file: {path}") from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"cannot read the table {path}: {error}") from error
+    return [{str(key).lower(): str(value or "") for key, value in line.items()} for line in lines]

@@ -1,0 +1,91 @@
+"""Animals of a collection for other programs: a table, and masks as COCO JSON with run-length encoding."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pycocotools import mask as coco_mask
+
+from deepmac.core.errors import InputError
+from deepmac.core.files import atomic_file
+from deepmac.core.label_images import read_label_image
+from deepmac.iwildcam.collection import Collection
+
+TABLE, COCO = "animals.csv", "animals_coco.json"
+
+
+def export(collection: Collection, animals: pd.DataFrame, folder: Path) -> str:
+    """Writes animals that are not rejected as `animals.csv` and, where they have masks, `animals_coco.json`.
+
+    Args:
+        collection: where the masks are.
+        animals: lines of its table; those without an animal are left out.
+        folder: to write to; files of these names are replaced.
+
+    Returns:
+        What was written.
+    """
+    animals = animals[animals["number"] > 0]
+    kept = animals[animals["review"] != "reject"]
+    with atomic_file(folder / TABLE) as path:
+        kept.to_csv(path, index=False, encoding="utf-8-sig")  # so that spreadsheets read it rightly
+    masks, pictures = write_coco(folder / COCO, collection, kept)
+    rejected = f", {len(animals) - len(kept)} rejected left out" if len(animals) > len(kept) else ""
+    return (
+        f"{len(kept)} animals in {TABLE}{rejected}; {masks} masks of {pictures} pictures in {COCO}: "
+        f"see the folder {folder.resolve()}"
+    )
+
+
+def write_coco(path: Path, collection: Collection, animals: pd.DataFrame) -> tuple[int, int]:
+    """Writes masks as COCO annotations, one picture after the other.
+
+    Categories are species, or what was detected (animal, person, vehicle) where these are not known. Masks
+    are what is visible of them in the label image; `bbox` is the detection in pixels, `score` its confidence,
+    `detection` its number. Pictures have the additions of COCO Camera Traps that are known. Animals whose
+    masks cannot be read, or have no pixel, are left out.
+
+    Returns:
+        Numbers of annotations and of pictures.
+    """
+    seen = animals[animals["area"] > 0]
+    seen = seen.assign(name=seen["species"].where(seen["species"] != "", seen["kind"]))
+    ids = {name: number for number, name in enumerate(sorted(seen["name"].unique()), start=1)}
+    images, count = [], 0
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write('{"annotations": [')
+        for picture, found in seen.groupby("picture", sort=False):
+            try:
+                labels = read_label_image(collection.mask_path(picture))
+            except InputError:
+                continue
+            height, width = labels.shape
+            first = found.iloc[0]
+            image = {"id": len(images) + 1, "file_name": picture, "height": height, "width": width}
+            image |= {"location": first.camera, "seq_id": first.sequence, "frame_num": _whole(first.frame)}
+            image["datetime"] = None if pd.isna(first.time) else str(first.time)
+            images.append({key: value for key, value in image.items() if value not in (None, "")})
+            for animal in found.itertuples():
+                mask = labels == animal.number
+                rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
+                box = np.array([animal.xmin, animal.ymin, animal.width, animal.height])
+                annotation = {
+                    "id": (count := count + 1),
+                    "image_id": len(images),
+                    "category_id": ids[animal.name],
+                    "bbox": (box * [width, height, width, height]).round(2).tolist(),
+                    "segmentation": {"size": [height, width], "counts": rle["counts"].decode("ascii")},
+                    "area": int(mask.sum()),
+                    "iscrowd": 0,
+                    "score": animal.confidence,
+                    "detection": animal.number,
+                }
+                file.write(("," if count > 1 else "") + "\n" + json.dumps(annotation))
+        categories = [{"id": number, "name": name} for name, number in ids.items()]
+        file.write(f'\n],\n"images": {json.dumps(images)},\n"categories": {json.dumps(categories)}}}\n')
+    return count, len(images)
+
+
+def _whole(value: float) -> int | None:
+    return None if pd.isna(value) else int(value)

@@ -1,0 +1,69 @@
+import json
+
+import camera_traps
+import numpy as np
+import pandas as pd
+import pytest
+from pycocotools.coco import COCO
+
+from deepmac.core.label_images import write_label_image
+from deepmac.iwildcam.collection import open_collection
+from deepmac.iwildcam.exports import export, write_coco
+
+
+@pytest.fixture
+def labels():
+    labels = np.zeros(camera_traps.SIZE, np.uint8)
+    labels[5:20, 10:30], labels[15:40, 25:70] = 1, 3  # nothing is seen of detection 2
+    return labels
+
+
+@pytest.fixture
+def collection(tmp_path, labels):
+    root = camera_traps.write_release(tmp_path)
+    write_label_image(root / "instance_masks" / "b-2.png", labels)
+    write_label_image(root / "instance_masks" / "d-4.png", np.full(camera_traps.SIZE, 1, np.uint8))
+    return open_collection(root)
+
+
+def test_masks_become_coco_annotations_with_species(collection, labels, tmp_path):
+    assert write_coco(tmp_path / "coco.json", collection, collection.animals) == (3, 2)
+    coco = COCO(str(tmp_path / "coco.json"))
+    [image] = [image for image in coco.dataset["images"] if image["file_name"] == "train/b-2.jpg"]
+    assert (image["height"], image["width"], image["seq_id"], image["location"]) == (48, 80, "s1", "7")
+    assert image["datetime"] == "2013-10-04 13:31:51"
+    annotations = coco.loadAnns(coco.getAnnIds(imgIds=image["id"]))
+    assert [annotation["detection"] for annotation in annotations] == [1, 3]
+    assert [annotation["score"] for annotation in annotations] == [0.61, 0.22]
+    assert annotations[0]["bbox"] == pytest.approx([8, 9.6, 40, 28.8])
+    for annotation in annotations:
+        np.testing.assert_array_equal(coco.annToMask(annotation), labels == annotation["detection"])
+        assert annotation["area"] == (labels == annotation["detection"]).sum()
+        assert coco.cats[annotation["category_id"]]["name"] == "panthera pardus"
+    assert [category["name"] for category in coco.dataset["categories"]] == ["animal", "panthera pardus"]
+    test = collection.animals.query("split == 'test'")
+    assert write_coco(tmp_path / "test.json", collection, test) == (1, 1)
+
+
+def test_what_is_rejected_is_not_exported(collection, tmp_path):
+    animals = collection.animals
+    line = animals.index[(animals["picture"] == "train/b-2.jpg") & (animals["number"] == 3)][0]
+    collection.review([line], "reject")
+    said = export(collection, animals, tmp_path / "out")
+    assert "5 animals in animals.csv, 1 rejected left out; 2 masks of 2 pictures in animals_coco.json" in said
+    table = pd.read_csv(tmp_path / "out/animals.csv")
+    assert table.columns.tolist() == animals.columns.tolist()
+    assert table["picture"].tolist() == ["train/a-1.jpg"] * 2 + ["train/b-2.jpg"] * 2 + ["test/d-4.jpg"]
+    assert (tmp_path / table["masks"][4]).is_file()
+    assert table["area"].tolist()[2:] == [300 - 5 * 5, 0, 48 * 80]
+
+
+def test_damaged_masks_do_not_stop_the_others(collection, tmp_path):
+    (tmp_path / "instance_masks" / "b-2.png").write_bytes(b"damaged")
+    assert write_coco(tmp_path / "coco.json", collection, collection.animals) == (1, 1)
+
+
+def test_without_masks_it_is_valid_json(tmp_path):
+    collection = open_collection(camera_traps.write_release(tmp_path))
+    assert write_coco(tmp_path / "coco.json", collection, collection.animals) == (0, 0)
+    assert json.loads((tmp_path / "coco.json").read_text())["annotations"] == []
