@@ -158,9 +158,10 @@ def collection(tmp_path_factory):
 
 def make_masks(root, out):
     from deepmac.iwildcam.make_masks import make_masks
+    from deepmac.jobs.stream import ModelChoice
 
     detections = root / "metadata/iwildcam2022_mdv4_detections.json"
-    make_masks(root, detections, out, model=str(tiny_model.model_dir()))
+    make_masks(root, detections, out, ModelChoice(str(tiny_model.model_dir())))
     return out
 
 

@@ -81,7 +81,7 @@ def test_statistics_show_what_is_known_and_nothing_else(tmp_path, masks):
     titles = [axes.get_title() for axes in figure.axes]
     expected = ["Animals by species", "Animals by camera", "Detections"] if masks != "empty" else []
     expected += ["Masks and their boxes", "How much of its box a mask fills"] * (masks == "with masks")
-    expected += ["Quality the masks are expected to have"] * (masks == "with masks")
+    expected += ["Expected quality of the masks"] * (masks == "with masks")
     assert titles == expected
     assert figure.get_suptitle() == ("6 animals in 4 pictures" if len(animals) else "0 animals in 0 pictures")
     if masks == "with masks":

@@ -173,7 +173,7 @@ def test_a_cluster_writes_the_same_files(tmp_path, monkeypatch):
         camera_traps.write_picture(folder / f"{number:02d}.jpg", number)
     names = {f"{number:02d}.jpg": 2 for number in range(count)}
     (folder / "03.jpg").write_bytes(b"damaged")
-    options = {"model": tiny_model.model_dir(), "precision": "float32"}
+    options = {"model": ModelChoice(str(tiny_model.model_dir()), "float32")}
     arguments = (folder, camera_traps.write_detections(folder / "detections.json", names))
     make_masks(*arguments, tmp_path / "here", **options)
     make_masks(*arguments, tmp_path / "there", shard=Shard(0, 3), **options)

@@ -202,7 +202,7 @@ class CollectionJobs(Sequence):
             confidences=detections.confidences[numbers - 1].tolist(),
             num_detections=len(detections),
             options=self._options,
-            overlay=mask_path(self._masks / "overlays", name).with_suffix(".jpg"),
+            overlay=mask_path(self._masks.absolute() / "overlays", name).with_suffix(".jpg"),
         )
 
 
