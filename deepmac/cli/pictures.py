@@ -144,7 +144,7 @@ def iwildcam_masks(
     Exit status: 0, also if some pictures were skipped; 2 if all were, or if the input is wrong.
     """
     options.show_start()
-    from deepmac.iwildcam.make_masks import MaskOptions, Shard, make_masks, what_next
+    from deepmac.iwildcam.make_masks import MaskOptions, Shard, make_masks
     from deepmac.jobs.stream import ModelChoice
 
     choice, options_ = ModelChoice(model, precision, input_size, runtime), MaskOptions(**choices)
@@ -156,4 +156,6 @@ def iwildcam_masks(
         click.echo(f"skipped: {len(summary.failed) - 20} more; see the report in {out}", err=True)
     speed = f", {summary.written / summary.seconds:.1f} a second" if summary.written else ""
     click.echo(f"{summary}{speed}; see {out}")
-    click.echo(what_next(images, detections, out))
+    given = {"iwildcam_dir": images, "detections": detections, "masks": out}
+    settings = ", ".join(f'{name} = "{Path(path).resolve()}"' for name, path in given.items())
+    click.echo(f"Next: browse them in notebooks/iwildcam.ipynb; set {settings} in its first cell")

@@ -161,17 +161,22 @@ def read_detections(path: str | os.PathLike) -> Detections:
         InputError: no such file, another format, a malformed entry, boxes in pixels.
     """
     path = Path(path)
-    if path.suffix.lower() == ".csv":
-        return _of_table(*read_animl(path))
-    document = read_json(path)
-    if isinstance(document, dict) and isinstance(document.get("resources"), list):
-        return _of_table(*read_camtrap_dp(path, document["resources"]))
-    if not isinstance(document, Detections):
+    document = None if path.suffix.lower() == ".csv" else read_json(path)
+    if isinstance(document, Detections):
+        return document
+    if document is None:
+        images, categories = read_animl(path)
+    elif isinstance(document, dict) and isinstance(document.get("resources"), list):
+        images, categories = read_camtrap_dp(path, document["resources"])
+    else:
         raise InputError(
             f"{path} has no detections of pictures: give results of MegaDetector or SpeciesNet (.json), of "
             "animl (.json, .csv), or Camtrap DP (datapackage.json)"
         )
-    return document
+    table = Detections(categories=categories)
+    for image in images:
+        _add(table, image["file"], image)
+    return table
 
 
 def read_json(path: str | os.PathLike) -> Any:
@@ -231,13 +236,6 @@ def _detection(entry: dict[str, Any]) -> tuple[list[float], str, float, str]:
     confidence = 1.0 if math.isnan(confidence) else confidence
     classes = entry.get("classifications") or [["", 0]]
     return numbers, str(entry.get("category", "1")), confidence, max(classes, key=lambda pair: pair[1])[0]
-
-
-def _of_table(images: list[dict[str, Any]], categories: dict[str, str]) -> Detections:
-    table = Detections(categories=categories)
-    for image in images:
-        _add(table, image["file"], image)
-    return table
 
 
 def write_detections(path: str | os.PathLike, detections: Detections) -> None:

@@ -12,17 +12,14 @@ from deepmac.data.numbers import key_of, whole
 Images = list[dict[str, Any]]  # each {"file", "detections", "datetime", "location", "seq_id", "prediction"}
 _ANIML_CATEGORIES = {"0": "empty", "1": "animal", "2": "person", "3": "vehicle"}
 _ANIML_BOXES = (("bbox1", "bbox2", "bbox3", "bbox4"), ("bbox_x", "bbox_y", "bbox_w", "bbox_h"))
+_CAMTRAP_CLASS = ("classificationprobability", "scientificname")
 _CAMTRAP_BOX = ("bboxx", "bboxy", "bboxwidth", "bboxheight")
 
 
 def read_animl(path: Path) -> tuple[Images, dict[str, str]]:
     """Reads animl's table (https://github.com/conservationtechlab/animl-py): a line a detection.
 
-    Returns:
-        The pictures, those without detections included, and the categories: id -> name.
-
-    Raises:
-        InputError: no such file, or other columns.
+    Returns its pictures, also those without detections, and categories: id -> name.
     """
     rows = _read(path)
     columns = rows[0] if rows else {}
@@ -44,15 +41,7 @@ def read_animl(path: Path) -> tuple[Images, dict[str, str]]:
 def read_camtrap_dp(path: Path, resources: list[Any]) -> tuple[Images, dict[str, str]]:
     """Reads a Camtrap DP (https://camtrap-dp.tdwg.org): an event becomes a sequence, a deployment a camera.
 
-    Args:
-        path: `datapackage.json`.
-        resources: of it.
-
-    Returns:
-        The pictures, without videos, and the categories: id -> name.
-
-    Raises:
-        InputError: a table is missing, or a column of one.
+    Takes `datapackage.json` and its resources. Returns the pictures, no videos, and categories: id -> name.
     """
     files = {str(entry.get("name")): str(entry.get("path")) for entry in resources if isinstance(entry, dict)}
     try:
@@ -84,13 +73,7 @@ def read_camtrap_dp(path: Path, resources: list[Any]) -> tuple[Images, dict[str,
                 "seq_id": next((row["eventid"] for row in events + seen if row["eventid"]), None),
                 "prediction": ", ".join(species),
                 "detections": [
-                    _detection(
-                        row,
-                        _CAMTRAP_BOX,
-                        keys[row["observationtype"]],
-                        row["classificationprobability"],
-                        row["scientificname"],
-                    )
+                    _detection(row, _CAMTRAP_BOX, keys[row["observationtype"]], *map(row.get, _CAMTRAP_CLASS))
                     for row in seen
                     if row["bboxx"]
                 ],

@@ -61,9 +61,7 @@ class Browser(anywidget.AnyWidget):
         self._show()
 
     def _on_message(self, _, message: dict[str, Any], _buffers):
-        """Answers the web browser: `{"show": 1}`, `{"step": int}`, `{"review": [lines], "verdict": str}`,
-        `{"export": 1}`.
-        """
+        """Answers {"show": 1}, {"step": int}, {"review": [lines], "verdict": str} and {"export": 1}."""
         if "step" in message:
             at, found = self._page(self.selected)
             first = found[min(max(at + message["step"], 0), len(found) - 1)][:1] if found else []
@@ -119,21 +117,17 @@ class Browser(anywidget.AnyWidget):
         places = (corners - low) / (np.tile(window[2:], 2) - low)
         colors = ["#{:02x}{:02x}{:02x}".format(*color) for color in _colors(tracks).tolist()]
         facts = animals[_FACTS].astype(object).where(animals[_FACTS].notna(), None).rename_axis("line")
-        records, first = facts.reset_index().to_dict("records"), lines.iloc[0]
-        named = [", ".join(dict.fromkeys(text for text in lines["species"] if text))]
-        named += [f"camera {first.camera}" if first.camera else ""]
-        named += ["" if pd.isna(first.time) else f"{first.time:%Y-%m-%d %H:%M:%S}"]
-        named += ["" if pd.isna(first.counted) else f"{first.counted:.0f} counted in the sequence"]
+        first = lines.iloc[0]
+        named = [*lines["species"].unique(), first.camera and f"camera {first.camera}"]
+        named += [f"{first.time:%Y-%m-%d %H:%M:%S}"] if first.time == first.time else []
+        named += [f"{first.counted:.0f} counted in the sequence"] if first.counted == first.counted else []
         tile = {
             "picture": name,
             "caption": " · ".join(filter(None, named)),
             "sequence": first.sequence if first.sequence != name else "",
             "problem": problem,
             "size": size,
-            "animals": [
-                {"color": color, "box": box, **of_animal}
-                for color, box, of_animal in zip(colors, places.tolist(), records, strict=True)
-            ],
+            "animals": facts.assign(color=colors, box=places.tolist()).reset_index().to_dict("records"),
         }
         return tile, view
 

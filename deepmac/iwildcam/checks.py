@@ -36,8 +36,7 @@ def check_collection(collection: Collection, min_conf: float = 0.0, progress: bo
         min_conf: pictures without a detection of this confidence need no masks; nor do those without a file.
         progress: whether to show a progress bar.
 
-    Returns:
-        All problems, in the order of the pictures; masks of no picture last, if the whole collection is open.
+    Returns all problems, in the order of the pictures; masks of no picture last, if the collection is whole.
     """
 
     def check(item: tuple[str, pd.DataFrame]) -> list[Problem]:

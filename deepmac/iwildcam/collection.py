@@ -1,7 +1,6 @@
 """A collection as one table: a line an animal, with everything that is known of it and of its picture."""
 
 import contextlib
-import csv
 import dataclasses
 import datetime
 import itertools
@@ -166,13 +165,10 @@ def in_order(text: str) -> str:
 
 def _read_pictures(layout: Layout, found: Detections) -> pd.DataFrame:
     """A line a picture: those of the detections, in their order, then others that only metadata know."""
-    counts: dict[str, int] = {}  # sequence -> animals
-    if layout.counts:
-        try:
-            with layout.counts.open(encoding="utf-8-sig", newline="") as file:
-                counts = {row["seq_id"]: int(row["count"]) for row in csv.DictReader(file)}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{layout.counts} is not a table of seq_id and count: {error}") from error
+    try:
+        counts = pd.read_csv(layout.counts, index_col="seq_id")["count"].astype(int) if layout.counts else {}
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{layout.counts} is not a table of seq_id and count: {error}") from error
     known = itertools.chain.from_iterable(map(read_coco_camera_traps, layout.metadata))
     described = {picture_id(facts["picture"]): facts for facts in known}
     lines = []
@@ -183,7 +179,7 @@ def _read_pictures(layout: Layout, found: Detections) -> pd.DataFrame:
     pictures = pd.DataFrame([*lines, *described.values()], columns=[*_PICTURE, "row"])
     pictures[_TEXTS] = pictures[_TEXTS].astype(object).fillna("").astype(str)
     pictures["time"] = pd.Series(map(_time, pictures["time"]), dtype="datetime64[ns]")
-    pictures["counted"] = pictures["sequence"].map(counts)
+    pictures["counted"] = pictures["sequence"].map(dict(counts))
     return pictures.assign(row=pictures["row"].fillna(-1).astype(int))
 
 

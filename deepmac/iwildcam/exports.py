@@ -63,9 +63,13 @@ def write_coco(path: Path, collection: Collection, animals: pd.DataFrame) -> tup
             height, width = labels.shape
             first = found.iloc[0]
             image = {"id": len(images) + 1, "file_name": picture, "height": height, "width": width}
-            image |= {"location": first.camera, "seq_id": first.sequence, "frame_num": _whole(first.frame)}
-            image["datetime"] = None if pd.isna(first.time) else str(first.time)
-            images.append({key: value for key, value in image.items() if value not in (None, "")})
+            image |= {
+                "location": first.camera,
+                "seq_id": first.sequence,
+                "frame_num": "" if pd.isna(first.frame) else int(first.frame),
+            }
+            image["datetime"] = str(first.time)
+            images.append({key: value for key, value in image.items() if value not in ("", "NaT")})
             for animal in found.itertuples():
                 mask = labels == animal.number
                 rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
@@ -85,7 +89,3 @@ def write_coco(path: Path, collection: Collection, animals: pd.DataFrame) -> tup
         categories = [{"id": number, "name": name} for name, number in ids.items()]
         file.write(f'\n],\n"images": {json.dumps(images)},\n"categories": {json.dumps(categories)}}}\n')
     return count, len(images)
-
-
-def _whole(value: float) -> int | None:
-    return None if pd.isna(value) else int(value)

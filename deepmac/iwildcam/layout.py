@@ -143,25 +143,12 @@ def picture_id(name: str) -> str:
 
 
 def mask_path(masks: Path, name: str) -> Path:
-    """Where the label image of a picture lies.
-
-    Args:
-        masks: folder of the label images.
-        name: of the picture, relative or an id.
-    """
+    """Where the label image of a picture, a relative name or an id, lies in their folder."""
     return masks / f"{picture_id(name)}.png"
 
 
 def picture_path(images: Path, name: str) -> Path | None:
-    """Finds a picture's file.
-
-    Args:
-        images: folder of the pictures; of a release its root, or the folder of a split.
-        name: of the picture, relative or an id.
-
-    Returns:
-        The file; None if there is none.
-    """
+    """Finds a picture, a relative name or an id, in a folder: of a release its root, or that of a split."""
     names, path = [name], PurePosixPath(name)
     if path.suffix.lower() not in PICTURE_SUFFIXES:
         folders = ("", "train/", "test/", "train/train/", "test/test/")

@@ -1,6 +1,5 @@
 """Makes the instance masks of a whole collection; `deepmac iwildcam-masks`."""
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -19,7 +18,7 @@ from deepmac.core.images import read_image
 from deepmac.core.label_images import QUALITY, label_image, sample_bits, write_label_image
 from deepmac.data.megadetector import Detections, PictureDetections, read_detections
 from deepmac.inference.prediction import Prediction
-from deepmac.iwildcam.layout import REPORT_NAME, find_layout, mask_path, picture_path, relative_names
+from deepmac.iwildcam.layout import REPORT_NAME, mask_path, picture_path, relative_names
 from deepmac.iwildcam.views import fit_view, sheet
 from deepmac.jobs.stream import FINGERPRINT, ModelChoice, PictureJob, Summary, fingerprint, segment_pictures
 
@@ -131,24 +130,8 @@ def make_masks(
     return summary
 
 
-def what_next(images: str | os.PathLike, detections: str | os.PathLike, masks: str | os.PathLike) -> str:
-    """Says how to look at masks that were made: what to set in the notebook `iwildcam`."""
-    given = {"detections": Path(detections), "masks": Path(masks)}
-    with contextlib.suppress(InputError, OSError):
-        found = find_layout(images)
-        given = {name: path for name, path in given.items() if not getattr(found, name).samefile(path)}
-    values = [
-        f'{name} = "{path.resolve()}"' for name, path in {"iwildcam_dir": Path(images), **given}.items()
-    ]
-    return f"Next: browse them in notebooks/iwildcam.ipynb; set {', '.join(values)} in its first cell"
-
-
 class CollectionJobs(Sequence):
-    """The pictures of a shard that have detections worth a mask; each is made when it is asked for.
-
-    Attributes:
-        without_boxes: number of the shard's other pictures.
-    """
+    """The pictures of a shard that have detections worth a mask; `without_boxes` counts the others."""
 
     def __init__(
         self,
@@ -161,11 +144,9 @@ class CollectionJobs(Sequence):
     ):
         """Finds the pictures; arguments as of `make_masks`, and the state of the model.
 
-        Raises:
-            InputError: two pictures whose masks would be the same file, or names that lead elsewhere.
+        InputError: two pictures whose masks would be the same file, or names that lead elsewhere.
         """
-        self._images, self._detections, self._masks = images, detections, masks
-        self._options = options
+        self._images, self._detections, self._masks, self._options = images, detections, masks, options
         # Not in it: whether 16 bits are allowed, and overlays, which leave masks as they are.
         self._settings = {**(state or {}), "min_conf": options.min_conf, "palette": options.palette}
         self._names = relative_names(detections.names, images)

@@ -11,7 +11,8 @@ from deepmac.core.errors import InputError
 from deepmac.core.images import open_picture_file, read_image
 from deepmac.core.label_images import read_label_image
 
-WHOLE = (0.0, 0.0, 1.0, 1.0)
+Window = tuple[float, ...]  # xmin, ymin, xmax, ymax in parts of a picture
+WHOLE: Window = (0.0, 0.0, 1.0, 1.0)
 _PAPER, _INK, _MISSING = (250, 250, 248), (40, 40, 40), (90, 90, 90)
 _GAP, _CAPTION = 8, 20  # pixels
 
@@ -31,11 +32,7 @@ class View(NamedTuple):
 
 
 def read_view(
-    picture: Path | None,
-    masks: Path,
-    numbers: Sequence[int],
-    size: tuple[int, int],
-    window: tuple[float, float, float, float] = WHOLE,
+    picture: Path | None, masks: Path, numbers: Sequence[int], size: tuple[int, int], window: Window = WHOLE
 ) -> View:
     """Reads a picture and its masks.
 
@@ -44,7 +41,7 @@ def read_view(
         masks: the label image; without it there are no masks.
         numbers: of the animals that are asked for, at most 255.
         size: width and height in pixels that the view must not exceed.
-        window: the part to see: xmin, ymin, xmax, ymax in parts of the picture.
+        window: the part to see.
     """
     problem = ""
     try:
@@ -68,7 +65,7 @@ def fit_view(
     labels: np.ndarray,
     numbers: Sequence[int],
     size: tuple[int, int],
-    window: tuple[float, float, float, float] = WHOLE,
+    window: Window = WHOLE,
 ) -> View:
     """Makes a picture, uint8 RGB [H, W, 3], and its label image fit; other arguments as of `read_view`."""
     index = np.zeros(max(labels.max(initial=0), *numbers, 0, 0) + 1, np.uint8)
@@ -81,7 +78,7 @@ def fit_view(
     return View(np.asarray(part), np.asarray(masks.resize(fitting, Image.Resampling.NEAREST)))
 
 
-def _cut(image: Image.Image, window: tuple[float, float, float, float]) -> Image.Image:
+def _cut(image: Image.Image, window: Window) -> Image.Image:
     if window == WHOLE:
         return image
     xmin, ymin, xmax, ymax = np.array(window) * (*image.size, *image.size)
