@@ -68,19 +68,13 @@ reproduce: $(INSTALLED) ## regenerate every table and figure (PROFILE=smoke|quic
 
 weights: $(INSTALLED) ## train the weights that ship with the package, into runs/weights/mini (COCO_DIR=folder)
 	@test -d "$(COCO_DIR)" || { echo "make weights needs COCO: make weights COCO_DIR=folder" >&2; exit 1; }
-	@test -d runs/weights/cutouts || $(VENV)/bin/deepmac cutouts --coco-dir "$(COCO_DIR)" \
-		--split train2017 --ids configs/subset/train2017.txt --out runs/weights/cutouts
-	@test -d runs/weights/scenes || $(VENV)/bin/deepmac scenes --out runs/weights/scenes \
-		--images 4000 --val-images 20 --size 192 --sprites runs/weights/cutouts
-	@test -d runs/weights/scenes-records || \
-		$(VENV)/bin/deepmac tfrecord --coco-dir runs/weights/scenes --out runs/weights/scenes-records
-	@test -d runs/weights/photos-records || $(VENV)/bin/deepmac tfrecord --coco-dir "$(COCO_DIR)" \
-		--split train2017 --ids configs/subset/train2017.txt --out runs/weights/photos-records
-	$(call train_weights,scenes,)
-	$(call train_weights,photos,task.init_checkpoint=runs/weights/scenes-model$(comma))
-	$(call train_weights,photos dice,task.init_checkpoint=runs/weights/photos-model$(comma))
+	@test -d runs/weights/mini-records || $(VENV)/bin/deepmac tfrecord --coco-dir "$(COCO_DIR)" \
+		--split train2017 --ids configs/weights/train2017.txt --out runs/weights/mini-records
+	$(call train_weights,mini,)
+	$(call train_weights,mini continued,task.init_checkpoint=runs/weights/mini-model$(comma))
 	rm -rf runs/weights/mini
-	$(VENV_PYTHON) -m deepmac.export.weights runs/weights/dice-model runs/weights/mini 384
+	$(VENV_PYTHON) -m deepmac.export.weights runs/weights/continued-model runs/weights/mini 384
+	$(VENV_PYTHON) configs/weights/measure.py runs/weights/mini "$(COCO_DIR)" --fit runs/weights/mini/quality.json
 
 # PyTorch stays out of the environment of everything else.
 imagenet: VENV = runs/imagenet/venv
