@@ -39,6 +39,13 @@ def test_masks_are_blended_and_the_rest_is_untouched(opacity):
     np.testing.assert_allclose(result[masks[0]], expected, atol=0.501)
 
 
+def test_colours_can_be_given():
+    colors = np.array([[1, 2, 3], [200, 100, 50]], np.uint8)
+    result = overlay(IMAGE, _masks(), opacity=1.0, colors=colors)
+    np.testing.assert_array_equal(result[_masks()[1]], np.broadcast_to(colors[1], (100, 3)))
+    np.testing.assert_array_equal(result[15, 15], colors[0])
+
+
 def test_the_image_itself_is_not_drawn_on():
     before = IMAGE.copy()
     overlay(IMAGE, _masks(), boxes=[[0, 0, 1, 1], [0, 0, 0.5, 0.5]])

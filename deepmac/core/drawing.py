@@ -34,6 +34,7 @@ def overlay(
     labels: Sequence[str] | None = None,
     opacity: float = 0.5,
     outline: bool = True,
+    colors: np.ndarray | None = None,
 ) -> np.ndarray:
     """Lays masks over an image, each in a colour of its own; where they overlap the smaller is seen.
 
@@ -44,6 +45,7 @@ def overlay(
         labels: N texts, written at the boxes.
         opacity: of the masks, 0 to 1.
         outline: whether masks get a border of full opacity.
+        colors: uint8 RGB [N, 3]; `instance_colors` unless given.
 
     Returns:
         uint8 RGB [H, W, 3].
@@ -51,7 +53,8 @@ def overlay(
     height, width = image.shape[:2]
     label_image = masks if masks.ndim == 2 else _label_image(masks, (height, width))
     count = max(int(label_image.max()), 0 if boxes is None else len(boxes))
-    colors = np.concatenate([np.zeros((1, 3), np.uint8), instance_colors(count)])
+    colors = instance_colors(count) if colors is None else np.asarray(colors, np.uint8)
+    colors = np.concatenate([np.zeros((1, 3), np.uint8), colors])
     line = max(1, round(min(height, width) / 300))
     inside = label_image > 0
     result = image.copy()
