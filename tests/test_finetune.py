@@ -73,7 +73,7 @@ def test_a_data_set_becomes_a_model_and_a_killed_run_goes_on(data_set, tmp_path,
     assert other.exit_code == 2 and "begun with other annotations or options" in other.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # starts six trainings
 def test_a_run_that_is_killed_again_and_again_ends_like_one_that_is_not(data_set, tmp_path):
     """Killed as soon as there are the records, a checkpoint in the middle, or the model without figures."""
 
