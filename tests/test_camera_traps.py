@@ -1,6 +1,7 @@
 """The composed camera-trap collection: its layout, and that masks, boxes and pictures tell the same."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,7 +55,8 @@ def test_it_is_laid_out_as_the_release_of_2022(folder):
         "metadata/train_sequence_counts.csv",
     }
     collection = open_collection(folder)
-    assert {path.stem for path in folder.glob("t*/*.jpg")} == {picture.id for picture in collection.pictures}
+    names = {path.relative_to(folder).as_posix() for path in folder.glob("t*/*.jpg")}
+    assert names == set(collection.animals["picture"])
     kinds = {problem.kind for problem in check_collection(collection)}
     assert kinds == {"missing masks"}, "they are made by the command"
     train = json.loads((folder / "metadata/iwildcam2022_train_annotations.json").read_text())
@@ -66,27 +68,23 @@ def test_it_is_laid_out_as_the_release_of_2022(folder):
 
 
 def test_sequences_are_complete_and_in_the_order_of_time(folder):
-    sequences = {}
-    for picture in open_collection(folder).pictures:
-        sequences.setdefault(picture.sequence, []).append(picture)
-    assert len(sequences) == 6 * 3
-    for pictures in sequences.values():
-        assert [picture.frame for picture in pictures] == list(range(len(pictures)))
-        seconds = np.diff([picture.time.timestamp() for picture in pictures])
-        assert (seconds == 1).all()
-        assert len({(picture.location, picture.categories) for picture in pictures}) == 1
+    pictures = open_collection(folder).animals.drop_duplicates("picture")
+    assert pictures["sequence"].nunique() == 6 * 3
+    for _, sequence in pictures.groupby("sequence"):
+        assert sequence["frame"].tolist() == list(range(len(sequence)))
+        assert (np.diff(sequence["time"]) == np.timedelta64(1, "s")).all()
+        assert len(sequence.drop_duplicates(["camera", "species"])) == 1
 
 
 def test_detections_are_sorted_and_boxes_fit_the_true_masks(folder):
     found = 0
-    for picture in (collection := open_collection(folder)).pictures:
-        detections = collection.detections(picture)
-        assert detections.usable.all()
-        assert (np.diff(detections.confidences) <= 0).all()
-        truth = read_label_image(folder / TRUTH_FOLDER / f"{picture.id}.png")
+    for name, animals in open_collection(folder).animals.query("number > 0").groupby("picture"):
+        assert (np.diff(animals["confidence"]) <= 0).all()
+        truth = read_label_image(folder / TRUTH_FOLDER / f"{Path(name).stem}.png")
         assert truth.shape == (HEIGHT, WIDTH)
-        assert truth.max() <= len(detections)
-        for number, box in enumerate(detections.corners, start=1):
+        assert truth.max() <= len(animals)
+        low, sides = animals[["ymin", "xmin"]].to_numpy(), animals[["height", "width"]].to_numpy()
+        for number, box in enumerate(np.hstack([low, low + sides]), start=1):
             rows, columns = (truth == number).nonzero()
             if len(rows):
                 found += 1
