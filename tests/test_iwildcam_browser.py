@@ -106,6 +106,20 @@ def test_verdicts_are_saved_and_exported(browser, tmp_path):
     assert pd.read_csv(tmp_path / "out/animals.csv")["confidence"].tolist() == [0.61, 0.61, 0.61]
 
 
+def test_what_cannot_be_written_is_said_and_not_marked(browser, tmp_path):
+    (tmp_path / REVIEW_FILE).mkdir()
+    browser._handle_custom_msg({"review": [1], "verdict": "reject"}, [])
+    assert f"Cannot write to {tmp_path}: " in browser.sent[-1][0]["said"]
+    assert set(browser.selected["review"]) == {""}
+    (tmp_path / REVIEW_FILE).rmdir()
+    (tmp_path / REVIEW_FILE).write_text("no table")
+    browser._handle_custom_msg({"review": [1], "verdict": "reject"}, [])
+    assert "is damaged" in browser.sent[-1][0]["said"]
+    (tmp_path / "out").touch()
+    browser._handle_custom_msg({"export": 1}, [])
+    assert f"Cannot write to {tmp_path / 'out'}: " in browser.sent[-1][0]["said"]
+
+
 def test_missing_pictures_and_boxes_of_nothing_are_shown_as_such(browser, tmp_path):
     path = tmp_path / "metadata/iwildcam2022_mdv4_detections.json"
     path.write_text(path.read_text().replace("[0.1, 0.2, 0.5, 0.6]", "[]"))

@@ -13,6 +13,7 @@ import traitlets
 from PIL import Image
 
 from deepmac.core.drawing import instance_colors, label_border
+from deepmac.core.errors import InputError
 from deepmac.iwildcam import exports
 from deepmac.iwildcam.collection import Collection
 from deepmac.iwildcam.selection import ORDERS, filters, pages, select
@@ -66,18 +67,24 @@ class Browser(anywidget.AnyWidget):
             at, found = self._page(self.selected)
             first = found[min(max(at + message["step"], 0), len(found) - 1)][:1] if found else []
             self.query = self.query | {"at": next(iter(first), ""), "animal": None}
-        elif "verdict" in message:
-            self._collection.review(message["review"], message["verdict"])
-            self._show()
-        elif "export" in message:
-            try:
-                said = exports.export(self._collection, self.selected, self._export_dir)
-            except OSError as error:
-                said = f"Cannot write to {self._export_dir}: {error.strerror}"
-            self.send({"said": said})
+        elif "verdict" in message or "export" in message:
+            self._write(message)
         else:
             self._sent = []
             self._show()
+
+    def _write(self, message: dict[str, Any]):
+        """Saves verdicts or exports; says why it cannot, since ipywidgets swallows exceptions here."""
+        folder = self._export_dir if "export" in message else self._collection.layout.images
+        try:
+            if "export" in message:
+                self.send({"said": exports.export(self._collection, self.selected, folder)})
+            else:
+                self._collection.review(message["review"], message["verdict"])
+                self._show()
+        except (InputError, OSError) as error:
+            reason = getattr(error, "strerror", "")
+            self.send({"said": f"Cannot write to {folder}: {reason}" if reason else str(error)})
 
     def _page(self, selected: pd.DataFrame) -> tuple[int, list[list[str]]]:
         """Which page is looked at, and all of them."""

@@ -89,13 +89,12 @@ class Collection:
 
         They are saved as `mask_review.csv` beside the pictures, whatever part of the collection is open.
         """
-        self.animals.loc[rows, "review"] = verdict
-        verdicts = pd.concat(
-            [_read_review(self.layout), self.animals.loc[rows, [*_KEY, "review"]].round(_DIGITS)]
-        )
+        marked = self.animals.loc[rows, _KEY].round(_DIGITS).assign(review=verdict)
+        verdicts = pd.concat([_read_review(self.layout), marked])
         verdicts = verdicts.drop_duplicates(_KEY, keep="last").query("review != ''").sort_values(_KEY)
         with atomic_file(self.layout.images / REVIEW_FILE) as path:
             verdicts.to_csv(path, index=False)
+        self.animals.loc[rows, "review"] = verdict
 
 
 def open_collection(
