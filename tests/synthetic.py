@@ -101,6 +101,13 @@ def write_coco(folder: Path, split: str, scenes: list[Scene], categories: list[i
     return content
 
 
+def write_own_classes(folder: Path, names: dict[int, str], num_images: int) -> dict:
+    """Writes `images`, each of an object of every class, and returns their annotations as `write_coco`."""
+    scenes = [draw_scene(40, 60, len(names), seed) for seed in range(num_images)]
+    content = write_coco(folder, "images", scenes, list(names))
+    return content | {"categories": [{"id": number, "name": name} for number, name in names.items()]}
+
+
 def write_splits(folder: Path, size: tuple[int, int], num_images: int, shape: str = "rectangle") -> None:
     """Writes train2017 and val2017, as `write_coco`: different pictures of a person and an apple.
 

@@ -26,9 +26,7 @@ NAMES = {0: "bolt", 5: "nut", 9: "washer"}
 def data_set(tmp_path_factory):
     """Ten pictures of three classes with boxes; bolts and nuts with masks."""
     folder = tmp_path_factory.mktemp("own")
-    scenes = [synthetic.draw_scene(40, 60, 3, seed) for seed in range(10)]
-    content = synthetic.write_coco(folder, "images", scenes, list(NAMES))
-    content["categories"] = [{"id": number, "name": name} for number, name in NAMES.items()]
+    content = synthetic.write_own_classes(folder, NAMES, num_images=10)
     for annotation in content["annotations"]:
         if NAMES[annotation["category_id"]] == "washer":
             annotation["segmentation"] = []
