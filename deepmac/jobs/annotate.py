@@ -118,9 +118,8 @@ class _Journal:
                     f"CREATE TABLE IF NOT EXISTS {table} (id INTEGER PRIMARY KEY, state, mask)"
                 )
                 self._rows.execute(f"DELETE FROM {table} WHERE state != ?", [state])
-        self.pictures = {
-            picture for (picture,) in self._rows.execute("SELECT id FROM pictures")
-        }  # that are done
+        done = self._rows.execute("SELECT id FROM pictures")
+        self.pictures = {picture for (picture,) in done}
 
     def __len__(self):
         return self._rows.execute("SELECT count(*) FROM masks").fetchone()[0]
