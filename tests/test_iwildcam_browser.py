@@ -71,9 +71,10 @@ def test_an_animal_has_a_colour_of_its_own_through_a_sequence(browser):
 def test_steps_go_from_page_to_page_and_stay_at_the_ends(browser):
     _ask(browser, view="picture")
     seen = []
-    for step in (0, 1, 1, 1, 1, -1):
-        browser._handle_custom_msg({"step": step}, [])
+    for asked, step in enumerate((0, 1, 1, 1, 1, -1), 1):
+        browser._handle_custom_msg({"step": step, "asked": asked}, [])
         seen.append(browser.query["at"][-7:-4])
+        assert browser.sent[-1][0]["asked"] == asked
     assert seen == ["a-1", "b-2", "c-3", "d-4", "d-4", "c-3"]
     page, _ = _ask(browser, order="doubtful first", at="")
     assert page["tiles"][0]["picture"] == "train/b-2.jpg"
@@ -193,6 +194,25 @@ def test_filters_open_and_verdicts_by_mouse_and_keys(window, browser, tmp_path):
     page.locator(".said", has_text="1 animals in animals.csv").wait_for()
     assert page.locator(".help").bounding_box() == place, "nothing moves"
     assert pd.read_csv(tmp_path / "out/animals.csv")["confidence"].tolist() == [0.22]
+
+
+@pytest.mark.browser
+def test_keys_meant_for_the_next_picture_wait_for_it(window, browser):
+    """A reviewer is faster than the kernel: a verdict is never that of the picture before."""
+    window.page.evaluate(
+        """() => {
+            const answer = window.kernel;
+            const later = () => new Promise((done) => setTimeout(done, 200));
+            window.kernel = async (...asked) => { await later(); return answer(...asked); };
+        }"""
+    )
+    window.page.locator(".deepmac-traps figure").first.focus()
+    window.press("p", "ArrowRight", "ArrowDown", "r", "r", "n", "r")  # two in b-2; past c-3, without animals
+    assert browser.query["at"] == "test/d-4.jpg"
+    assert browser._collection.animals["review"].tolist() == ["", "", "", "reject", "reject", "", "reject"]
+    window.press("b", "b", "ArrowDown", "k", "Escape", "ArrowLeft", "Enter")
+    assert browser.query["at"] == "train/a-1.jpg"
+    assert browser._collection.animals["review"].tolist() == ["", "", "", "keep", "reject", "", "reject"]
 
 
 @pytest.mark.browser

@@ -20,10 +20,13 @@ function receive({ traits, messages }) {
   if (Object.keys(traits).length) fire("change");
   for (const [message, buffers] of messages) fire("msg:custom", message, buffers.map(bytes));
 }
+window.waiting = 0; // for answers of the kernel
 const tell = async (message) => {
   const changes = dirty;
   dirty = {};
+  window.waiting += 1;
   receive(await window.kernel(changes, message ?? null));
+  window.waiting -= 1;
 };
 const model = {
   get: (name) => state[name],
@@ -89,8 +92,9 @@ class WidgetPage:
         return {"traits": encoded, "messages": messages}
 
     def settle(self):
-        """Waits until nothing more is drawn."""
+        """Waits until the kernel has answered and nothing more is drawn."""
         self.page.wait_for_timeout(150)
+        self.page.wait_for_function("window.waiting === 0")
         self.page.evaluate("() => new Promise(requestAnimationFrame)")
         assert not self.errors, self.errors
 

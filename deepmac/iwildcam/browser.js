@@ -5,6 +5,7 @@ const RATINGS = { good: "●", check: "▲", doubtful: "▼" }; // told apart wi
 const VERDICTS = { k: "keep", r: "reject", u: "" };
 const VIEWS = { g: "grid", s: "sequence", p: "picture" };
 const ARROWS = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -1, ArrowDown: 1 };
+const KEYS = new Set([...Object.keys({ ...VERDICTS, ...VIEWS, ...ARROWS }), "n", "b", "z", "Escape", "Enter"]);
 const HELP = `Keys: arrows move, Enter opens a picture, Esc closes it, K keep, R reject, U undo that, N and B next
   page and back, Z closer to an animal, G grid, S sequence, P picture. In the pictures of a sequence a letter, and
   its colour, stand for the same animal, as far as boxes tell.`;
@@ -69,11 +70,13 @@ function filterForm(model, changed) {
 }
 
 class Window {
-  page = { tiles: [], pages: 0, page: 0, animals: [0, 0], pictures: [0, 0], rejected: 0 };
+  page = { asked: 0, tiles: [], pages: 0, page: 0, animals: [0, 0], pictures: [0, 0], rejected: 0 };
   images = []; // photograph and masks of each tile
   focused = 0; // index of a tile
   chosen = 0; // index of an animal, where there is one picture
   opened = "grid"; // the view that Esc leads back to
+  asked = 0; // number of the last question
+  keys = []; // pressed while its answer is awaited: they are meant for the page that comes
 
   constructor(model) {
     this.model = model;
@@ -94,7 +97,8 @@ class Window {
   }
 
   ask(changes) {
-    this.model.set("query", { ...this.query, animal: null, ...changes });
+    this.asked += 1;
+    this.model.set("query", { ...this.query, animal: null, ...changes, asked: this.asked });
     this.model.save_changes();
   }
 
@@ -141,6 +145,12 @@ class Window {
     const asked = animals.findIndex(({ line }) => line === this.query.animal);
     if (asked >= 0 || moved) this.chosen = Math.max(0, asked);
     this.draw();
+    this.asked = Math.max(this.asked, this.query.asked); // another window may have asked, too
+    while (this.keys.length && !this.awaiting) this.key(this.keys.shift());
+  }
+
+  get awaiting() {
+    return this.page.asked < this.asked;
   }
 
   draw() {
@@ -224,7 +234,8 @@ class Window {
   }
 
   step(by) {
-    this.model.send({ step: by });
+    this.asked += 1;
+    this.model.send({ step: by, asked: this.asked });
   }
 
   choose(index) {
@@ -268,6 +279,11 @@ class Window {
     event.stopPropagation(); // JupyterLab has its own meanings for some
     if (this.inForm(event.target) || event.ctrlKey || event.metaKey || event.altKey) return;
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    if (this.awaiting && KEYS.has(key)) {
+      if (key !== "Enter") event.preventDefault(); // it may be a button's
+      this.keys.push(event);
+      return;
+    }
     const { view, closer } = this.query;
     const alone = view === "picture";
     const tile = this.page.tiles[this.focused];

@@ -31,7 +31,8 @@ class Browser(anywidget.AnyWidget):
 
     Attributes:
         query: what is looked at: "where" as of `select`, "order" and "view" as of `pages`, "at": a picture of
-            the page, "closer": whether it is seen closer, around "animal", a line of the table, or its first.
+            the page, "closer": whether it is seen closer, around "animal", a line of the table, or its first,
+            "asked": number of the question, which its answer repeats.
         filters, orders: what can be asked for.
     """
 
@@ -39,7 +40,15 @@ class Browser(anywidget.AnyWidget):
     _css = Path(__file__).with_name("browser.css")
 
     query = traitlets.Dict(
-        {"where": {}, "order": next(iter(ORDERS)), "view": "grid", "at": "", "animal": None, "closer": False}
+        {
+            "where": {},
+            "order": next(iter(ORDERS)),
+            "view": "grid",
+            "at": "",
+            "animal": None,
+            "closer": False,
+            "asked": 0,
+        }
     ).tag(sync=True)
     filters = traitlets.List().tag(sync=True)
     orders = traitlets.List(list(ORDERS)).tag(sync=True)
@@ -62,11 +71,12 @@ class Browser(anywidget.AnyWidget):
         self._show()
 
     def _on_message(self, _, message: dict[str, Any], _buffers):
-        """Answers {"show": 1}, {"step": int}, {"review": [lines], "verdict": str} and {"export": 1}."""
+        """Answers {"show": 1}, {"step", "asked"}, {"review": lines, "verdict"} and {"export": 1}."""
         if "step" in message:
             at, found = self._page(self.selected)
             first = found[min(max(at + message["step"], 0), len(found) - 1)][:1] if found else []
-            self.query = self.query | {"at": next(iter(first), ""), "animal": None}
+            at = next(iter(first), "")
+            self.query = self.query | {"at": at, "animal": None, "asked": message["asked"]}
         elif "verdict" in message or "export" in message:
             self._write(message)
         else:
@@ -98,6 +108,7 @@ class Browser(anywidget.AnyWidget):
         shown = selected[selected["picture"].isin(found[at])] if found else selected[:0]
         tiles = [self._tile(name, shown[shown["picture"] == name]) for name in (found[at] if found else ())]
         page = {
+            "asked": self.query["asked"],
             "page": at,
             "pages": len(found),
             "animals": [int((table["number"] > 0).sum()) for table in (selected, animals)],
