@@ -23,6 +23,7 @@ _TILE, _LARGE = (560, 420), (1600, 1200)  # pixels that a picture must not excee
 _MOST_ANIMALS = 127  # whose masks are shown in a picture
 _MARGIN = 0.6  # of a box's longer side, around it, where it is seen closer
 _FILL = 115  # opacity of masks inside their outlines, of 255
+_FIRST_QUERY = {"where": {}, "view": "grid", "at": "", "animal": None, "closer": False, "asked": 0}
 _FACTS = ["number", "track", "kind", "species", "confidence", "area", "fill", "quality", "rating", "review"]
 
 
@@ -39,17 +40,7 @@ class Browser(anywidget.AnyWidget):
     _esm = Path(__file__).with_name("browser.js")
     _css = Path(__file__).with_name("browser.css")
 
-    query = traitlets.Dict(
-        {
-            "where": {},
-            "order": next(iter(ORDERS)),
-            "view": "grid",
-            "at": "",
-            "animal": None,
-            "closer": False,
-            "asked": 0,
-        }
-    ).tag(sync=True)
+    query = traitlets.Dict(_FIRST_QUERY | {"order": next(iter(ORDERS))}).tag(sync=True)
     filters = traitlets.List().tag(sync=True)
     orders = traitlets.List(list(ORDERS)).tag(sync=True)
 
