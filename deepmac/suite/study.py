@@ -53,7 +53,7 @@ class Study:
 
         Args:
             notebook: name of the notebook, without suffix.
-            profile: smoke, quick, mini, subset or paper.
+            profile: smoke, quick, mini, subset, photographs or paper.
             work_dir: holds data sets and training runs; those that are there are used again.
             results_path: where the results JSON goes; results of rows lie in `rows/` beside it. None: the
                 notebook writes none, and rows are those of `papermill_runs/<profile>`.
