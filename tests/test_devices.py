@@ -66,7 +66,7 @@ def test_trains_and_evaluates_on_one_device(strategy, config_file, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [pytest.param(2, marks=pytest.mark.nightly), 4])
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.nightly)])
 def test_trains_and_evaluates_on_several_devices(count, config_file, tmp_path):
     program = [str(TESTS / "run_on_logical_devices.py"), str(count)]
     overrides = "runtime.distribution_strategy=mirrored"

@@ -13,21 +13,13 @@ from deepmac.suite.suite import Suite
 ROOT = Path(__file__).resolve().parents[1]
 
 
-# All of them, as `make reproduce PROFILE=smoke` does, are a matter of CI and of the night.
-@pytest.mark.parametrize(
-    "only",
-    [
-        pytest.param(("table_partially_supervised",), marks=pytest.mark.slow),
-        pytest.param((), marks=pytest.mark.nightly),
-    ],
-    ids=["one notebook", "all notebooks"],
-)
-def test_smoke_profile_executes_notebooks_and_trains_their_rows(only, tmp_path):
-    runs = reproduce("smoke", only, ROOT, work_dir=tmp_path / "runs", output_dir=tmp_path / "out")
+@pytest.mark.nightly  # continuous integration runs `make reproduce PROFILE=smoke` beside the tests
+def test_smoke_profile_executes_notebooks_and_trains_their_rows(tmp_path):
+    runs = reproduce("smoke", (), ROOT, work_dir=tmp_path / "runs", output_dir=tmp_path / "out")
 
     assert [run.error for run in runs] == [""] * len(runs)
     suite = Suite.load("smoke", ROOT)
-    assert [run.notebook for run in runs] == list(only or suite.notebooks)
+    assert [run.notebook for run in runs] == list(suite.notebooks)
     for run in runs:
         results = json.loads(run.output.with_suffix(".json").read_text())
         measured = {row["name"] for row in results["rows"] if row["measured"] is not None}
