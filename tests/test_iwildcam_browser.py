@@ -163,6 +163,8 @@ def test_filters_open_and_verdicts_by_mouse_and_keys(window, browser, tmp_path):
     tiles.nth(1).click()
     page.locator(".tiles.picture").wait_for()
     assert "train/b-2.jpg" in tiles.inner_text()
+    end = page.locator(".details").evaluate("table => table.getBoundingClientRect().bottom")
+    assert 0 < end <= page.viewport_size["height"], "the verdicts are seen with the picture"
     size = page.evaluate(
         "(({ width, height }) => [width, height])(document.querySelector('.frame').getBoundingClientRect())"
     )

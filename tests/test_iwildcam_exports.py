@@ -56,6 +56,8 @@ def test_what_is_rejected_is_not_exported(collection, tmp_path):
     assert table["picture"].tolist() == ["train/a-1.jpg"] * 2 + ["train/b-2.jpg"] * 2 + ["test/d-4.jpg"]
     assert (tmp_path / table["masks"][4]).is_file()
     assert table["area"].tolist()[2:] == [300 - 5 * 5, 0, 48 * 80]
+    lines = (tmp_path / "out/animals.csv").read_text("utf-8-sig").splitlines()
+    assert ",0.1,0.2,0.5,0.6,275," in lines[3], "no 0.30000000000000004, and no half pixels"
 
 
 def test_damaged_masks_do_not_stop_the_others(collection, tmp_path):

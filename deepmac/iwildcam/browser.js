@@ -86,9 +86,9 @@ class Window {
     this.said = element("p", { class: "said", role: "status" });
     const stage = element("div", { class: "stage" }, this.tiles, this.details);
     const help = element("p", { class: "help" }, HELP);
-    const main = element("div", {}, this.toolbar(), this.counts, stage, this.said, help);
+    this.main = element("div", { class: "main" }, this.toolbar(), this.counts, stage, this.said, help);
     const form = filterForm(model, (where) => this.ask({ where }));
-    this.element = element("div", { class: "deepmac-traps" }, form, main);
+    this.element = element("div", { class: "deepmac-traps" }, form, this.main);
     this.element.addEventListener("keydown", (event) => this.key(event));
   }
 
@@ -138,6 +138,8 @@ class Window {
     if (message.said) this.said.textContent = message.said;
     if (!message.tiles) return;
     const moved = message.tiles[0]?.picture !== this.page.tiles[0]?.picture;
+    const opened = this.query.view === "picture" && !this.tiles.classList.contains("picture");
+    const first = !this.query.asked && !this.page.pages; // "Run all" leads to the end of a notebook
     this.page = message;
     if (buffers?.length) this.images = message.tiles.map((_, index) => buffers.slice(2 * index).slice(0, 2).map(picture));
     this.focused = Math.max(0, message.tiles.findIndex((tile) => tile.picture === this.query.at));
@@ -145,6 +147,8 @@ class Window {
     const asked = animals.findIndex(({ line }) => line === this.query.animal);
     if (asked >= 0 || moved) this.chosen = Math.max(0, asked);
     this.draw();
+    if (opened) this.main.scrollIntoView({ block: "nearest" }); // its animals and verdicts are below it
+    if (first) this.element.scrollIntoView({ block: "start" });
     this.asked = Math.max(this.asked, this.query.asked); // another window may have asked, too
     while (this.keys.length && !this.awaiting) this.key(this.keys.shift());
   }

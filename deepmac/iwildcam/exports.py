@@ -13,6 +13,7 @@ from deepmac.core.label_images import read_label_image
 from deepmac.iwildcam.collection import Collection
 
 TABLE, COCO = "animals.csv", "animals_coco.json"
+_DIGITS = 5  # of numbers in the table
 
 
 def export(collection: Collection, animals: pd.DataFrame, folder: Path) -> str:
@@ -29,7 +30,8 @@ def export(collection: Collection, animals: pd.DataFrame, folder: Path) -> str:
     animals = animals[animals["number"] > 0]
     kept = animals[animals["review"] != "reject"]
     with atomic_file(folder / TABLE) as path:
-        kept.to_csv(path, index=False, encoding="utf-8-sig")  # so that spreadsheets read it rightly
+        numbers = kept.select_dtypes("number").round(_DIGITS).convert_dtypes()  # pixels without a point
+        kept.assign(**numbers).to_csv(path, index=False, encoding="utf-8-sig")  # as spreadsheets know it
     masks, pictures = write_coco(folder / COCO, collection, kept)
     rejected = f", {len(animals) - len(kept)} rejected left out" if len(animals) > len(kept) else ""
     return (
