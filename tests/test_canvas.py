@@ -86,7 +86,9 @@ def test_boxes_are_drawn_anywhere_and_changed_by_the_handles_of_the_selected_one
     np.testing.assert_allclose(page.boxes[1], [150, 150, 280, 230], atol=1)
     page.drag((150, 150), (150, 290))  # a corner past another one
     np.testing.assert_allclose(page.boxes[1], [150, 230, 280, 290], atol=1)
-    page.press("Escape")
+    page.drag((215, 290), (500, 300))  # by its lower side, which moves down alone
+    np.testing.assert_allclose(page.boxes[1], [150, 230, 280, 300], atol=1)
+    page.press("Control+z", "Escape")
     assert page.canvas.selected == -1
     page.drag((280, 290), (400, 310))  # the corner of a box that is not selected: a new one
     assert len(page.boxes) == 13
@@ -154,7 +156,7 @@ def test_keys_alone_draw_move_name_and_remove_boxes(page):
 def test_rows_and_boxes_select_each_other(page):
     page.drag((100, 100), (300, 300))
     page.drag((400, 100), (500, 200))
-    mask = {"box": page.canvas.boxes[0]["box"], "polygons": [], "area": 12345, "quality": "check"}
+    mask = {"box": page.canvas.boxes[0]["box"], "path": "", "area": 12345, "quality": "check"}
     page.canvas.masks = [mask]
     rows = page.page.locator("tbody tr")
     rows.nth(0).locator("td").nth(2).click()
@@ -213,10 +215,8 @@ def test_close_by_a_large_picture_shows_its_own_pixels_and_sharp_masks(chromium)
     canvas = Canvas()
     canvas.show_picture(image)
     canvas.boxes = [_item(2900, 900, 3100, 1100)]
-    triangle = [2900.0, 900.0, 3100.0, 900.0, 2900.0, 1100.0]
-    canvas.masks = [
-        {"box": [2900, 900, 3100, 1100], "polygons": [triangle], "area": 20000, "quality": "good"}
-    ]
+    triangle = "M2900.0 900.0 3100.0 900.0 2900.0 1100.0Z"
+    canvas.masks = [{"box": [2900, 900, 3100, 1100], "path": triangle, "area": 20000, "quality": "good"}]
     canvas.opacity, canvas.ready = 1.0, True
     page = CanvasPage(chromium, canvas)
     np.testing.assert_allclose(page.color(20, 200), [128] * 3, atol=20)

@@ -95,7 +95,8 @@ def test_masks_follow_the_boxes(demo):
     assert [mask["box"] for mask in demo.canvas.masks] == boxes[:2], "one mask for equal boxes"
     for shown, mask in zip(demo.canvas.masks, expected.masks, strict=False):
         assert shown["area"] == mask.sum() > 0
-        drawn = _filled(shown["polygons"], mask.shape)
+        parts = shown["path"].removeprefix("M").removesuffix("Z").split("ZM")
+        drawn = _filled([[float(number) for number in part.split()] for part in parts], mask.shape)
         assert (drawn & mask).sum() / (drawn | mask).sum() > 0.95
         assert shown["quality"] in {"good", "check", "doubtful"}
     assert "2 new masks" in demo.message.value
@@ -339,7 +340,10 @@ def test_parameters(loads):
         assert "Loading" in demo.message.value and not demo.canvas.ready
         with pytest.raises(InputError):
             demo.show()
-        assert "#b00020" in demo.message.value
+        assert "#b00020" in demo.message.value and "so this is a sample" in demo.message.value
+        assert demo.canvas.ready and demo.picture.sample == "coffee"
+        demo.address.value = "astronaut"
+        assert demo.picture.sample == "astronaut" and len(demo.canvas.masks) == 2, "all works on"
 
 
 def test_notebooks_show_input_errors_without_a_traceback(capsys):

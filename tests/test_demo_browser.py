@@ -135,3 +135,42 @@ def test_what_cannot_be_opened_is_told_in_the_window(notebook_page):
     errors.first.scroll_into_view_if_needed()
     assert all(error.count("\n") == 0 for error in errors.all_inner_texts())
     assert "no model 'no such model'" in page.locator(".jp-OutputArea [role=status]").inner_text()
+
+
+# Milliseconds from letting go of the mouse to the frame in which a new line of the table has its area: it is
+# drawn together with the mask.
+_TIMED = """() => {
+    window.delays = [];
+    const canvas = document.querySelector(".deepmac-stage canvas");
+    canvas.addEventListener("pointerup", () => {
+        const start = performance.now();
+        const lines = document.querySelectorAll(".deepmac-list tbody tr").length + 1;
+        const look = () => {
+            const area = document.querySelector(`.deepmac-list tbody tr:nth-child(${lines}) td:nth-child(3)`);
+            if (!area || area.textContent === "…") requestAnimationFrame(look);
+            else window.delays.push(performance.now() - start);
+        };
+        look();
+    }, { capture: true });
+}"""
+
+
+@pytest.mark.nightly
+@pytest.mark.slow
+@pytest.mark.browser
+def test_a_mask_is_seen_a_moment_after_its_box_is_drawn(notebook_page):
+    page = notebook_page("deepmac_colab", picture="astronaut", boxes=[])
+    page.run_all()
+    window = Window(page)
+    page.page.evaluate(_TIMED)
+    box = window.canvas.bounding_box()
+    left, top = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    for k in range(15):
+        x, y = left - 100 + 10 * k, top - 80 + 8 * k
+        page.drag((x, y), (x + 60, y + 60))
+        page.wait_until(lambda k=k: page.page.evaluate("window.delays.length") > k)
+    delays = page.page.evaluate("window.delays")
+    print(
+        f"\nmouse to mask: median {np.median(delays):.0f} ms, from {min(delays):.0f} to {max(delays):.0f} ms"
+    )
+    assert np.median(delays) < 400, "100 where nothing else runs"

@@ -1,8 +1,11 @@
 import http.server
+import sys
 import threading
 
+import cv2
 import numpy as np
 import pytest
+import tifffile
 import tiny_model
 from PIL import Image
 
@@ -115,6 +118,37 @@ def test_samples_of_more_than_8_bits_are_stretched(tmp_path, dtype):
     expected = np.clip((samples.astype(float) - low) / (high - low), 0, 1) * 255
     np.testing.assert_allclose(picture.image, np.repeat(expected[..., None], 3, axis=-1), atol=0.51)
     assert open_picture("rocket").contrast is None
+
+
+@pytest.mark.parametrize("suffix", ["tif", "png"])
+def test_colours_of_16_bits_are_stretched_alike(tmp_path, suffix, monkeypatch):
+    colors = np.random.default_rng(0).integers(0, 4096, (40, 50, 3), np.uint16)
+    colors[..., 2] //= 8  # blue is weak
+    cv2.imwrite(str(tmp_path / f"a.{suffix}"), colors[..., ::-1])
+    content = (tmp_path / f"a.{suffix}").read_bytes()
+    for picture in (open_picture(tmp_path / f"a.{suffix}"), opened_upload("a", content)):
+        low, high = picture.contrast
+        expected = np.clip((colors.astype(float) - low) / (high - low), 0, 1) * 255
+        np.testing.assert_allclose(picture.image, expected, atol=0.51)
+    monkeypatch.setitem(sys.modules, "cv2", None)  # not installed
+    with pytest.raises(InputError, match="pip install opencv-python-headless"):
+        opened_upload("a", content)
+
+
+def test_pages_of_colours_of_16_bits(tmp_path):
+    pages = [np.full((8, 9, 3), value, np.uint16) for value in (100, 900)]
+    pages[1][0] = 0
+    cv2.imwritemulti(str(tmp_path / "a.tif"), pages)
+    first = open_picture(tmp_path / "a.tif")
+    assert (first.pages, first.contrast) == (2, (100, 100))
+    assert first.turned_to(1).contrast == (0, 900)
+
+
+def test_colours_of_16_bits_one_after_the_other_are_refused(tmp_path):
+    colors = np.zeros((3, 40, 50), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", colors, photometric="rgb", planarconfig="separate")
+    with pytest.raises(InputError, match="interleaved"):
+        open_picture(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("value", [0, 700, np.nan])

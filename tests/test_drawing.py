@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from deepmac.core.drawing import instance_colors, mask_grid, overlay, plot_prediction
+from deepmac.core.drawing import instance_colors, mask_grid, overlay, plot_prediction, sheet
 from deepmac.inference.prediction import Prediction
 
 matplotlib.use("agg")
@@ -137,3 +137,14 @@ def test_the_grid_shows_the_surroundings_of_each_box_and_the_iou_of_predictions(
     assert figure.axes[1].images[0].get_array().shape == (1, 1, 3)
     figure.savefig(tmp_path / "grid.png", dpi=50)
     assert np.ptp(np.asarray(Image.open(tmp_path / "grid.png"))) == 255
+
+
+def test_a_sheet_has_a_field_for_each_picture_whatever_its_shape():
+    wide, tall = np.full((60, 80, 3), (255, 0, 0), np.uint8), np.full((800, 94, 3), (0, 0, 255), np.uint8)
+    drawn = sheet([wide, tall, wide], ["one", "x" * 100, ""], columns=2, size=(80, 60))
+    assert drawn.size == (8 + 2 * 88, 8 + 2 * 88)
+    pixels = np.asarray(drawn.convert("RGB")).astype(int)
+    assert (pixels[8:68, 8:88] == (255, 0, 0)).all()
+    place = pixels[8:68, 96:176]
+    assert (place == (0, 0, 255)).all(axis=2).sum(axis=1).tolist() == [7] * 60, "all of it, in the middle"
+    assert sheet([], []).width > 0

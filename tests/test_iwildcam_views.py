@@ -1,11 +1,10 @@
 import camera_traps
 import numpy as np
 import pytest
-from PIL import Image
 
 from deepmac.core.images import read_image
 from deepmac.core.label_images import write_label_image
-from deepmac.iwildcam.views import fit_view, read_view, sheet
+from deepmac.iwildcam.views import fit_view, read_view
 
 SIZE = camera_traps.SIZE  # height, width
 
@@ -57,15 +56,3 @@ def test_labels_of_another_size_and_of_many_animals():
     view = fit_view(np.zeros((*SIZE, 3), np.uint8), labels, [300], (1000, 1000))
     assert view.labels.shape == SIZE and view.labels.dtype == np.uint8
     assert (view.labels[24:] == 1).all() and not view.labels[:24].any()
-
-
-def test_a_sheet_has_a_place_of_4_to_3_for_each_picture_whatever_its_shape():
-    wide, tall = np.full((60, 80, 3), (255, 0, 0), np.uint8), np.full((800, 94, 3), (0, 0, 255), np.uint8)
-    drawn = sheet([wide, tall, wide], ["one", "x" * 100, ""], columns=2, width=80)
-    assert drawn.size == (8 + 2 * 88, 8 + 2 * 88)
-    pixels = np.asarray(drawn.convert("RGB")).astype(int)
-    assert (pixels[8:68, 8:88] == (255, 0, 0)).all()
-    place = pixels[8:68, 96:176]
-    assert (place == (0, 0, 255)).all(axis=2).sum(axis=1).tolist() == [7] * 60, "all of it, in the middle"
-    assert sheet([], []).width > 0
-    assert isinstance(drawn, Image.Image)

@@ -1,4 +1,4 @@
-"""Pictures of masks: overlays, plots of predictions, grids for comparison."""
+"""Pictures of masks: overlays, plots of predictions, grids for comparison, sheets of many."""
 
 import colorsys
 from collections.abc import Sequence
@@ -7,6 +7,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
+_PAPER, _INK = (250, 250, 248), (40, 40, 40)
+_GAP, _CAPTION = 8, 20  # pixels
 _GRID_WIDTH = 11.0  # inches
 _MARGIN = 0.2  # of the box's size, shown on each side of it in a grid
 
@@ -155,6 +157,35 @@ def mask_grid(
     for ax, source in zip(axes[:, 0], sources, strict=True):
         ax.set_ylabel(source, fontsize="small")
     return figure
+
+
+def sheet(
+    pictures: Sequence[np.ndarray],
+    captions: Sequence[str],
+    columns: int = 4,
+    size: tuple[int, int] = (320, 240),
+) -> Image.Image:
+    """Lays pictures out in rows, each in the middle of its field, with a line of text below.
+
+    Args:
+        pictures: N pictures, uint8 RGB [H, W, 3] of any size; those that are larger are made smaller.
+        captions: N texts; what is too long is cut off.
+        columns: of the sheet.
+        size: width and height of a field in pixels.
+    """
+    (width, height), columns = size, max(1, min(columns, len(pictures)))
+    step = (width + _GAP, height + _CAPTION + _GAP)
+    rows = -(-len(pictures) // columns)
+    result = Image.new("RGB", (_GAP + columns * step[0], _GAP + rows * step[1]), _PAPER)
+    for place, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        field = Image.new("RGB", (width, height + _CAPTION), _PAPER)
+        image = Image.fromarray(picture)
+        image.thumbnail(size, Image.Resampling.BOX)
+        field.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
+        ImageDraw.Draw(field).text((0, height + 2), caption, _INK, ImageFont.load_default(13))
+        row, column = divmod(place, columns)
+        result.paste(field, (_GAP + column * step[0], _GAP + row * step[1]))
+    return result
 
 
 def _label_image(masks, size):

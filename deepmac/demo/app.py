@@ -23,6 +23,7 @@ from deepmac.inference.find import PUBLISHED_MODELS
 from deepmac.inference.prediction import quality_words
 
 _LARGEST_FIGURE = 800  # pixels of its longer side
+_SURE = "coffee", None, "mini"  # picture, boxes and model that are always there
 
 
 class Demo(Controls):
@@ -66,15 +67,19 @@ class Demo(Controls):
             InputError: no such picture or model, or unusable boxes.
         """
         display(self)
-        source, boxes, model = self._first
         try:
-            picture = open_picture(source)
-            self.canvas.show_picture(picture.image)  # something to look at while the model loads
-            self._load(model)
-            self._use(picture, _examples(picture) if boxes is None else _items(boxes, picture))
+            self._begin(*self._first)
         except (InputError, OSError) as error:
             self.say(str(error), error=True)
+            self._begin(*_SURE)  # so that another picture or model can be chosen
+            self.say(f"{error} (so this is a sample)", error=True)
             raise
+
+    def _begin(self, source: str | os.PathLike, boxes: Sequence[Sequence[float]] | None, model: str):
+        picture = open_picture(source)
+        self.canvas.show_picture(picture.image)  # something to look at while the model loads
+        self._load(model)
+        self._use(picture, _examples(picture) if boxes is None else _items(boxes, picture))
         self._show_choices()
         self._connect()
         self.canvas.ready = True
@@ -99,7 +104,7 @@ class Demo(Controls):
             (self.address, self._on_address),
             (self.page, self._on_page),
             (self.model, self._on_model),
-            (self.folder, self._on_folder),
+            (self.folder, self._on_model),
             (self.threshold, lambda _: self._update()),
         ):
             control.observe(self._guarded(handler), names="value")
@@ -194,14 +199,9 @@ class Demo(Controls):
     # Models
 
     def _on_model(self, change):
-        if change["new"] not in (FOLDER, self._model):
-            self._change_model(change["new"])
-
-    def _on_folder(self, change):
-        if change["new"].strip() not in ("", self._model):
-            self._change_model(change["new"].strip())
-
-    def _change_model(self, model: str):
+        """Takes another model, of the menu or in a folder."""
+        if (model := change["new"].strip()) in ("", FOLDER, self._model):
+            return
         try:
             self._load(model)
             self._forget_masks()
@@ -298,7 +298,7 @@ def _canvas_mask(box: tuple, prediction: deepmac.Prediction) -> dict:
     """A mask as the canvas takes it: `prediction` has this one alone."""
     return {
         "box": list(box),
-        "polygons": prediction.to_polygons()[0],
+        "path": "".join(f"M{' '.join(map(str, polygon))}Z" for polygon in prediction.to_polygons()[0]),
         "area": mask_areas(prediction)[0],
         "quality": quality_words(prediction.quality)[0],
     }
@@ -306,9 +306,5 @@ def _canvas_mask(box: tuple, prediction: deepmac.Prediction) -> dict:
 
 def _uploaded(value) -> tuple[str, bytes]:
     """Name and content of the file in a `FileUpload`: a tuple of dicts; of ipywidgets 7 (Colab), a dict."""
-    if isinstance(value, dict):
-        [(name, file)] = list(value.items())[-1:]
-    else:
-        file = value[-1]
-        name = file["name"]
+    name, file = list(value.items())[-1] if isinstance(value, dict) else (value[-1]["name"], value[-1])
     return name, bytes(file["content"])

@@ -8,9 +8,11 @@ const SLIP = 4; // pixels of the screen; a shorter drag is a click
 const SMALLEST = 3; // pixels of the screen: smaller boxes are slips
 const CLOSEST = 32; // pixels of the screen that a pixel of the picture may fill
 const WHOLE = [0, 1, 2, 3]; // sides of a box: indices of its numbers
-const CORNERS = [[0, 1], [2, 3], [2, 1], [0, 3]]; // the sides that meet there
+// The sides that a handle moves: those that meet at a corner, and one alone.
+const HANDLES = [[0, 1], [2, 3], [2, 1], [0, 3], [0], [2], [1], [3]];
+const CURSORS = ["nwse", "nwse", "nesw", "nesw", "ew", "ew", "ns", "ns"];
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-const HELP = `Drag: new box. Click: select; drag its corners. Alt + drag: move. Wheel: zoom. Space + drag or
+const HELP = `Drag: new box. Click: select; drag its handles. Alt + drag: move. Wheel: zoom. Space + drag or
   middle button: pan. Keys: B new box, N and P next and previous box, arrows move it (Shift: resize), Enter name,
   Delete remove, Esc let go, Ctrl + Z undo (Shift: redo), + − 0 1 zoom.`;
 
@@ -239,8 +241,15 @@ class Editor {
     return [event.clientX - left, event.clientY - top];
   }
 
+  // Those of sides are in their middles, if there is room between corners.
   handles(box) {
-    return CORNERS.map((sides) => ({ sides, at: this.view.toScreen(sides.map((side) => box[side])) }));
+    const place = (sides, axis) => {
+      const side = sides.find((side) => side % 2 === axis);
+      return side === undefined ? (box[axis] + box[axis + 2]) / 2 : box[side];
+    };
+    const roomy = [0, 1].map((axis) => (box[axis + 2] - box[axis]) * this.view.scale > 10 * HANDLE);
+    const usable = HANDLES.filter((sides) => sides.length === 2 || roomy[1 - (sides[0] % 2)]);
+    return usable.map((sides) => ({ sides, at: this.view.toScreen([place(sides, 0), place(sides, 1)]) }));
   }
 
   // The sides of the selected box that a handle at a point of the screen moves.
@@ -281,8 +290,8 @@ class Editor {
   move(event) {
     const at = this.place(event);
     if (!this.drag) {
-      const corner = CORNERS.indexOf(this.sidesAt(at));
-      const cursor = corner < 0 ? "crosshair" : corner < 2 ? "nwse-resize" : "nesw-resize";
+      const resizing = CURSORS[HANDLES.indexOf(this.sidesAt(at))];
+      const cursor = resizing ? `${resizing}-resize` : "crosshair";
       this.canvas.style.cursor = this.spaced ? "grab" : event.altKey ? "move" : cursor;
       return;
     }
@@ -416,18 +425,19 @@ class Editor {
   drawMask(context, box, color) {
     const mask = maskOf(this.model, box);
     if (!mask) return;
-    mask.path ??= pathOf(mask.polygons);
+    mask.drawn ??= new Path2D(mask.path);
     context.fillStyle = context.strokeStyle = color;
     context.globalAlpha = this.model.get("opacity");
-    context.fill(mask.path);
+    context.fill(mask.drawn);
     context.globalAlpha = 1;
     context.lineWidth = 1.5 / this.view.scale;
-    if (this.model.get("outline")) context.stroke(mask.path);
+    if (this.model.get("outline")) context.stroke(mask.drawn);
   }
 
   drawBox(context, box, number, name, color, chosen) {
     const [x0, y0] = this.view.toScreen(box.slice(0, 2));
     const [x1, y1] = this.view.toScreen(box.slice(2));
+    if (x1 < 0 || y1 < 0 || x0 > this.view.screen[0] || y0 > this.view.screen[1]) return; // not even its name
     for (const [style, width] of [["#0008", chosen ? 5 : 3], [color, chosen ? 3 : 1.5]]) {
       Object.assign(context, { strokeStyle: style, lineWidth: width });
       context.strokeRect(x0, y0, x1 - x0, y1 - y0);
@@ -448,16 +458,6 @@ class Editor {
       context.strokeRect(x - HANDLE, y - HANDLE, 2 * HANDLE, 2 * HANDLE);
     }
   }
-}
-
-function pathOf(polygons) {
-  const path = new Path2D();
-  for (const numbers of polygons) {
-    path.moveTo(numbers[0], numbers[1]);
-    for (let at = 2; at < numbers.length; at += 2) path.lineTo(numbers[at], numbers[at + 1]);
-    path.closePath();
-  }
-  return path;
 }
 
 // The boxes as a table: number, name, area and quality of the mask.

@@ -23,8 +23,8 @@ class Canvas(anywidget.AnyWidget):
     Attributes:
         boxes: for each `{"box": [xmin, ymin, xmax, ymax], "name": str}`; numbers count from 1.
         selected: index of the selected box, -1 for none.
-        masks: for each box that has one `{"box", "polygons": [[x0, y0, x1, y1, ...]], "area", "quality"}`; it
-            belongs to all boxes of the same coordinates.
+        masks: for each box that has one `{"box", "path", "area", "quality"}`, path as SVG writes it, which is
+            sent faster than numbers; it belongs to all boxes of the same coordinates.
         opacity, outline: how masks are drawn.
         undoable, redoable: whether there is a step to take back, or to take again.
         ready: whether boxes can be drawn: not while the window is being loaded.

@@ -60,10 +60,10 @@ class Controls(widgets.VBox):
             [
                 _row(self.sample, self.examples, self.upload, self.address),
                 _row(self.model, self.folder, self.page, self.note),
+                _row(widgets.Label("Save", tooltip="Files of the masks"), *self.exports.values()),
                 self.message,
                 self.canvas,
                 _row(self.opacity, self.threshold, self.outline),
-                _row(widgets.Label("Save", tooltip="Files of the masks"), *self.exports.values()),
             ]
         )
         widgets.jslink((self.opacity, "value"), (self.canvas, "opacity"))

@@ -16,6 +16,7 @@ from deepmac.demo.samples import SAMPLES
 _TIMEOUT = 20  # seconds without an answer
 _LARGEST = 100 << 20  # bytes of a picture's file
 _CHUNK = 1 << 16
+_BITS_PER_SAMPLE = 258  # of a TIFF
 _PERCENTILES = (0.1, 99.9)  # samples of more than 8 bits are stretched so that these are black and white
 
 
@@ -88,11 +89,28 @@ def _read(name: str, content: Path | bytes, page: int = 0) -> OpenedPicture:
         image, contrast = picture, None
         if picture.mode.startswith(("I", "F")):
             image, contrast = _stretched(np.asarray(picture))
+        elif ";16" in str(picture.tile):
+            image, contrast = _stretched(_deep_colors(content, page))
+        elif 16 in getattr(picture, "tag_v2", {}).get(_BITS_PER_SAMPLE, ()):
+            raise InputError("colours of 16 bits plane by plane cannot be read: save it as interleaved RGB")
         return OpenedPicture(name, read_image(image), content, None, page, pages, contrast)
 
 
+def _deep_colors(content: Path | bytes, page: int) -> np.ndarray:
+    """Colours of 16 bits, of which Pillow keeps the upper 8: uint16 RGB [H, W, 3]."""
+    try:
+        import cv2
+    except ImportError as error:
+        raise InputError("colours of 16 bits need OpenCV: pip install opencv-python-headless") from error
+    file = np.frombuffer(content if isinstance(content, bytes) else content.read_bytes(), np.uint8)
+    found, images = cv2.imdecodemulti(file, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH, range=(page, page + 1))
+    if not found:
+        raise InputError("these colours of 16 bits cannot be read: convert the picture to 8 bits")
+    return images[0][..., ::-1]
+
+
 def _stretched(samples: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
-    """Samples [H, W] of any range as uint8, and which of them have become black and white."""
+    """Samples [H, W] or [H, W, 3] of any range as uint8, and which of them have become black and white."""
     finite = samples[np.isfinite(samples)]
     low, high = np.percentile(finite, _PERCENTILES) if finite.size else (0, 0)
     if high <= low:  # next to nothing in the picture, or nothing

@@ -65,9 +65,8 @@ def write_coco(path: Path, collection: Collection, animals: pd.DataFrame) -> tup
             height, width = labels.shape
             first = found.iloc[0]
             image = {"id": len(images) + 1, "file_name": picture, "height": height, "width": width}
-            image |= {"location": first.camera, "seq_id": first.sequence}
+            image |= {"location": first.camera, "seq_id": first.sequence, "datetime": str(first.time)}
             image["frame_num"] = "" if pd.isna(first.frame) else int(first.frame)
-            image["datetime"] = str(first.time)
             images.append({key: value for key, value in image.items() if value not in ("", "NaT")})
             for animal in found.itertuples():
                 mask = labels == animal.number

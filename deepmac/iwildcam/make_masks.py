@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from deepmac.core.drawing import overlay
+from deepmac.core.drawing import overlay, sheet
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file
 from deepmac.core.images import read_image
@@ -19,7 +19,7 @@ from deepmac.core.label_images import QUALITY, label_image, sample_bits, write_l
 from deepmac.data.megadetector import Detections, PictureDetections, read_detections
 from deepmac.inference.prediction import Prediction
 from deepmac.iwildcam.layout import REPORT_NAME, mask_path, picture_path, relative_names
-from deepmac.iwildcam.views import fit_view, sheet
+from deepmac.iwildcam.views import fit_view
 from deepmac.jobs.stream import FINGERPRINT, ModelChoice, PictureJob, Summary, fingerprint, segment_pictures
 
 _OVERLAY_SIZE = (1600, 1600)  # pixels that an overlay must not exceed

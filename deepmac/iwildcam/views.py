@@ -1,11 +1,11 @@
-"""Pictures of pictures: one with its masks at any size, a sheet of many."""
+"""A picture with its masks at any size, or a part of it."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from deepmac.core.errors import InputError
 from deepmac.core.images import open_picture_file, read_image
@@ -13,8 +13,7 @@ from deepmac.core.label_images import read_label_image
 
 Window = tuple[float, ...]  # xmin, ymin, xmax, ymax in parts of a picture
 WHOLE: Window = (0.0, 0.0, 1.0, 1.0)
-_PAPER, _INK, _MISSING = (250, 250, 248), (40, 40, 40), (90, 90, 90)
-_GAP, _CAPTION = 8, 20  # pixels
+_MISSING = (90, 90, 90)
 
 
 class View(NamedTuple):
@@ -83,31 +82,3 @@ def _cut(image: Image.Image, window: Window) -> Image.Image:
         return image
     xmin, ymin, xmax, ymax = np.array(window) * (*image.size, *image.size)
     return image.crop((int(xmin), int(ymin), max(int(xmin) + 1, int(xmax)), max(int(ymin) + 1, int(ymax))))
-
-
-def sheet(
-    pictures: Sequence[np.ndarray], captions: Sequence[str], columns: int = 4, width: int = 320
-) -> Image.Image:
-    """Lays pictures out in rows, each in a field of 4 to 3, with a line of text below.
-
-    Args:
-        pictures: N pictures, uint8 RGB [H, W, 3] of any size; those that are larger are made smaller.
-        captions: N texts; what is too long is cut off.
-        columns: of the sheet.
-        width: of a field in pixels.
-    """
-    height, columns = width * 3 // 4, max(1, min(columns, len(pictures)))
-    step = (width + _GAP, height + _CAPTION + _GAP)
-    rows = -(-len(pictures) // columns)
-    result = Image.new("RGB", (_GAP + columns * step[0], _GAP + rows * step[1]), _PAPER)
-    font = ImageFont.load_default(13)
-    for place, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
-        row, column = divmod(place, columns)
-        left, top = _GAP + column * step[0], _GAP + row * step[1]
-        image = Image.fromarray(picture)
-        image.thumbnail((width, height), Image.Resampling.BOX)
-        result.paste(image, (left + (width - image.width) // 2, top + (height - image.height) // 2))
-        line = Image.new("RGB", (width, _CAPTION), _PAPER)
-        ImageDraw.Draw(line).text((0, 2), caption, _INK, font)
-        result.paste(line, (left, top + height))
-    return result

@@ -10,7 +10,7 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from deepmac.core.drawing import overlay
+from deepmac.core.drawing import overlay, sheet
 from deepmac.core.files import atomic_file
 from deepmac.data.classes import read_classes
 from deepmac.data.picture_files import read_annotated
@@ -23,7 +23,8 @@ from deepmac.inference.predictor import load
 TABLE_FILE, SHEET_FILE = "report.txt", "contact_sheet.png"
 # Of the table: what made masks in annotated boxes, as in `evaluation.json` -> its row.
 _ROWS = {"gt_boxes": "this model", "ellipse": "the inscribed ellipse", "full_box": "the whole box"}
-_SHOWN, _COLUMNS, _TILE, _GAP = 24, 2, 320, 8  # tiles; pairs in a row; pixels
+_SHOWN, _TILE = 24, 320  # tiles; their width in pixels
+_CAPTIONS = ["masks in annotated boxes", "detected"]
 _SAMPLES = 32  # of a baseline's mask
 
 
@@ -65,7 +66,7 @@ def write_report(out: Path, images: Path, start: str, seen_ids: Collection[int])
         if len(shown) < _SHOWN:
             shown += [_tile(given), _tile(tuned.detect(encoded=encoded))]
     with atomic_file(out / SHEET_FILE) as path:
-        _sheet(shown).save(path)
+        sheet(shown, _CAPTIONS * (len(shown) // 2)).save(path)
     write_evaluation(masks | {"detections": detections}, out)
     names = _ROWS | {"start": f"{start}, untouched"}
     with atomic_file(out / TABLE_FILE) as path:
@@ -102,21 +103,10 @@ def _table(metrics, names, truth, seen_ids) -> str:
     )
 
 
-def _tile(prediction: Prediction) -> Image.Image:
+def _tile(prediction: Prediction) -> np.ndarray:
     """A picture with masks, and with names where objects were detected, as wide as its column."""
     height, width = prediction.image.shape[:2]
     scale = _TILE / width
     image = Image.fromarray(prediction.image).resize((_TILE, max(1, round(height * scale))))
     enlarged = dataclasses.replace(prediction, image=np.asarray(image))
-    return Image.fromarray(overlay(enlarged.image, enlarged.to_label_image(), enlarged.boxes, enlarged.names))
-
-
-def _sheet(tiles: list[Image.Image]) -> Image.Image:
-    """Tiles side by side, two pairs in a row: masks in annotated boxes, then what was detected."""
-    rows = [tiles[start : start + 2 * _COLUMNS] for start in range(0, len(tiles), 2 * _COLUMNS)]
-    heights = [max(tile.height for tile in row) + _GAP for row in rows]
-    sheet = Image.new("RGB", (2 * _COLUMNS * (_TILE + _GAP) - _GAP, sum(heights)), "white")
-    for number, row in enumerate(rows):
-        for column, tile in enumerate(row):
-            sheet.paste(tile, (column * (_TILE + _GAP), sum(heights[:number])))
-    return sheet
+    return overlay(enlarged.image, enlarged.to_label_image(), enlarged.boxes, enlarged.names)
