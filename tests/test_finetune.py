@@ -142,6 +142,25 @@ def test_a_new_mask_head_has_the_architecture_asked_for_and_nothing_of_the_old_o
             assert is_old != name.startswith("mask_head/"), name
 
 
+def test_what_predicts_masks_goes_half_way_back_and_what_detects_does_not():
+    before, trained, model = (
+        finetune.build_model(*finetune.trained_model(tiny_model.model_dir()), "float32") for _ in range(3)
+    )
+    for tuned in (trained, model):
+        for variable in tuned.variables:
+            variable.assign_add(tf.ones_like(variable))
+    finetune._go_half_way_back(model, before)
+    moved = set()
+    for variable, start, end in zip(model.variables, before.variables, trained.variables, strict=True):
+        half_way = np.allclose(variable, (start + end) / 2)
+        assert half_way != np.array_equal(variable, end)
+        moved |= {variable.name} if half_way else set()
+    assert {name for name in moved if "mask_head" not in name} == {
+        variable.name for variable in model.variables if "_embedding" in variable.name
+    }
+    assert len(moved) > 20
+
+
 def test_what_cannot_be_is_said_in_one_line(data_set, tmp_path):
     result = _finetune(data_set, tmp_path / "one", "--masks-of", "bolt,washer")
     assert result.exit_code == 2 and "no training picture has a mask of washer" in result.stderr
@@ -157,7 +176,8 @@ def test_what_cannot_be_is_said_in_one_line(data_set, tmp_path):
 def test_larger_data_sets_train_longer_and_small_pictures_on_a_small_input():
     assert [finetune.default_steps(n) for n in (10, 400, 1600)] == [150, 600, 1200]
     sides = [{"height": 60, "width": side} for side in (100, 160, 160)]
-    assert finetune._input_size(384, sides) == 192
+    assert finetune._input_size(384, sides) == 256
+    assert finetune._input_size(96, sides) == 96
     assert finetune._input_size(384, [{"height": 3000, "width": 4000}]) == 384
     for steps in (1, 7, 200, 1234):
         schedule = finetune._schedule(steps)

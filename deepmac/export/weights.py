@@ -8,12 +8,12 @@ TensorFlow, are added in the folder `onnx`. `make weights` trains the model of t
 import sys
 from pathlib import Path
 
-import tensorflow as tf
-from official.core import exp_factory, train_utils
+from official.core import exp_factory
 
 from deepmac.core.files import atomic_folder
 from deepmac.export.exporter import export_model
 from deepmac.inference.load import build_model, trained_model
+from deepmac.modeling.checkpoints import save_model
 
 
 def write_shipped_weights(model_dir: str | Path, out: str | Path, input_size: int):
@@ -35,9 +35,7 @@ def write_shipped_weights(model_dir: str | Path, out: str | Path, input_size: in
     no_best = {"best_checkpoint_eval_metric": "", "best_checkpoint_export_subdir": ""}
     params.override({"task": config.as_dict(), "trainer": no_best})
     with atomic_folder(out) as folder:
-        train_utils.serialize_config(params, str(folder))
-        saved = tf.train.Checkpoint(**model.checkpoint_items)
-        tf.train.CheckpointManager(saved, str(folder), max_to_keep=1).save(checkpoint_number=0)
+        save_model(model, params, folder)
     export_model(out, Path(out) / "onnx", "onnx")
 
 

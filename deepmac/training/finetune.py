@@ -8,6 +8,7 @@ where it was when it is started again.
 import dataclasses
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ from deepmac.inference.find import weights_sha256
 from deepmac.inference.load import build_model, trained_model, without_warnings
 from deepmac.modeling.checkpoints import save_model
 from deepmac.modeling.mask_heads import build_mask_head
-from deepmac.modeling.model import build_deepmac
+from deepmac.modeling.model import DeepMACModel, build_deepmac
 from deepmac.training.finetune_report import TABLE_FILE, write_report
 from deepmac.training.runner import train
 
@@ -34,7 +35,8 @@ _REQUEST_FILE = "request.json"
 _BATCH_SIZE = 8
 _MOST_MASKS = 8  # of a picture, that a step of training predicts
 _EVALUATIONS = 5
-_SMALLEST_INPUT = 128  # side in pixels
+_ENLARGED = 1.5  # pictures, at least, unless they are larger than the model's input: masks come out finer
+_INPUT_STEP = 128  # pixels that sides of inputs are multiples of, which every backbone can take
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +130,7 @@ def _finetune(data: OwnData, out: Path, recipe: Recipe, tell: Callable[[str], ob
             tell(f"From {recipe.model}: {_warm_start(recipe, params, folder)}")
     if not (out / TABLE_FILE).exists():
         train(params, "train_and_eval", str(training))
-        _keep_best(training, out, params)
+        _keep_best(training, out, params, recipe)
         write_report(out, Path(data.images), recipe.model, params.task.allowed_masked_classes_ids)
     return (out / TABLE_FILE).read_text(encoding="utf-8")
 
@@ -196,11 +198,10 @@ def _experiment(start: configs.DeepMACTaskConfig, records: Path, masks_of: Seque
 
 
 def _input_size(side: int, images: Sequence[dict]) -> int:
-    """The side of the network's input, halved while most pictures are not larger, which saves time."""
+    """The side of the network's input: the model's, or less for small pictures, which saves time."""
     longer_sides = sorted(max(image["height"], image["width"]) for image in images)
-    while side // 2 >= max(_SMALLEST_INPUT, longer_sides[len(longer_sides) // 2]) and side % 2 == 0:
-        side //= 2
-    return side
+    enough = math.ceil(_ENLARGED * longer_sides[len(longer_sides) // 2] / _INPUT_STEP) * _INPUT_STEP
+    return min(side, enough)
 
 
 def _seen_ids(classes: Sequence[dict], masks_of: Sequence[str]) -> list[int]:
@@ -258,12 +259,26 @@ def _warm_start(recipe: Recipe, params, folder: Path) -> str:
     return f"all restored but {', '.join(new) or 'nothing'}"
 
 
-def _keep_best(training: Path, out: Path, params) -> None:
+def _go_half_way_back(model: DeepMACModel, start: DeepMACModel) -> None:
+    """Averages what predicts masks with what it was before training, as arXiv 2109.01903 does.
+
+    Masks of few classes would otherwise cost the others what the model knew of them.
+    """
+    tuned, untuned = model.checkpoint_items, start.checkpoint_items
+    for part in ("head", "mask_head"):
+        for variable, before in zip(tuned[part].variables, untuned[part].variables, strict=True):
+            if part == "mask_head" or "embedding" in variable.name:
+                variable.assign((variable + before) / 2)
+
+
+def _keep_best(training: Path, out: Path, params, recipe: Recipe) -> None:
     """Writes the best checkpoint of a training as a model that can be loaded, and trained on from there."""
     model = build_deepmac(params.task.model)
     best = tf.train.latest_checkpoint(training / "best_ckpt")
     status = tf.train.Checkpoint(**model.checkpoint_items).restore(best)
     status.expect_partial().assert_existing_objects_matched()
+    if not recipe.mask_head:
+        _go_half_way_back(model, build_model(*trained_model(recipe.model), "float32"))
     params.task.init_checkpoint, params.task.init_checkpoint_modules = str(out), "all"
     save_model(model, params, out)
     write_classes(read_classes(training) or [], out)

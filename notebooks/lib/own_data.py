@@ -44,7 +44,7 @@ class Scope(NamedTuple):
 
 _QUICK = Scope(240, 60, 80, 1)
 SCOPES = {"smoke": Scope(16, 8, 2, 1, heads=()), "quick": _QUICK, "mini": Scope(600, 120, 250, 3)}
-SCOPES |= {"subset": _QUICK, "paper": _QUICK}  # whose pictures are others
+SCOPES |= dict.fromkeys(("subset", "photographs", "paper"), _QUICK)  # whose pictures are others
 
 
 def compose(folder: Path, scope: Scope) -> None:
