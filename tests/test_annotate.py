@@ -104,7 +104,8 @@ def test_yolo_has_a_polygon_from_0_to_1_for_each_annotation(data_set, tmp_path):
     corners = [left, top, left + width, top + height]
     np.testing.assert_allclose([x.min(), y.min(), x.max(), y.max()], corners, atol=1e-3)
     data = yaml.safe_load((tmp_path / "yolo" / "data.yaml").read_text())
-    assert data["names"] == ["bolt", "nut"]
+    # Ultralytics demands both splits, and takes a `path` for one in its own folder.
+    assert data == {"train": "images", "val": "images", "names": ["bolt", "nut"]}
 
 
 def test_a_killed_run_goes_on_where_it_was(data_set, tmp_path, monkeypatch):

@@ -29,7 +29,6 @@ from deepmac.inference.prediction import Prediction
 from deepmac.jobs.stream import ModelChoice, PictureJob, Summary, fingerprint, segment_pictures
 
 _POSITION = "position in the file"  # key of an annotation while it is worked on
-FORMATS = ("coco", "yolo")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,7 +239,8 @@ def write_yolo(data: CocoData, out: Path, made: Callable[[dict], dict] = lambda 
     names = {category["id"]: category["name"] for category in data.categories}
     numbers = {category_id: number for number, category_id in enumerate(sorted(names))}
     with atomic_folder(out) as folder:
-        content = {"path": ".", "train": "images", "names": [names[category_id] for category_id in numbers]}
+        # Without `path`, Ultralytics starts from the folder of the file.
+        content = {"train": "images", "val": "images", "names": [names[one] for one in numbers]}
         text = json.dumps(content, ensure_ascii=False, indent=1)  # JSON is YAML
         (folder / "data.yaml").write_text(text, encoding="utf-8")
         for image_id, annotations in data.annotations_of_images().items():
