@@ -207,7 +207,8 @@ def test_label_studio(pictures):
     file.write_text(json.dumps([*tasks, {"data": {}}]))
     data = read_annotation_files(file, pictures)["train"]
     assert data.annotations[0]["bbox"] == [2, 2, 10, 8]
-    assert len(data.repairs["entries that cannot be read left out"]) == 2
+    assert len(data.repairs["entries that cannot be read left out"]) == 1
+    assert len(data.repairs["annotations without a box left out"]) == 1
 
 
 @pytest.mark.parametrize(

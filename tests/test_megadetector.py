@@ -123,13 +123,13 @@ def test_a_missing_file_is_refused(tmp_path):
 def test_a_bad_detection_keeps_its_number_and_has_no_box(tmp_path):
     """Label images refer to detections by number. People who add boxes give them no confidence."""
     boxes = [[0, 1, 0], None, [0.1, 0.1, "x", 0.2], [0.1, 0.1, 0.2, 0.2]]
-    found = [{"bbox": box, "category": 1} for box in boxes]
+    found = [None, *({"bbox": box, "category": 1} for box in boxes)]
     path = tmp_path / "detections.json"
     document = {"images": [{"file": "a.jpg", "detections": found}], "detection_categories": {"1": "animal"}}
     path.write_text(json.dumps(document))
     detections = read_detections(path)[0]
-    assert detections.usable.tolist() == [False, False, False, True]
-    assert detections.confidences.tolist() == [1, 1, 1, 1]
+    assert detections.usable.tolist() == [False] * 4 + [True]
+    assert detections.confidences.tolist() == [1] * 5
 
 
 def test_speciesnet(tmp_path):

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from PIL import Image
 
 from deepmac.core.errors import InputError
 from deepmac.data.megadetector import read_detections
@@ -98,3 +99,23 @@ def test_real_files_without_detections_are_refused_in_one_line(camera_traps_dir,
     with pytest.raises(InputError, match=name) as caught:
         read_detections(camera_traps_dir / "json" / name)
     assert "\n" not in str(caught.value)
+
+
+def test_pixels_of_pytorch_wildlife_become_parts_of_the_picture(tmp_path):
+    pictures = tmp_path / "pictures"
+    (pictures / "cam").mkdir(parents=True)
+    Image.new("RGB", (200, 100)).save(pictures / "cam" / "a.jpg")
+    entry = {
+        "img_id": "pictures/cam/a.jpg",
+        "bbox": [[20, 10, 120, 60]],
+        "category": [1],
+        "confidence": [0.4],
+    }
+    kinds = [{"id": 0, "name": "animal"}, {"id": 1, "name": "person"}]
+    entries = [entry, entry | {"img_id": "pictures/cam/missing.jpg"}, entry | {"bbox": [[1, 2], None]}, None]
+    (tmp_path / "found.json").write_text(json.dumps({"annotations": entries, "categories": kinds}))
+    found = read_detections(tmp_path / "found.json", pictures)
+    assert found[0].boxes.tolist() == [[0.1, 0.1, 0.5, 0.5]] and found[0].confidences.tolist() == [0.4]
+    assert [found.categories[key] for key in found[0].categories] == ["person"]
+    # Those of a missing picture stay, so that it is named when masks are made; bad ones keep their numbers.
+    assert found[1].usable.tolist() == [True] and found[2].usable.tolist() == [False, False]

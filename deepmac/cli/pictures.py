@@ -51,7 +51,7 @@ def segment(
     (they are listed at the end); 2 if all were, or if the input is wrong.
     """
     options.show_start()
-    from deepmac.jobs.box_files import boxes_from_texts, boxes_to_find, read_boxes
+    from deepmac.jobs.box_files import ImageBoxes, boxes_from_texts, read_boxes
     from deepmac.jobs.pictures import find_pictures
     from deepmac.jobs.segment import segment
     from deepmac.jobs.stream import ModelChoice
@@ -59,7 +59,7 @@ def segment(
     if bool(box_texts) + bool(box_file) + detect != 1:
         raise click.UsageError("Give either --box or --boxes FILE, or --detect.")
     if detect:
-        boxes = boxes_to_find(0.3 if min_score is None else min_score)
+        boxes = ImageBoxes("", None, [], [], min_score=0.3 if min_score is None else min_score)
         if runs_on["runtime"] == "auto":
             runs_on["runtime"] = "tensorflow"  # ONNX files have no detector
     elif box_texts:

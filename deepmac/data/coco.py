@@ -257,14 +257,19 @@ def _images(name: str, content: dict, findings: Findings) -> tuple[dict[int, dic
         if first is not entry and first.get("file_name") != entry.get("file_name"):
             raise InputError(f"{name}: 2 of the images have the same id {key}: make it unique")
         if first is not entry:
-            findings.add(Finding(TWICE, str(entry.get("file_name"))))
+            findings.add(Finding(TWICE, str(entry.get("file_name")), {}))
     images = numbered(list(by_key.values()), "images", findings)
-    image_of: dict[int | str, int] = {}
+    named: dict[str, dict] = {}
     for image in images:
-        if isinstance(file_name := image.get("file_name"), str):
-            image_of |= {PurePosixPath(file_name).stem: image["id"], file_name: image["id"]}
-    image_of |= {key: image["id"] for key, image in zip(by_key, images, strict=True)}
-    return {image["id"]: image for image in images}, image_of
+        file_name = image.get("file_name")
+        if isinstance(file_name, str) and named.setdefault(file_name, image) is not image:
+            findings.add(Finding(TWICE, file_name, {}))
+    first_of = [named.get(str(image.get("file_name")), image) for image in images]
+    image_of: dict[int | str, int] = {}
+    for file_name, image in named.items():
+        image_of |= {PurePosixPath(file_name).stem: image["id"], file_name: image["id"]}
+    image_of |= {key: image["id"] for key, image in zip(by_key, first_of, strict=True)}
+    return {image["id"]: image for image in first_of}, image_of
 
 
 def _checked_images(
@@ -287,15 +292,8 @@ def _pictures(name: str, file_names: list[str], folder: Path) -> dict[str, tuple
         paths = find_pictures(file_names, folder)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
-
-    def size_of(path: Path) -> PictureSize | str:
-        try:
-            return measure(folder / path)
-        except InputError as error:
-            return str(error)
-
     with threads() as pool:
-        sizes = pool.map(size_of, paths.values())
+        sizes = pool.map(lambda path: measure(folder / path), paths.values())
         bar = tqdm(sizes, f"Checking {folder.name}", len(paths), unit="image", disable=None, leave=False)
         return {
             file_name: (path.as_posix(), size)

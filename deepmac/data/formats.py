@@ -2,9 +2,9 @@
 
 import gzip
 import json
-import operator
 import os
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -13,9 +13,13 @@ import yaml
 
 from deepmac.core.errors import InputError
 from deepmac.data.numbers import number, whole
-from deepmac.data.picture_files import files_below, upright_size
+from deepmac.data.picture_files import PictureSize, files_below
 
 _GZIP = b"\x1f\x8b"
+# Escapes of UTF-16's surrogates without their other half: no file's name can be written with them.
+_HALF_A_CHARACTER = re.compile(
+    r"(?<!\\)((?:\\\\)*)(?:\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]..)"
+)
 # What the readers of single pictures raise for what they do not expect.
 _UNREADABLE = (ElementTree.ParseError, LookupError, TypeError, ValueError, AttributeError, StopIteration)
 SPLITS = ("train2017", "val2017")  # of COCO
@@ -91,12 +95,11 @@ def load_annotations(path: Path, image_dir: Path | None) -> dict:
             if files and (image_dir is None or not image_dir.is_dir()):
                 raise InputError(f"{image_dir}: no such folder; it must hold the pictures of {path}")
             if files:
-                named = operator.attrgetter("name")
-                return _read_each(files, read, named) if read else _yolo(files, path, image_dir)
+                return _collected(files, read) if read else _yolo(files, path, image_dir)
         raise InputError(f"{path} has no annotations: neither YOLO's text, nor Pascal VOC's XML, nor JSON")
     content = load_json(path)
     if isinstance(content, list) and all(isinstance(task, dict) and "data" in task for task in content):
-        return _read_each(content, _label_studio_picture, lambda task: f"task {task.get('id')}")
+        return _collected(content, _label_studio_picture)
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no JSON object; it must hold annotations in COCO format")
     return content
@@ -115,7 +118,10 @@ def load_json(path: str | os.PathLike, object_hook: Callable[[dict], Any] | None
     try:
         data = Path(path).read_bytes()
         data = gzip.decompress(data) if data.startswith(_GZIP) else data
-        return json.loads(data, object_hook=object_hook)
+        text = data.decode(json.detect_encoding(data))
+        if "\\ud" in text or "\\uD" in text:
+            text = _HALF_A_CHARACTER.sub(r"\1\\ufffd", text)
+        return json.loads(text, object_hook=object_hook)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise InputError(f"{path}: {reason}; it must hold annotations, such as COCO's JSON") from error
@@ -124,35 +130,25 @@ def load_json(path: str | os.PathLike, object_hook: Callable[[dict], Any] | None
         raise InputError(f"{path} {what}; it must hold annotations, such as COCO's JSON") from error
 
 
-def _read_each(
-    sources: Iterable, read: Callable[[Any], tuple[dict, list[dict]]], named: Callable[[Any], str]
+def _collected(
+    sources: Iterable, read: Callable[[Any], tuple[dict, list[dict]]], names: list[str] | None = None
 ) -> dict[str, list]:
     """The content of a COCO file, from what reads an image and its annotations; who fails is named."""
-
-    def images() -> Iterator[tuple[dict | str, list[dict]]]:
-        for source in sources:
-            try:
-                yield read(source)
-            except _UNREADABLE as error:
-                yield f"{named(source)}: {error}", []
-
-    return _collected(images())
-
-
-def _collected(
-    images: Iterable[tuple[dict | str, list[dict]]], names: list[str] | None = None
-) -> dict[str, list]:
-    """The content of a COCO file, from images with their annotations; a text stands for an unusable file."""
     content: dict[str, list] = {"images": [], "annotations": []}
-    for image_id, (image, annotations) in enumerate(images, start=1):
-        content["images"].append(image if isinstance(image, str) else image | {"id": image_id})
+    for image_id, source in enumerate(sources, start=1):
+        try:
+            image, annotations = read(source)
+        except _UNREADABLE as error:
+            named = source.name if isinstance(source, Path) else f"task {source.get('id')}"
+            content["images"].append(f"{named}: {error}")
+            continue
+        content["images"].append(image | {"id": image_id})
         content["annotations"] += [entry | {"image_id": image_id} for entry in annotations]
     used = dict.fromkeys(entry["category_id"] for entry in content["annotations"])
     if names is None:  # categories are names
         return content | {"categories": [{"id": name, "name": str(name)} for name in used]}
-    known = {*range(len(names)), *used}
-    labels = dict(enumerate(names))
-    return content | {"categories": [{"id": i, "name": labels.get(i, str(i))} for i in sorted(known)]}
+    labels = {**{number: str(number) for number in used}, **dict(enumerate(names))}
+    return content | {"categories": [{"id": number, "name": labels[number]} for number in sorted(labels)]}
 
 
 def _yolo(files: list[Path], folder: Path, image_dir: Path) -> dict:
@@ -160,38 +156,40 @@ def _yolo(files: list[Path], folder: Path, image_dir: Path) -> dict:
     labels = {file.relative_to(folder).with_suffix(""): file for file in files}
     pictures = {path.relative_to(image_dir).with_suffix(""): path for path in files_below(image_dir)}
 
-    def images() -> Iterator[tuple[dict, list[dict]]]:
-        for name in sorted(labels.keys() | pictures.keys()):
-            if name not in pictures:
-                yield {"file_name": str(name)}, []
-                continue
-            width, height = upright_size(pictures[name]) or (1, 1)
-            lines = labels[name].read_text("utf-8-sig", "replace").splitlines() if name in labels else []
-            file_name = pictures[name].relative_to(image_dir).as_posix()
-            objects = [_yolo_object(line.split(), width, height) for line in lines if line.strip()]
-            yield {"file_name": file_name, "width": width, "height": height}, objects
+    def read(name: Path) -> tuple[dict, list[dict]]:
+        if name not in pictures:
+            return {"file_name": str(name)}, []
+        size = PictureSize.read(pictures[name])
+        width, height = size.upright if size else (1, 1)
+        lines = labels[name].read_text("utf-8-sig", "replace").splitlines() if name in labels else []
+        objects = [_yolo_object(line.split(), width, height) for line in lines if line.strip()]
+        file_name = pictures[name].relative_to(image_dir).as_posix()
+        return {"file_name": file_name, "width": width, "height": height}, objects
 
-    return _collected(images(), _class_names(folder))
+    return _collected(sorted(labels.keys() | pictures.keys()), read, _class_names(folder))
 
 
 def _yolo_object(words: list[str], width: int, height: int) -> dict:
-    values = [
-        number(word) * side for word, side in zip(words[1:], [width, height] * len(words), strict=False)
-    ]
-    entry: dict[str, Any] = {"category_id": whole(words[0])}
-    is_class = entry["category_id"] is not None and entry["category_id"] >= 0
-    if is_class and len(values) in (4, 5):  # a fifth is the confidence
-        x, y, box_width, box_height = values[:4]
-        return entry | {"bbox": [x - box_width / 2, y - box_height / 2, box_width, box_height]}
-    if is_class and len(values) >= 6 and len(values) % 2 == 0:
-        return entry | _polygon(values)
-    return {"category_id": 0, "bbox": " ".join(words)}
+    kind, sides = whole(words[0]), [width, height] * len(words)
+    values = [number(word) * side for word, side in zip(words[1:], sides, strict=False)]
+    if kind is None or kind < 0 or len(values) < 4 or (len(values) > 5 and len(values) % 2):
+        return {"category_id": 0, "bbox": {"line": " ".join(words)}}
+    x, y, box_width, box_height = values[:4]  # a fifth is the confidence
+    box = [x - box_width / 2, y - box_height / 2, box_width, box_height]
+    return _object("", values, box) | {"category_id": kind}
 
 
-def _polygon(values: list[float]) -> dict:
-    """An annotation's mask, and the box around it, from x and y in turn."""
-    x, y = values[::2], values[1::2]
-    return {"segmentation": [values], "bbox": [min(x), min(y), max(x) - min(x), max(y) - min(y)]}
+def _object(name: Any, points: list[float], box: Any = None) -> dict:
+    """An annotation: a polygon, of x and y in turn, if there are points enough, else a box."""
+    named = {"category_id": str(name or "object").strip()}
+    if len(points) < 6:
+        return named | {"bbox": box}
+    return named | {"segmentation": [points], "bbox": _around(points)}
+
+
+def _around(points: list[float]) -> list[float]:
+    x, y = points[::2], points[1::2]
+    return [min(x), min(y), max(x) - min(x), max(y) - min(y)]
 
 
 def _class_names(folder: Path) -> list[str]:
@@ -205,9 +203,7 @@ def _class_names(folder: Path) -> list[str]:
         return [line.strip() for line in text.splitlines() if line.strip()]
     try:
         names = yaml.safe_load(text)["names"]
-        return (
-            [str(names[key]) for key in sorted(names)] if isinstance(names, dict) else list(map(str, names))
-        )
+        return [str(names[key]) for key in (sorted(names) if isinstance(names, dict) else range(len(names)))]
     except (yaml.YAMLError, KeyError, TypeError) as error:
         raise InputError(f"{path} has no list 'names' of the classes: {error}") from error
 
@@ -222,13 +218,10 @@ def _voc_picture(file: Path) -> tuple[dict, list[dict]]:
 
 
 def _voc_object(entry: ElementTree.Element) -> dict:
-    named = {"category_id": (entry.findtext("name") or "object").strip()}
-    polygon = entry.find("polygon")
-    if polygon is not None and len(polygon) >= 6:  # Roboflow: x1, y1, x2, …
-        return named | _polygon([number(point.text) for point in polygon])
     corners = [number(entry.findtext(f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax")]
     left, top, right, bottom = corners
-    return named | {"bbox": [left - 1, top - 1, right - left + 1, bottom - top + 1]}
+    polygon = [number(point.text) for point in entry.findall("polygon/*")]  # Roboflow: x1, y1, x2, …
+    return _object(entry.findtext("name"), polygon, [left - 1, top - 1, right - left + 1, bottom - top + 1])
 
 
 def _labelme_picture(file: Path) -> tuple[dict, list[dict]]:
@@ -240,30 +233,25 @@ def _labelme_picture(file: Path) -> tuple[dict, list[dict]]:
 
 
 def _labelme_shape(shape: dict) -> dict:
-    named, kind = {"category_id": str(shape.get("label") or "object")}, shape.get("shape_type", "polygon")
-    points = shape.get("points") or []
-    values = [number(coordinate) for point in points if isinstance(point, list) for coordinate in point[:2]]
-    if kind == "polygon" and len(values) >= 6:
-        return named | _polygon(values)
-    if kind == "rectangle" and len(values) == 4:
-        return named | {"bbox": _polygon(values)["bbox"]}
-    return named | {"bbox": kind}  # a circle, a line, a point
+    points = [point for point in shape.get("points") or [] if isinstance(point, list)]
+    values = [number(coordinate) for point in points for coordinate in point[:2]]
+    kind = shape.get("shape_type", "polygon")  # or a circle, a line, a point, which are no boxes
+    box = _around(values) if kind == "rectangle" and len(values) == 4 else kind
+    return _object(shape.get("label"), values if kind == "polygon" else [], box)
 
 
 def _label_studio_picture(task: dict) -> tuple[dict, list[dict]]:
     """A task of Label Studio's JSON (https://labelstud.io/guide/export): boxes and polygons in percent."""
     name = next(value for value in task["data"].values() if isinstance(value, str))
-    results = [result for done in task["annotations"][:1] for result in done["result"]]
+    results = [one for done in task["annotations"][:1] for one in done["result"] if "labels" in one["type"]]
     return {"file_name": name}, [_label_studio_object(result) for result in results]
 
 
 def _label_studio_object(result: dict) -> dict:
     value, kind = result["value"], result["type"]
-    named = {"category_id": str((value.get(kind) or ["object"])[0])}
     width, height = result["original_width"] / 100, result["original_height"] / 100
-    if kind == "polygonlabels":
-        return named | _polygon([x for x, y in value["points"] for x in (x * width, y * height)])
+    points = [x for x, y in value["points"] for x in (x * width, y * height)] if "points" in value else []
+    box: Any = kind  # that of a turned rectangle, or of anything else, is not read
     if kind == "rectanglelabels" and not value.get("rotation"):
-        sides = [value["x"] * width, value["y"] * height, value["width"] * width, value["height"] * height]
-        return named | {"bbox": sides}
-    return named | {"bbox": kind}
+        box = [value["x"] * width, value["y"] * height, value["width"] * width, value["height"] * height]
+    return _object((value.get(kind) or [None])[0], points if kind == "polygonlabels" else [], box)

@@ -21,7 +21,12 @@ from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file
 from deepmac.data.formats import load_json
 from deepmac.data.numbers import number
-from deepmac.data.trap_tables import read_animl, read_camtrap_dp
+from deepmac.data.trap_tables import (
+    is_pytorch_wildlife,
+    read_animl,
+    read_camtrap_dp,
+    read_pytorch_wildlife,
+)
 
 _FORMAT_VERSION = "1.4"
 # The median box of a file in normalised coordinates lies far below, that of a file in pixels far above.
@@ -104,13 +109,8 @@ class Detections:
             name: of the picture.
             detections: (bbox, category, conf) of each detection, and the id of its species where it is known.
             facts: what else is known of the picture, as the attribute.
-
-        Raises:
-            ValueError: a bbox that is not four numbers, a confidence that is none.
         """
-        for index, (box, category, confidence, *classes) in enumerate(detections, start=1):
-            if len(box) != 4:
-                raise ValueError(f"bbox of detection {index} has {len(box)} numbers instead of 4")
+        for box, category, confidence, *classes in detections:
             self._boxes.extend(map(float, box))
             self._confidences.append(float(confidence))
             self._category_codes.append(self._codes.setdefault(str(category), len(self._codes)))
@@ -121,6 +121,11 @@ class Detections:
             self.facts[len(self.names)] = facts
         self.names.append(name)
         self._ends.append(len(self._confidences))
+
+    def add_image(self, name: str, image: dict[str, Any]) -> None:
+        """Adds a picture as an image of MegaDetector's JSON holds it."""
+        facts = {fact: str(image[field]).split(";")[-1] for field, fact in _FACTS.items() if image.get(field)}
+        self.add(name.replace("\\", "/"), map(_detection, image.get("detections") or ()), facts)
 
     def __len__(self):
         return len(self.names)
@@ -151,11 +156,13 @@ class Detections:
         return len(largest) > 0 and bool(np.median(largest) > _LARGEST_NORMALIZED)
 
 
-def read_detections(path: str | os.PathLike) -> Detections:
+def read_detections(path: str | os.PathLike, image_dir: Path | None = None) -> Detections:
     """Reads the detections of a collection; pictures the detector failed on have none.
 
     Args:
-        path: JSON of MegaDetector, SpeciesNet, animl or a release, animl's CSV, or `datapackage.json`.
+        path: JSON of MegaDetector, SpeciesNet, PytorchWildlife, animl or a release, animl's CSV, or
+            `datapackage.json`.
+        image_dir: folder of the pictures; PytorchWildlife's boxes are in pixels of theirs.
 
     Raises:
         InputError: no such file, another format, a malformed entry, boxes in pixels.
@@ -168,6 +175,8 @@ def read_detections(path: str | os.PathLike) -> Detections:
         images, categories = read_animl(path)
     elif isinstance(document, dict) and isinstance(document.get("resources"), list):
         images, categories = read_camtrap_dp(path, document["resources"])
+    elif image_dir is not None and is_pytorch_wildlife(document):
+        images, categories = read_pytorch_wildlife(document, image_dir)
     else:
         raise InputError(
             f"{path} has no detections of pictures: give results of MegaDetector or SpeciesNet (.json), of "
@@ -175,7 +184,7 @@ def read_detections(path: str | os.PathLike) -> Detections:
         )
     table = Detections(categories=categories)
     for image in images:
-        _add(table, image["file"], image)
+        table.add_image(image["file"], image)
     return table
 
 
@@ -196,7 +205,7 @@ def read_json(path: str | os.PathLike) -> Any:
         if named_by is None or not {"detections", "failure", "failures"} & item.keys():
             return item
         table.named_by = "id" if named_by == "id" else "file"
-        _add(table, str(item[named_by]), item)
+        table.add_image(str(item[named_by]), item)
         return None
 
     try:
@@ -205,10 +214,9 @@ def read_json(path: str | os.PathLike) -> Any:
         raise InputError(f"{path}: image {len(table)} is malformed: {error}") from error
     if isinstance(document, dict) and "predictions" in document:  # of SpeciesNet
         document = {"images": document["predictions"], "detection_categories": _SPECIESNET_CATEGORIES}
-    sections = (
-        (document.get("images"), document.get("detection_categories")) if isinstance(document, dict) else ()
-    )
-    if not (sections and isinstance(sections[0], list) and isinstance(sections[1], dict)):
+    kinds = {"images": list, "detection_categories": dict}
+    sections = document if isinstance(document, dict) else {}
+    if not all(isinstance(sections.get(name), kind) for name, kind in kinds.items()):
         return document
     strange = next((i for i, image in enumerate(document["images"]) if image is not None), None)
     if strange is not None:
@@ -223,14 +231,9 @@ def read_json(path: str | os.PathLike) -> Any:
     return table
 
 
-def _add(table: Detections, name: str, image: dict[str, Any]) -> None:
-    """Adds an image of MegaDetector's JSON."""
-    facts = {fact: str(image[field]).split(";")[-1] for field, fact in _FACTS.items() if image.get(field)}
-    table.add(name.replace("\\", "/"), map(_detection, image.get("detections") or ()), facts)
-
-
-def _detection(entry: dict[str, Any]) -> tuple[list[float], str, float, str]:
+def _detection(entry: Any) -> tuple[list[float], str, float, str]:
     """bbox, category, confidence, species. One without a usable box keeps its number; people give no conf."""
+    entry = entry if isinstance(entry, dict) else {}
     box, confidence = entry.get("bbox"), number(entry.get("conf"))
     numbers = [number(x) for x in box] if isinstance(box, list) and len(box) == 4 else _NO_BOX
     confidence = 1.0 if math.isnan(confidence) else confidence

@@ -1,6 +1,7 @@
 """Numbers and ids as annotation files hold them: 7, 7.0, "7", "7.0"."""
 
 import math
+import re
 
 
 def number(value) -> float | int:
@@ -12,6 +13,12 @@ def number(value) -> float | int:
     except (TypeError, ValueError, OverflowError):
         return math.nan
     return exact if isinstance(value, str) else value
+
+
+def numbers_in(text: str) -> list[float]:
+    """The numbers of a text such as "[1, 2.5]" or "1 2.5"; [] if there is anything else in it."""
+    found = [number(word) for word in re.split(r"[\s,]+", text.strip(" \t\r\n[]()"))]
+    return [] if any(map(math.isnan, found)) else found
 
 
 def whole(value) -> int | None:

@@ -11,13 +11,13 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, unquote_plus, urlsplit
 
 import numpy as np
 from PIL import Image
 
 from deepmac.core.errors import InputError
-from deepmac.core.images import PICTURE_SUFFIXES, READ_ERRORS, orientation, read_image
+from deepmac.core.images import PICTURE_SUFFIXES, READ_ERRORS, open_picture_file, orientation, read_image
 
 _SAME_SUFFIX = {".jpeg": ".jpg", ".jfif": ".jpg", ".tiff": ".tif"}
 # What TensorFlow decodes to the colours that are meant; all else is encoded anew for records.
@@ -35,11 +35,12 @@ class PictureName(NamedTuple):
     @classmethod
     def of(cls, name: str) -> "PictureName":
         """Takes a path of any machine, an address, or a name without suffix."""
-        name = name.replace("\\", "/")
-        if "?d=" in name:  # of Label Studio's local files
-            name = unquote(name.rpartition("?d=")[2])
-        elif "://" in name:
-            name = unquote(urlsplit(name).path)
+        name = name.strip().replace("\\", "/")
+        if "://" in name or "?d=" in name:  # of Label Studio's local files
+            address = urlsplit(name)
+            values = [unquote(part.rpartition("=")[2]) for part in address.query.split("&")]
+            pictures = [value for value in values if Path(value).suffix.lower() in PICTURE_SUFFIXES]
+            name = pictures[0] if pictures else unquote(address.path)
         parts = PurePosixPath(unicodedata.normalize("NFC", name).casefold()).parts or ("",)
         suffix = PurePosixPath(parts[-1]).suffix
         suffix = suffix if suffix in PICTURE_SUFFIXES else ""
@@ -79,14 +80,13 @@ def find_pictures(names: Iterable[str], folder: Path) -> dict[str, Path]:
     for path in files_below(folder):
         by_stem[PictureName.of(path.name).stem].append(path)
     taken = {folder / path for path in found.values()}
-    claims: dict[Path, list[tuple[int, str]]] = defaultdict(list)
+    claims: dict[Path, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
     for name in others:
-        if best := _best_files(name, by_stem, folder):
-            agreeing, path = best
-            claims[path].append((agreeing, name))
+        agreeing, path = _best_file(name, by_stem, folder)
+        if path is not None:
+            claims[path][agreeing].append(name)
     for path, claimants in claims.items():
-        most = max(agreeing for agreeing, _ in claimants)
-        best_names = [name for agreeing, name in claimants if agreeing == most]
+        best_names = claimants[max(claimants)]
         if len(best_names) > 1 and len({PictureName.of(name) for name in best_names}) > 1:
             raise InputError(f"{path} could be {best_names[0]} or {best_names[1]}: name one after its folder")
         if path not in taken:
@@ -94,19 +94,19 @@ def find_pictures(names: Iterable[str], folder: Path) -> dict[str, Path]:
     return found
 
 
-def _best_files(name: str, by_stem: dict[str, list[Path]], folder: Path) -> tuple[int, Path] | None:
-    """The file that a name fits to best, and how many parts of both agree."""
+def _best_file(name: str, by_stem: dict[str, list[Path]], folder: Path) -> tuple[int, Path | None]:
+    """How many parts of a name and of the file that it fits to best agree, and the file."""
     fitting = defaultdict(list)
-    for spelling in {name, unquote(name)}:
+    for spelling in {name, unquote(name), unquote_plus(name)}:
         wanted = PictureName.of(spelling)
         for path in by_stem.get(wanted.stem, ()):
             agreeing = wanted.tail(PictureName.of(str(path.absolute())))
             depth = len(path.relative_to(folder).parts)
             if agreeing and (agreeing >= depth or agreeing == len(wanted.folders) + 1):
                 fitting[agreeing].append(path)
-    if not fitting:
-        return None
-    most = max(fitting)
+    most = max(fitting, default=0)
+    if not most:
+        return 0, None
     files = [path for path in fitting[most] if path.name in (name, PurePosixPath(name).name)]
     files = files if len(files) == 1 else list(dict.fromkeys(fitting[most]))
     if len(files) > 1:
@@ -131,24 +131,26 @@ def files_below(folder: Path) -> list[Path]:
 
 
 class PictureSize(NamedTuple):
-    """Sides of a picture in pixels, as it is stored and as it is meant to be seen, as (width, height)."""
+    """Sides of a picture in pixels, (width, height), as it is stored and as it is meant to be seen."""
 
     stored: tuple[int, int]
     upright: tuple[int, int]
+    turn: int  # the EXIF orientation, 1 to 8
 
     @classmethod
     def of(cls, picture: Image.Image) -> "PictureSize":
         """Takes the sides of an opened picture."""
-        return cls(picture.size, picture.size[::-1] if orientation(picture) >= 5 else picture.size)
+        turn = orientation(picture)
+        return cls(picture.size, picture.size[::-1] if turn >= 5 else picture.size, turn)
 
-
-def upright_size(path: Path) -> tuple[int, int] | None:
-    """Width and height of a picture as it is meant to be seen, without decoding it; None if it is none."""
-    try:
-        with Image.open(path) as picture:
-            return PictureSize.of(picture).upright
-    except READ_ERRORS:
-        return None
+    @classmethod
+    def read(cls, path: Path) -> "PictureSize | None":
+        """Reads the sides of a picture without decoding it; None if it is none."""
+        try:
+            with Image.open(path) as picture:
+                return cls.of(picture)
+        except READ_ERRORS:
+            return None
 
 
 def read_annotated(path: Path, size: tuple[int, int]) -> np.ndarray:
@@ -174,32 +176,24 @@ def turn_of_annotated(path: Path, size: tuple[int, int]) -> int:
         path: of the picture.
         size: width and height of the annotated picture in pixels.
     """
+    found = PictureSize.read(path)
+    return found.turn if found and found.turn >= 5 and found.stored == size != size[::-1] else 1
+
+
+def measure(path: Path) -> PictureSize | str:
+    """Measures a picture, and reads all of it to see whether that is possible; else says what is wrong."""
     try:
-        with Image.open(path) as picture:
-            turn = orientation(picture)
-            return turn if turn >= 5 and picture.size == size != size[::-1] else 1
-    except READ_ERRORS:
-        return 1
-
-
-def measure(path: Path) -> PictureSize:
-    """Measures a picture, and reads all of it to see whether that is possible.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        with Image.open(path) as picture:
+        with open_picture_file(path) as (picture, _):
             size = PictureSize.of(picture)
-            if (picture.format, picture.mode) in _DECODED_ALIKE:
-                # A JPEG at an eighth of its size: every byte is read, most of the work is saved.
-                picture.draft("L", (size.stored[0] // 8, size.stored[1] // 8))
-                picture.load()
+            if (picture.format, picture.mode) not in _DECODED_ALIKE:
+                read_image(path)
                 return size
-    except READ_ERRORS as error:
-        raise InputError(f"cannot read {path}: {error}") from error
-    read_image(path)
-    return size
+            # A JPEG at an eighth of its size: every byte is read, most of the work is saved.
+            picture.draft("L", (size.stored[0] // 8, size.stored[1] // 8))
+            picture.load()
+            return size
+    except InputError as error:
+        return str(error)
 
 
 def encode_for_records(path: Path, width: int, height: int) -> bytes | None:

@@ -12,14 +12,14 @@ from deepmac.core.errors import InputError
 from deepmac.data import flaws
 from deepmac.data.category_lists import category_key
 from deepmac.data.flaws import Finding
-from deepmac.data.numbers import key_of, number, whole
+from deepmac.data.numbers import key_of, number, numbers_in, whole
 from deepmac.data.picture_files import PictureSize
 from deepmac.data.points import read_points
 from deepmac.data.segmentations import mask_area, mask_box, mask_findings
 
 _MOST_PIXELS = 2**32  # more, run lengths cannot count
 _IMAGE_FIELDS = ("image_id", "img_id", "file_name", "image")
-_NAME_FIELDS = ("file_name", "filename", "path", "name", "file", "image", "coco_url", "url", "id")
+_NAME_FIELDS = ("file_name", "filename", "path", "name", "file", "image", "coco_url", "url", "given_id")
 # Forms of a box that are read: its fields, and whether the last two are the far corner.
 _BOX_FIELDS = (
     (("x", "y", "width", "height"), False),
@@ -27,7 +27,6 @@ _BOX_FIELDS = (
     (("left", "top", "width", "height"), False),
     (("xmin", "ymin", "width", "height"), False),
     (("xmin", "ymin", "xmax", "ymax"), True),
-    (("x_min", "y_min", "x_max", "y_max"), True),
     (("x1", "y1", "x2", "y2"), True),
     (("left", "top", "right", "bottom"), True),
 )
@@ -45,7 +44,7 @@ def image_key(annotation: dict) -> int | str | None:
 def name_findings(image: dict) -> Iterator[Finding]:
     """Finds images without `file_name`."""
     if not (isinstance(image.get("file_name"), str) and image["file_name"].strip()):
-        names = (image[field] for field in _NAME_FIELDS if isinstance(image.get(field), str))
+        names = (str(image[field]) for field in _NAME_FIELDS if isinstance(image.get(field), str | int))
         named = next((name for name in names if name.strip()), None)
         yield Finding(flaws.NO_NAME, f"image id {image['id']}", named and {"file_name": named})
 
@@ -130,7 +129,12 @@ def box_findings(entry: dict, image: dict, *_) -> Iterator[Finding]:
 def read_box(entry: dict) -> list[float] | None:
     """The box of an annotation as (x, y, width, height), whatever its form; None if there is none."""
     given, is_corners = entry.get("bbox"), entry.get("bbox_mode") == CORNERS
+    if isinstance(given, list) and len(given) == 1:
+        given = given[0]
+    if isinstance(given, str):
+        given = numbers_in(given)
     if isinstance(given, dict):
+        given = {name.lower().replace("_", ""): value for name, value in given.items()}
         fields = next(((names, far) for names, far in _BOX_FIELDS if given.keys() >= set(names)), None)
         if fields is None:
             return None
@@ -217,9 +221,9 @@ def boxes_are_corners(name: str, pairs: Iterable[tuple[dict, dict]]) -> bool:
     """
     boxes, sizes = [], []
     for entry, image in pairs:
-        box = entry.get("bbox")
-        if isinstance(box, list) and len(box) == 4 and all(math.isfinite(number(x)) for x in box):
-            boxes.append([float(number(x)) for x in box])
+        box = None if isinstance(entry.get("bbox"), dict) else read_box(entry)
+        if box and all(map(math.isfinite, box)):
+            boxes.append([float(x) for x in box])
             sizes.append((image["width"], image["height"]))
     if not boxes:
         return False

@@ -2,14 +2,18 @@
 
 import csv
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from deepmac.core.errors import InputError
 from deepmac.data.formats import load_json
 from deepmac.data.numbers import key_of, whole
+from deepmac.data.picture_files import PictureSize, find_pictures
+from deepmac.data.rules import CORNERS, read_box
 
 Images = list[dict[str, Any]]  # each {"file", "detections", "datetime", "location", "seq_id", "prediction"}
+_LARGER_THAN_PICTURES = (65_000, 65_000)  # pixels
 _ANIML_CATEGORIES = {"0": "empty", "1": "animal", "2": "person", "3": "vehicle"}
 _ANIML_BOXES = (("bbox1", "bbox2", "bbox3", "bbox4"), ("bbox_x", "bbox_y", "bbox_w", "bbox_h"))
 _CAMTRAP_CLASS = ("classificationprobability", "scientificname")
@@ -84,6 +88,37 @@ def read_camtrap_dp(path: Path, resources: list[Any]) -> tuple[Images, dict[str,
     return images, {key: kind for kind, key in keys.items()}
 
 
+def is_pytorch_wildlife(document: Any) -> bool:
+    """Whether a JSON document holds results of PytorchWildlife: lists of boxes for each picture."""
+    entries = document.get("annotations") if isinstance(document, dict) else None
+    return isinstance(entries, list) and any(isinstance(one, dict) and "img_id" in one for one in entries)
+
+
+def read_pytorch_wildlife(document: dict, folder: Path | None = None) -> tuple[Images, dict[str, str]]:
+    """Reads results of PytorchWildlife, whose boxes are (xmin, ymin, xmax, ymax) in pixels.
+
+    Returns its pictures, and categories: id -> name. With a folder of the pictures boxes become as
+    MegaDetector's by their sizes; those of missing pictures by a size that no picture has.
+    """
+    images: Images = []
+    entries = [one for one in document["annotations"] if isinstance(one, dict) and "img_id" in one]
+    paths = find_pictures([str(entry["img_id"]) for entry in entries], folder) if folder else {}
+    for entry in entries:
+        name = str(entry["img_id"])
+        lists = [entry.get(field) for field in ("bbox", "category", "confidence")]
+        rows = zip_longest(*(values if isinstance(values, list) else [] for values in lists))
+        found = [{"bbox": box, "category": 1 if kind is None else kind, "conf": c} for box, kind, c in rows]
+        images.append({"file": name, "detections": found})
+        if folder:
+            size = PictureSize.read(folder / paths.get(name, ""))
+            sides = (size.upright if size else _LARGER_THAN_PICTURES) * 2
+            for detection in found:
+                box = read_box(detection | {"bbox_mode": CORNERS}) or []
+                detection["bbox"] = [x / side for x, side in zip(box, sides, strict=False)]
+    kinds = [one for one in document.get("categories") or () if isinstance(one, dict)]
+    return images, {str(kind.get("id")): str(kind.get("name")) for kind in kinds}
+
+
 def read_coco_camera_traps(path: Path) -> Iterator[dict[str, Any]]:
     """Reads metadata in COCO Camera Traps format, in which iWildCam is released.
 
@@ -118,7 +153,7 @@ def read_coco_camera_traps(path: Path) -> Iterator[dict[str, Any]]:
                 "time": image.get("datetime"),
                 "species": ", ".join(dict.fromkeys(of_image + of_sequence)),
             }
-            yield {column: value for column, value in facts.items() if value not in (None, "")}
+            yield {column: value for column, value in facts.items() if value not in (None, "", -1)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
         raise InputError(f"{path} is not in COCO Camera Traps format: {reason}") from error

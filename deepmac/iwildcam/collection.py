@@ -121,7 +121,7 @@ def open_collection(
         InputError: no such folder, files are missing or malformed.
     """
     layout = find_layout(root, detections, masks)
-    found = read_detections(layout.detections)
+    found = read_detections(layout.detections, layout.images)
     all_pictures = _read_pictures(layout, found)
     pictures = _part(all_pictures, most)
     items = list(zip(pictures["picture"], pictures.pop("row"), pictures["time"].isna(), strict=True))

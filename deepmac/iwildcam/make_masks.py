@@ -109,7 +109,7 @@ def make_masks(
     if not images.is_dir():
         raise InputError(f"no such folder of pictures: {images}")
     state = model.state()
-    jobs = CollectionJobs(images, read_detections(detections), out, shard, options, state)
+    jobs = CollectionJobs(images, read_detections(detections, images), out, shard, options, state)
     summary = Summary(pictures=len(jobs) + jobs.without_boxes, without_boxes=jobs.without_boxes)
     part = "" if shard.count == 1 else f"_{shard}"
     try:

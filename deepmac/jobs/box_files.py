@@ -1,6 +1,5 @@
 """Boxes of many pictures from one file: annotations of any format, MegaDetector's results, a table."""
 
-import contextlib
 import csv
 import dataclasses
 import io
@@ -21,6 +20,7 @@ from deepmac.data.megadetector import Detections, read_json
 from deepmac.data.numbers import key_of, number, whole
 from deepmac.data.picture_files import PictureName
 from deepmac.data.rules import annotated_size
+from deepmac.data.trap_tables import is_pytorch_wildlife, read_pytorch_wildlife
 
 _IMAGE_COLUMNS = ("image", "file_name", "filename", "file", "relative_path", "path")
 _CATEGORY_COLUMNS = ("category_id", "category", "class", "label", "name")
@@ -156,11 +156,6 @@ class BoxFile:
         return f"{self.path}, with " + ("boxes of no picture" if first is None else f"{first!r} first")
 
 
-def boxes_to_find(min_score: float) -> ImageBoxes:
-    """Stands for the boxes of objects that are to be found; those of lower score are left out."""
-    return ImageBoxes("", None, [], [], min_score=min_score)
-
-
 def boxes_from_texts(texts: Sequence[str], box_format: str) -> ImageBoxes:
     """Reads boxes written as "Y0,X0,Y1,X1" (in the order of the box format).
 
@@ -215,8 +210,12 @@ def read_boxes(
         content = load_annotations(path, image_dir) if has_tasks else _coco_results(document)
         return _coco_boxes(path, content, min_score)
     if isinstance(document, dict) and isinstance(document.get("annotations"), list):
-        if any(isinstance(entry, dict) and "img_id" in entry for entry in document["annotations"]):
-            return BoxFile(path, _pytorch_wildlife(path, document), "xyxy", min_score)
+        if is_pytorch_wildlife(document):
+            images, categories = read_pytorch_wildlife(document)
+            table = Detections(categories=categories)
+            for image in images:
+                table.add_image(image["file"], image)
+            return BoxFile(path, table, "xyxy", min_score)
         return _coco_boxes(path, document, min_score)
     raise InputError(
         f"{path} has boxes in no known format: give COCO results or annotations, MegaDetector's batch "
@@ -260,27 +259,6 @@ def _coco_results(entries: list) -> dict:
     return {"images": list(images.values()), "annotations": entries}
 
 
-def _pytorch_wildlife(path: Path, document: dict) -> Detections:
-    """PytorchWildlife's results: for each picture lists of boxes, as corners in pixels."""
-    table = Detections()
-    for index, entry in enumerate(document["annotations"]):
-        with _naming(path, "annotation", index):
-            boxes, scores = entry["bbox"], entry.get("confidence") or [1.0] * len(entry["bbox"])
-            rows = zip(boxes, entry.get("category") or [1] * len(boxes), scores, strict=True)
-            table.add(str(entry["img_id"]).replace("\\", "/"), rows)
-    return table
-
-
-@contextlib.contextmanager
-def _naming(path, what, index):
-    """Says which entry of a file is malformed."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
-        raise InputError(f"{path}: {what} {index} is malformed: {reason}") from error
-
-
 def _read_csv(path: Path, box_format: str) -> Detections:
     """A table of boxes, as spreadsheets write it: commas, semicolons or tabs, numbers with point or comma."""
     try:
@@ -304,13 +282,15 @@ def _read_csv(path: Path, box_format: str) -> Detections:
     grouped: dict[str, list] = {}
     classes: dict[str, int] = {}  # name -> number
     for row in rows:
-        with _naming(path, "line", rows.line_num):
+        try:
             box = [float(_with_point(row[header[name]], delimiter)) for name in columns]
             label = row[category] if category else "1"
             kind = whole(label)
             kind = classes.setdefault(label, len(classes) + 1) if kind is None else kind
             confidence = float(_with_point(row[score], delimiter)) if score and row[score] else math.nan
             grouped.setdefault(row[image].replace("\\", "/"), []).append((box, kind, confidence))
+        except (TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{path}: line {rows.line_num} is malformed: {error}") from error
     table = Detections()
     for name, boxes in grouped.items():
         table.add(name, boxes)
