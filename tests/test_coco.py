@@ -317,7 +317,25 @@ IN_ORDER = ["x", "y", "width", "height"]
 # How the kinds of repairs below begin.
 NO_SIZE = "images without whole height and width measured, or read"
 OTHER_NAME = "images under another name or path found"
+NO_NAME = "images without a file name named by another"
+ODD = "boxes in an unusual form read"
 ODD_ID = "ids that are missing, shared, or no whole numbers replaced by numbers"
+
+
+def ids_are_names(content, _):
+    """Images without a file name, and ids that are one."""
+    for image in content["images"]:
+        image["id"] = image.pop("file_name")
+    for annotation in content["annotations"]:
+        annotation["image_id"] = f"{annotation['image_id']:012}.jpg"
+
+
+def listed_again(content, _):
+    """An entry of the image for each annotation, as simple converters write them."""
+    for annotation in content["annotations"]:
+        image = next(image for image in content["images"] if image["id"] == annotation["image_id"])
+        annotation["image_id"] += 1000 * annotation["id"]
+        content["images"].append(image | {"id": annotation["image_id"]})
 
 
 @pytest.mark.parametrize(
@@ -332,10 +350,18 @@ ODD_ID = "ids that are missing, shared, or no whole numbers replaced by numbers"
         (change(bbox=[]), ["annotations without a box given that of the mask"]),
         (change(bbox=[float("nan")] * 4), ["boxes that are not finite replaced by those of the masks"]),
         (change(bbox=[0, 0, 10**400, 5]), ["boxes that are not finite replaced by those of the masks"]),
-        (change(bbox=lambda a: list(map(str, a["bbox"]))), ["boxes in an unusual form read"]),
+        (change(bbox=lambda a: list(map(str, a["bbox"]))), [ODD]),
         (change(bbox=lambda a: dict(zip(IN_ORDER, a["bbox"], strict=True))), ["boxes in an unusual form"]),
-        (change(bbox=corners), ["boxes in an unusual form read"]),
-        (change(bbox=corners, bbox_mode=0), ["boxes in an unusual form read"]),
+        (change(bbox=lambda a: json.dumps(a["bbox"])), [ODD]),
+        (change(bbox=lambda a: " ".join(map(str, a["bbox"]))), [ODD]),
+        (change(bbox=lambda a: [a["bbox"]]), [ODD]),
+        (
+            change(bbox=lambda a: dict(zip(("Xmin", "y_min", "Xmax", "y_max"), corners(a), strict=True))),
+            [ODD],
+        ),
+        (change(bbox=lambda a: json.dumps(corners(a))), [ODD]),
+        (change(bbox=corners), [ODD]),
+        (change(bbox=corners, bbox_mode=0), [ODD]),
         (drop("annotations", "id"), [ODD_ID]),
         (change(id=7), [ODD_ID]),
         (change(id=lambda a: f"a{a['id']}"), [ODD_ID]),
@@ -375,6 +401,13 @@ ODD_ID = "ids that are missing, shared, or no whole numbers replaced by numbers"
             renamed(lambda path: path.name, "/data/local-files/?d=b%2F{}".format),
             [OTHER_NAME],
         ),
+        (renamed(lambda path: path.name, "https://x.org/get?token=1&file={}&v=2".format), [OTHER_NAME]),
+        (
+            renamed(lambda path: f"a {path.name}", lambda p: f"https://x.org/{p}".replace(" ", "+")),
+            [OTHER_NAME],
+        ),
+        (renamed(lambda path: path.name, " {} ".format), [OTHER_NAME]),
+        (renamed(lambda path: f"{int(path.stem)}.jpg", lambda p: int(p.stem)), [NO_NAME, OTHER_NAME]),
         (
             renamed(lambda path: f"pi\u0300 {path.name}", lambda p: f"p\u00ec {p.name[4:]}"),
             [OTHER_NAME],
@@ -387,7 +420,9 @@ ODD_ID = "ids that are missing, shared, or no whole numbers replaced by numbers"
             renamed(lambda path: f"{path.stem}.jpeg", lambda p: p.with_suffix(".jpg").name),
             [OTHER_NAME],
         ),
-        (images(path=lambda image: image.pop("file_name")), ["images without a file name named by another"]),
+        (images(path=lambda image: image.pop("file_name")), [NO_NAME]),
+        (ids_are_names, [ODD_ID, NO_NAME]),
+        (listed_again, ["images that are listed twice taken as one", ODD_ID]),
     ],
 )
 def test_what_follows_from_the_rest_is_derived_and_counted(folder, spoil, repairs):
@@ -421,6 +456,7 @@ CATEGORIES = [{"id": 1, "name": "person"}, {"id": 18, "name": "dog"}, {"id": 90,
         ({"nut": 1, "bolt": 2}, [1, 2, 1, 2, 1], ["nut", "bolt", "nut", "bolt", "nut"]),
         (["nut", "bolt"], [1, 2, 1, 2, 1], ["nut", "bolt", "nut", "bolt", "nut"]),
         (["nut", "bolt"], [0, 1, 0, 1, 0], ["nut", "bolt", "nut", "bolt", "nut"]),
+        ([{"name": "nut"}, {"name": "bolt"}], [1, 2, 1, 2, 1], ["nut", "bolt", "nut", "bolt", "nut"]),
         (["nut", "bolt"], ["bolt", "nut", "nut", "nut", "nut"], ["bolt", "nut", "nut", "nut", "nut"]),
         (
             [{"id": "a", "name": "nut"}, {"id": "b", "name": "bolt"}],
@@ -505,12 +541,23 @@ def test_a_bad_entry_costs_that_entry(folder):
     assert (len(data.images), len(data.annotations)) == (3, 5)
     assert {kind: len(cases) for kind, cases in data.repairs.items()} == {
         "entries that cannot be read left out": 2,
-        "images that are listed twice left out": 1,
+        "images that are listed twice taken as one": 1,
         "ids that are missing, shared, or no whole numbers replaced by numbers": 1,
         "images without a file name left out": 1,
         "annotations without a mask kept as boxes": 1,
         "annotations without a box left out": 1,
     }
+
+
+def test_half_a_character_in_a_name_is_no_name_that_can_be_written(folder, tmp_path):
+    coco_dir, content = folder
+    content["images"][0]["file_name"] = "pi\ud800ce.jpg"
+    content["categories"][1]["name"] = "\udc00 \U0001f419 \\ud800"
+    save_annotations(coco_dir, SPLIT, content)
+    data = read(coco_dir)
+    assert data.repairs == {"missing images left out": ["pi\ufffdce.jpg"]}
+    assert data.categories[1]["name"] == "\ufffd \U0001f419 \\ud800"
+    assert str(data).encode()
 
 
 def test_names_that_fit_to_two_pictures_are_refused(folder, tmp_path):

@@ -92,6 +92,8 @@ def test_text_that_is_cut_short_is_refused():
         [[None]],
         [{}],
         [[[[]]]],
+        [[TRIANGLE[:2], TRIANGLE[2:4], []]],
+        "1 2 three 4 5 6",
         7,
         True,
         "text",
@@ -121,7 +123,12 @@ def test_no_mask_is_no_flawed_mask(segmentation):
         [[str(x), str(y)] for x, y in PAIRS],
         [{"x": x, "y": y} for x, y in PAIRS],
         [[{"x": x, "y": y} for x, y in PAIRS]],
+        [[{"X": x, "Y": y} for x, y in PAIRS]],
+        [[PAIRS]],
+        [[[[x, y]] for x, y in PAIRS]],  # a contour of OpenCV
         {"all_points_x": TRIANGLE[::2], "all_points_y": TRIANGLE[1::2]},
+        " ".join(map(str, TRIANGLE)),
+        "(" + ", ".join(map(str, TRIANGLE)) + ")",
     ],
 )
 def test_polygons_in_other_forms_are_read(segmentation):
@@ -134,6 +141,7 @@ def test_polygons_in_other_forms_are_read(segmentation):
         {"size": [30.0, 20.0], "counts": [60.0, 300.0, 240.0]},
         {"size": ["30", "20"], "counts": ["60", "300", "240"]},
         {"size": [30, 20], "counts": "[60, 300, 240]"},
+        {"size": [30, 20], "counts": "60 300 240"},
         {"counts": [60, 300, 240]},
         {"size": [20, 30], "counts": [60, 300, 240]},
         [RUNS],
@@ -144,6 +152,14 @@ def test_run_lengths_in_other_forms_are_read(segmentation):
     assert flaw == ODD_MASK or segmentation == [RUNS]
     np.testing.assert_array_equal(pixels(mask), pixels(RUNS))
     assert all(type(x) is int for x in mask["counts"]) and mask["size"] == [30, 20]
+
+
+def test_the_text_of_bytes_in_python_is_read():
+    """`str(rle["counts"])`, where a backslash, a digit of run lengths, stands twice."""
+    rle = coco_mask.frPyObjects({"size": [30, 20], "counts": [44, 10, 546]}, 30, 20)
+    counts = rle["counts"].decode()
+    assert "\\" in counts
+    assert read(rle | {"counts": repr(rle["counts"])}) == (ODD_MASK, {"size": [30, 20], "counts": counts})
 
 
 def test_the_box_tells_how_run_lengths_of_swapped_size_run():

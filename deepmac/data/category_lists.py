@@ -70,15 +70,12 @@ def read_categories(
     if root is not None and findings.add(Finding(GROUPING, repr(root["name"]), {})):
         del kept[root["name"]]
     if lacking and len(kept) != 1:
-        kept.setdefault(_UNNAMED, {"id": max(filter(_is_integer, keys), default=0) + 1, "name": _UNNAMED})
+        largest = max((key for key in keys if isinstance(key, int)), default=0)
+        kept.setdefault(_UNNAMED, {"id": largest + 1, "name": _UNNAMED})
     result = numbered(list(kept.values()), "categories", findings)
     ids = {entry["name"]: entry["id"] for entry in result}
     ids |= {key: ids[label] for key, label in lookup.items() if label in ids}
     return result, ids | {"": ids.get(_UNNAMED, result[0]["id"])}
-
-
-def _is_integer(value) -> bool:
-    return isinstance(value, int)
 
 
 def category_key(annotation: dict) -> int | str | None:
@@ -107,21 +104,21 @@ def _category_entries(name: str, given, used: list[int | str]) -> list[dict]:
             {"id": key, "name": value} if whole(key) is not None else {"id": value, "name": key}
             for key, value in given.items()
         ]
-    if isinstance(given, list) and all(isinstance(entry, str) for entry in given):
-        given = [{"id": _first_id(name, used, len(given)) + n, "name": text} for n, text in enumerate(given)]
-    entries = []
-    for index, entry in enumerate(given if isinstance(given, list) else [given]):
+    given = given if isinstance(given, list) else [given]
+    entries = [{"name": entry} if isinstance(entry, str) else entry for entry in given]
+    if all(isinstance(entry, dict) and entry.get("id") is None and "name" in entry for entry in entries):
+        first = _first_id(name, used, len(entries))
+        entries = [entry | {"id": number} for number, entry in enumerate(entries, start=first)]
+    for index, entry in enumerate(entries):
         fields = entry if isinstance(entry, dict) else {}
-        label, key = (fields.get(field) for field in ("name", "id"))
-        if not any(isinstance(value, str | int | float) for value in (label, key)):
+        labels = [fields[key] for key in ("name", "id") if isinstance(fields.get(key), str | int | float)]
+        if not labels:
             raise InputError(
                 f"{name}: entry {index} of 'categories' needs 'id', a number, and 'name', a text: "
                 f"{str(entry)[:100]}"
             )
-        label = label if isinstance(label, str | int | float) else key
-        entries.append(
-            entry if label is fields.get("name") and isinstance(label, str) else entry | {"name": str(label)}
-        )
+        if not isinstance(fields.get("name"), str):
+            entries[index] = entry | {"name": str(labels[0])}
     return given if entries == given else entries
 
 

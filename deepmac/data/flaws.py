@@ -31,7 +31,7 @@ class Finding(NamedTuple):
 
 # Of lists and their entries.
 NOT_AN_ENTRY = Flaw("entries that cannot be read", "", "remove them")
-TWICE = Flaw("images that are listed twice", "", "list them once")
+TWICE = Flaw("images that are listed twice", "taken as one", "list them once")
 ODD_ID = Flaw(
     "ids that are missing, shared, or no whole numbers", "replaced by numbers", "give each a number"
 )

@@ -5,7 +5,7 @@ point-supervised data (arXiv 2104.06404), which go first. Records hold them as t
 API does: coordinates, visibility as in COCO, and a depth, above 0 for points on the object.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -41,26 +41,6 @@ def read_points(annotation: dict) -> np.ndarray:
     if not np.isin(visibility, (0, 1, 2)).all():
         raise ValueError("the visibility of keypoints must be 0, 1 or 2")
     return np.column_stack([keypoints, visibility == _ON_OBJECT]).astype(np.float32)
-
-
-def draw_points(rng: np.random.Generator, mask: np.ndarray, bbox: Sequence[int], count: int) -> dict:
-    """Annotates an object with points drawn evenly in its box, as arXiv 2104.06404 does.
-
-    Args:
-        rng: draws the points.
-        mask: bool [H, W].
-        bbox: (x, y, width, height) of the object, whole pixels.
-        count: number of points.
-
-    Returns:
-        `point_coords`, centres of pixels, and `point_labels`, 1 on the object, for its annotation.
-    """
-    left, top, width, height = bbox
-    columns, rows = left + rng.integers(width, size=count), top + rng.integers(height, size=count)
-    return {
-        "point_coords": (np.column_stack([columns, rows]) + 0.5).tolist(),
-        "point_labels": mask[rows, columns].astype(int).tolist(),
-    }
 
 
 def most_points(annotations: Iterable[dict]) -> int:

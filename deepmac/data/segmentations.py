@@ -5,6 +5,7 @@ process, and polygons that reach far away take all memory.
 """
 
 import json
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,7 +13,7 @@ from pycocotools import mask as coco_mask
 
 from deepmac.core import polygons
 from deepmac.data.flaws import BAD_MASK, BAD_PART, ODD_MASK, WITHOUT_MASK, Finding
-from deepmac.data.numbers import number, whole
+from deepmac.data.numbers import number, numbers_in, whole
 
 _FAR = 10  # sides of the picture; points of a polygon farther away from it are a mistake
 _SMALL = 4  # pixels; polygons of less area may cover the centre of none
@@ -34,16 +35,20 @@ def mask_findings(annotation: dict, image: dict, *_) -> Iterator[Finding]:
         yield Finding(WITHOUT_MASK, "a box only", {"segmentation": []})
         return
     shape = [image["height"], image["width"]]
+    problems: list[str | None] = []
     try:
         standard = mask = _standard_form(given, annotation.get("bbox"), shape)
-        problems = []
         if isinstance(standard, list):
-            mask, problems = _good_polygons(standard, shape)
+            problems = [_polygon_problem(points, shape) for points in standard]
+            mask = [points for points, problem in zip(standard, problems, strict=True) if not problem]
+            if not mask:
+                raise ValueError(f"has {problems[0]}" if problems else "is empty")
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         yield Finding(BAD_MASK, f"'segmentation' {error}", {"segmentation": []})
         return
-    if problems:
-        yield Finding(BAD_PART, f"'segmentation' has {problems[0]}", {"segmentation": mask})
+    if any(problems):
+        found = next(filter(None, problems))
+        yield Finding(BAD_PART, f"'segmentation' has {found}", {"segmentation": mask})
     elif standard is not given:
         yield Finding(ODD_MASK, "'segmentation' is in another form", {"segmentation": mask})
 
@@ -80,7 +85,7 @@ def _standard_form(value, box, shape: list[int]) -> list | dict:
         try:
             value = json.loads(value)
         except ValueError:
-            raise ValueError("is neither polygons nor RLE") from None
+            value = numbers_in(value) or None
     if isinstance(value, dict) and "counts" in value:
         return _standard_run_lengths(value, box, shape)
     if isinstance(value, dict) and "all_points_x" in value:  # of VGG Image Annotator
@@ -91,38 +96,33 @@ def _standard_form(value, box, shape: list[int]) -> list | dict:
         return _standard_run_lengths(value[0], box, shape)
     if all(isinstance(part, list) and len(part) > 2 and _are(part, {int, float}) for part in value):
         return value
-    if _are(value, {int, float, str}) or all(_is_point(part) for part in value):
-        value = [value]  # one polygon
-    return [_flattened(part) for part in value]
+    return _polygons(value)
 
 
 def _are(values: list, kinds: set[type]) -> bool:
     return kinds.issuperset(map(type, values))
 
 
-def _is_point(part) -> bool:
-    is_pair = isinstance(part, list | tuple) and len(part) == 2 and not isinstance(part[0], list | dict)
-    return is_pair or (isinstance(part, dict) and {"x", "y"} <= part.keys())
+def _polygons(value) -> list[list[float]]:
+    """The polygons in nested lists of numbers, texts or points; [] stands for what is none."""
+    if not isinstance(value, list | tuple) or not value:
+        return [[]]
+    if _are(value, {int, float, str}):
+        return [[number(x) for x in value]]
+    points = [_point(part) for part in value]
+    if all(points):
+        return [[number(coordinate) for point in points for coordinate in point or ()]]
+    return [polygon for part in value for polygon in _polygons(part)]
 
 
-def _flattened(part) -> list[float]:
-    """The numbers of a polygon given as numbers, texts, pairs or objects; [] if it is none."""
-    if not isinstance(part, list | tuple):
-        return []
-    if part and all(_is_point(point) for point in part):
-        pairs = ((point["x"], point["y"]) if isinstance(point, dict) else point for point in part)
-        return [number(coordinate) for pair in pairs for coordinate in pair]
-    return [number(x) for x in part]
-
-
-def _good_polygons(given: list, shape: list[int]) -> tuple[list, list[str]]:
-    """The usable polygons, and what is wrong with the others. ValueError: there are none."""
-    problems = [_polygon_problem(points, shape) for points in given]
-    good = [points for points, problem in zip(given, problems, strict=True) if not problem]
-    found = [problem for problem in problems if problem]
-    if not good:
-        raise ValueError(f"has {found[0]}" if found else "is empty")
-    return good, found
+def _point(part) -> list | None:
+    """x and y of a point: a pair, an object, or, as in OpenCV's contours, a list of one; None: it is none."""
+    while isinstance(part, list) and len(part) == 1:
+        part = part[0]
+    if isinstance(part, dict):
+        part = [value for key, value in sorted(part.items()) if key.lower() in ("x", "y")]
+    is_pair = isinstance(part, list | tuple) and len(part) == 2
+    return list(part) if is_pair and not isinstance(part[0], list | dict) else None
 
 
 def _polygon_problem(points: list, shape: list[int]) -> str | None:
@@ -146,8 +146,10 @@ def _polygon_problem(points: list, shape: list[int]) -> str | None:
 def _standard_run_lengths(value: dict, box, shape: list[int]) -> dict:
     """Run lengths of an object, of the image's size. ValueError: they are not."""
     counts, size = value["counts"], value.get("size", shape)
-    if isinstance(counts, str) and "," in counts:  # a list as text; the compressed form has no commas
-        counts = json.loads(counts)
+    if isinstance(counts, str) and re.search("[, ]", counts):  # a list as text: the other form has neither
+        counts = numbers_in(counts)
+    elif isinstance(counts, str) and counts[:2] in ("b'", 'b"'):  # Python's text of bytes
+        counts = counts[2:-1].replace("\\\\", "\\")
     if isinstance(counts, list) and not all(type(count) is int for count in counts):
         counts = [whole(count) for count in counts]
     runs = _decompressed(counts) if isinstance(counts, str | bytes) else counts

@@ -55,7 +55,9 @@ def write_tfrecords(
         write_classes(classes, folder)
         for split, data in splits.items():
             images, points = list(data.images.values()), most_points(data.annotations)
-            data = _with_ids(data, ids)
+            entries = [entry | {"category_id": ids[entry["category_id"]]} for entry in data.annotations]
+            categories = [category | {"id": ids[category["id"]]} for category in data.categories]
+            data = data._replace(categories=categories, annotations=entries)
             annotations = data.annotations_of_images()
             items = (
                 (image, annotations[image["id"]], str(data.image_dir), points, names) for image in images
@@ -73,15 +75,6 @@ def write_tfrecords(
             content = {"images": images, "annotations": data.annotations, "categories": data.categories}
             with (folder / f"instances_{split}.json").open("w") as file:
                 json.dump(content, file)
-
-
-def _with_ids(data: CocoData, ids: Mapping[int, int]) -> CocoData:
-    """Annotations with other ids of categories, from those in the file."""
-    categories = [category | {"id": ids[category["id"]]} for category in data.categories]
-    annotations = [
-        annotation | {"category_id": ids[annotation["category_id"]]} for annotation in data.annotations
-    ]
-    return data._replace(categories=categories, annotations=annotations)
 
 
 def _tf_example(item: tuple[dict, list[dict], str, int, dict[int, str]]) -> tuple[tf.train.Example, int]:
