@@ -1,10 +1,13 @@
 import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from deepmac.suite.headline import counts, sentences, unique_claims
 
+COMMITTED = sorted((Path(__file__).resolve().parents[1] / "papermill_runs").glob("*/report.md"))
+UNTRAINED = ("the whole box", "inscribed ellipse", "ContrastMask")
 ROW = {"name": "deep", "metric": "detections/mask/unseen/AP", "published": 35.5, "measured": None}
 
 
@@ -18,7 +21,7 @@ def _claim(text, verdict="holds", kind="paper", difference=2.0):
 
 
 def _document(claims, rows=(), pictures="composed drawings: 10 to learn from, 5 to measure on"):
-    return {"claims": claims, "rows": list(rows), "pictures": pictures}
+    return {"notebook": "table", "claims": claims, "rows": list(rows), "pictures": pictures}
 
 
 @pytest.fixture
@@ -62,10 +65,49 @@ def test_the_counts_are_those_of_the_claims_listed(documents):
 
 
 def test_five_sentences_give_every_number_with_its_interval_seeds_and_pictures(documents):
-    paper, pictures, shows, does_not, not_run = sentences("mini", documents)
+    paper, pictures, shows, does_not, is_open = sentences("mini", documents)
     assert "architecture" in paper
-    assert pictures.endswith("composed drawings: 10 to learn from, 5 to measure on.")
-    assert "1 of its 3 claims checked: deep beats shallow (+2.0, +1.0 to +3.0; 3 seeds)." in shows
-    assert "1: gains more without masks (+0.1, -0.9 to +1.1; 3 seeds); undecided: 1: ground" in does_not
-    assert "1 of 2 published values" in not_run and "cannot be compared" in not_run
-    assert "cannot be compared" not in sentences("paper", documents)[-1]
+    assert "on composed drawings: 10 to learn from, 5 to measure on. Boxes are given" in pictures
+    assert "Of its 3 claims checked here, 1 show, 1 do not, 1 are open" in pictures
+    assert "**Shows**: deep beats shallow (+2.0 [+1.0, +3.0], 3 seeds)." in shows
+    assert "contradicted: none; no difference" in does_not
+    assert "AP: gains more without masks (+0.1 [-0.9, +1.1], 3 seeds)." in does_not
+    assert "**Open**: ground-truth boxes are better (+0.5 [-0.5, +1.5], 3 seeds)." in is_open
+    assert "1 of 2 published values" in is_open and "not comparable" in is_open
+    assert "not comparable" not in sentences("paper", documents)[-1]
+
+
+def _tables(text):
+    """The lines of each table, as cells; the header first."""
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        yield [line[2:-2].split(" | ") for line in table.splitlines() if "| --- |" not in line]
+
+
+@pytest.mark.parametrize("report", COMMITTED, ids=lambda path: path.parent.name)
+def test_a_report_lists_as_many_claims_as_it_counts_and_none_twice(report):
+    text = report.read_text(encoding="utf-8")
+    listed = [line for header, *lines in _tables(text) if header[0] == "claim" for line in lines]
+    [counted] = re.findall(r"^.*Each is counted once.*$", text, re.MULTILINE)
+    for verdict, count in Counter(verdict for _, verdict, _ in listed).items():
+        assert sum(map(int, re.findall(rf"(\d+) {verdict}\b", counted))) == count
+    assert sum(map(int, re.findall(r"\((\d+)\)", counted))) == len(listed)
+    differences = [evidence for _, _, evidence in listed if "95 % interval" in evidence]
+    assert len(set(differences)) == len(differences)
+    on_top, shows, does_not, is_open = re.search(
+        r"Of its (\d+) claims checked here, (\d+) show, (\d+) do not, (\d+) are open", text
+    ).groups()
+    assert int(on_top) == int(shows) + int(does_not) + int(is_open)
+    assert f"Claims of the paper ({on_top})" in counted
+
+
+@pytest.mark.parametrize("report", COMMITTED, ids=lambda path: path.parent.name)
+def test_every_number_of_a_report_has_its_run_seeds_and_pictures(report):
+    for section in report.read_text(encoding="utf-8").split("<a id=")[1:]:
+        assert re.search(r"\[Executed notebook\]\(\w+\.ipynb\).*configuration [0-9a-f]{12}, deepmac", section)
+        if "\n## " in section:  # results; checks of the software are folded
+            assert re.search(r"Pictures: .+ to learn from, .+ to measure on\.", section)
+            for header, *lines in _tables(section):
+                for name, *values in lines:
+                    seeds = values[header.index("seeds") - 1]
+                    measured = [value for value in values if "(" in value]
+                    assert seeds != "-" or not measured or name.startswith(UNTRAINED), name

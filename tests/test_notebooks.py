@@ -13,6 +13,8 @@ from IPython.core.interactiveshell import InteractiveShell
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+RESULTS = [path for path in NOTEBOOKS if path.stem.startswith(("table_", "figure_"))]
+RESULTS += sorted((ROOT / "papermill_runs").glob("*/[tf][ai][bg]*.ipynb"))
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
 IN_COLAB = f"{REPOSITORY.replace('github.com', 'colab.research.google.com/github')}/blob/main/notebooks"
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
@@ -36,6 +38,23 @@ def test_source_is_an_article_without_outputs_whose_first_cells_are_the_same_in_
     assert preamble.source == _code(NOTEBOOKS[0])[1].source
     assert not any(cell.outputs or cell.execution_count for cell in (parameters, preamble, *code))
     assert max(len(cell.source.splitlines()) for cell in code) <= 30, "long code belongs in notebooks/lib"
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_of_results_one_sees_title_paragraph_and_figure_before_the_how(path):
+    title, *cells = nbformat.read(path, as_version=4).cells
+    assert len(title.source.split("\n\n")) == 3, "title, badge, one paragraph"
+    tags = [set(cell.metadata.get("tags", [])) for cell in cells]
+    figure = tags.index({"hide-input"})
+    assert all(of_cell & {"parameters", "remove-cell", "hide-cell"} for of_cell in tags[:figure])
+    assert tags[figure + 1] == {"caption"}
+    hidden = [cell.metadata.get("jupyter", {}).get("source_hidden") for cell in cells[: figure + 1]]
+    if path.parent.name == "notebooks":  # where one sets parameters
+        assert hidden.pop(0) is None
+    else:
+        assert not any(cell.outputs for cell in cells[:figure])
+        assert ["image/png" in output.data for output in cells[figure].outputs] == [True]
+    assert all(hidden)
 
 
 def test_code_of_notebooks_is_short():

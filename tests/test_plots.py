@@ -31,9 +31,15 @@ def test_lines_without_bases_have_one_panel():
 def test_the_forest_has_the_claims_from_top_to_bottom_with_their_intervals():
     claim = {"text": "first", "verdict": "holds", "difference": 4.0, "ci95": [3.0, 5.5], "seeds": 3}
     undecided = {**claim, "text": "second", "verdict": "undecided", "difference": 0.5, "ci95": [-1, 2]}
-    figure = forest_plot([claim, undecided, {**claim, "ci95": None}])
+    undecided["alike"] = True
+    figure = forest_plot([claim, undecided])
     [axes] = figure.axes
     assert [text.get_text() for text in axes.get_yticklabels()] == ["second, n=3", "first, n=3"]
     ends = [bar.lines[2][0].get_segments()[0][:, 0].tolist() for bar in axes.containers]
     assert ends == [pytest.approx([-1, 2]), pytest.approx([3.0, 5.5])]
+    gray = [area for area in axes.collections if area.get_zorder() == 0]
+    second, first = (area.get_paths()[0].get_extents() for area in gray)
+    assert (second.x0, second.x1) == (-1, 1), "where the claim expects no difference"
+    assert (first.x0, first.x1) == (0, axes.get_xlim()[1]), "where it expects a positive one"
+    assert second.y1 < 0.5 < first.y0
     assert {text.get_text() for text in figure.legends[0].get_texts()} == {"holds", "undecided"}

@@ -116,6 +116,7 @@ def test_results_file_has_the_documented_fields(tmp_path):
         {
             **{"text": "a claim", "kind": "own", "verdict": "holds", "evidence": claim.evidence},
             **{"difference": 30.234, "ci95": pytest.approx([29.284, 31.184], abs=1e-3), "seeds": 3},
+            "alike": False,
         }
     ]
 

@@ -95,7 +95,7 @@ def test_a_failing_notebook_is_reported_and_does_not_stop_the_others(checkout):
         ):
             assert expected in text, (report, expected)
         assert "Claims of the paper (1): 1 undecided." in text
-        assert "a claim (+1.5, -1.0 to +4.0; 1 seed)" in text
+        assert "a claim (+1.5 [-1.0, +4.0], 1 seed)" in text
         assert "drawings" in text
         assert str(checkout) not in text, "no path of this machine is published"
     assert str(checkout) not in (folder / "good.ipynb").read_text().replace("dot.png", "")
@@ -197,10 +197,10 @@ def test_a_failure_stays_in_the_report_until_the_notebook_succeeds(checkout):
     assert not (folder / "bad.json").exists(), "numbers of an earlier run do not stand in"
     report = report_after("good", failing)
     assert "**bad failed**: cell 2: RuntimeError: the data has gone" in report
-    assert report.count("| a row ") == 1
+    assert report.count("| a row ") == 2, "in a table, and in its details"
     report = report_after("bad", succeeding)
     assert "bad failed" not in report
-    assert report.count("| a row ") == 2
+    assert report.count("| a row ") == 4
 
 
 def test_what_breaks_outside_a_notebook_and_failed_rows_are_reported_too(checkout, monkeypatch):

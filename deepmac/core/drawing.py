@@ -151,11 +151,11 @@ def mask_grid(
             ax.set(xticks=[], yticks=[], frame_on=False)
             if row > 1:
                 iou = (mask & of_object[1]).sum() / max(1, (mask | of_object[1]).sum())
-                ax.set_xlabel(f"IoU {iou:.2f}", fontsize="small", labelpad=2)
+                ax.set_xlabel(f"IoU {iou:.2f}", labelpad=2)
     for ax, name in zip(axes[0], names, strict=True):
-        ax.set_title(name, fontsize="small")
+        ax.set_title(name.replace(" ", "\n"), fontsize="medium")
     for ax, source in zip(axes[:, 0], sources, strict=True):
-        ax.set_ylabel(source, fontsize="small")
+        ax.set_ylabel(source)
     return figure
 
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from deepmac.suite.results import KINDS, VERDICTS, interval, number
+from deepmac.suite.results import KINDS, NO_DIFFERENCE, VERDICTS, number
 
 KIND_TITLES = {
     "paper": "claims of the paper",
@@ -13,11 +13,15 @@ KIND_TITLES = {
 
 
 def unique_claims(documents: Sequence[dict]) -> list[dict]:
-    """The claims of several results files, each difference once: notebooks may check it in other words."""
-    claims = [claim for document in documents for claim in document["claims"]]
+    """The claims of several results files, with the `notebook` of each; each difference once.
+
+    Notebooks may check the same difference in other words: the first ones stay.
+    """
     unique: dict[tuple, dict] = {}
-    for claim in claims:
-        unique.setdefault(("" if claim["ci95"] else claim["text"], claim["evidence"]), claim)
+    for document in documents:
+        for claim in document["claims"]:
+            key = ("" if claim["ci95"] else claim["text"], claim["evidence"])
+            unique.setdefault(key, {**claim, "notebook": document["notebook"]})
     return list(unique.values())
 
 
@@ -48,7 +52,6 @@ def sentences(profile: str, documents: Sequence[dict]) -> list[str]:
     checked = [one for one in documents if any(claim["kind"] == "paper" for claim in one["claims"])]
     used = [document["pictures"] for document in checked or documents if document["pictures"]]
     pictures = ", and on ".join(dict.fromkeys(used))
-    size = "the published models" if profile == "paper" else "models far smaller than the published ones"
     published = {
         (row["name"], row["metric"]): row["measured"]
         for document in documents
@@ -56,27 +59,33 @@ def sentences(profile: str, documents: Sequence[dict]) -> list[str]:
         if row["published"] is not None
     }
     missing = sum(measured is None for measured in published.values())
-    comparable = "" if profile == "paper" else "; those that were cannot be compared, only differences can"
-    not_shown = [*of["contradicted"], *of["no difference"]]
+    size, comparable = "the published models", ""
+    if profile != "paper":
+        size = "models far smaller than the published ones"
+        pictures += ". Boxes are given, since so small a detector finds few objects"
+        comparable = ", and those run are not comparable with them: only differences are"
+    not_shown = len(of["contradicted"]) + len(of["no difference"])
     return [
-        "**The paper claims** that the architecture of the mask head decides how well masks come out for "
-        "classes without masks, although heads do about equally well when masks of all classes are given.",
-        f"**Checked here** with {size}, on {pictures}.",
-        f"**Shows**: {len(of['holds'])} of its {len(claims)} claims checked{_listed(of['holds'])}.",
-        f"**Does not show**: {len(not_shown)}{_listed(not_shown)}; "
-        f"undecided: {len(of['undecided'])}{_listed(of['undecided'])}.",
-        f"**Not run**: {missing} of {len(published)} published values{comparable}.",
+        "**[The paper](https://arxiv.org/abs/2104.00613) claims** that the architecture of the mask head "
+        "decides how well masks come out for unseen classes (boxes in training, but no masks), although "
+        "heads do about equally well when masks of all classes are given.",
+        f"**Of its {len(claims)} claims checked here, {len(of['holds'])} show, {not_shown} do not, "
+        f"{len(of['undecided'])} are open**: with {size}, on {pictures}.",
+        f"**Shows**: {_listed(of['holds'])}.",
+        f"**Does not show**: contradicted: {_listed(of['contradicted'])}; no difference larger "
+        f"than {NO_DIFFERENCE:g} AP: {_listed(of['no difference'])}.",
+        f"**Open**: {_listed(of['undecided'])}. "
+        f"{missing} of {len(published)} published values were not run{comparable}.",
     ]
 
 
 def _listed(claims: Sequence[dict]) -> str:
-    """ ": a (+1.0 [+0.2, +1.8], 3 seeds); b (…)" of claims; empty without any."""
+    """ "a (+1.0 [+0.2, +1.8], 3 seeds); b (…)" of claims; "none" without any."""
     texts = []
     for claim in claims:
+        evidence = claim["evidence"]
         if claim["ci95"]:
-            seeds = f"{claim['seeds']} seed{'s' * (claim['seeds'] != 1)}"
-            ends = interval(claim["ci95"], sign=True)
-            texts.append(f"{claim['text']} ({number(claim['difference'], 1, sign=True)}, {ends}; {seeds})")
-        else:
-            texts.append(f"{claim['text']} ({claim['evidence']})")
-    return ": " + "; ".join(texts) if texts else ""
+            value, low, high = (number(part, 1, sign=True) for part in (claim["difference"], *claim["ci95"]))
+            evidence = f"{value} [{low}, {high}], {claim['seeds']} seed{'s' * (claim['seeds'] != 1)}"
+        texts.append(f"{claim['text']} ({evidence})")
+    return "; ".join(texts) or "none"

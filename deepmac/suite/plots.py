@@ -1,5 +1,6 @@
 """Figures of results, for notebooks and report."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib
@@ -64,6 +65,8 @@ def results_plot(rows: Sequence[ResultRow], metric: str) -> Figure:
             _dot(panels[1], differences[row.name].measurement, place, PALETTE[1])
     panels[0].set_yticks(range(len(lines)), [row.name for row in lines])
     panels[0].set_xlabel(metric_title(metric))
+    for axes in panels:
+        axes.locator_params(axis="x", nbins=7)
     if differences:
         bases = sorted({row.name.split(MINUS)[1] for row in differences.values()})
         panels[1].set_xlabel(f"difference from {' or '.join(bases)}")
@@ -80,11 +83,14 @@ def _dot(axes: Axes, measurement: Measurement, place: int, color: str) -> None:
 
 @matplotlib.rc_context(STYLE)
 def forest_plot(claims: Sequence[dict]) -> Figure:
-    """Draws the difference that decides each claim, with its 95 % interval; a line for each."""
-    claims = [claim for claim in claims if claim["ci95"]]
-    figure = Figure(figsize=(10, 0.9 + 0.36 * len(claims)))
+    """Draws the difference that decides each claim, with its 95 % interval, which all have; a line for each.
+
+    Gray is where a claim expects it. Narrow, so that it is readable on a phone, too.
+    """
+    figure = Figure(figsize=(8, 1 + 0.39 * len(claims)))
     axes = figure.subplots()
-    axes.axvspan(-NO_DIFFERENCE, NO_DIFFERENCE, color="0.92", zorder=0)
+    low, high = (end(part for claim in claims for part in claim["ci95"]) for end in (min, max))
+    axes.set_xlim(min(low, -NO_DIFFERENCE) - 0.5, max(high, NO_DIFFERENCE) + 0.5)
     axes.axvline(0, color="0.4", linewidth=1)
     for place, claim in enumerate(reversed(claims)):
         marker, color = _MARKS[claim["verdict"]]
@@ -92,15 +98,15 @@ def forest_plot(claims: Sequence[dict]) -> Figure:
         value = claim["difference"]
         ends = [[value - low], [high - value]]
         axes.errorbar(value, place, xerr=ends, fmt=marker, color=color, markersize=7)
+        expected = (-NO_DIFFERENCE, NO_DIFFERENCE) if claim.get("alike") else (0, axes.get_xlim()[1])
+        axes.fill_between(expected, place - 0.4, place + 0.4, color="0.9", linewidth=0, zorder=0)
     for verdict, (marker, color) in _MARKS.items():
         if any(claim["verdict"] == verdict for claim in claims):
             axes.plot([], [], marker, color=color, label=verdict)
-    names = [f"{claim['text']}, n={claim['seeds']}" for claim in reversed(claims)]
+    names = [textwrap.fill(f"{claim['text']}, n={claim['seeds']}", 50) for claim in reversed(claims)]
     axes.set_yticks(range(len(claims)), names)
-    figure.supxlabel(
-        "difference of mask AP, in annotated boxes, with 95 % interval (n: seeds)", size="medium"
-    )
-    axes.margins(y=0.6 / max(1, len(claims)))
+    axes.set_ylim(-0.6, len(claims) - 0.4)
+    axes.set_xlabel("difference of mask AP")
     axes.grid(axis="y", visible=False)
-    figure.legend(loc="outside upper right", ncols=4)
+    figure.legend(loc="outside upper right", ncols=len(_MARKS), handletextpad=0.2)
     return figure

@@ -15,25 +15,34 @@ import pandas as pd
 from deepmac.core.files import atomic_file
 from deepmac.suite.headline import KIND_TITLES, counts, sentences, unique_claims
 from deepmac.suite.plots import forest_plot
-from deepmac.suite.results import KINDS
+from deepmac.suite.results import KINDS, NO_DIFFERENCE
 from deepmac.suite.suite import Suite
-from deepmac.suite.tables import claims_frame, markdown, published_sources, results_frame
+from deepmac.suite.tables import MINUS, claims_frame, markdown, published_sources, results_frame
 
 # In the metadata of an executed notebook: what went wrong, empty if nothing did.
 ERROR_KEY = "deepmac_error"
 # What follows this heading of a notebook is for those who look closer.
 APPENDIX = "## Appendix"
 FIGURES = "figures"  # folder beside the report
+_CAPTION = (
+    "What decides each claim of the paper: a difference of mask AP, with its 95 % interval over pictures and "
+    "training runs (n: seeds). Gray is where the paper expects it: above zero, or within "
+    f"{NO_DIFFERENCE:g} AP of it. The number in a mask head's name is its depth in layers."
+)
 _PACKAGES = ("deepmac", "tensorflow", "tf-models-official", "tf-keras", "numpy", "pycocotools")
 _PAGE = """<!doctype html><html lang=en><meta charset=utf-8>
 <meta name=viewport content="width=device-width, initial-scale=1"><title>deepmac: {profile}</title><style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: auto; padding: 1rem; color: #222 }}
+body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 64rem; margin: auto; padding: 1rem; color: #222 }}
 table {{ display: block; overflow-x: auto; border-collapse: collapse; font-size: .85rem }}
 th, td {{ border-bottom: 1px solid #ddd; padding: .25rem .6rem; text-align: left; vertical-align: top }}
 img {{ max-width: 100%; max-height: 44rem; margin: .5rem 0 }}
+@media (max-width: 40rem) {{ p:has(img) {{ overflow-x: auto }} p img {{ max-width: none; width: 44rem }}
+  h1 + ul + p img {{ width: 100% }} td {{ min-width: 6rem }}
+  td:last-child {{ min-width: 10rem }} }}
 summary {{ cursor: pointer; color: #0058a3 }}
 .anchor-link {{ display: none }}
-@media print {{ body {{ max-width: none; font-size: 11px }} h2 {{ break-after: avoid }} }}
+@media print {{ html {{ font-size: 11px }} body {{ max-width: none }} h2 {{ break-after: avoid }}
+  img, tr {{ break-inside: avoid }} }}
 </style>
 {body}
 </html>
@@ -65,17 +74,17 @@ def write_report(folder: Path, suite: Suite, errors: Mapping[str, str]):
             else:
                 failures[name] = "its results are of an earlier version: run it again"
     parts = [_head(suite, documents, failures, folder)]
-    listed: set[tuple[str, str]] = set()  # name and metric of values that a table has shown
     for document, cells in zip(documents, notebooks.values(), strict=True):
-        values = {(row["name"], row["metric"]) for row in document["rows"]}
-        parts.append(_section(suite, document, cells, folder, with_table=not values <= listed))
-        listed |= values
-    parts.append(_versions())
+        parts.append(_section(suite, document, cells, folder))
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES]
+    parts.append(", ".join([f"Python {sys.version.split()[0]}", *versions]))
     text = "\n\n".join(parts) + "\n"
     with atomic_file(folder / "report.md") as path:
         path.write_text(text, encoding="utf-8")
     body = re.sub(
-        rf'(?<=src="){FIGURES}/[^"]+', lambda link: _data_uri(folder / link[0]), markdown2html(text)
+        rf'(?<=src="){FIGURES}/[^"]+',
+        lambda link: f"data:image/png;base64,{base64.b64encode((folder / link[0]).read_bytes()).decode()}",
+        markdown2html(text),
     )
     with atomic_file(folder / "report.html") as path:
         path.write_text(_PAGE.format(profile=suite.profile, body=body), encoding="utf-8")
@@ -84,7 +93,7 @@ def write_report(folder: Path, suite: Suite, errors: Mapping[str, str]):
 def _head(suite: Suite, documents: Sequence[dict], failures: Mapping[str, str], folder: Path) -> str:
     """Headline, its figure, contents, and the claims, each once."""
     claims = unique_claims(documents)
-    parts = [f"# Reproduction report: profile {suite.profile}"]
+    parts = [f"# DeepMAC reproduced: profile {suite.profile}"]
     parts += [f"**{name} failed**: {html.escape(error, quote=False)}" for name, error in failures.items()]
     if documents:
         parts.append("\n".join(f"- {sentence}" for sentence in sentences(suite.profile, documents)))
@@ -94,8 +103,7 @@ def _head(suite: Suite, documents: Sequence[dict], failures: Mapping[str, str], 
         path.parent.mkdir(exist_ok=True)
         with atomic_file(path) as temporary:
             forest_plot(of_paper).savefig(temporary, format="png", metadata={"Software": None})
-        caption = "What decides each claim of the paper: gray is a difference of at most 1 AP."
-        parts.append(f"![{caption}]({FIGURES}/{path.name})\n\n*{caption}*")
+        parts.append(_figure(path.name, _CAPTION))
     names = [document["notebook"] for document in documents]
     links = [f"[{suite.notebooks[name].title or name}](#{name})" for name in names]
     parts.append("**Contents**: " + " · ".join(["[Claims](#claims)", *links]))
@@ -105,51 +113,54 @@ def _head(suite: Suite, documents: Sequence[dict], failures: Mapping[str, str], 
     for kind in KINDS:
         of_kind = [claim for claim in claims if claim["kind"] == kind]
         if of_kind:
-            table = markdown(claims_frame(of_kind))
+            linked = [{**claim, "text": f"[{claim['text']}](#{claim['notebook']})"} for claim in of_kind]
+            table = markdown(claims_frame(linked))
             title = f"{KIND_TITLES[kind].capitalize()} ({len(of_kind)})"
             parts.append(f"**{title}**\n\n{table}" if kind == "paper" else _folded(title, table))
     return "\n\n".join(parts)
 
 
-def _section(
-    suite: Suite, document: dict, cells: nbformat.NotebookNode, folder: Path, with_table: bool
-) -> str:
+def _section(suite: Suite, document: dict, cells: nbformat.NotebookNode, folder: Path) -> str:
     """A notebook: its figures and a compact table; everything else, and checks of the software, folded."""
     name = document["notebook"]
     shown, appendix = _figures(cells, name, folder)
     frame = results_frame(document["rows"], with_difference=suite.profile == "paper")
-    compact = _compact(frame) if document["pictures"] and with_table else frame.iloc[:0]
-    if not document["pictures"]:
-        shown, appendix = [], shown + appendix
+    # The values of figures are those of tables.
+    compact = _compact(frame) if document["pictures"] and not name.startswith("figure_") else frame.iloc[:0]
     details = [*appendix, _provenance(document)]
+    if sources := published_sources(document["rows"]):
+        details.insert(0, f"Published values: {sources}.")
     if compact.shape != frame.shape:
         details.insert(0, markdown(frame))
-    parts = [f'<a id="{name}"></a>\n\n## {suite.notebooks[name].title or name}', *shown]
-    if len(compact):
-        parts.append(markdown(compact))
-        if sources := published_sources(document["rows"]):
-            parts.append(f"Published values: {sources}.")
-    if document["pictures"]:
-        parts.append(f"Pictures: {document['pictures']}.")
-    parts.append(_folded("Details", "\n\n".join(details)))
-    return "\n\n".join(parts)
+    anchor, title = f'<a id="{name}"></a>', suite.notebooks[name].title or name
+    if not document["pictures"]:
+        return f"{anchor}\n\n{_folded(title, *shown, *details)}"
+    table = [markdown(compact)] if len(compact) else []
+    pictures = f"Pictures: {document['pictures']}."
+    return "\n\n".join([anchor, f"## {title}", *shown, *table, pictures, _folded("Details", *details)])
 
 
 def _compact(frame: pd.DataFrame) -> pd.DataFrame:
-    """A table without columns that few lines fill, or none of those trained; and without empty lines."""
+    """Measures of masks that some trained lines have, and published values.
+
+    Differences without a published value are drawn in the figure and decide claims.
+    """
     filled = frame != "-"
     trained = filled[filled["seeds"]] if "seeds" in frame else filled
-    kept = [
+    published = [column for column in frame if column.startswith("published")]
+    measured = [
         column
         for column in frame
-        if column.startswith("published") or (filled[column].mean() >= 0.3 and trained[column].any())
+        if column.startswith(("mask ", "measured")) and filled[column].mean() >= 0.3 and trained[column].any()
     ]
-    values = [column for column in kept[1:] if column != "seeds"]
-    return frame.loc[filled[values].any(axis=1), kept]
+    is_drawn = frame[""].str.contains(MINUS) & ~filled[published].any(axis=1)
+    is_filled = filled[measured + published].any(axis=1)
+    columns = [column for column in frame if column in ("", "metric", "seeds", *measured, *published)]
+    return frame.loc[is_filled & ~is_drawn, columns]
 
 
-def _folded(title: str, text: str) -> str:
-    return f"<details><summary>{title}</summary>\n\n{text}\n\n</details>"
+def _folded(title: str, *parts: str) -> str:
+    return "\n\n".join([f"<details><summary>{title}</summary>", *parts, "</details>"])
 
 
 def _provenance(document: dict) -> str:
@@ -164,15 +175,10 @@ def _provenance(document: dict) -> str:
     return f"Not run in this profile: {'; '.join(left_out)}.\n\n{source}" if left_out else source
 
 
-def _versions() -> str:
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES]
-    return ", ".join([f"Python {sys.version.split()[0]}", *versions])
-
-
 def _figures(notebook: nbformat.NotebookNode, name: str, folder: Path) -> tuple[list[str], list[str]]:
     """Saves the pictures that an executed notebook shows; returns Markdown of each, the appendix apart.
 
-    A figure's caption is the text before it.
+    A figure's caption is the cell after it that is tagged so, or else the text before it.
     """
     shown: list[str] = []
     appendix: list[str] = []
@@ -182,23 +188,20 @@ def _figures(notebook: nbformat.NotebookNode, name: str, folder: Path) -> tuple[
             place = appendix if cell.source.startswith(APPENDIX) else place
             text = [line for line in cell.source.splitlines() if not line.startswith("#")]
             caption = " ".join(" ".join(text).split())
+            if "caption" in cell.metadata.get("tags", []):
+                place[-1], caption = _figure(f"{name}-{len(shown) + len(appendix)}.png", caption), ""
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
                 path = folder / FIGURES / f"{name}-{len(shown) + len(appendix) + 1}.png"
                 path.parent.mkdir(exist_ok=True)
                 with atomic_file(path) as temporary:
                     temporary.write_bytes(base64.b64decode(output.data["image/png"]))
-                place.append(
-                    f"![{_plain(caption)}]({FIGURES}/{path.name})\n\n*{caption}*".removesuffix("\n\n**")
-                )
+                place.append(_figure(path.name, caption))
                 caption = ""
     return shown, appendix
 
 
-def _plain(text: str) -> str:
-    """Text for the description of a picture, without Markdown."""
-    return re.sub(r"[\[\]*`]|\]\([^)]*\)", "", text)
-
-
-def _data_uri(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+def _figure(name: str, caption: str) -> str:
+    """Markdown of a picture: its description, the caption without Markdown, and the caption below it."""
+    plain = re.sub(r"[\[\]*`]|\]\([^)]*\)", "", caption)
+    return f"![{plain}]({FIGURES}/{name})\n\n*{caption}*".removesuffix("\n\n**")

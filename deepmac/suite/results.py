@@ -116,6 +116,7 @@ class Claim:
         difference: what decides it, in percent; None where it is no difference.
         ci95: its 95 % interval.
         seeds: training runs behind it, of the row that has fewer.
+        alike: whether it claims that there is no difference.
     """
 
     text: str
@@ -125,6 +126,7 @@ class Claim:
     difference: float | None = None
     ci95: Sequence[float] | None = None
     seeds: int = 0
+    alike: bool = False
 
     @classmethod
     def checked(cls, text: str, holds: bool | None, evidence: str) -> "Claim":
@@ -203,7 +205,7 @@ def alike(text: str, one: Measurement, other: Measurement, kind: str = "own") ->
         Holds when all of the interval is within `NO_DIFFERENCE` of zero, contradicted when none of it is,
         undecided otherwise.
     """
-    claim = higher(text, one, other, kind)
+    claim = dataclasses.replace(higher(text, one, other, kind), alike=True)
     if claim.ci95 is None or _of_one_run(one, other):
         return claim
     low, high = claim.ci95

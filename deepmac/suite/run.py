@@ -202,6 +202,10 @@ def _execute(name: str, profile: str, root: Path, work_dir: Path, output_dir: Pa
         paths = notebook.metadata.papermill
         paths.input_path, paths.output_path = f"notebooks/{name}.ipynb", os.path.relpath(output, root)
         notebook.metadata[ERROR_KEY] = error
+        for cell in notebook.cells:  # readers see the title and then the figure
+            if {"parameters", "injected-parameters"} & set(cell.metadata.get("tags", [])):
+                cell.metadata.tags.append("remove-cell")
+                cell.metadata.jupyter = {"source_hidden": True}
         nbformat.write(notebook, executed)
     if error:
         results.unlink(missing_ok=True)  # of an earlier run

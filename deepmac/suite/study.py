@@ -86,7 +86,8 @@ class Study:
         `deepmac reproduce` has trained them before it executes a notebook, several at once.
         """
         runs = [run for line in self.lines for run in line.runs]
-        for run in tqdm(runs, desc=self.notebook, unit="row"):
+        missing = any(map(self.store.missing, runs))
+        for run in tqdm(runs, desc=self.notebook, unit="row", disable=not missing):
             self._results[run.folder_name] = self.store.train(run)
 
     def measurement(self, key: str, metric: str) -> results.Measurement:

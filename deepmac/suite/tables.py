@@ -121,43 +121,8 @@ def claims_table(claims: Sequence[Claim]) -> Styler:
     return frame.style.hide(axis="index").set_properties(**{"text-align": "left"})
 
 
-def comparison_table(study: "Study") -> Styler:
-    """Shows lines beside the line each is compared with: values and differences, with 95 % intervals.
-
-    Lines that are compared with none, and none with them, are left out: their values are of other classes.
-
-    Args:
-        study: a trained study.
-    """
-    names = {line.key: line.name for line in study.lines}
-    bases = {line.base for line in study.lines}
-    records = {}
-    for line in study.lines:
-        if line.base not in names and line.key not in bases:
-            continue
-        record = {("", "seeds"): str(len(line.runs)), ("", "compared with"): names.get(line.base)}
-        for metric in METRICS:
-            title, value = metric_title(metric), study.measurement(line.key, metric)
-            record[title, "value"] = with_interval(value)
-            record[title, "difference"] = None
-            if line.base in names:
-                difference = value - study.measurement(line.base, metric)
-                record[title, "difference"] = with_interval(difference, sign=True)
-        records[line.name] = record
-    frame = pd.DataFrame.from_dict(records, orient="index")
-    frame.columns = pd.MultiIndex.from_tuples(frame.columns)
-    for line in study.not_run:
-        frame.loc[line.name, frame.columns[2]] = "not run"
-    return frame.style.format(na_rep="-")
-
-
-def with_interval(measurement: Measurement, sign: bool = False) -> str:
-    """A value in percent with its 95 % interval: "31.2 (30.0 to 32.4)"; with `sign`, of a difference."""
-    return _value(measurement.value, measurement.ci95, sign)
-
-
-def _value(value: float | None, ends: Sequence[float] | None, sign: bool = False) -> str:
-    return f"{number(value, 1, sign)} ({interval(ends, sign)})" if ends else number(value, sign=sign)
+def _value(value: float | None, ends: Sequence[float] | None) -> str:
+    return f"{number(value, 1)} ({interval(ends)})" if ends else number(value)
 
 
 def markdown(frame: pd.DataFrame) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import matplotlib
-import pandas as pd
 import tensorflow as tf
 import tf_keras
 from matplotlib.figure import Figure
@@ -18,14 +17,14 @@ from deepmac.modeling.mask_heads import build_mask_head
 from deepmac.suite.plots import PALETTE, STYLE
 from deepmac.suite.results import Claim, Measurement, ResultRow, alike, higher
 from deepmac.suite.study import Study, row_config
-from deepmac.suite.suite import Row, TableRow
-from deepmac.suite.tables import with_interval
+from deepmac.suite.suite import Row
+from deepmac.suite.tables import MINUS
 
 SHALLOW, DEEP = "resnet4", ("hourglass20", "hourglass52")
 SAME_DEPTH = ("hourglass20", "resnet20")
 FAMILIES = ("resnet", "hourglass")
 # On the same classes for all rows: unseen by those that saw masks of VOC classes only.
-_NON_VOC, _VOC = "gt_boxes/mask/non_voc/AP", "gt_boxes/mask/voc/AP"
+NON_VOC, _VOC = "gt_boxes/mask/non_voc/AP", "gt_boxes/mask/voc/AP"
 _TITLES = {"voc_only": "VOC", "non_voc_only": "non-VOC", "all_classes": "all"}
 _SUPERVISIONS = {"voc_only": "-", "all_classes": "--"}  # compared on the same classes; style of the line
 _DEPTH_TICKS = (4, 10, 20, 50, 100)
@@ -75,7 +74,7 @@ def head_results(study: Study) -> list[HeadResult]:
         before = curve[curve.index <= 0.75 * curve.index.max()]
         change = None if before.empty else 100 * (curve.iloc[-1] / before.iloc[-1] - 1)
         head = line.key.removeprefix(f"{classes}_")
-        voc, non_voc = (study.measurement(line.key, metric) for metric in (_VOC, _NON_VOC))
+        voc, non_voc = (study.measurement(line.key, metric) for metric in (_VOC, NON_VOC))
         results.append(
             HeadResult(head, classes, line.runs[0], voc, non_voc, late_change=Measurement.exact(change))
         )
@@ -121,41 +120,26 @@ def _head_and_inputs(row: Row) -> tuple[tf_keras.layers.Layer, tf.Tensor, tf.Ten
 
 
 def result_rows(results: Sequence[HeadResult], costs: Mapping[str, HeadCost]) -> list[ResultRow]:
-    """The lines of the results JSON; costs may be empty."""
-    lines = []
-    for result in results:
-        name = f"{result.head}, {result.classes}"  # as in `reproduction.yaml`
-        lines.append(ResultRow(name, _VOC, result.voc))
-        lines.append(ResultRow(name, _NON_VOC, result.non_voc))
-        lines.append(ResultRow(name, "mask loss, change over the last quarter (%)", result.late_change))
-    for head, cost in costs.items():
-        for what, value in cost._asdict().items():
-            lines.append(ResultRow.exact(head, what, value))
-    return lines
+    """The lines of the table: results, differences from the shallowest head with the same masks, costs.
 
-
-def table(results: Sequence[HeadResult], costs: Mapping[str, HeadCost], not_run: Sequence[TableRow]):
-    """Shows heads as lines: AP of non-VOC and VOC classes under each supervision, and costs.
-
-    Heads whose lines (`not_run`) the profile leaves out are shown as not run.
+    Args:
+        results: of each head.
+        costs: of heads, in their first line; may be empty.
     """
-    cells = {}
-    for result in results:
-        cell = cells.setdefault(result.head, {})
-        title = f"masks of {_TITLES[result.classes]}"
-        cell[title, "non-VOC AP"] = with_interval(result.non_voc)
-        cell[title, "VOC AP"] = with_interval(result.voc)
-        cell[title, "seeds"] = str(result.voc.seeds)
-        cell[title, "loss, last quarter"] = f"{with_interval(result.late_change, sign=True)} %"
-    for head, cost in costs.items():
-        cells[head]["cost", "parameters"] = f"{cost.parameters:,}"
-        cells[head]["cost", "MFLOP a box"] = f"{cost.flops / 1e6:,.0f}"
-        cells[head]["cost", "ms a box"] = f"{cost.milliseconds:.2f}"
-    for line in not_run:
-        cells.setdefault(line.name.split(",")[0], {})  # heads that are run with no masks at all
-    frame = pd.DataFrame.from_dict(cells, orient="index")
-    frame.columns = pd.MultiIndex.from_tuples(frame.columns)
-    return frame.style.format(na_rep="not run")
+    shallow = {result.classes: result for result in results if result.head == SHALLOW}
+    left, lines = dict(costs), []
+    for result in sorted(results, key=lambda result: list(_TITLES).index(result.classes)):
+        name = f"{result.head.replace('_', ' ')}, masks of {_TITLES[result.classes]}"
+        lines.append(ResultRow(name, NON_VOC, result.non_voc))
+        lines.append(ResultRow(name, _VOC, result.voc))
+        if result.head != SHALLOW and result.classes in shallow:
+            difference = result.non_voc - shallow[result.classes].non_voc
+            lines.append(ResultRow(f"{name}{MINUS}{SHALLOW}", NON_VOC, difference))
+        lines.append(ResultRow(name, "change of the mask loss, last quarter (%)", result.late_change))
+        if result.head in left:
+            costs_of_head = left.pop(result.head)._asdict()
+            lines += [ResultRow.exact(name, what, value) for what, value in costs_of_head.items()]
+    return lines
 
 
 def claims(results: Sequence[HeadResult]) -> list[Claim]:
@@ -166,15 +150,15 @@ def claims(results: Sequence[HeadResult]) -> list[Claim]:
         unseen, seen = ([(head, classes) for head in (deep, SHALLOW)] for classes in _SUPERVISIONS)
         if all(key in ap for key in (*unseen, *seen)):
             gain, supervised = ap[unseen[0]] - ap[unseen[1]], ap[seen[0]] - ap[seen[1]]
-            text = f"{deep} beats {SHALLOW} on classes without masks"
+            text = f"{deep} beats {SHALLOW} on unseen classes"
             found.append(higher(text, ap[unseen[0]], ap[unseen[1]], "paper"))
             text = f"{deep} and {SHALLOW} do equally well with masks of all classes"
             found.append(alike(text, ap[seen[0]], ap[seen[1]], "paper"))
-            text = f"{deep} gains more over {SHALLOW} without masks than with them"
+            text = f"{deep} leads {SHALLOW} by more on unseen classes than with masks of all"
             found.append(higher(text, gain, supervised, "paper"))
     hourglass, resnet = ((head, "voc_only") for head in SAME_DEPTH)
     if hourglass in ap and resnet in ap:
-        text = f"{hourglass[0]} beats {resnet[0]}, of the same depth, on classes without masks"
+        text = f"{hourglass[0]} beats {resnet[0]}, of the same depth, on unseen classes"
         found.append(higher(text, ap[hourglass], ap[resnet], "paper"))
     return found
 
@@ -212,7 +196,7 @@ def plot(results: Sequence[HeadResult], against: str) -> Figure:
             _band(absolute, known, style, color, f"{name}, masks of {_TITLES[classes]}")
             _band(gains, {place: pair[index] for place, pair in gains_of.items()}, style, color)
         _band(gap, {place: pair[0] - pair[1] for place, pair in gains_of.items()}, "-", color)
-    titles = ("AP of non-VOC classes", f"gain over {SHALLOW}", "gain without masks minus with them")
+    titles = ("AP of non-VOC classes", f"gain over {SHALLOW}", "difference of the two gains")
     for axes, title in zip((absolute, gains, gap), titles, strict=True):
         axes.set(title=title, xscale="log", xlabel=f"{against} of the mask head")
         if against == "depth":
@@ -231,3 +215,5 @@ def _band(axes, known: Mapping[int, Measurement], style: str, color: str, label:
     axes.plot(list(known), values, style, marker="o", color=color, label=label)
     if ends:
         axes.fill_between(list(known), *zip(*ends, strict=True), color=color, alpha=0.15, linewidth=0)
+    if len(ends) == 1:  # too few for a band
+        axes.vlines(list(known), *ends[0], color=color, linestyle=style)
