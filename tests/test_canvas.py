@@ -156,7 +156,7 @@ def test_keys_alone_draw_move_name_and_remove_boxes(page):
 def test_rows_and_boxes_select_each_other(page):
     page.drag((100, 100), (300, 300))
     page.drag((400, 100), (500, 200))
-    mask = {"box": page.canvas.boxes[0]["box"], "path": "", "area": 12345, "quality": "check"}
+    mask = {"of": page.canvas.boxes[0]["box"], "path": "", "area": 12345, "quality": "check"}
     page.canvas.masks = [mask]
     rows = page.page.locator("tbody tr")
     rows.nth(0).locator("td").nth(2).click()
@@ -172,6 +172,24 @@ def test_rows_and_boxes_select_each_other(page):
     page.page.locator("label input").fill("cell")
     page.drag((20, 20), (60, 60))
     assert page.canvas.boxes[-1]["name"] == "cell"
+
+
+@pytest.mark.browser
+def test_clicks_with_shift_say_what_is_missing_and_what_is_too_much(page):
+    page.drag((100, 100), (300, 300))
+    half = "M100 100 200 100 200 300 100 300Z"
+    page.canvas.masks = [{"of": page.canvas.boxes[0]["box"], "path": half, "area": 1, "quality": "good"}]
+    page.click(200, 200)  # the mask comes with the answer
+    page.page.keyboard.down("Shift")
+    page.click(150, 200)
+    [click] = page.canvas.boxes[0]["clicks"]
+    np.testing.assert_allclose(click, [150, 200, -1], atol=1)
+    page.click(250, 200)
+    page.click(400, 200)  # not in its box
+    page.page.keyboard.up("Shift")
+    assert [sign for _, _, sign in page.canvas.boxes[0]["clicks"]] == [-1, 1]
+    page.press("Control+z")
+    assert len(page.canvas.boxes[0]["clicks"]) == 1
 
 
 @pytest.mark.browser
@@ -216,7 +234,7 @@ def test_close_by_a_large_picture_shows_its_own_pixels_and_sharp_masks(chromium)
     canvas.show_picture(image)
     canvas.boxes = [_item(2900, 900, 3100, 1100)]
     triangle = "M2900.0 900.0 3100.0 900.0 2900.0 1100.0Z"
-    canvas.masks = [{"box": [2900, 900, 3100, 1100], "path": triangle, "area": 20000, "quality": "good"}]
+    canvas.masks = [{"of": [2900, 900, 3100, 1100], "path": triangle, "area": 20000, "quality": "good"}]
     canvas.opacity, canvas.ready = 1.0, True
     page = CanvasPage(chromium, canvas)
     np.testing.assert_allclose(page.color(20, 200), [128] * 3, atol=20)

@@ -6,6 +6,7 @@ import io
 import json
 import zipfile
 
+import cv2
 import numpy as np
 import pytest
 import roifile
@@ -83,7 +84,7 @@ def test_a_sample_is_shown_with_the_masks_of_its_boxes(demo):
     assert demo.canvas.picture[:2] == list(sample.image().shape[1::-1])
     preview = np.asarray(Image.open(io.BytesIO(demo.canvas.preview))).astype(int)
     assert np.abs(preview - sample.image()).mean() < 5  # JPEG
-    assert demo.figure().axes
+    assert demo.figure().size == demo.picture.image.shape[1::-1]
     assert demo.canvas.ready
 
 
@@ -92,7 +93,7 @@ def test_masks_follow_the_boxes(demo):
     boxes = [item["box"] for item in demo.canvas.boxes]
     expected = tiny_model.predictor().predict(boxes, "xyxy", encoded=demo._encoded)
     np.testing.assert_array_equal(demo.prediction.masks, expected.masks)
-    assert [mask["box"] for mask in demo.canvas.masks] == boxes[:2], "one mask for equal boxes"
+    assert [mask["of"] for mask in demo.canvas.masks] == boxes[:2], "one mask for equal boxes"
     for shown, mask in zip(demo.canvas.masks, expected.masks, strict=False):
         assert shown["area"] == mask.sum() > 0
         parts = shown["path"].removeprefix("M").removesuffix("Z").split("ZM")
@@ -105,6 +106,23 @@ def test_masks_follow_the_boxes(demo):
     assert demo.prediction is None
     assert demo.canvas.masks == []
     assert "Draw a box" in demo.message.value
+
+
+def test_clicks_add_to_their_mask_and_take_from_it(demo):
+    demo.canvas.boxes = [BOX, OTHER]
+    before = demo.prediction.masks
+    for sign in (1, -1):
+        demo.canvas.boxes = [{**BOX, "clicks": [[200.0, 125.0, sign]]}, OTHER]
+        after = demo.prediction.masks
+        near = after[0, 115:135, 190:210]
+        assert near.all() if sign > 0 else not near.any()
+        assert ((after[0] > before[0]) if sign < 0 else (after[0] < before[0])).sum() == 0
+        np.testing.assert_array_equal(after[1], before[1])
+        assert demo.canvas.masks[0]["of"] == [*BOX["box"], 200, 125, sign]
+        assert demo.canvas.masks[0]["area"] == after[0].sum()
+    demo.canvas.step(-1)
+    demo.canvas.step(-1)
+    np.testing.assert_array_equal(demo.prediction.masks, before)
 
 
 def test_nothing_is_predicted_twice(demo, monkeypatch):
@@ -283,7 +301,7 @@ def test_pictures_of_every_kind_and_size(demo, image):
     assert demo.canvas.picture[:2] == [width, height]
     demo.canvas.boxes = [{"box": [0, 0, width, height], "name": "all"}]
     assert demo.prediction.masks.shape == (1, height, width)
-    assert demo.figure().axes
+    assert max(demo.figure().size) == min(800, max(height, width))
 
 
 def test_other_models(demo, loads):
@@ -353,3 +371,40 @@ def test_notebooks_show_input_errors_without_a_traceback(capsys):
     assert "no such picture: x.jpg" in text
     assert "Traceback" not in text
     assert text.strip().count("\n") == 0
+
+
+def _middle_of_largest(region: np.ndarray) -> tuple[int, int]:
+    """Where, (x, y), the largest connected part of a region, bool [H, W], is the widest."""
+    _, parts, statistics, _ = cv2.connectedComponentsWithStats(region.astype(np.uint8), connectivity=4)
+    largest = parts == 1 + statistics[1:, cv2.CC_STAT_AREA].argmax()
+    depth = cv2.distanceTransform(np.pad(largest, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    y, x = np.unravel_index(depth.argmax(), depth.shape)
+    return int(x), int(y)
+
+
+@pytest.mark.nightly
+def test_a_click_where_a_mask_is_wrong_corrects_it(coco_dir):
+    coco = COCO(str(coco_dir / "annotations/instances_val2017.json"))
+    demo, ious = _shown("rocket"), []
+    for image_id in sorted(coco.getImgIds())[::4]:
+        objects = coco.loadAnns(coco.getAnnIds(image_id, iscrowd=0))
+        objects = [entry for entry in objects if entry["area"] > 32**2]
+        true = [coco.annToMask(entry).astype(bool) for entry in objects]
+        demo.address.value = str(coco_dir / "val2017" / coco.imgs[image_id]["file_name"])
+        corners = [(x, y, x + width, y + height) for x, y, width, height in (one["bbox"] for one in objects)]
+        items = [{"box": list(box), "name": "object", "clicks": []} for box in corners]
+        of_picture = []
+        for _ in range(4 if items else 0):
+            demo.canvas.boxes = items
+            pairs = list(zip(demo.prediction.masks, true, strict=True))
+            of_picture.append([(mask & right).sum() / (mask | right).sum() for mask, right in pairs])
+            clicks = [_middle_of_largest(mask ^ right) for mask, right in pairs]
+            signs = [1 if right[y, x] else -1 for (x, y), right in zip(clicks, true, strict=True)]
+            items = [
+                {**item, "clicks": [*item["clicks"], [x + 0.5, y + 0.5, sign]]}
+                for item, (x, y), sign in zip(items, clicks, signs, strict=True)
+            ]
+        ious += np.transpose(of_picture).tolist()
+    wanting = 100 * np.array([of_object for of_object in ious if of_object[0] < 0.8])
+    print(f"\nmean IoU of {len(wanting)} objects after 0, 1, 2, 3 clicks:", wanting.mean(axis=0).round(1))
+    assert np.diff(wanting.mean(axis=0))[0] > 3

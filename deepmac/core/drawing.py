@@ -95,24 +95,8 @@ def plot_prediction(
 
     if ax is None:
         _, ax = plt.subplots()
-    height, width = prediction.image.shape[:2]
-    ax.imshow(overlay(prediction.image, prediction.to_label_image(), opacity=opacity, outline=outline))
-    colors = instance_colors(len(prediction)) / 255
-    for index, (ymin, xmin, ymax, xmax) in enumerate(prediction.boxes * [height, width, height, width]):
-        if boxes:
-            rectangle = plt.Rectangle(
-                (xmin - 0.5, ymin - 0.5),
-                xmax - xmin,
-                ymax - ymin,
-                fill=False,
-                color=colors[index],
-                linewidth=1.5,
-            )
-            ax.add_patch(rectangle)
-        if labels is not None:
-            ax.text(
-                xmin, ymin, labels[index], color="white", va="bottom", backgroundcolor=(*colors[index], 0.8)
-            )
+    drawn = prediction.boxes if boxes else None
+    ax.imshow(overlay(prediction.image, prediction.to_label_image(), drawn, labels, opacity, outline))
     ax.set_axis_off()
     return ax
 

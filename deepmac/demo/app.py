@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 from IPython.display import display
-from matplotlib.figure import Figure
 from PIL import Image
 
 import deepmac
@@ -23,7 +22,9 @@ from deepmac.inference.find import PUBLISHED_MODELS
 from deepmac.inference.prediction import quality_words
 
 _LARGEST_FIGURE = 800  # pixels of its longer side
-_SURE = "coffee", None, "mini"  # picture, boxes and model that are always there
+# A click brings log odds so far beyond the threshold, and less around it: a Gaussian, in parts of the box.
+_SURE, _REACH = 2.0, 0.15
+_FALLBACK = "coffee", None, "mini"  # picture, boxes and model that are always there
 
 
 class Demo(Controls):
@@ -55,7 +56,7 @@ class Demo(Controls):
         self.prediction: deepmac.Prediction | None = None
         self._own: OpenedPicture | None = None
         self._predicted: dict[tuple, deepmac.Prediction] = {}  # box -> its mask alone
-        self._shown: dict[tuple, dict] = {}  # (box, threshold) -> its mask as the canvas takes it
+        self._shown: dict[tuple, dict] = {}  # (box and clicks, threshold) -> its mask as the canvas takes it
         self._export_dir = Path(export_dir)
         self._first = picture, boxes, os.fspath(model)
         self.say("Loading ...")
@@ -71,7 +72,7 @@ class Demo(Controls):
             self._begin(*self._first)
         except (InputError, OSError) as error:
             self.say(str(error), error=True)
-            self._begin(*_SURE)  # so that another picture or model can be chosen
+            self._begin(*_FALLBACK)  # so that another picture or model can be chosen
             self.say(f"{error} (so this is a sample)", error=True)
             raise
 
@@ -84,18 +85,13 @@ class Demo(Controls):
         self._connect()
         self.canvas.ready = True
 
-    def figure(self) -> Figure:
-        """The picture with its masks, boxes and names as they are now: a figure for pages without widgets."""
+    def figure(self) -> Image.Image:
+        """The picture with its masks, boxes and names as they are now, for pages without widgets."""
         image = Image.fromarray(self.picture.image)
         image.thumbnail((_LARGEST_FIGURE, _LARGEST_FIGURE))
-        image = np.asarray(image)
-        if self.prediction is not None:
-            image = overlaid(self._drawing(), image)
-        figure = Figure(figsize=(image.shape[1] / 80, image.shape[0] / 80))
-        axes = figure.add_axes((0, 0, 1, 1))
-        axes.imshow(image)
-        axes.set_axis_off()
-        return figure
+        if self.prediction is None:
+            return image
+        return Image.fromarray(overlaid(self._drawing(), np.asarray(image)))
 
     def _connect(self):
         for control, handler in (
@@ -191,7 +187,7 @@ class Demo(Controls):
         if picture.sample is None:
             self._own = picture
             self.name_own(picture.file_name)
-        self._forget_masks()
+        self._predicted, self._shown = {}, {}
         self.canvas.show_picture(picture.image)
         self.canvas.begin(boxes)
         self._update()
@@ -204,7 +200,7 @@ class Demo(Controls):
             return
         try:
             self._load(model)
-            self._forget_masks()
+            self._predicted, self._shown = {}, {}
             self._encoded = self._predictor.encode(self.picture.image)
             self._update()
         finally:
@@ -223,29 +219,24 @@ class Demo(Controls):
     def _draw_examples(self):
         self.canvas.boxes = _examples(self.picture)
 
-    def _forget_masks(self):
-        self._predicted, self._shown = {}, {}
-
     def _update(self):
         """Predicts the masks of the boxes that have none yet, and shows those of all."""
-        boxes = [tuple(item["box"]) for item in self.canvas.boxes]
+        asked = [(tuple(item["box"]), *map(tuple, item.get("clicks", ()))) for item in self.canvas.boxes]
         start = time.perf_counter()
-        if new := [box for box in dict.fromkeys(boxes) if box not in self._predicted]:
+        if new := [box for box in dict.fromkeys(box for box, *_ in asked) if box not in self._predicted]:
             predicted = self._predictor.predict(new, "xyxy", encoded=self._encoded)
             self._predicted |= {box: _joined([predicted], [index]) for index, box in enumerate(new)}
         milliseconds = 1000 * (time.perf_counter() - start)
-        self.prediction, threshold = None, self.threshold.value
-        if boxes:
-            parts = [self._predicted[box] for box in boxes]
-            self.prediction = dataclasses.replace(_joined(parts), threshold=threshold)
-        for box in boxes:
-            if (box, threshold) not in self._shown:
-                alone = dataclasses.replace(self._predicted[box], threshold=threshold)
-                self._shown[box, threshold] = _canvas_mask(box, alone)
-        self.canvas.masks = [self._shown[box, threshold] for box in dict.fromkeys(boxes)]
+        threshold = self.threshold.value
+        parts = [_corrected(self._predicted[box], clicks, threshold) for box, *clicks in asked]
+        self.prediction = _joined(parts) if parts else None
+        for key, part in zip(asked, parts, strict=True):
+            if (key, threshold) not in self._shown:
+                self._shown[key, threshold] = _canvas_mask(key, part)
+        self.canvas.masks = [self._shown[key, threshold] for key in dict.fromkeys(asked)]
         for button in self.exports.values():
-            button.disabled = not boxes
-        if not boxes:
+            button.disabled = not asked
+        if not asked:
             self.say("Draw a box around anything in the picture: press the mouse button, drag, let go.")
         elif new:
             count = f"{len(new)} new mask{'s' if len(new) > 1 else ''}"
@@ -288,16 +279,31 @@ def _items(boxes: Sequence, picture: OpenedPicture) -> list[dict]:
 
 def _joined(parts: Sequence[deepmac.Prediction], kept=slice(None)) -> deepmac.Prediction:
     """The masks of several predictions in one picture as one, or some of them."""
-    boxes, mask_probs = (
-        np.concatenate([getattr(part, name) for part in parts])[kept] for name in ("boxes", "mask_probs")
-    )
+    boxes = np.concatenate([part.boxes for part in parts])[kept]
+    mask_probs = np.concatenate([part.mask_probs for part in parts])[kept]
     return dataclasses.replace(parts[0], boxes=boxes, mask_probs=mask_probs)
 
 
-def _canvas_mask(box: tuple, prediction: deepmac.Prediction) -> dict:
-    """A mask as the canvas takes it: `prediction` has this one alone."""
+def _corrected(prediction: deepmac.Prediction, clicks: Sequence, threshold: float) -> deepmac.Prediction:
+    """The only mask after clicks (x, y, 1 or -1) in pixels: each adds, or removes, what is near it."""
+    ymin, xmin, ymax, xmax = prediction.boxes[0] * (prediction.image.shape[:2] * 2)
+    probs, size = np.clip(prediction.mask_probs, 1e-4, 1 - 1e-4), prediction.mask_probs.shape[-1]
+    log_odds, border = np.log(probs / (1 - probs)), np.log(threshold / (1 - threshold))
+    middles = (np.arange(size) + 0.5) / size
+    for x, y, sign in clicks:
+        place = np.array([(y - ymin) / (ymax - ymin), (x - xmin) / (xmax - xmin)])
+        row, column = np.clip((size * place).astype(int), 0, size - 1)
+        distance = np.hypot(middles[:, np.newaxis] - place[0], middles - place[1])
+        change = border + sign * _SURE - log_odds[0, row, column]
+        log_odds += change * np.exp(-((distance / _REACH) ** 2) / 2)
+    probs = 1 / (1 + np.exp(-log_odds)) if clicks else prediction.mask_probs
+    return dataclasses.replace(prediction, mask_probs=probs, threshold=threshold)
+
+
+def _canvas_mask(key: tuple, prediction: deepmac.Prediction) -> dict:
+    """A mask, the only one of `prediction`, as the canvas takes it; `key`: its box and clicks."""
     return {
-        "box": list(box),
+        "of": [number for numbers in key for number in numbers],
         "path": "".join(f"M{' '.join(map(str, polygon))}Z" for polygon in prediction.to_polygons()[0]),
         "area": mask_areas(prediction)[0],
         "quality": quality_words(prediction.quality)[0],

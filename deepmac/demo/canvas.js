@@ -12,7 +12,8 @@ const WHOLE = [0, 1, 2, 3]; // sides of a box: indices of its numbers
 const HANDLES = [[0, 1], [2, 3], [2, 1], [0, 3], [0], [2], [1], [3]];
 const CURSORS = ["nwse", "nwse", "nesw", "nesw", "ew", "ew", "ns", "ns"];
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-const HELP = `Drag: new box. Click: select; drag its handles. Alt + drag: move. Wheel: zoom. Space + drag or
+const POINTS = new OffscreenCanvas(1, 1).getContext("2d"); // asked what is inside a path
+const HELP = `Drag: new box. Click: select; drag its handles. Alt + drag: move. Shift + click: what is there is added to the selected mask, or removed. Wheel: zoom. Space + drag or
   middle button: pan. Keys: B new box, N and P next and previous box, arrows move it (Shift: resize), Enter name,
   Delete remove, Esc let go, Ctrl + Z undo (Shift: redo), + − 0 1 zoom.`;
 
@@ -22,7 +23,9 @@ const upright = ([x0, y0, x1, y1]) => {
   return [Math.min(x0, x1), Math.min(y0, y1), Math.max(x0, x1), Math.max(y0, y1)];
 };
 const area = ([x0, y0, x1, y1]) => (x1 - x0) * (y1 - y0);
-const maskOf = (model, box) => model.get("masks").find((mask) => mask.box.join() === box.join());
+const maskOf = (model, { box, clicks = [] }) => {
+  return model.get("masks").find((mask) => mask.of.join() === [...box, ...clicks].join());
+};
 
 function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
@@ -259,6 +262,17 @@ class Editor {
     return this.handles(this.boxes[this.selected].box).find(near)?.sides;
   }
 
+  // Corrects the selected mask at a point of the screen: what it misses there is added, else removed.
+  correct(at) {
+    const item = this.boxes[this.selected];
+    const point = this.view.toPicture(at).map((value) => Math.round(100 * value) / 100);
+    const [x0, y0, x1, y1] = item?.box ?? [];
+    if (!(point[0] > x0 && point[0] < x1 && point[1] > y0 && point[1] < y1)) return;
+    const mask = maskOf(this.model, item);
+    const masked = mask && POINTS.isPointInPath(new Path2D(mask.path), ...point);
+    this.change(this.selected, { clicks: [...(item.clicks ?? []), [...point, masked ? -1 : 1]] });
+  }
+
   // The smallest box at a point of the screen; -1 for none.
   boxAt(at) {
     const [x, y] = this.view.toPicture(at);
@@ -316,6 +330,7 @@ class Editor {
     const { kind, moved, index } = this.drag;
     this.drag = null;
     if (this.edited) this.finish(kind !== "draw"); // handles would be in the way of the next box
+    else if (kind === "draw" && !moved && event.shiftKey) this.correct(this.place(event));
     else if (kind === "draw" && !moved) this.select(this.boxAt(this.place(event)));
     else if (kind === "change") this.select(index);
   }
@@ -411,19 +426,20 @@ class Editor {
     this.pixels.draw(context, this.view);
     const colors = this.model.get("colors");
     const largest = this.boxes.map(({ box }, index) => [box, index]).sort(([a], [b]) => area(b) - area(a));
-    for (const [box, index] of largest) this.drawMask(context, box, colors[index]);
+    for (const [, index] of largest) this.drawMask(context, this.boxes[index], colors[index]);
     context.setTransform(dots, 0, 0, dots, 0, 0);
     const { index: editing, box: edited } = this.edited ?? {};
     this.boxes.forEach(({ box, name }, index) => {
       const chosen = index === this.selected && editing !== -1;
       this.drawBox(context, index === editing ? edited : box, `${index + 1}`, name, colors[index], chosen);
     });
+    this.drawClicks(context, this.boxes[this.selected]?.clicks ?? []);
     const count = this.boxes.length;
     if (editing === -1) this.drawBox(context, edited, `${count + 1}`, this.nextName, colors[count], false);
   }
 
-  drawMask(context, box, color) {
-    const mask = maskOf(this.model, box);
+  drawMask(context, item, color) {
+    const mask = maskOf(this.model, item);
     if (!mask) return;
     mask.drawn ??= new Path2D(mask.path);
     context.fillStyle = context.strokeStyle = color;
@@ -432,6 +448,16 @@ class Editor {
     context.globalAlpha = 1;
     context.lineWidth = 1.5 / this.view.scale;
     if (this.model.get("outline")) context.stroke(mask.drawn);
+  }
+
+  drawClicks(context, clicks) {
+    Object.assign(context, { font: "bold 16px sans-serif", fillStyle: "#fff", strokeStyle: "#000", lineWidth: 3 });
+    for (const [x, y, sign] of clicks) {
+      const [left, middle] = this.view.toScreen([x, y]);
+      const mark = [sign > 0 ? "+" : "−", left - 5, middle + 5];
+      context.strokeText(...mark);
+      context.fillText(...mark);
+    }
   }
 
   drawBox(context, box, number, name, color, chosen) {
@@ -483,17 +509,17 @@ function boxTable(model, editor) {
     body.append(element("tr", { onclick: select }, ...cells.map((content) => element("td", {}, content))));
   }
 
-  function updateRow({ box, name }, index) {
+  function updateRow(item, index) {
     const row = body.rows[index];
     const [number, input, size, quality] = [...row.cells].map((cell) => cell.firstElementChild ?? cell);
     const color = model.get("colors")[index];
-    const mask = maskOf(model, box);
+    const mask = maskOf(model, item);
     const chosen = index === editor.selected;
     Object.assign(number.style, { background: color, color: inkOn(color) });
-    number.setAttribute("aria-label", `box ${index + 1}, ${name}`);
+    number.setAttribute("aria-label", `box ${index + 1}, ${item.name}`);
     number.setAttribute("aria-pressed", chosen);
     input.setAttribute("aria-label", `name of box ${index + 1}`);
-    if (document.activeElement !== input) input.value = name;
+    if (document.activeElement !== input) input.value = item.name;
     size.textContent = mask ? mask.area.toLocaleString("en") : "…";
     quality.textContent = quality.className = mask?.quality ?? "";
     if (chosen && !row.classList.contains("chosen")) row.scrollIntoView({ block: "nearest" });

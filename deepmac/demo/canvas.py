@@ -21,10 +21,11 @@ class Canvas(anywidget.AnyWidget):
     Coordinates are pixels of the picture, whatever part of it is seen at whatever size.
 
     Attributes:
-        boxes: for each `{"box": [xmin, ymin, xmax, ymax], "name": str}`; numbers count from 1.
+        boxes: for each `{"box": [xmin, ymin, xmax, ymax], "name": str}`, and if its mask was corrected
+            "clicks": [[x, y, sign]], 1 where something was missing, -1 where too much; numbers count from 1.
         selected: index of the selected box, -1 for none.
-        masks: for each box that has one `{"box", "path", "area", "quality"}`, path as SVG writes it, which is
-            sent faster than numbers; it belongs to all boxes of the same coordinates.
+        masks: for each box that has one `{"of", "path", "area", "quality"}`, path as SVG writes it, which is
+            sent faster than numbers; it belongs to all boxes whose numbers and clicks are those in "of".
         opacity, outline: how masks are drawn.
         undoable, redoable: whether there is a step to take back, or to take again.
         ready: whether boxes can be drawn: not while the window is being loaded.

@@ -57,10 +57,6 @@ class Browser(anywidget.AnyWidget):
         """The lines of the collection's table that fit the filters."""
         return select(self._collection.animals, self.query["where"])
 
-    @traitlets.observe("query")
-    def _on_query(self, _change):
-        self._show()
-
     def _on_message(self, _, message: dict[str, Any], _buffers):
         """Answers {"show": 1}, {"step", "asked"}, {"review": lines, "verdict"} and {"export": 1}."""
         if "step" in message:
@@ -92,7 +88,8 @@ class Browser(anywidget.AnyWidget):
         found = pages(selected, self.query["order"], self.query["view"])
         return next((k for k, page in enumerate(found) if self.query["at"] in page), 0), found
 
-    def _show(self):
+    @traitlets.observe("query")
+    def _show(self, _change=None):
         """Sends the page; without images where those of the last one are right."""
         selected, animals = self.selected, self._collection.animals
         at, found = self._page(selected)
