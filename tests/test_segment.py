@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -232,6 +233,18 @@ def test_unreadable_pictures_are_skipped_and_reported_at_the_end(photos, tmp_pat
     both = _segment(pattern, "--box", BOX, "--out", tmp_path / "other")
     assert both.exit_code == 2
     assert "all 2 pictures were skipped" in both.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are texts elsewhere")
+def test_names_that_are_no_text_are_segmented_and_named(photos, tmp_path):
+    """As archives that were packed with another code page leave them."""
+    for name, source in ((b"pi\xe8ce.png", photos / "a.png"), (b"b\xe8d.png", __file__)):
+        shutil.copy(source, os.fsencode(photos) + b"/" + name)
+    result = _segment(photos, "--box", BOX, "--out", tmp_path / "out", "--together", "polygons")
+    assert result.exit_code == 0 and "4 segmented" in result.stdout and "1 skipped" in result.stdout
+    assert r"b\udce8d.png: not a picture" in result.stderr
+    images = json.loads((tmp_path / "out" / "annotations.json").read_text())["images"]
+    assert os.fsdecode(b"pi\xe8ce.png") in [image["file_name"] for image in images]
 
 
 def test_boxes_from_a_file(photos, tmp_path):

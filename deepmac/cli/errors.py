@@ -1,5 +1,6 @@
 """What errors become on the command line: one line that says what to do, and exit status 2."""
 
+import io
 import sys
 from typing import NoReturn
 
@@ -15,6 +16,9 @@ class ErrorReportingGroup(click.Group):
         super().invoke(ctx)  # what a command returns is no exit status, so nothing is returned
 
     def main(self, *args, **kwargs) -> NoReturn:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # names of files may hold what a terminal cannot write
+                stream.reconfigure(errors="backslashreplace")
         kwargs["standalone_mode"] = False  # click raises its errors instead of printing several lines
         try:
             sys.exit(super().main(*args, **kwargs))

@@ -19,14 +19,9 @@ import numpy as np
 
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file
+from deepmac.data import trap_tables
 from deepmac.data.formats import load_json
 from deepmac.data.numbers import number
-from deepmac.data.trap_tables import (
-    is_pytorch_wildlife,
-    read_animl,
-    read_camtrap_dp,
-    read_pytorch_wildlife,
-)
 
 _FORMAT_VERSION = "1.4"
 # The median box of a file in normalised coordinates lies far below, that of a file in pixels far above.
@@ -172,11 +167,11 @@ def read_detections(path: str | os.PathLike, image_dir: Path | None = None) -> D
     if isinstance(document, Detections):
         return document
     if document is None:
-        images, categories = read_animl(path)
+        images, categories = trap_tables.read_animl(path)
     elif isinstance(document, dict) and isinstance(document.get("resources"), list):
-        images, categories = read_camtrap_dp(path, document["resources"])
-    elif image_dir is not None and is_pytorch_wildlife(document):
-        images, categories = read_pytorch_wildlife(document, image_dir)
+        images, categories = trap_tables.read_camtrap_dp(path, document["resources"])
+    elif image_dir is not None and trap_tables.is_pytorch_wildlife(document):
+        images, categories = trap_tables.read_pytorch_wildlife(document, image_dir)
     else:
         raise InputError(
             f"{path} has no detections of pictures: give results of MegaDetector or SpeciesNet (.json), of "

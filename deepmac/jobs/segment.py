@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -159,7 +160,7 @@ def _as_seen(given: ImageBoxes, path: Path) -> ImageBoxes:
 
 def _job(picture: Picture, boxes: ImageBoxes, out: Path, taken: set[Path], model_state: dict) -> _SegmentJob:
     """Finds a file that is neither in `taken`, to which it is added, nor another picture's on disk."""
-    source = hashlib.sha256(str(picture.path.resolve()).encode()).hexdigest()
+    source = hashlib.sha256(os.fsencode(picture.path.resolve())).hexdigest()
     stem = picture.name.with_suffix("")
     target = out / f"{stem}_labels.png"
     texts = read_texts(target)
