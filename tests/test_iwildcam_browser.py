@@ -1,6 +1,7 @@
 """The camera-trap browser: what the kernel sends, what keys and mouse do, and the notebook around it."""
 
 import io
+import shutil
 
 import camera_traps
 import numpy as np
@@ -196,6 +197,32 @@ def test_filters_open_and_verdicts_by_mouse_and_keys(window, browser, tmp_path):
     page.locator(".said", has_text="1 animals in animals.csv").wait_for()
     assert page.locator(".help").bounding_box() == place, "nothing moves"
     assert pd.read_csv(tmp_path / "out/animals.csv")["confidence"].tolist() == [0.22]
+
+
+@pytest.mark.browser
+def test_real_pictures_are_seen_whole_with_their_masks(chromium, camera_traps_dir, tmp_path):
+    from widget_page import WidgetPage
+
+    ratios = {}
+    for path in sorted((camera_traps_dir / "southwest").iterdir()):
+        shutil.copy(path, tmp_path)
+        with Image.open(path) as picture:
+            ratios[path.name] = picture.width / picture.height
+            labels = np.zeros((picture.height, picture.width), np.uint8)
+        labels[: len(labels) // 2] = 1
+        write_label_image(tmp_path / "instance_masks" / f"{path.stem}.png", labels)
+    camera_traps.write_detections(tmp_path / "detections.json", dict.fromkeys(ratios, 1))
+    window = WidgetPage(chromium, Browser(open_collection(tmp_path), tmp_path / "out"))
+    page = window.page
+    page.wait_for_function("[...document.images].every((image) => image.naturalWidth)")
+    assert page.locator("figure img").count() == 2 * len(ratios) == 24
+    frames = page.locator("figure .frame").evaluate_all(
+        "frames => frames.map((frame) => frame.clientWidth / frame.clientHeight)"
+    )
+    names = page.locator("figcaption b").all_inner_texts()
+    np.testing.assert_allclose(frames, [ratios[name] for name in names], rtol=0.02)
+    times = page.locator("figcaption span").all_inner_texts()
+    assert len(times) == 11 and "2013-03-31 16:27:36" in times, "one has no EXIF"
 
 
 @pytest.mark.browser

@@ -558,8 +558,15 @@ function toolbar(model, editor, view, changed) {
     scale.textContent = `${Math.round(100 * view.scale)} %`;
   };
   const buttons = [undo, redo, remove, clear, ...zoom];
-  const made = element("div", { class: "deepmac-toolbar", role: "toolbar" }, ...buttons);
+  const made = element("div", { class: "deepmac-toolbar", role: "toolbar", "aria-label": "Boxes and zoom" }, ...buttons);
   return { element: made, update };
+}
+
+// The sliders of ipywidgets beside the canvas have no names that screen readers know.
+function nameSliders(window) {
+  for (const handle of window?.querySelectorAll("[role=slider]:not([aria-label])") ?? []) {
+    handle.setAttribute("aria-label", handle.closest(".widget-slider").querySelector("label").textContent);
+  }
 }
 
 function render({ model, el }) {
@@ -582,6 +589,7 @@ function render({ model, el }) {
     whole.classList.toggle("loading", !model.get("ready"));
     editor.draw();
     for (const part of parts) part.update();
+    nameSliders(el.closest(".widget-vbox"));
     const { boxes, selected } = editor;
     const chosen = boxes[selected] ? ` Box ${selected + 1}, ${boxes[selected].name}, is selected.` : "";
     const seen = `Picture of ${view.picture.join(" by ")} pixels with ${boxes.length} boxes.`;
