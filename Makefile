@@ -72,8 +72,9 @@ weights: $(INSTALLED) ## train the weights that ship with the package, into runs
 		--split train2017 --ids configs/weights/train2017.txt --out runs/weights/mini-records
 	$(call train_weights,mini,)
 	$(call train_weights,mini continued,task.init_checkpoint=runs/weights/mini-model$(comma))
+	$(call train_weights,mini continued finer,task.init_checkpoint=runs/weights/continued-model$(comma))
 	rm -rf runs/weights/mini
-	$(VENV_PYTHON) -m deepmac.export.weights runs/weights/continued-model runs/weights/mini 384
+	$(VENV_PYTHON) -m deepmac.export.weights runs/weights/finer-model runs/weights/mini 384
 	$(VENV_PYTHON) configs/weights/measure.py runs/weights/mini "$(COCO_DIR)" --fit runs/weights/mini/quality.json
 
 # PyTorch stays out of the environment of everything else.
