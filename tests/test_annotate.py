@@ -4,6 +4,7 @@ import copy
 import json
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -111,13 +112,14 @@ def test_yolo_has_a_polygon_from_0_to_1_for_each_annotation(data_set, tmp_path):
 def test_a_killed_run_goes_on_where_it_was(data_set, tmp_path, monkeypatch):
     """Killed in the middle of a picture; what was whole is kept, the half one is made again."""
     _annotate(tmp_path, out="whole.json")
-    add, pictures = job._Journal.add, []
+    add, pictures, one_at_a_time = job._Journal.add, [], threading.Lock()
 
     def killed_at_the_third(journal, image_id, masks):
-        if len(journal.pictures) == 2:
-            journal._rows.execute("INSERT INTO masks VALUES (5, ?, '{}')", [journal._state])
-            raise KeyboardInterrupt
-        add(journal, image_id, masks)
+        with one_at_a_time:
+            if len(journal.pictures) == 2:
+                journal._rows.execute("INSERT OR REPLACE INTO masks VALUES (5, ?, '{}')", [journal._state])
+                raise KeyboardInterrupt
+            add(journal, image_id, masks)
 
     monkeypatch.setattr(job._Journal, "add", killed_at_the_third)
     assert _annotate(tmp_path).exit_code != 0
