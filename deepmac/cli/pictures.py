@@ -129,12 +129,12 @@ def iwildcam_masks(
 ):
     """Predict the masks of a camera-trap collection's detections.
 
-    Detections are JSON of MegaDetector, iWildCam 2021 or 2022, SpeciesNet or animl, animl's CSV, or the
-    datapackage.json of a Camtrap DP. For each picture that has some this writes OUT/ID.png in iWildCam's
-    format: one channel, 0 is background, pixel K belongs to the K-th detection (from 1, in the order of the
-    file), overlaps to the more confident one. For train/ID.jpg and test/ID.jpg the ID alone counts; masks of
-    other subfolders go to subfolders. With --overlays the pictures with their masks are in OUT/overlays, and
-    some of them on OUT/contact_sheet.jpg.
+    Detections are JSON of MegaDetector, iWildCam 2021 or 2022, SpeciesNet, PytorchWildlife or animl, animl's
+    CSV, or the datapackage.json of a Camtrap DP. For each picture that has some this writes OUT/ID.png in
+    iWildCam's format: one channel, 0 is background, pixel K belongs to the K-th detection (from 1, in the
+    order of the file), overlaps to the more confident one. For train/ID.jpg and test/ID.jpg the ID alone
+    counts; masks of other subfolders go to subfolders. With --overlays the pictures with their masks are in
+    OUT/overlays, and some of them on OUT/contact_sheet.jpg.
 
     Run again, it goes on where it stopped: masks of the same picture, detections and model are kept. Parts
     may run at the same time, on machines that share the folders; workers of --scheduler need this package

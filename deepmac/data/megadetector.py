@@ -174,8 +174,8 @@ def read_detections(path: str | os.PathLike, image_dir: Path | None = None) -> D
         images, categories = trap_tables.read_pytorch_wildlife(document, image_dir)
     else:
         raise InputError(
-            f"{path} has no detections of pictures: give results of MegaDetector or SpeciesNet (.json), of "
-            "animl (.json, .csv), or Camtrap DP (datapackage.json)"
+            f"{path} has no detections of pictures: give results of MegaDetector, SpeciesNet or "
+            "PytorchWildlife (.json), of animl (.json, .csv), or Camtrap DP (datapackage.json)"
         )
     table = Detections(categories=categories)
     for image in images:
