@@ -78,7 +78,8 @@ _FULL = Scope(
     full_size_repeats=5,
 )
 _SMOKE = Scope(1, 1, False, 2, (1, 4), (128, 384), (1, 2), pictures=8, detections=20)
-SCOPES = {"smoke": _SMOKE, "quick": Scope(), "mini": _FULL, "subset": _FULL, "paper": _FULL}
+SCOPES = {"smoke": _SMOKE, "quick": Scope()}
+SCOPES |= dict.fromkeys(("mini", "subset", "photographs", "paper"), _FULL)
 
 
 def config_sha256(profile: str, dataset: Dataset) -> str:
@@ -105,7 +106,7 @@ def limited(
 ) -> Claim:
     """Claims that a value does not exceed a limit, or that it reaches one; undecided without a value."""
     if value is None:
-        return Claim.checked(text, None, "measured in the profiles mini, subset and paper only")
+        return Claim.checked(text, None, "not measured in the profiles smoke and quick")
     if at_least is None:
         return Claim.checked(text, bool(value <= at_most), f"{value:.3g}{unit}, at most {at_most:g}{unit}")
     return Claim.checked(text, bool(value >= at_least), f"{value:.3g}{unit}, at least {at_least:g}{unit}")
