@@ -119,6 +119,8 @@ def test_training_starts_from_what_fits(tmp_path):
     kept = [name for name in shapes if name.startswith(("backbone/", "head/", "mask_head/"))]
     new = [name for name in kept if shapes[name] != before.get_variable_to_shape_map()[name]]
     assert len(kept) > 50 and len(new) == 2 and all("ct_heatmaps" in name for name in new)
+    for name in new:  # nothing is anywhere, with a probability of 0.01
+        assert set(after.get_tensor(name).ravel()) == {np.float32(0 if "kernel" in name else -4.6)}
     for name in set(kept) - set(new):
         np.testing.assert_array_equal(before.get_tensor(name), after.get_tensor(name))
     assert told.count("ct_heatmaps") == 2

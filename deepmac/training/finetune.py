@@ -35,6 +35,7 @@ _REQUEST_FILE = "request.json"
 _BATCH_SIZE = 8
 _MOST_MASKS = 8  # of a picture, that a step of training predicts
 _EVALUATIONS = 5
+_RARE = -4.6  # logit of 0.01: what new classes begin with, everywhere, as in RetinaNet (arXiv 1708.02002)
 _ENLARGED = 1.5  # pictures, at least, unless they are larger than the model's input: masks come out finer
 _INPUT_STEP = 128  # pixels that sides of inputs are multiples of, which every backbone can take
 
@@ -252,8 +253,9 @@ def _warm_start(recipe: Recipe, params, folder: Path) -> str:
             if old.shape == variable.shape:
                 variable.assign(old)
                 continue
-            if variable.shape.rank == 4:  # on trained features, random kernels would begin with a huge loss
-                variable.assign(tf.zeros_like(variable))
+            # On trained features, random kernels would begin with a huge loss, and so would frequent objects.
+            start = 0.0 if variable.shape.rank == 4 else _RARE
+            variable.assign(tf.fill(variable.shape, start))
             new.append(variable.name.removesuffix(":0").partition("/")[2])
     save_model(target, params, folder)
     return f"all restored but {', '.join(new) or 'nothing'}"
