@@ -1,4 +1,3 @@
-import types
 from collections import Counter
 
 import camera_traps
@@ -73,17 +72,15 @@ def test_statistics_show_what_is_known_and_nothing_else(tmp_path, masks):
     if masks == "empty":
         animals = animals[:0]
     names = {"np": np, "Figure": Figure, "MaxNLocator": MaxNLocator, "instance_colors": instance_colors}
-    names |= {"display": lambda figure, **_: figure, "browser": types.SimpleNamespace(selected=animals)}
-    names["browser"].observe = lambda *_: None
     panels = run_cell("iwildcam", "def histogram", **names)
-    figure = run_cell("iwildcam", "def statistics", **panels)["shown"]
+    figure = run_cell("iwildcam", "def statistics", **panels)["statistics"](animals)
     figure.canvas.draw()
     titles = [axes.get_title() for axes in figure.axes]
     expected = ["Animals by species", "Animals by camera", "Detections"] if masks != "empty" else []
     expected += ["Masks and their boxes", "How much of its box a mask fills"] * (masks == "with masks")
     expected += ["Expected quality of the masks"] * (masks == "with masks")
     assert titles == expected
-    assert figure.get_suptitle() == ("6 animals in 4 pictures" if len(animals) else "0 animals in 0 pictures")
+    assert figure.get_suptitle() == ("6 animals · 4 pictures" if len(animals) else "0 animals · 0 pictures")
     if masks == "with masks":
         assert [bar.get_width() for bar in figure.axes[1].patches] == [1, 5], "cameras 8 and 7"
         assert sum(bar.get_height() for bar in figure.axes[2].patches) == 6
