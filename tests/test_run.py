@@ -143,6 +143,7 @@ def test_a_report_written_meanwhile_finds_whole_notebooks(checkout, monkeypatch)
     folder = checkout / "out"
     (first,) = run.reproduce("smoke", ["good"], checkout, output_dir=folder)
     before = first.output.read_bytes()
+    (folder / "figures" / "good-2.png").touch()  # of an earlier version of the notebook
 
     def execute(source, output, **_):
         output.write_text("")  # as papermill does before it writes

@@ -81,6 +81,9 @@ def write_report(folder: Path, suite: Suite, errors: Mapping[str, str]):
     text = "\n\n".join(parts) + "\n"
     with atomic_file(folder / "report.md") as path:
         path.write_text(text, encoding="utf-8")
+    for path in (folder / FIGURES).glob("*.png"):
+        if f"({FIGURES}/{path.name})" not in text:  # of an earlier version of a notebook
+            path.unlink()
     body = re.sub(
         rf'(?<=src="){FIGURES}/[^"]+',
         lambda link: f"data:image/png;base64,{base64.b64encode((folder / link[0]).read_bytes()).decode()}",
