@@ -171,6 +171,44 @@ def test_a_picture_annotated_as_it_is_stored_is_seen_so(data_set, tmp_path):
     assert (tmp_path / "1.json").read_text() == (tmp_path / "6.json").read_text()
 
 
+def test_what_gets_no_mask_is_counted_with_the_reason(data_set, tmp_path):
+    nuts = [entry for entry in data_set["annotations"] if entry["category_id"] == NUT]
+    nuts[0]["bbox"] = [float("nan"), 1, 9, 9]
+    nuts[1]["bbox"] = [900, 900, 9, 9]
+    data_set["images"][2]["width"] += 1
+    data_set["annotations"].append(nuts[3] | {"id": 99, "image_id": 12345})
+    (tmp_path / "boxes.json").write_text(json.dumps(data_set))
+    result = _annotate(tmp_path)
+    assert result.exit_code == 0
+    *reasons, made, _ = result.stdout.splitlines()
+    assert made.startswith("1 of 5 masks made; ")
+    for reason in (
+        f"boxes that are not finite left out: 1 (annotation {nuts[0]['id']}: 'bbox' is [nan",
+        f"boxes without area in the image left out: 1 (annotation {nuts[1]['id']}: 'bbox' is [900, 900",
+        f"images of another size than annotated left out: 1 ({data_set['images'][2]['file_name']}",
+        "annotations of unknown images left out: 1 (annotation 99: image id 12345",
+    ):
+        assert any(line.startswith(reason) for line in reasons), (reason, reasons)
+    completed = json.loads((tmp_path / "out.json").read_text(), parse_constant=pytest.fail)  # JSON has no NaN
+    written = {entry["id"]: entry for entry in completed["annotations"]}
+    assert written[nuts[0]["id"]]["bbox"] == [None, 1, 9, 9]
+    (quality,) = [entry["quality"] for entry in written.values() if "quality" in entry]
+    assert quality == round(quality, 3)
+
+
+@pytest.mark.parametrize("content", ["[]", "5", '{"images": [], "annotations": []}'])
+def test_what_is_no_data_set_is_named_in_one_line(data_set, tmp_path, content):
+    (tmp_path / "boxes.json").write_text(content)
+    result = _annotate(tmp_path)
+    assert result.exit_code == 2 and result.stderr.startswith(f"deepmac: {tmp_path / 'boxes.json'} h")
+
+
+def test_a_folder_that_takes_no_journal_is_named_in_one_line(data_set, tmp_path):
+    (tmp_path / ".out.json-masks.sqlite").mkdir()
+    result = _annotate(tmp_path)
+    assert result.exit_code == 2 and result.stderr.startswith("deepmac: cannot write ")
+
+
 def test_nothing_is_overwritten(data_set, tmp_path):
     (tmp_path / "out.json").write_text("mine")
     result = _annotate(tmp_path)

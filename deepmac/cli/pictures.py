@@ -80,7 +80,7 @@ def segment(
 @click.option("--out", required=True, type=click.Path(), metavar="FILE", help="File to write; new.")
 @click.option("--all", "replace", is_flag=True, help="New masks also for annotations that have one.")
 @click.option("--rle", is_flag=True, help="Run lengths instead of polygons.")
-@click.option("--min-quality", default=0.0, help="Leave out masks of lower quality, 0 to 1.")
+@click.option("--min-quality", type=click.FloatRange(0, 1), default=0.0, help="Leave out poorer masks.")
 @click.option(
     "--format",
     "file_format",

@@ -21,8 +21,8 @@ from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file, atomic_folder
 from deepmac.core.polygons import join, outline
 from deepmac.data.coco import CocoData, read_coco
-from deepmac.data.flaws import TRAINING
-from deepmac.data.formats import load_json
+from deepmac.data.flaws import TRAINING, summary
+from deepmac.data.formats import load_annotations
 from deepmac.data.picture_files import read_annotated
 from deepmac.data.segmentations import run_lengths
 from deepmac.inference.prediction import Prediction
@@ -66,7 +66,7 @@ def annotate(
             `labels/NAME.txt` with a polygon for each annotation, and `data.yaml`.
 
     Returns:
-        What became of pictures and annotations, and a line for every picture that was skipped.
+        What became of pictures and annotations, and a line for what was left out or skipped.
 
     Raises:
         InputError: unusable annotations, no such model, `out` exists, or all pictures were skipped.
@@ -74,27 +74,28 @@ def annotate(
     out = Path(out)
     if out.exists():
         raise InputError(f"{out} already exists: name another one, or delete it")
-    document = load_json(annotations)
-    data = read_coco(_with_positions(document), TRAINING, image_dir=Path(images))
+    document = load_annotations(Path(annotations), Path(images))
+    data = read_coco(_with_positions(document), TRAINING, image_dir=Path(images), name=str(annotations))
     state = fingerprint(Path(annotations), model.state(), dataclasses.asdict(options))
     with contextlib.closing(_Journal(out.with_name(f".{out.name}-masks.sqlite"), state)) as journal:
         jobs = _jobs(data, journal, options)
-        summary = Summary(pictures=len(data.images), present=len(journal.pictures))
-        summary.count(segment_pictures(jobs, model))
-        summary.require_success()
+        became = Summary(pictures=len(data.images), present=len(journal.pictures))
+        became.count(segment_pictures(jobs, model))
+        became.require_success()
         if file_format == "coco":
             _write_coco(document, journal, out)
         else:
             write_yolo(data, out, lambda entry: journal.mask(entry[_POSITION]))
-        wanted = sum(_is_wanted(entry, options) for entry in data.annotations)
-        lines = [*summary.problems(), f"{len(journal)} of {wanted} masks made; {summary}"]
+        lost = [summary(kind, cases) for kind, cases in data.repairs.items() if "left out" in kind]
+        made = f"{len(journal)} of {_count_wanted(document, data, options)} masks made; {became}"
+        lines = [*lost, *became.problems(), made]
     journal.path.unlink()
     return "\n".join(lines)
 
 
-def _with_positions(document: Any) -> Any:
+def _with_positions(document: dict) -> dict:
     """A document whose annotations know their position: the reader may number, mend and drop them."""
-    if not isinstance(document, dict) or not isinstance(document.get("annotations"), list):
+    if not isinstance(document.get("annotations"), list):
         return document  # the reader says what is wrong
     entries = [
         entry | {_POSITION: number} if isinstance(entry, dict) else entry
@@ -110,15 +111,16 @@ class _Journal:
         """Opens a journal; what another state of data, model or options wrote is forgotten."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path, self._state, self._lock = path, state, threading.Lock()
-        self._rows = sqlite3.connect(path, check_same_thread=False)
-        with self._rows:
-            for table in ("pictures", "masks"):
-                self._rows.execute(
-                    f"CREATE TABLE IF NOT EXISTS {table} (id INTEGER PRIMARY KEY, state, mask)"
-                )
-                self._rows.execute(f"DELETE FROM {table} WHERE state != ?", [state])
-        done = self._rows.execute("SELECT id FROM pictures")
-        self.pictures = {picture for (picture,) in done}
+        try:
+            self._rows = sqlite3.connect(path, check_same_thread=False)
+            with self._rows:
+                for table in ("pictures", "masks"):
+                    columns = "(id INTEGER PRIMARY KEY, state, mask)"
+                    self._rows.execute(f"CREATE TABLE IF NOT EXISTS {table} {columns}")
+                    self._rows.execute(f"DELETE FROM {table} WHERE state != ?", [state])
+        except sqlite3.Error as error:
+            raise InputError(f"cannot write {path}: {error}") from error
+        self.pictures = {picture for (picture,) in self._rows.execute("SELECT id FROM pictures")}
 
     def __len__(self):
         return self._rows.execute("SELECT count(*) FROM masks").fetchone()[0]
@@ -167,7 +169,7 @@ class _AnnotateJob(PictureJob):
         else:
             masks = prediction.to_polygons()
             is_empty = [not polygons for polygons in masks]
-        quality = prediction.quality.round(4).tolist()
+        quality = [round(value, 3) for value in prediction.quality.tolist()]
         self.journal.add(
             self.image_id,
             {
@@ -179,7 +181,14 @@ class _AnnotateJob(PictureJob):
 
 
 def _is_wanted(annotation: dict, options: MaskOptions) -> bool:
-    return not annotation["iscrowd"] and (options.replace or not annotation["segmentation"])
+    return not annotation.get("iscrowd") and (options.replace or not annotation.get("segmentation"))
+
+
+def _count_wanted(document: dict, data: CocoData, options: MaskOptions) -> int:
+    """How many annotations want a mask, also of those that the reader left out."""
+    read = {entry[_POSITION]: entry for entry in data.annotations}
+    entries = (read.get(number, given) for number, given in enumerate(document["annotations"]))
+    return sum(not isinstance(entry, dict) or _is_wanted(entry, options) for entry in entries)
 
 
 def _jobs(data: CocoData, journal: _Journal, options: MaskOptions) -> list[_AnnotateJob]:
@@ -216,14 +225,22 @@ def _write_coco(document: dict, journal: _Journal, out: Path) -> None:
         for number, (key, value) in enumerate(document.items()):
             file.write(f"{', ' if number else ''}{json.dumps(key)}: ")
             if key != "annotations":
-                file.write(json.dumps(value))
+                file.write(_json(value))
                 continue
             file.write("[")
             for position, entry in enumerate(value):
-                text = json.dumps(entry | mask if (mask := journal.mask(position)) else entry)
+                text = _json(entry | mask if (mask := journal.mask(position)) else entry)
                 file.write(f"{',' if position else ''}\n{text}")
             file.write("]")
         file.write("}\n")
+
+
+def _json(value: Any) -> str:
+    """A value as JSON, which knows neither NaN nor infinity: they become null."""
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(json.loads(json.dumps(value), parse_constant=lambda name: None))
 
 
 def write_yolo(data: CocoData, out: Path, made: Callable[[dict], dict] = lambda entry: {}) -> None:
