@@ -29,6 +29,14 @@ def test_commands_and_make_targets_exist(page):
     assert targets <= set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_rows_of_tables_have_a_cell_for_each_column(page):
+    for table in re.findall(r"(?:^\|.*\n)+", page.read_text(encoding="utf-8"), re.MULTILINE):
+        header, *rows = table.splitlines()
+        columns = len(re.findall(r"(?<!\\)\|", header))
+        assert [row for row in rows if len(re.findall(r"(?<!\\)\|", row)) != columns] == []
+
+
 def test_the_readme_is_short():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 120
