@@ -9,17 +9,21 @@ mirrored, multi_worker_mirrored or tpu (with `--tpu`). `runtime.mixed_precision_
 bfloat16 where the hardware can, in float32 elsewhere.
 """
 
-import sys
 from pathlib import Path
 
-import yaml
-from absl import app, flags, logging
-from official.common import flags as model_garden_flags
-from official.core import train_utils
+from deepmac.cli.errors import fail
+from deepmac.core.errors import InputError, missing_package
 
-from deepmac.core.errors import InputError
-from deepmac.training import devices
-from deepmac.training.runner import train
+try:
+    import yaml
+    from absl import app, flags, logging
+    from official.common import flags as model_garden_flags
+    from official.core import train_utils
+
+    from deepmac.training import devices
+    from deepmac.training.runner import train
+except ModuleNotFoundError as error:
+    fail(str(missing_package(error)))
 
 
 def _parse_configuration():
@@ -48,8 +52,7 @@ def main(_):
     try:
         train(_parse_configuration(), flags.FLAGS.mode, flags.FLAGS.model_dir)
     except InputError as error:
-        print(f"deepmac: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        fail(str(error))
 
 
 if __name__ == "__main__":

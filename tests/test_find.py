@@ -69,6 +69,12 @@ def server(monkeypatch):
         thread.join()
 
 
+@pytest.mark.parametrize("name", [None, 5, ["mini"]])
+def test_what_is_no_name_is_an_input_error(name):
+    with pytest.raises(InputError, match="a name or a folder, not "):
+        find_model(name)
+
+
 def test_downloads_once(server, tmp_path, capsys):
     folder = find.published_model(NAME, tmp_path)
     assert (folder / "pipeline.config").read_text() == "model {}"

@@ -60,6 +60,12 @@ assert not run("segment", "a.jpg", "--box", "0.1,0.2,0.8,0.7", "--out", "masks")
 assert not run("segment", "a.jpg", "--boxes", "d.json", "--out", "masks")
 assert not run("iwildcam-masks", "--images", ".", "--detections", "d.json", "--out", "labels")
 assert not run("annotate", "c.json", "--images", ".", "--out", "completed.json")
+import runpy, sys
+sys.argv = ["train", "--help"]
+try:
+    runpy.run_module("deepmac.train", run_name="__main__")
+except SystemExit as end:
+    assert end.code == 2
 assert run("export", "--out", "graphs") == 2
 """
 
@@ -120,7 +126,7 @@ def test_masks_need_the_base_dependencies_only(tmp_path):
     _collection(tmp_path)
     run = _run_with(base, WORK, tmp_path)
     assert run.returncode == 0, run.stderr
-    assert "deepmac: this needs the package" in run.stderr.splitlines()[-1]
+    assert run.stderr.count("deepmac: this needs the package") == 2  # `train --help` and `export`
     _check(tmp_path)
 
 

@@ -49,14 +49,16 @@ def _three(name):
 
 def test_objects_are_found_where_no_boxes_are_given(photos, tmp_path, loads):
     out = tmp_path / "out"
-    assert _segment(photos, "--detect", "--min-score", 0.01, "--out", out).exit_code == 0
-    assert loads == [("mini", "auto", None, "tensorflow")]
+    folder = tiny_model.model_dir()
+    detect = ("--detect", "--model", folder)
+    assert _segment(photos, *detect, "--min-score", 0.01, "--out", out).exit_code == 0
+    assert loads == [(str(folder), "auto", None, "tensorflow")]
     assert _files(out) == _three("a") + _three("b") + _three("night/a")
     expected = tiny_model.predictor().detect(photos / "b.jpg", min_score=0.01)
     results = json.loads((out / "b_masks.json").read_text())
     assert [entry["category_name"] for entry in results] == expected.names
     assert [entry["category_id"] for entry in results] == expected.category_ids.tolist()
-    assert "3 there already" in _segment(photos, "--detect", "--min-score", 0.01, "--out", out).stdout
+    assert "3 there already" in _segment(photos, *detect, "--min-score", 0.01, "--out", out).stdout
     both = _segment(photos, "--detect", "--box", BOX, "--out", out)
     assert both.exit_code == 2 and "--detect" in both.stderr
 
@@ -293,6 +295,8 @@ def test_clipped_boxes_are_mentioned(photos, tmp_path):
     [
         ([], "either --box or --boxes"),
         (["--box", BOX, "--boxes", "x.json"], "either --box or --boxes"),
+        (["--detect"], "mini has no detector: use a model of `deepmac finetune`, or give boxes"),
+        (["--box", BOX, "--input-size", "0"], "--input-size"),
         (["--box", "0,0,1"], "box 0 is not four numbers"),
         (["--box", BOX, "--box", "0.5,0,0.5,1"], "box 1 [0.5, 0, 0.5, 1] has no area"),
         (["--box", "0,0,nan,1"], "not a finite number"),

@@ -27,21 +27,23 @@ class ErrorReportingGroup(click.Group):
             sys.exit(2)
         except click.UsageError as error:
             command = error.ctx.command_path if error.ctx else "deepmac"
-            _fail(f"{error.format_message()} See `{command} --help`.")
+            fail(f"{error.format_message()} See `{command} --help`.")
         except click.ClickException as error:
-            _fail(error.format_message())
+            fail(error.format_message())
         except click.Abort:
+            click.echo("deepmac: stopped; the same command begins again, or goes on where it can", err=True)
             sys.exit(130)
         except ModuleNotFoundError as error:
             explained = missing_package(error)
             if explained is error:
                 raise
-            _fail(_describe(explained))
+            fail(_describe(explained))
         except (InputError, OSError) as error:  # no such file, no permission, no room on the disk
-            _fail(_describe(error))
+            fail(_describe(error))
 
 
-def _fail(message: str) -> NoReturn:
+def fail(message: str) -> NoReturn:
+    """Ends the program with a line, and exit status 2."""
     click.echo(f"deepmac: {' '.join(message.split())}", err=True)
     sys.exit(2)
 

@@ -20,7 +20,7 @@ runtime = click.option(
     help="What computes; auto takes ONNX Runtime where the model has ONNX files.",
 )
 input_size = click.option(
-    "--input-size", type=int, help="Side of the network input in pixels.  [default: as trained]"
+    "--input-size", type=click.IntRange(min=1), help="Side of the input in pixels.  [default: as trained]"
 )
 new_folder = click.option("--out", required=True, type=click.Path(), help="Folder to write; new or empty.")
 coco_dir = click.option("--coco-dir", required=True, type=click.Path(), help="Folder in COCO layout.")

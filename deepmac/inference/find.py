@@ -15,6 +15,7 @@ from deepmac.core.files import atomic_folder
 PARAMS_FILE = "params.yaml"
 PIPELINE_FILE = "pipeline.config"
 QUALITY_FILE = "quality.json"
+GRAPHS_FILE = "graphs.json"
 # Name -> archive.
 PUBLISHED_MODELS = {
     "deepmac_1024x1024_coco17": (
@@ -23,9 +24,6 @@ PUBLISHED_MODELS = {
 }
 # Models that come with the package: name -> folder in the layout of a model directory.
 SHIPPED = {"mini": Path(__file__).parents[1] / "weights" / "mini"}
-
-
-GRAPHS_FILE = "graphs.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +78,8 @@ def find_model(name_or_path: str | os.PathLike) -> ModelFolder:
     Raises:
         InputError: no such model, or one that cannot be downloaded.
     """
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise InputError(f"a model is a name or a folder, not {name_or_path!r}")
     if name_or_path in SHIPPED:
         folder = SHIPPED[name_or_path]
         if not (folder / PARAMS_FILE).is_file():

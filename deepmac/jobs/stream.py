@@ -53,13 +53,9 @@ class ModelChoice:
 
     def state(self) -> dict[str, Any]:
         """Tells one state of a model from another without loading it. InputError: no such model."""
-        return {
-            "version": __version__,
-            "weights": weights_sha256(self.name),
-            "precision": self.precision,
-            "input_size": self.input_size,
-            "runtime": self.runtime,
-        }
+        choices = dataclasses.asdict(self)
+        weights = weights_sha256(choices.pop("name"))
+        return choices | {"version": __version__, "weights": weights}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
