@@ -77,6 +77,12 @@ def test_five_sentences_give_every_number_with_its_interval_seeds_and_pictures(d
     assert "not comparable" not in sentences("paper", documents)[-1]
 
 
+def test_values_of_other_papers_are_counted_apart(documents):
+    is_open = sentences("mini", documents, quoted={"deep"})[-1]
+    assert "0 of 1 published values" in is_open
+    assert is_open.endswith("1 more are other papers' and only quoted.")
+
+
 def _tables(text):
     """The lines of each table, as cells; the header first."""
     for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):

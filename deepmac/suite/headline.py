@@ -1,7 +1,7 @@
 """What a report says first: five sentences, computed from the results."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from deepmac.suite.results import KINDS, NO_DIFFERENCE, VERDICTS, number
 
@@ -36,12 +36,13 @@ def counts(claims: Sequence[dict]) -> str:
     return "; ".join(texts)
 
 
-def sentences(profile: str, documents: Sequence[dict]) -> list[str]:
+def sentences(profile: str, documents: Sequence[dict], quoted: Collection[str] = ()) -> list[str]:
     """The result of a profile in five sentences.
 
     Args:
         profile: its name.
         documents: results files of its notebooks.
+        quoted: names of lines that are other papers' methods, not to be reproduced.
 
     Returns:
         Markdown: what the paper claims, on which pictures it was checked, what shows, what does not, and
@@ -56,7 +57,7 @@ def sentences(profile: str, documents: Sequence[dict]) -> list[str]:
         (row["name"], row["metric"]): row["measured"]
         for document in documents
         for row in document["rows"]
-        if row["published"] is not None
+        if row["published"] is not None and row["name"] not in quoted
     }
     missing = sum(measured is None for measured in published.values())
     size, comparable = "the published models", ""
@@ -75,7 +76,9 @@ def sentences(profile: str, documents: Sequence[dict]) -> list[str]:
         f"**Does not show**: contradicted: {_listed(of['contradicted'])}; no difference larger "
         f"than {NO_DIFFERENCE:g} AP: {_listed(of['no difference'])}.",
         f"**Open**: {_listed(of['undecided'])}. "
-        f"{missing} of {len(published)} published values were not run{comparable}.",
+        f"{missing} of {len(published)} published values were not run{comparable}."
+        + f" {len(quoted)} more are other papers' and only quoted."
+        * bool(quoted),
     ]
 
 

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from string import Template
 
 import nbformat
 import pandas as pd
@@ -29,24 +30,13 @@ _CAPTION = (
     "training runs (n: seeds). Gray is where the paper expects it: above zero, or within "
     f"{NO_DIFFERENCE:g} AP of it. The number in a mask head's name is its depth in layers."
 )
+_RULE = (
+    "Each is counted once, however many notebooks check it. A claim holds if the whole interval of its "
+    f'difference is on its side of zero; "equally well" holds within {NO_DIFFERENCE:g} AP of zero, and is '
+    "contradicted outside. Heads of which one has a single seed stay undecided. Rounding comes last."
+)
+_RUNS = "Which runs were trained again, and which result that moved: [reference runs](../README.md)."
 _PACKAGES = ("deepmac", "tensorflow", "tf-models-official", "tf-keras", "numpy", "pycocotools")
-_PAGE = """<!doctype html><html lang=en><meta charset=utf-8>
-<meta name=viewport content="width=device-width, initial-scale=1"><title>deepmac: {profile}</title><style>
-body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 64rem; margin: auto; padding: 1rem; color: #222 }}
-table {{ display: block; overflow-x: auto; border-collapse: collapse; font-size: .85rem }}
-th, td {{ border-bottom: 1px solid #ddd; padding: .25rem .6rem; text-align: left; vertical-align: top }}
-img {{ max-width: 100%; max-height: 44rem; margin: .5rem 0 }}
-@media (max-width: 40rem) {{ p:has(img) {{ overflow-x: auto }} p img {{ max-width: none; width: 44rem }}
-  h1 + ul + p img {{ width: 100% }} td {{ min-width: 6rem }}
-  td:last-child {{ min-width: 10rem }} }}
-summary {{ cursor: pointer; color: #0058a3 }}
-.anchor-link {{ display: none }}
-@media print {{ html {{ font-size: 11px }} body {{ max-width: none }} h2 {{ break-after: avoid }}
-  img, tr {{ break-inside: avoid }} }}
-</style>
-{body}
-</html>
-"""
 
 
 def write_report(folder: Path, suite: Suite, errors: Mapping[str, str]):
@@ -89,8 +79,9 @@ def write_report(folder: Path, suite: Suite, errors: Mapping[str, str]):
         lambda link: f"data:image/png;base64,{base64.b64encode((folder / link[0]).read_bytes()).decode()}",
         markdown2html(text),
     )
+    page = Template(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
     with atomic_file(folder / "report.html") as path:
-        path.write_text(_PAGE.format(profile=suite.profile, body=body), encoding="utf-8")
+        path.write_text(page.substitute(profile=suite.profile, body=body), encoding="utf-8")
 
 
 def _head(suite: Suite, documents: Sequence[dict], failures: Mapping[str, str], folder: Path) -> str:
@@ -99,7 +90,8 @@ def _head(suite: Suite, documents: Sequence[dict], failures: Mapping[str, str], 
     parts = [f"# DeepMAC reproduced: profile {suite.profile}"]
     parts += [f"**{name} failed**: {html.escape(error, quote=False)}" for name, error in failures.items()]
     if documents:
-        parts.append("\n".join(f"- {sentence}" for sentence in sentences(suite.profile, documents)))
+        said = sentences(suite.profile, documents, suite.quoted)
+        parts.append("\n".join(f"- {sentence}" for sentence in said))
     of_paper = [claim for claim in claims if claim["kind"] == "paper" and claim["ci95"]]
     if of_paper:
         path = folder / FIGURES / "headline.png"
@@ -110,9 +102,9 @@ def _head(suite: Suite, documents: Sequence[dict], failures: Mapping[str, str], 
     names = [document["notebook"] for document in documents]
     links = [f"[{suite.notebooks[name].title or name}](#{name})" for name in names]
     parts.append("**Contents**: " + " · ".join(["[Claims](#claims)", *links]))
-    parts.append(
-        f"## Claims\n\n{counts(claims).capitalize()}. Each is counted once, however many notebooks check it."
-    )
+    parts.append(f"## Claims\n\n{counts(claims).capitalize()}. {_RULE}")
+    if (folder.parent / "README.md").exists():
+        parts.append(_RUNS)
     for kind in KINDS:
         of_kind = [claim for claim in claims if claim["kind"] == kind]
         if of_kind:
@@ -130,7 +122,7 @@ def _section(suite: Suite, document: dict, cells: nbformat.NotebookNode, folder:
     frame = results_frame(document["rows"], with_difference=suite.profile == "paper")
     # The values of figures are those of tables.
     compact = _compact(frame) if document["pictures"] and not name.startswith("figure_") else frame.iloc[:0]
-    details = [*appendix, _provenance(document)]
+    details = [*appendix, _provenance(document, suite)]
     if sources := published_sources(document["rows"]):
         details.insert(0, f"Published values: {sources}.")
     if compact.shape != frame.shape:
@@ -140,6 +132,8 @@ def _section(suite: Suite, document: dict, cells: nbformat.NotebookNode, folder:
         return f"{anchor}\n\n{_folded(title, *shown, *details)}"
     table = [markdown(compact)] if len(compact) else []
     pictures = f"Pictures: {document['pictures']}."
+    if suite.settings.shown:
+        pictures += f" Masks in figures are of {str(suite.shown_dataset).partition(':')[0]}."
     return "\n\n".join([anchor, f"## {title}", *shown, *table, pictures, _folded("Details", *details)])
 
 
@@ -166,7 +160,7 @@ def _folded(title: str, *parts: str) -> str:
     return "\n\n".join([f"<details><summary>{title}</summary>", *parts, "</details>"])
 
 
-def _provenance(document: dict) -> str:
+def _provenance(document: dict, suite: Suite) -> str:
     """Lines that were not run, and where the numbers come from."""
     source = (
         f"[Executed notebook]({document['notebook']}.ipynb); {document['hardware']}; "
@@ -174,7 +168,7 @@ def _provenance(document: dict) -> str:
         f"have run side by side; configuration {document['config_sha256'][:12]}, "
         f"deepmac {document['code_version']}."
     )
-    left_out = document.get("not_run")
+    left_out = [name for name in document.get("not_run", ()) if name not in suite.quoted]
     return f"Not run in this profile: {'; '.join(left_out)}.\n\n{source}" if left_out else source
 
 
@@ -205,6 +199,6 @@ def _figures(notebook: nbformat.NotebookNode, name: str, folder: Path) -> tuple[
 
 
 def _figure(name: str, caption: str) -> str:
-    """Markdown of a picture: its description, the caption without Markdown, and the caption below it."""
+    """Markdown of a picture: its description, the caption as text, and with its links below it."""
     plain = re.sub(r"[\[\]*`]|\]\([^)]*\)", "", caption)
-    return f"![{plain}]({FIGURES}/{name})\n\n*{caption}*".removesuffix("\n\n**")
+    return f"![{plain}]({FIGURES}/{name})\n\n*{caption.replace('*', '')}*".removesuffix("\n\n**")

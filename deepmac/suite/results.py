@@ -62,7 +62,8 @@ class Measurement:
         """The difference, whose samples draw the same images for both; one without samples is exact."""
         value = None if self.value is None or other.value is None else self.value - other.value
         count = min([m.samples.size for m in (self, other) if m.samples.size], default=0)
-        samples = _samples(self, count) - _samples(other, count) if count and value is not None else []
+        one, two = (m.samples[:count] if m.samples.size else m.value for m in (self, other))
+        samples = one - two if count and value is not None else []
         seeds = min([m.seeds for m in (self, other) if m.seeds], default=0)
         return Measurement(value, np.asarray(samples, np.float64), seeds)
 
@@ -148,9 +149,9 @@ def number(value: float | None, decimals: int | None = None, sign: bool = False)
     plus, size = "+" if sign else "", abs(value)
     if decimals is not None:
         return f"{value:{plus}.{decimals}f}"
-    if size >= 1000:
+    if size >= 1000 or size == 0:
         return f"{value:{plus},.0f}"
-    if size >= 10 or size == 0:
+    if size >= 10:
         return f"{value:{plus}.1f}"
     return f"{value:{plus}.2f}" if size >= 0.01 else f"{value:{plus}.1e}"
 
@@ -275,12 +276,8 @@ def write_results(
         temporary.write_text(json.dumps(document, indent=1) + "\n")
 
 
-def _samples(measurement: Measurement, count: int):
-    return measurement.samples[:count] if measurement.samples.size else measurement.value
-
-
 def _rounded(value):
-    """Two decimals; of what is smaller, two significant digits."""
+    """Four decimals, so that tables round to one as claims do; of what is below 0.01, two digits."""
     if value is None:
         return None
-    return round(value, 2) if abs(value) >= 0.01 else float(f"{value:.1e}")
+    return round(value, 4) if abs(value) >= 0.01 else float(f"{value:.1e}")

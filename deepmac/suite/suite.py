@@ -305,6 +305,11 @@ class Suite:
         """The lines of a notebook's table that this profile leaves out, or that nobody reproduces here."""
         return [line for line in self.notebooks[notebook].rows if not self.seeds(line.key)]
 
+    @property
+    def quoted(self) -> set[str]:
+        """Names of lines that nobody reproduces here: published values of other papers' methods."""
+        return {line.name for notebook in self.notebooks.values() for line in notebook.rows if not line.key}
+
     def _dataset(self, pictures: _Pictures) -> Dataset:
         [(source, arguments)] = pictures.items()
         return Dataset(source, arguments, self.root)
