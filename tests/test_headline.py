@@ -107,6 +107,13 @@ def test_a_report_lists_as_many_claims_as_it_counts_and_none_twice(report):
 
 
 @pytest.mark.parametrize("report", COMMITTED, ids=lambda path: path.parent.name)
+def test_emphasis_of_captions_is_not_nested(report):
+    captions = re.findall(r"^!\[.*\n\n(\*.*)$", report.read_text(encoding="utf-8"), re.MULTILINE)
+    assert captions
+    assert [caption for caption in captions if caption.count("*") != 2] == []
+
+
+@pytest.mark.parametrize("report", COMMITTED, ids=lambda path: path.parent.name)
 def test_every_number_of_a_report_has_its_run_seeds_and_pictures(report):
     for section in report.read_text(encoding="utf-8").split("<a id=")[1:]:
         assert re.search(r"\[Executed notebook\]\(\w+\.ipynb\).*configuration [0-9a-f]{12}, deepmac", section)
