@@ -58,6 +58,8 @@ def test_version():
     ("arguments", "words"),
     [
         (["wrok"], ["No such command 'wrok'", "`deepmac --help`"]),
+        (["work", ""], ["empty", "variable"]),
+        (["work", "--out="], ["empty", "variable"]),
         (["--size", "3"], ["--size", "`deepmac --help`"]),
         (["work", "--size", "3"], ["--size", "`deepmac work --help`"]),
     ],

@@ -1,4 +1,6 @@
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -173,6 +175,27 @@ def test_files_that_are_no_pictures(tmp_path):
 def test_arrays_of_other_kinds_are_refused(array, words):
     with pytest.raises(InputError, match=words):
         read_image(array)
+
+
+def test_a_folder_and_a_picture_that_is_too_large_are_no_damaged_pictures(tmp_path, monkeypatch):
+    path = _saved(Image.fromarray(RGB), tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"^cannot read .*: Is a directory$"):
+        read_image(tmp_path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(InputError, match=r"a\.png: too large"):
+        read_image(path)
+
+
+def test_pillow_does_not_warn_of_large_pictures(tmp_path):
+    path = _saved(Image.fromarray(RGB), tmp_path / "a.png")
+    code = (
+        "from PIL import Image\n"
+        "from deepmac.core.images import read_image\n"
+        "Image.MAX_IMAGE_PIXELS = 40\n"
+        f"read_image({str(path)!r})"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stderr == ""
 
 
 def test_floating_point_and_wide_integer_pictures_are_refused():

@@ -109,7 +109,7 @@ def test_what_an_export_cannot_do_is_refused(folder, options, message):
 
 
 def test_objects_are_found_by_the_other_runtime(folder):
-    with pytest.raises(InputError, match="runtime tensorflow"):
+    with pytest.raises(InputError, match="in TensorFlow"):
         deepmac.load(folder).detect(tiny_model.picture())
 
 

@@ -284,10 +284,17 @@ def test_an_unusable_box_costs_no_more_than_itself(photos, tmp_path):
     assert "left out: box 1 of b.jpg" in result.stderr and "[30.0, 1.0, 10.0, 20.0]" in result.stderr
 
 
+def test_results_of_another_run_are_skipped_and_counted(photos, tmp_path):
+    assert _segment(photos, "--box", BOX, "--out", photos / "results").exit_code == 0
+    again = _segment(photos, "--box", BOX, "--out", tmp_path / "out")
+    assert again.stderr == "skipped: 6 label images and overlays of earlier results\n"
+    assert again.stdout.startswith("Pictures: 3 segmented (")
+
+
 def test_clipped_boxes_are_mentioned(photos, tmp_path):
     result = _segment(photos / "a.png", "--box", "0.5,0.5,1.5,1.5", "--out", tmp_path / "out")
     assert result.exit_code == 0
-    assert result.stderr.startswith(f"{photos / 'a.png'}: boxes that reach beyond the image were clipped: 0")
+    assert result.stderr.startswith(f"{photos / 'a.png'}: clipped to the image: box 0")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What errors become on the command line: one line that says what to do, and exit status 2."""
 
 import io
+import re
 import sys
 from typing import NoReturn
 
@@ -11,6 +12,11 @@ from deepmac.core.errors import InputError, missing_package
 
 class ErrorReportingGroup(click.Group):
     """A click group that reports errors as this module says, for every command in it."""
+
+    def parse_args(self, ctx, args):
+        if any(re.fullmatch(r"(--[\w-]+=)?", arg) for arg in args):  # a path would be the current folder
+            raise click.UsageError("An argument is empty; is a variable of the shell unset?", ctx)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx):
         super().invoke(ctx)  # what a command returns is no exit status, so nothing is returned

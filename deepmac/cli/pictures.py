@@ -54,7 +54,7 @@ def segment(
     options.show_start()
     from deepmac.inference.find import SHIPPED
     from deepmac.jobs.box_files import ImageBoxes, boxes_from_texts, read_boxes
-    from deepmac.jobs.pictures import find_pictures
+    from deepmac.jobs.pictures import find_pictures, without_results
     from deepmac.jobs.segment import segment
     from deepmac.jobs.stream import ModelChoice
 
@@ -71,8 +71,11 @@ def segment(
     else:
         folder = Path(images[0]) if len(images) == 1 and Path(images[0]).is_dir() else None
         boxes = read_boxes(box_file, box_format, min_score or 0.0, folder)
-    pictures, choice = find_pictures(images, Path(out)), ModelChoice(model, **runs_on)
-    summary = segment(pictures, boxes, Path(out), choice, overwrite, together or "")
+    found = find_pictures(images)
+    pictures = without_results(found)
+    if results := len(found) - len(pictures):
+        click.echo(f"skipped: {results} label images and overlays of earlier results", err=True)
+    summary = segment(pictures, boxes, Path(out), ModelChoice(model, **runs_on), overwrite, together or "")
     for line in [*getattr(boxes, "problems", []), *summary.problems()]:
         click.echo(line, err=True)
     click.echo(f"{summary}; see {out}")

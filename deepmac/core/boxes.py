@@ -42,7 +42,7 @@ def normalized_boxes(boxes, box_format: str, height: int, width: int) -> np.ndar
     beyond = np.flatnonzero(np.abs(exact - clipped).max(axis=1) > _EDGE_TOLERANCE)
     if len(beyond):
         which = ", ".join(str(i) for i in beyond[:5]) + (", ..." if len(beyond) > 5 else "")
-        warnings.warn(f"boxes that reach beyond the image were clipped: {which}", stacklevel=3)
+        warnings.warn(f"clipped to the image: box {which}", stacklevel=3)
     return clipped
 
 
@@ -83,15 +83,10 @@ def _odd_one_out(boxes):
     try:
         for index, box in enumerate(boxes):
             if np.asarray(box, np.float64).shape != (4,):
-                return f"box {index} is {_short(box)}"
+                return f"box {index} is {box!r:.60}"
     except (TypeError, ValueError):
-        return f"box {index} is {_short(box)}"
-    return f"not {_short(boxes)}"
-
-
-def _short(value):
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+        return f"box {index} is {box!r:.60}"
+    return f"not {boxes!r:.60}"
 
 
 def _to_yxyx_norm(boxes, box_format, height, width):

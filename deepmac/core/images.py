@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import struct
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -25,6 +26,8 @@ READ_ERRORS = (
     struct.error,
     Image.DecompressionBombError,
 )
+# Pillow refuses pictures of twice the size that it warns of.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 # EXIF orientation -> what turns the stored pixels upright.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -113,8 +116,11 @@ def open_picture_file(source) -> Iterator[tuple[Image.Image, str]]:
     except InputError:
         raise
     except READ_ERRORS as error:
-        unknown = isinstance(error, Image.UnidentifiedImageError)
-        reason = "not a picture, or of a kind to convert to JPEG or PNG" if unknown else f"damaged ({error})"
+        reason = getattr(error, "strerror", None) or f"damaged ({error})"
+        if isinstance(error, Image.UnidentifiedImageError):
+            reason = "not a picture, or of a kind to convert to JPEG or PNG"
+        if isinstance(error, Image.DecompressionBombError):
+            reason = "too large, make it smaller"
         raise InputError(f"cannot read {name}: {reason}") from error
 
 

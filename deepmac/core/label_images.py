@@ -79,10 +79,7 @@ def label_image(
 
 
 def write_label_image(
-    path: str | os.PathLike,
-    labels: np.ndarray,
-    texts: Mapping[str, str] | None = None,
-    palette: bool = False,
+    path: str | os.PathLike, labels: np.ndarray, texts: Mapping[str, str] | None = None, palette: bool = False
 ) -> None:
     """Writes a label image as a grey PNG, complete or not at all.
 

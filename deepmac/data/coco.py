@@ -148,9 +148,7 @@ def read_coco(
 
 
 def read_coco_folder(
-    coco_dir: str | os.PathLike,
-    splits: Sequence[str] = (),
-    ids: set[int] | dict[str, set[int]] | None = None,
+    coco_dir: str | os.PathLike, splits: Sequence[str] = (), ids: set[int] | dict[str, set[int]] | None = None
 ) -> dict[str, CocoData]:
     """Reads and checks a folder for training, in COCO's layout or that of an annotation tool.
 

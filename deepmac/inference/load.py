@@ -110,11 +110,6 @@ class InferenceNetwork:
             parts.append(self._masks(*embeddings, padded)[0][0, : len(part)].numpy())
         return np.concatenate(parts)
 
-    @property
-    def num_traces(self) -> int:
-        """How often the two functions were traced."""
-        return sum(f.experimental_get_tracing_count() for f in (self._encode, self._masks))
-
 
 def build_network(
     config: configs.DeepMACTaskConfig,

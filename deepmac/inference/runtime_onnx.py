@@ -49,9 +49,7 @@ class OnnxNetwork:
 
     def detect(self, pixels: Sequence[np.ndarray]):
         """Raises InputError: the halves take boxes."""
-        raise InputError(
-            "ONNX files have no detector: use a model of `deepmac finetune` and the runtime tensorflow"
-        )
+        raise InputError("ONNX files have no detector: give boxes, or load a finetuned model in TensorFlow")
 
     def mask_probs(self, embeddings: dict[str, np.ndarray], boxes: np.ndarray) -> np.ndarray:
         """Predicts masks, of so many boxes at once that memory is bounded."""

@@ -22,19 +22,18 @@ class Picture:
     name: Path
 
 
-def find_pictures(sources: Iterable[str], outside: Path) -> list[Picture]:
+def find_pictures(sources: Iterable[str]) -> list[Picture]:
     """Lists the pictures of files, folders (with their subfolders) and globs, each once.
 
     Args:
         sources: paths, or patterns with `*`, `?`, `[...]` and `**`.
-        outside: a folder whose label images and overlays are results, not pictures.
 
     Raises:
         InputError: a source that names nothing.
     """
     found = {}
     for source in sources:
-        pictures = [picture for picture in _pictures(source) if not _is_result(picture.path, outside)]
+        pictures = _pictures(source)
         if not pictures:
             raise InputError(
                 f"no pictures at {source}: give files, folders or patterns such as 'photos/*.jpg'"
@@ -42,6 +41,14 @@ def find_pictures(sources: Iterable[str], outside: Path) -> list[Picture]:
         for picture in pictures:
             found.setdefault(picture.path.resolve(), picture)
     return list(found.values())
+
+
+def without_results(pictures: list[Picture]) -> list[Picture]:
+    """Leaves out what `deepmac segment` wrote; InputError: that is all."""
+    kept = [picture for picture in pictures if not _is_result(picture.path)]
+    if not kept:
+        raise InputError(f"{pictures[0].path} is a result of this command: give pictures")
+    return kept
 
 
 def _pictures(source: str) -> list[Picture]:
@@ -56,5 +63,6 @@ def _pictures(source: str) -> list[Picture]:
     return [Picture(path, path.relative_to(folder)) for path in found if path.is_file()]
 
 
-def _is_result(path: Path, folder: Path) -> bool:
-    return path.stem.endswith(("_labels", "_overlay")) and path.resolve().is_relative_to(folder.resolve())
+def _is_result(path: Path) -> bool:
+    name, _, kind = path.name.rpartition("_")
+    return kind in ("labels.png", "overlay.png") and path.with_name(f"{name}_masks.json").is_file()

@@ -91,12 +91,7 @@ def _coco_results(image: dict, boxes, classes, confidence, masks) -> list[dict]:
     order = order[(confidence[order] > 0) & np.isin(classes[order], ALL_IDS)][:_MOST_DETECTIONS]
     rles = encode_masks(masks[order], boxes[order], image["height"], image["width"])
     return [
-        {
-            "image_id": image["id"],
-            "category_id": int(category_id),
-            "segmentation": rle,
-            "score": float(score),
-        }
+        {"image_id": image["id"], "category_id": int(category_id), "segmentation": rle, "score": float(score)}
         for category_id, score, rle in zip(classes[order], confidence[order], rles, strict=True)
     ]
 
