@@ -75,7 +75,7 @@ def test_every_published_value_names_its_source():
             assert (line.published is None) == (line.source is None), line.name
 
 
-@pytest.mark.parametrize("profile", ["mini", "subset"])
+@pytest.mark.parametrize("profile", ["mini", "subset", "photographs"])
 def test_committed_results_are_those_of_the_committed_configuration(profile):
     suite = Suite.load(profile, ROOT)
     lines = [line for notebook in suite.notebooks for line in suite.table_rows(notebook)]
