@@ -84,7 +84,8 @@ def test_a_model_trained_on_masks_alone_finds_no_objects():
 
 @pytest.mark.parametrize("count", [1, 3, 7])
 def test_masks_are_those_of_the_whole_model(model, count, monkeypatch):
-    monkeypatch.setattr("deepmac.inference.predictor.plan_crops", lambda *_: {})  # no squares around small boxes
+    # Without squares around small boxes.
+    monkeypatch.setattr("deepmac.inference.predictor.plan_crops", lambda *_: {})
     image, boxes = tiny_model.picture(), tiny_model.random_boxes(count).astype(np.float32)
     pixels, part = network_input(image, tiny_model.SIZE)
     boxes_in_square = boxes * np.tile(part, 2)
