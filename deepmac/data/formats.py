@@ -94,9 +94,10 @@ def load_annotations(path: Path, image_dir: Path | None) -> dict:
             files = [file for file in sorted(path.rglob(f"*.{suffix}")) if file.name not in _CLASS_FILES]
             if files and (image_dir is None or not image_dir.is_dir()):
                 raise InputError(f"{image_dir}: no such folder; it must hold the pictures of {path}")
-            if files:
-                return _collected(files, read) if read else _yolo(files, path, image_dir)
-        raise InputError(f"{path} has no annotations: neither YOLO's text, nor Pascal VOC's XML, nor JSON")
+            content = _collected(files, read) if read or not files else _yolo(files, path, image_dir)
+            if any(isinstance(image, dict) for image in content["images"]):  # others say what is wrong
+                return content
+        raise InputError(f"{path} has no files of YOLO, Pascal VOC or LabelMe: name one for all pictures")
     content = load_json(path)
     if isinstance(content, list) and all(isinstance(task, dict) and "data" in task for task in content):
         return _collected(content, _label_studio_picture)
