@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import synthetic
 import tensorflow as tf
+import tf_keras
 import tiny_model
 from click.testing import CliRunner
 from PIL import Image
@@ -48,6 +49,9 @@ def test_a_data_set_becomes_a_model_and_a_killed_run_goes_on(data_set, tmp_path,
     records = {path: path.stat().st_mtime_ns for path in (out / "records").iterdir()}
     result = _finetune(data_set, out)
     assert result.exit_code == 0, result.output
+    assert tf_keras.mixed_precision.global_policy().name == "float32", (
+        "other models of the process keep theirs"
+    )
     assert records == {path: path.stat().st_mtime_ns for path in (out / "records").iterdir()}
     assert "step 1/2" not in result.stdout, "trained before"
     report = (out / "report.txt").read_text()

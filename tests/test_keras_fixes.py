@@ -7,7 +7,7 @@ from official.projects.centernet.modeling.layers import cn_nn_blocks
 
 from deepmac import configs
 from deepmac.modeling import keras_fixes
-from deepmac.modeling.keras_fixes import configure_batch_norm
+from deepmac.modeling.keras_fixes import compute_dtype, configure_batch_norm
 
 
 def _hourglass():
@@ -78,3 +78,14 @@ def test_no_block_of_a_model_keeps_keras_upsampling():
     layers = [type(layer) for part in (model.backbone, model.mask_head) for layer in part.submodules]
     assert tf_keras.layers.UpSampling2D not in layers
     assert layers.count(keras_fixes.RepeatUpsampling) == 1 + 2  # hourglass-10 backbone, hourglass20 head
+
+
+def test_a_precision_is_that_of_the_layers_made_in_its_block_alone():
+    before = tf_keras.mixed_precision.global_policy().name
+    with pytest.raises(ZeroDivisionError), compute_dtype("bfloat16"):
+        layer = tf_keras.layers.Dense(1)
+        with compute_dtype("float32"):
+            assert tf_keras.layers.Dense(1).compute_dtype == "float32"
+        raise ZeroDivisionError
+    assert layer.compute_dtype == "bfloat16"
+    assert tf_keras.mixed_precision.global_policy().name == before

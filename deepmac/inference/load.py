@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import threading
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +25,7 @@ from deepmac.inference.folding import fold
 from deepmac.inference.prediction import Detections
 from deepmac.interop.pipeline import pipeline_experiment
 from deepmac.interop.published import find_checkpoint, restore_published
+from deepmac.modeling.keras_fixes import compute_dtype
 from deepmac.modeling.model import DeepMACModel, build_deepmac
 
 # Boxes of a call: powers of two up to this, so that kernels are prepared for few shapes.
@@ -33,7 +33,6 @@ _MOST_BOXES = 64
 # Bounds the memory of a call: boxes times positions a mask is predicted at.
 _MOST_POSITIONS = 64 * 64 * 64
 COCO_CLASSES = tuple(category._asdict() for category in COCO_CATEGORIES)
-_policy_lock = threading.Lock()
 
 
 class InferenceNetwork:
@@ -155,8 +154,7 @@ def build_model(
     if input_size is not None:
         model_config.input_size = [input_size, input_size, 3]
     _check_input_size(model_config)
-    policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
-    with _keras_policy(policy), without_warnings():
+    with compute_dtype(precision), without_warnings():
         model = build_deepmac(model_config)
     restore(model)
     return model
@@ -259,18 +257,6 @@ class _ParamsLoader(yaml.SafeLoader):
 
 
 _ParamsLoader.add_constructor("tag:yaml.org,2002:python/tuple", yaml.SafeLoader.construct_yaml_seq)
-
-
-@contextlib.contextmanager
-def _keras_policy(name):
-    """Sets Keras' policy for the layers that are made in the block."""
-    with _policy_lock:
-        previous = tf_keras.mixed_precision.global_policy()
-        tf_keras.mixed_precision.set_global_policy(name)
-        try:
-            yield
-        finally:
-            tf_keras.mixed_precision.set_global_policy(previous)
 
 
 @contextlib.contextmanager

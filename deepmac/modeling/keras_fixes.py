@@ -1,4 +1,7 @@
-"""Batch normalisation as configured, in every layer."""
+"""Batch normalisation as configured, in every layer; a precision for some layers and not for the process."""
+
+import contextlib
+import threading
 
 import tensorflow as tf
 import tf_keras
@@ -7,6 +10,19 @@ from official.projects.deepmac_maskrcnn.modeling.heads import hourglass_network
 
 # No subclass of each other: backbone and mask heads use the first and the second.
 _LAYER_TYPES = (tf_keras.layers.BatchNormalization, tf_keras.layers.experimental.SyncBatchNormalization)
+_policy_lock = threading.RLock()
+
+
+@contextlib.contextmanager
+def compute_dtype(name: str):
+    """Gives layers that are made in the block a precision: 'float32', 'bfloat16' or 'float16'."""
+    with _policy_lock:
+        before = tf_keras.mixed_precision.global_policy()
+        tf_keras.mixed_precision.set_global_policy(name if name == "float32" else f"mixed_{name}")
+        try:
+            yield
+        finally:
+            tf_keras.mixed_precision.set_global_policy(before)
 
 
 def configure_batch_norm(model, momentum: float, synchronized: bool):

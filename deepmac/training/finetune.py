@@ -24,7 +24,7 @@ from deepmac.data.classes import read_classes, write_classes
 from deepmac.data.coco import read_annotation_files
 from deepmac.data.tfrecords import write_tfrecords
 from deepmac.inference.find import weights_sha256
-from deepmac.inference.load import build_model, trained_model, without_warnings
+from deepmac.inference.load import build_model, normalization, trained_model, without_warnings
 from deepmac.modeling.checkpoints import save_model
 from deepmac.modeling.mask_heads import build_mask_head
 from deepmac.modeling.model import DeepMACModel, build_deepmac
@@ -178,10 +178,7 @@ def _experiment(start: configs.DeepMACTaskConfig, records: Path, masks_of: Seque
     task.annotation_file = str(records / "instances_val.json")
     task.train_data.input_path = f"{records}/train-*"
     task.validation_data.input_path = f"{records}/val-*"
-    pixels = {
-        name: getattr(start.validation_data.parser, name)
-        for name in ("bgr_ordering", "channel_means", "channel_stds")
-    }
+    pixels = normalization(start)
     zoom = {"aug_scale_min": 0.7, "aug_scale_max": 1.4}
     reads = {"global_batch_size": _BATCH_SIZE, "parser": pixels | zoom}
     # The same model after an interruption; on a GPU some kernels would be missing.

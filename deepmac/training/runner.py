@@ -6,13 +6,13 @@ from pathlib import Path
 import tensorflow as tf
 import tf_keras
 from official.core import task_factory, train_lib, train_utils
-from official.modeling import performance
 from official.vision.utils.summary_manager import maybe_build_eval_summary_manager
 
 import deepmac.training.mask_rcnn  # registers its task
 import deepmac.training.task  # noqa: F401  # registers its task
 from deepmac.data.classes import write_classes
 from deepmac.evaluation.files import write_evaluation
+from deepmac.modeling.keras_fixes import compute_dtype
 from deepmac.training import devices, monitor, resume
 from deepmac.training.data_classes import fit_to_data
 from deepmac.training.devices import is_chief
@@ -47,8 +47,7 @@ def train(params, mode: str, model_dir: str):
         tf.config.experimental.enable_op_determinism()
     if params.task.seed is not None:
         tf_keras.utils.set_random_seed(params.task.seed)
-    performance.set_mixed_precision_policy(devices.precision(params.runtime))
-    with monitor.explained(model_dir, params.task):
+    with monitor.explained(model_dir, params.task), compute_dtype(devices.precision(params.runtime)):
         if devices.is_chief(strategy) and "train" in mode:
             resume.clean_model_dir(model_dir)
             train_utils.serialize_config(params, model_dir)
