@@ -110,6 +110,7 @@ def test_a_prediction_is_plotted_with_boxes_and_labels():
     masks, labels = prediction.to_label_image(), ["cat", "dog"]
     ax = prediction.plot(labels=labels)
     np.testing.assert_array_equal(ax.images[0].get_array(), overlay(IMAGE, masks, boxes, labels))
+    np.testing.assert_array_equal(ax.figure.canvas.get_width_height(), IMAGE.shape[1::-1])
     figure = matplotlib.figure.Figure()
     given_axes = figure.add_subplot()
     assert plot_prediction(prediction, given_axes, opacity=0.2, outline=False, boxes=False) is given_axes

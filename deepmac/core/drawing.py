@@ -82,7 +82,7 @@ def plot_prediction(
 
     Args:
         prediction: `deepmac.Prediction`.
-        ax: matplotlib axes; a new figure's unless given.
+        ax: matplotlib axes; unless given, of a new figure with the picture's pixels, 2,000 at most.
         opacity: of the masks, 0 to 1.
         outline: whether masks get a border.
         boxes: whether boxes are drawn.
@@ -94,7 +94,9 @@ def plot_prediction(
     from matplotlib import pyplot as plt  # only here: chooses a backend
 
     if ax is None:
-        _, ax = plt.subplots()
+        height, width = prediction.image.shape[:2]
+        figure = plt.figure(figsize=(8, 8 * height / width), dpi=min(width, 2000) / 8)
+        ax = figure.add_axes((0, 0, 1, 1))
     drawn = prediction.boxes if boxes else None
     ax.imshow(overlay(prediction.image, prediction.to_label_image(), drawn, labels, opacity, outline))
     ax.set_axis_off()
