@@ -672,7 +672,7 @@ def test_missing_folders_are_refused(folder, tmp_path):
         tmp_path, "has no annotations of train2017", "--coco-dir", coco_dir, "--split", "train2017"
     )
     (coco_dir / "annotations" / "instances_val2018.json").mkdir()
-    assert_refused(tmp_path, "has no annotations: neither", "--coco-dir", coco_dir, "--split", "val2018")
+    assert_refused(tmp_path, "has no files of YOLO", "--coco-dir", coco_dir, "--split", "val2018")
     file = coco_dir / "annotations" / f"instances_{SPLIT}.json"
     assert_refused(tmp_path, "no such folder", "--annotations", file, "--images", tmp_path / "nowhere")
     assert_refused(tmp_path, "no such file", "--annotations", tmp_path / "nothing", "--images", coco_dir)
