@@ -97,6 +97,14 @@ class Detections:
         self._codes: dict[str, int] = {}
         self._codes_of_species: dict[str, int] = {}
 
+    @classmethod
+    def of_images(cls, images: trap_tables.Images, categories: dict[str, str]) -> "Detections":
+        """A table of images as readers of `trap_tables` give them."""
+        table = cls(categories=categories)
+        for image in images:
+            table.add_image(image["file"], image)
+        return table
+
     def add(self, name: str, detections: Iterable[tuple], facts: dict[str, str] | None = None) -> None:
         """Adds a picture.
 
@@ -177,10 +185,7 @@ def read_detections(path: str | os.PathLike, image_dir: Path | None = None) -> D
             f"{path} has no detections of pictures: give results of MegaDetector, SpeciesNet or "
             "PytorchWildlife (.json), of animl (.json, .csv), or Camtrap DP (datapackage.json)"
         )
-    table = Detections(categories=categories)
-    for image in images:
-        table.add_image(image["file"], image)
-    return table
+    return Detections.of_images(images, categories)
 
 
 def read_json(path: str | os.PathLike) -> Any:

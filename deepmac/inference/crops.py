@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 # Objects with a shorter longer side, in pixels of the network's input or as part of it, are seen better in a
-# square: measured on mosaics of photographs, docs/measurements.md.
+# square: measured on photographs and mosaics of them, docs/measurements.md.
 _SMALL_PIXELS, _SMALL_PART = 60, 0.16
 _CONTEXT = 2.5  # side of a square, at least, in longer sides of its objects
 _STEPS = 4  # squares begin at multiples of this part of their side

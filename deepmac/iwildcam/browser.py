@@ -60,9 +60,8 @@ class Browser(anywidget.AnyWidget):
     def _on_message(self, _, message: dict[str, Any], _buffers):
         """Answers {"show": 1}, {"step", "asked"}, {"review": lines, "verdict"} and {"export": 1}."""
         if "step" in message:
-            at, found = self._page(self.selected)
-            first = found[min(max(at + message["step"], 0), len(found) - 1)][:1] if found else []
-            at = next(iter(first), "")
+            page, found = self._page(self.selected)
+            at = found[min(max(page + message["step"], 0), len(found) - 1)][0] if found else ""
             self.query = self.query | {"at": at, "animal": None, "asked": message["asked"]}
         elif "verdict" in message or "export" in message:
             self._write(message)

@@ -211,10 +211,7 @@ def read_boxes(
         return _coco_boxes(path, content, min_score)
     if isinstance(document, dict) and isinstance(document.get("annotations"), list):
         if is_pytorch_wildlife(document):
-            images, categories = read_pytorch_wildlife(document)
-            table = Detections(categories=categories)
-            for image in images:
-                table.add_image(image["file"], image)
+            table = Detections.of_images(*read_pytorch_wildlife(document))
             return BoxFile(path, table, "xyxy", min_score)
         return _coco_boxes(path, document, min_score)
     raise InputError(

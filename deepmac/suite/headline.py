@@ -65,6 +65,7 @@ def sentences(profile: str, documents: Sequence[dict], quoted: Collection[str] =
         size = "models far smaller than the published ones"
         pictures += ". Boxes are given, since so small a detector finds few objects"
         comparable = ", and those run are not comparable with them: only differences are"
+    others = f" {len(quoted)} more are other papers' and only quoted." if quoted else ""
     not_shown = len(of["contradicted"]) + len(of["no difference"])
     return [
         "**[The paper](https://arxiv.org/abs/2104.00613) claims** that the architecture of the mask head "
@@ -76,9 +77,7 @@ def sentences(profile: str, documents: Sequence[dict], quoted: Collection[str] =
         f"**Does not show**: contradicted: {_listed(of['contradicted'])}; no difference larger "
         f"than {NO_DIFFERENCE:g} AP: {_listed(of['no difference'])}.",
         f"**Open**: {_listed(of['undecided'])}. "
-        f"{missing} of {len(published)} published values were not run{comparable}."
-        + f" {len(quoted)} more are other papers' and only quoted."
-        * bool(quoted),
+        f"{missing} of {len(published)} published values were not run{comparable}.{others}",
     ]
 
 
