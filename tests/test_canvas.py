@@ -191,6 +191,39 @@ def test_clicks_with_shift_say_what_is_missing_and_what_is_too_much(page):
     page.press("Control+z")
     assert len(page.canvas.boxes[0]["clicks"]) == 1
 
+    page.press("p", "c", *["ArrowRight"] * 3, "Enter", *["ArrowLeft"] * 99, "Enter")  # by keys alone
+    (x, y, sign), (left, _, _) = page.canvas.boxes[0]["clicks"][1:]
+    assert (200 < x < 300, round(y), sign) == (True, 200, 1)
+    assert left == 100, "the cross stays in the box"
+    page.press("Escape", "ArrowRight")
+    assert page.boxes[0][0] > 100, "arrows move the box again"
+
+
+@pytest.mark.browser
+def test_what_is_dragged_may_be_gone_when_the_mouse_is_let_go(page):
+    """By keys, by the kernel, or since another picture comes: then nothing of the drag is kept."""
+    page.drag((100, 100), (300, 300))
+    for key in ("Delete", "Control+z"):
+        page.press("p")
+        page.page.mouse.move(*page.place(300, 300))
+        page.page.mouse.down()
+        page.page.mouse.move(*page.place(350, 350), steps=2)
+        page.press(key)
+        page.page.mouse.move(*page.place(400, 350), steps=2)
+        page.page.mouse.up()
+        page.press("Control+z" if key == "Delete" else "Control+Shift+Z")
+        np.testing.assert_allclose(page.boxes, [[100, 100, 300, 300]], atol=1)
+    page.canvas.show_picture(np.zeros((50, 50, 3), np.uint8))
+    page.canvas.begin([_item(10, 10, 30, 30)])
+    page.press("b")  # on the picture before, which is seen until the kernel is heard of
+    assert page.canvas.boxes == [_item(10, 10, 30, 30)]
+    page.press("b")
+    assert len(page.boxes) == 2
+    page.page.locator("tbody input").first.fill("a name without a box")
+    page.canvas.begin([])
+    page.ask()
+    assert len(page.boxes) == 0
+
 
 @pytest.mark.browser
 def test_zoom_keeps_what_is_under_the_mouse_and_boxes_are_drawn_where_one_sees(page):
@@ -222,6 +255,15 @@ def test_zoom_keeps_what_is_under_the_mouse_and_boxes_are_drawn_where_one_sees(p
     expected = [(x - 60 / scale) * 255 / WIDTH, y * 255 / HEIGHT, 0]
     np.testing.assert_allclose(page.color(point[0] - 60, point[1]), expected, atol=4)
     assert len(page.boxes) == 1
+    whole = page.page.locator("output").inner_text()
+    for button, seen in (
+        ("Its own pixels (1)", "100 %"),
+        ("See it larger (mouse wheel)", "125 %"),
+        ("Fit", whole),
+    ):
+        page.page.get_by_role("button", name=button).click()
+        page.settle()
+        assert page.page.locator("output").inner_text() == seen
 
 
 @pytest.mark.browser

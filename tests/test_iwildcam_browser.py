@@ -175,6 +175,11 @@ def test_filters_open_and_verdicts_by_mouse_and_keys(window, browser, tmp_path):
 
     page.get_by_role("button", name="Clear filters").click()
     page.wait_for_function("document.querySelectorAll('figure').length == 4")
+    order = page.get_by_label("Order of pictures")
+    for name, first in (("least confident first", "train/b-2.jpg"), ("camera and time", "train/a-1.jpg")):
+        order.select_option(name)
+        window.settle()
+        assert first in tiles.first.get_attribute("aria-label")
     tiles.first.focus()
     window.press("ArrowRight", "Enter")
     assert "train/b-2.jpg" in tiles.get_attribute("aria-label")
@@ -189,6 +194,9 @@ def test_filters_open_and_verdicts_by_mouse_and_keys(window, browser, tmp_path):
     window.settle()
     assert browser._collection.animals["review"].tolist()[2:5] == ["reject", "", "keep"]
     assert page.locator(".box.reject").count() == 1
+    pressed = page.locator(".details td:last-child [aria-pressed=true]")
+    labels = pressed.evaluate_all("buttons => buttons.map((button) => button.ariaLabel)")
+    assert labels == ["✕ reject B", "✓ keep C"]
 
     page.get_by_label("review").select_option("keep")
     page.wait_for_function("document.querySelectorAll('.box').length == 1")

@@ -30,12 +30,18 @@ const tell = async (message) => {
 };
 const model = {
   get: (name) => state[name],
-  set: (name, value) => { dirty[name] = state[name] = value; fire(`change:${name}`); fire("change"); },
+  set: (name, value) => {
+    if (JSON.stringify(state[name]) === JSON.stringify(value)) return;
+    dirty[name] = state[name] = value;
+    fire(`change:${name}`);
+    fire("change");
+  },
   save_changes: () => tell(),
   send: (message) => tell(message),
   on: (name, handler) => handlers.push([name, handler]),
   off: () => {},
 };
+window.ask = () => tell();
 await tell();
 widget.initialize?.({ model });
 widget.render({ model, el: document.getElementById("window") });
@@ -97,6 +103,11 @@ class WidgetPage:
         self.page.wait_for_function("window.waiting === 0")
         self.page.evaluate("() => new Promise(requestAnimationFrame)")
         assert not self.errors, self.errors
+
+    def ask(self):
+        """Brings what the kernel has changed into the page."""
+        self.page.evaluate("window.ask()")
+        self.settle()
 
     def press(self, *keys: str):
         """Presses keys, one after the other."""

@@ -105,7 +105,8 @@ class Demo(Controls):
         ):
             control.observe(self._guarded(handler), names="value")
         self.canvas.observe(self._guarded(lambda _: self._update()), names="boxes")
-        self.examples.on_click(self._guarded(lambda _: self._draw_examples()))
+        examples = self._guarded(lambda _: self.canvas.set_trait("boxes", _examples(self.picture)))
+        self.examples.on_click(examples)
         for title, button in self.exports.items():
             button.on_click(self._guarded(lambda _, title=title: self._export(title)))
 
@@ -163,21 +164,18 @@ class Demo(Controls):
             self._open(open_picture, change["new"])
             self.address.value = ""
 
-    def _open(self, opening: Callable[..., OpenedPicture], *source):
-        self.say("Opening the picture ...")
-        try:
-            picture = opening(*source)
-            self._use(picture, _examples(picture))
-        finally:
-            self._show_choices()
-
     def _on_page(self, change):
         """Turns to another page of a stack, with the boxes that are drawn."""
         if change["new"] != self.picture.page + 1:
-            try:
-                self._use(self.picture.turned_to(change["new"] - 1), self.canvas.boxes)
-            finally:
-                self._show_choices()
+            self._open(self.picture.turned_to, change["new"] - 1, boxes=self.canvas.boxes)
+
+    def _open(self, opening: Callable[..., OpenedPicture], *source, boxes: list[dict] | None = None):
+        self.say("Opening the picture ...")
+        try:
+            picture = opening(*source)
+            self._use(picture, _examples(picture) if boxes is None else boxes)
+        finally:
+            self._show_choices()
 
     def _use(self, picture: OpenedPicture, boxes: list[dict]):
         start = time.perf_counter()
@@ -215,9 +213,6 @@ class Demo(Controls):
         self._predictor, self._model = predictor, model
 
     # Masks
-
-    def _draw_examples(self):
-        self.canvas.boxes = _examples(self.picture)
 
     def _update(self):
         """Predicts the masks of the boxes that have none yet, and shows those of all."""

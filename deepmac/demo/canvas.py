@@ -1,4 +1,4 @@
-"""The picture one draws boxes on: an anywidget, whose side in the browser is `canvas.js`."""
+"""The picture one draws boxes on: an anywidget, whose side in the browser are `canvas.js` and its parts."""
 
 import io
 from pathlib import Path
@@ -10,8 +10,9 @@ from PIL import Image
 
 from deepmac.core.drawing import instance_colors
 
+_HERE = Path(__file__).parent
 _PREVIEW = 1024  # pixels: longest side of what the browser has at once; more it asks for as it zooms in
-_TILE = 512  # pixels; also in canvas.js
+_TILE = 512  # pixels; also in view.js
 _FEWEST_COLORS = 64
 
 
@@ -31,8 +32,9 @@ class Canvas(anywidget.AnyWidget):
         ready: whether boxes can be drawn: not while the window is being loaded.
     """
 
-    _esm = Path(__file__).with_name("canvas.js")
-    _css = Path(__file__).with_name("canvas.css")
+    # An anywidget takes one script.
+    _esm = "\n".join((_HERE / f"{part}.js").read_text("utf-8") for part in ("view", "editor", "canvas"))
+    _css = _HERE / "canvas.css"
 
     boxes = traitlets.List(traitlets.Dict()).tag(sync=True)
     selected = traitlets.Int(-1).tag(sync=True)
@@ -46,6 +48,7 @@ class Canvas(anywidget.AnyWidget):
     # Width, height, number of the picture, and how often it is halved down to the preview, a JPEG.
     picture = traitlets.List([1, 1, 0, 0]).tag(sync=True)
     preview = traitlets.Bytes().tag(sync=True)
+    edit = traitlets.List([0, 0]).tag(sync=True)  # of the boxes: number of their picture, and a count
 
     def __init__(self):
         super().__init__()
@@ -64,6 +67,7 @@ class Canvas(anywidget.AnyWidget):
             self.masks = []
             self.preview = _jpeg(self._level(halvings))
             self.picture = [width, height, self.picture[2] + 1, halvings]
+            self.edit = [self.picture[2], 0]
 
     def begin(self, boxes: list[dict]):
         """Replaces the boxes, with nothing to take back."""
@@ -84,7 +88,10 @@ class Canvas(anywidget.AnyWidget):
 
     @traitlets.observe("boxes")
     def _on_boxes(self, _change=None):
-        if self.boxes != self._history[self._position]:
+        if self.edit[0] != self.picture[2]:  # another picture has come since
+            self.edit = [self.picture[2], 0]
+            self.boxes = self._history[self._position]
+        elif self.boxes != self._history[self._position]:
             self._position += 1
             self._history[self._position :] = [self.boxes]
         self.undoable, self.redoable = self._position > 0, self._position < len(self._history) - 1

@@ -127,9 +127,7 @@ def _download(url: str) -> bytes:
             for chunk in answer.iter_content(_CHUNK):
                 content += chunk
                 if len(content) > _LARGEST:
-                    raise InputError(
-                        f"{url} is larger than {_LARGEST >> 20} MiB: no picture to try this with"
-                    )
+                    raise InputError(f"{url} is larger than {_LARGEST >> 20} MiB: give a smaller picture")
     except requests.HTTPError as error:
         raise InputError(f"no picture at {url}: the server answers {error.response.status_code}") from error
     except requests.RequestException as error:

@@ -14,7 +14,8 @@ function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (value !== false) made.setAttribute(name, value === true ? "" : value);
+    else if (typeof value === "boolean" && !name.startsWith("aria-")) made.toggleAttribute(name, value);
+    else made.setAttribute(name, value);
   }
   made.append(...children);
   return made;
@@ -27,7 +28,9 @@ function inkOn(color) {
 }
 
 const number = (value) => value.toLocaleString("en");
-const counted = ([some, all], things) => `${some === all ? "" : `${number(some)} of `}${number(all)} ${things}`;
+const counted = ([some, all], thing) => {
+  return `${some === all ? "" : `${number(some)} of `}${number(all)} ${thing}${all === 1 ? "" : "s"}`;
+};
 const fixed = (value, digits) => value?.toFixed(digits) ?? "–";
 const letter = (track) => String.fromCharCode(65 + ((track - 1) % 26)) + (track > 26 ? Math.ceil(track / 26) : "");
 const called = ({ species, kind }) => species || kind;
@@ -103,7 +106,10 @@ class Window {
   }
 
   toolbar() {
-    const button = (text, title, onclick) => element("button", { type: "button", title, onclick }, text);
+    const button = (text, title, onclick) => {
+      const symbol = text.length === 1 ? { "aria-label": title } : {};
+      return element("button", { type: "button", title, onclick, ...symbol }, text);
+    };
     this.views = Object.values(VIEWS).map((view) => {
       return button(view, `${view} (${view[0].toUpperCase()})`, () => this.ask({ view }));
     });
@@ -170,7 +176,7 @@ class Window {
     this.next.disabled = page >= pages - 1;
     this.place.textContent = pages ? `${view === "grid" ? "page" : view} ${page + 1} of ${pages}` : "";
     const out = rejected ? ` · ${number(rejected)} rejected` : "";
-    this.counts.textContent = `${counted(animals, "animals")} · ${counted(pictures, "pictures")}${out}`;
+    this.counts.textContent = `${counted(animals, "animal")} · ${counted(pictures, "picture")}${out}`;
     if (held) this.tiles.children[this.focused]?.focus({ preventScroll: true });
   }
 
@@ -210,7 +216,7 @@ class Window {
 
   // The animals of the only picture as a table.
   drawDetails({ animals }) {
-    const titles = ["", "what", "conf.", "mask, px", "of box", "quality", "verdict"];
+    const titles = ["animal", "what", "conf.", "mask, px", "of box", "quality", "verdict"];
     const head = element("tr", {}, ...titles.map((title) => element("th", { scope: "col" }, title)));
     const rows = animals.map((animal, index) => {
       const { track, number: place, color, confidence, area, fill, rating, quality, review, line } = animal;
@@ -219,7 +225,8 @@ class Window {
       const name = element("button", { style, title, "aria-pressed": index === this.chosen }, letter(track));
       const verdict = (value, text) => {
         const onclick = (event) => (event.stopPropagation(), this.mark([line], review === value ? "" : value));
-        return element("button", { onclick, "aria-pressed": review === value, class: value }, text);
+        const label = `${text} ${letter(track)}`;
+        return element("button", { onclick, "aria-label": label, "aria-pressed": review === value, class: value }, text);
       };
       const word = element("span", { class: rating, title: `expected IoU ${fixed(quality, 2)}` });
       word.append(rating ? `${RATINGS[rating]} ${rating}` : "–");

@@ -1,0 +1,369 @@
+// The boxes of the demo's picture: how they are drawn, and changed by mouse, touch and keys.
+
+const HANDLE = 5; // pixels of the screen from a handle's middle to its edge
+const SLIP = 4; // pixels of the screen; a shorter drag is a click
+const SMALLEST = 3; // pixels of the screen: smaller boxes are slips
+const WHOLE = [0, 1, 2, 3]; // sides of a box: indices of its numbers
+// The sides that a handle moves: those that meet at a corner, and one alone.
+const HANDLES = [[0, 1], [2, 3], [2, 1], [0, 3], [0], [2], [1], [3]];
+const CURSORS = ["nwse", "nwse", "nesw", "nesw", "ew", "ew", "ns", "ns"];
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const POINTS = new OffscreenCanvas(1, 1).getContext("2d"); // asked what is inside a path
+
+const distance = ([x0, y0], [x1, y1]) => Math.hypot(x1 - x0, y1 - y0);
+const middle = ([x0, y0, x1, y1]) => [(x0 + x1) / 2, (y0 + y1) / 2];
+const upright = ([x0, y0, x1, y1]) => {
+  return [Math.min(x0, x1), Math.min(y0, y1), Math.max(x0, x1), Math.max(y0, y1)];
+};
+const area = ([x0, y0, x1, y1]) => (x1 - x0) * (y1 - y0);
+const maskOf = (model, { box, clicks = [] }) => {
+  return model.get("masks").find((mask) => mask.of.join() === [...box, ...clicks].join());
+};
+
+// Black or white, whichever is read more easily on a colour "#rrggbb".
+function inkOn(color) {
+  const [red, green, blue] = [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
+  return 0.299 * red + 0.587 * green + 0.114 * blue > 140 ? "#000" : "#fff";
+}
+
+// Draws boxes and masks, and changes boxes by mouse, touch and keys.
+class Editor {
+  edited = null; // a box while it is drawn or changed: {index, box}; the index of a new one is -1
+  aim = null; // the point, in pixels of the picture, where keys correct the selected mask
+  drag = null; // what a press began: {kind, from, moved, index, sides}
+  edits = 0; // of the boxes
+  fingers = new Map(); // pointer -> its place
+  spaced = false; // whether the space bar is down
+  nextName = "";
+
+  constructor(model, canvas, pixels, view, changed) {
+    Object.assign(this, { model, canvas, pixels, view, changed });
+    const listen = (type, handler) => canvas.addEventListener(type, handler.bind(this), { passive: false });
+    listen("pointerdown", this.press);
+    listen("pointermove", this.move);
+    listen("pointerup", this.release);
+    listen("pointercancel", this.cancel);
+    listen("wheel", this.wheel);
+    listen("keydown", this.key);
+    listen("keyup", this.keyUp);
+    listen("blur", this.finishNudge);
+  }
+
+  get boxes() {
+    return this.model.get("boxes");
+  }
+
+  get selected() {
+    return this.boxes[this.model.get("selected")] ? this.model.get("selected") : -1;
+  }
+
+  commit(boxes, selected) {
+    this.edited = null;
+    this.model.set("edit", [this.model.get("picture")[2], (this.edits += 1)]);
+    this.model.set("boxes", boxes);
+    this.model.set("selected", selected);
+    this.model.save_changes();
+    this.changed();
+  }
+
+  select(index) {
+    this.commit(this.boxes, index);
+  }
+
+  change(index, values) {
+    if (!this.boxes[index]) return; // a name was being written, and another picture came
+    this.commit(this.boxes.with(index, { ...this.boxes[index], ...values }), index);
+  }
+
+  remove() {
+    if (this.selected >= 0) this.commit(this.boxes.toSpliced(this.selected, 1), -1);
+  }
+
+  // Keeps what was edited, if it is a box that one can see.
+  finish(select = true) {
+    const { index, box: exact } = this.edited ?? {};
+    const box = exact?.map((value) => Math.round(100 * value) / 100);
+    const least = Math.min(SMALLEST / this.view.scale, ...this.view.picture);
+    if (!exact || box[2] - box[0] < least || box[3] - box[1] < least) this.cancel();
+    else if (index >= 0) this.change(index, { box });
+    else {
+      const added = { box, name: this.nextName || "object" };
+      this.commit([...this.boxes, added], select ? this.boxes.length : -1);
+    }
+  }
+
+  cancel() {
+    this.drag = this.edited = this.aim = null;
+    this.fingers.clear();
+    this.changed();
+  }
+
+  // The box with some sides moved, as far as the picture goes; they may pass others.
+  shifted(box, sides, by) {
+    const steps = this.view.picture.map((length, axis) => {
+      const moving = sides.filter((side) => side % 2 === axis).map((side) => box[side]);
+      return clamp(by[axis], -Math.min(...moving), length - Math.max(...moving));
+    });
+    return upright(box.map((value, side) => (sides.includes(side) ? value + steps[side % 2] : value)));
+  }
+
+  // Mouse and touch
+
+  place(event) {
+    const { left, top } = this.canvas.getBoundingClientRect();
+    return [event.clientX - left, event.clientY - top];
+  }
+
+  // Those of sides are in their middles, if there is room between corners.
+  handles(box) {
+    const place = (sides, axis) => {
+      const side = sides.find((side) => side % 2 === axis);
+      return side === undefined ? (box[axis] + box[axis + 2]) / 2 : box[side];
+    };
+    const roomy = [0, 1].map((axis) => (box[axis + 2] - box[axis]) * this.view.scale > 10 * HANDLE);
+    const usable = HANDLES.filter((sides) => sides.length === 2 || roomy[1 - (sides[0] % 2)]);
+    return usable.map((sides) => ({ sides, at: this.view.toScreen([place(sides, 0), place(sides, 1)]) }));
+  }
+
+  // The sides of the selected box that a handle at a point of the screen moves.
+  sidesAt([x, y]) {
+    if (this.selected < 0) return undefined;
+    const near = ({ at }) => Math.max(Math.abs(at[0] - x), Math.abs(at[1] - y)) <= HANDLE + 2;
+    return this.handles(this.boxes[this.selected].box).find(near)?.sides;
+  }
+
+  // Corrects the selected mask at a point of the picture: what it misses there is added, else removed.
+  correct(at) {
+    const item = this.boxes[this.selected];
+    const point = at.map((value) => Math.round(100 * value) / 100);
+    const [x0, y0, x1, y1] = item?.box ?? [];
+    if (!(point[0] >= x0 && point[0] <= x1 && point[1] >= y0 && point[1] <= y1)) return;
+    const mask = maskOf(this.model, item);
+    const masked = mask && POINTS.isPointInPath(new Path2D(mask.path), ...point);
+    this.change(this.selected, { clicks: [...(item.clicks ?? []), [...point, masked ? -1 : 1]] });
+  }
+
+  // The smallest box at a point of the screen; -1 for none.
+  boxAt(at) {
+    const [x, y] = this.view.toPicture(at);
+    const slack = 3 / this.view.scale;
+    const under = this.boxes.filter(({ box: [x0, y0, x1, y1] }) => {
+      return x > x0 - slack && x < x1 + slack && y > y0 - slack && y < y1 + slack;
+    });
+    return this.boxes.indexOf(under.sort((a, b) => area(a.box) - area(b.box))[0]);
+  }
+
+  press(event) {
+    if (event.button > 1) return;
+    event.preventDefault();
+    this.finishNudge();
+    this.canvas.focus({ preventScroll: true });
+    this.canvas.setPointerCapture(event.pointerId);
+    const from = this.place(event);
+    this.fingers.set(event.pointerId, from);
+    const under = event.altKey ? this.boxAt(from) : -1;
+    const sides = this.sidesAt(from);
+    this.edited = null;
+    if (this.fingers.size > 1) this.drag = { kind: "pinch", from };
+    else if (event.button === 1 || this.spaced) this.drag = { kind: "pan", from };
+    else if (under >= 0) this.drag = { kind: "change", from, index: under, sides: WHOLE };
+    else if (sides) this.drag = { kind: "change", from, index: this.selected, sides };
+    else this.drag = { kind: "draw", from };
+  }
+
+  move(event) {
+    const at = this.place(event);
+    if (!this.drag) {
+      const resizing = CURSORS[HANDLES.indexOf(this.sidesAt(at))];
+      const cursor = resizing ? `${resizing}-resize` : "crosshair";
+      this.canvas.style.cursor = this.spaced ? "grab" : event.altKey ? "move" : cursor;
+      return;
+    }
+    const { kind, from, index, sides } = this.drag;
+    const before = this.fingers.get(event.pointerId) ?? at;
+    if (kind === "pinch") this.pinch(event.pointerId, before, at);
+    if (kind === "pan") this.view.pan(at[0] - before[0], at[1] - before[1]);
+    this.fingers.set(event.pointerId, at);
+    this.drag.moved ||= distance(from, at) >= SLIP;
+    if (this.drag.moved && kind === "draw") {
+      this.edited = { index: -1, box: upright([...this.view.inside(from), ...this.view.inside(at)]) };
+    } else if (this.drag.moved && kind === "change") {
+      const by = at.map((value, axis) => (value - from[axis]) / this.view.scale);
+      this.edited = { index, box: this.shifted(this.boxes[index].box, sides, by) };
+    }
+    this.changed();
+  }
+
+  release(event) {
+    this.fingers.delete(event.pointerId);
+    if (this.fingers.size || !this.drag) return;
+    const { kind, moved, index } = this.drag;
+    this.drag = null;
+    if (this.edited) this.finish(kind !== "draw"); // handles would be in the way of the next box
+    else if (kind === "draw" && !moved && event.shiftKey) this.correct(this.view.toPicture(this.place(event)));
+    else if (kind === "draw" && !moved) this.select(this.boxAt(this.place(event)));
+    else if (kind === "change") this.select(index);
+  }
+
+  pinch(pointer, before, at) {
+    const other = [...this.fingers].find(([id]) => id !== pointer)?.[1];
+    if (!other) return;
+    this.view.pan((at[0] - before[0]) / 2, (at[1] - before[1]) / 2);
+    const factor = distance(at, other) / Math.max(1, distance(before, other));
+    this.view.zoomTo(this.view.scale * factor, [(at[0] + other[0]) / 2, (at[1] + other[1]) / 2]);
+  }
+
+  wheel(event) {
+    const smallest = this.view.scale <= Math.min(this.view.fitting, 1);
+    if (!event.deltaY || (event.deltaY > 0 && smallest)) return; // the page scrolls
+    event.preventDefault();
+    const lines = event.deltaMode === 1 ? 30 : 1;
+    const factor = Math.exp(-clamp(event.deltaY * lines, -100, 100) / 400);
+    this.view.zoomTo(this.view.scale * factor, this.place(event));
+    this.changed();
+  }
+
+  // Keys
+
+  key(event) {
+    const key = event.key.length > 1 ? event.key : event.key.toLowerCase();
+    const { view, selected, boxes } = this;
+    const cycle = (by) => boxes.length && this.select((selected + by + boxes.length) % boxes.length);
+    const commands = {
+      z: () => this.model.send({ step: event.shiftKey ? 1 : -1 }),
+      y: () => this.model.send({ step: 1 }),
+    };
+    const actions = {
+      " ": () => (this.spaced = true),
+      b: () => this.newBox(),
+      n: () => cycle(1),
+      p: () => cycle(selected < 0 ? 0 : -1),
+      Delete: () => this.remove(),
+      Backspace: () => this.remove(),
+      c: () => (this.aim = this.aim || selected < 0 ? null : middle(boxes[selected].box)),
+      Escape: () => (this.drag || this.edited || this.aim ? this.cancel() : this.select(-1)),
+      Enter: () => (this.aim ? this.correct(this.aim) : this.canvas.dispatchEvent(new Event("name"))),
+      "+": () => view.zoomTo(1.25 * view.scale),
+      "=": () => view.zoomTo(1.25 * view.scale),
+      "-": () => view.zoomTo(0.8 * view.scale),
+      0: () => view.zoomTo(view.fitting),
+      1: () => view.zoomTo(1),
+    };
+    const step = () => (this.aim ? this.moveAim : this.nudge).call(this, ARROWS[key], event.shiftKey);
+    const action = event.ctrlKey || event.metaKey ? commands[key] : ARROWS[key] ? step : actions[key];
+    if (!action || event.altKey) return;
+    event.preventDefault();
+    event.stopPropagation(); // JupyterLab has its own meanings for some
+    action();
+    this.changed();
+  }
+
+  keyUp({ key }) {
+    if (key === " ") this.spaced = false;
+    if (key in ARROWS) this.finishNudge();
+  }
+
+  // Draws a box in the middle of what is seen, a quarter as large.
+  newBox() {
+    const [low, high] = [this.view.inside([0, 0]), this.view.inside(this.view.screen)];
+    const corner = (part) => low.map((value, axis) => value + part * (high[axis] - value));
+    this.edited = { index: -1, box: [...corner(0.375), ...corner(0.625)] };
+    this.finish();
+  }
+
+  // Moves the selected box by a pixel, two on the screen if that is more; it is kept when the key is let go.
+  nudge(direction, resize) {
+    const index = this.selected;
+    if (index < 0) return this.view.pan(...direction.map((value) => -40 * value));
+    const by = direction.map((value) => value * Math.max(1, 2 / this.view.scale));
+    const box = this.edited?.box ?? this.boxes[index].box;
+    this.edited = { index, box: this.shifted(box, resize ? [2, 3] : WHOLE, by) };
+  }
+
+  // Moves the cross over its box, by a quarter as much with Shift.
+  moveAim(direction, finely) {
+    const [x0, y0, x1, y1] = this.boxes[this.selected].box;
+    const [x, y] = this.aim.map((value, axis) => value + (direction[axis] * (finely ? 2 : 8)) / this.view.scale);
+    this.aim = [clamp(x, x0, x1), clamp(y, y0, y1)];
+  }
+
+  finishNudge() {
+    if (!this.drag && this.edited) this.finish();
+  }
+
+  // Drawing
+
+  draw() {
+    const context = this.canvas.getContext("2d");
+    const dots = window.devicePixelRatio;
+    const { scale, offset } = this.view;
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    context.setTransform(dots * scale, 0, 0, dots * scale, dots * offset[0], dots * offset[1]);
+    context.imageSmoothingEnabled = scale < 2; // pixels are seen as they are when one is close
+    this.pixels.draw(context, this.view);
+    const colors = this.model.get("colors");
+    const largest = this.boxes.map(({ box }, index) => [box, index]).sort(([a], [b]) => area(b) - area(a));
+    for (const [, index] of largest) this.drawMask(context, this.boxes[index], colors[index]);
+    context.setTransform(dots, 0, 0, dots, 0, 0);
+    const { index: editing, box: edited } = this.edited ?? {};
+    this.boxes.forEach(({ box, name }, index) => {
+      const chosen = index === this.selected && editing !== -1;
+      this.drawBox(context, index === editing ? edited : box, `${index + 1}`, name, colors[index], chosen);
+    });
+    this.drawMarks(context, this.boxes[this.selected]?.clicks ?? []);
+    const count = this.boxes.length;
+    if (editing === -1) this.drawBox(context, edited, `${count + 1}`, this.nextName, colors[count], false);
+  }
+
+  drawMask(context, item, color) {
+    const mask = maskOf(this.model, item);
+    if (!mask) return;
+    mask.drawn ??= new Path2D(mask.path);
+    context.fillStyle = context.strokeStyle = color;
+    context.globalAlpha = this.model.get("opacity");
+    context.fill(mask.drawn);
+    context.globalAlpha = 1;
+    context.lineWidth = 1.5 / this.view.scale;
+    if (this.model.get("outline")) context.stroke(mask.drawn);
+  }
+
+  // Where a mask was corrected, and the cross.
+  drawMarks(context, clicks) {
+    const style = { font: "bold 16px sans-serif", textAlign: "center", textBaseline: "middle" };
+    context.save();
+    Object.assign(context, style, { fillStyle: "#fff", strokeStyle: "#000", lineWidth: 3 });
+    const marks = clicks.map(([x, y, sign]) => [sign > 0 ? "+" : "−", x, y]);
+    if (this.aim) marks.push(["×", ...this.aim]);
+    for (const [mark, ...place] of marks) {
+      context.strokeText(mark, ...this.view.toScreen(place));
+      context.fillText(mark, ...this.view.toScreen(place));
+    }
+    context.restore();
+  }
+
+  drawBox(context, box, number, name, color, chosen) {
+    const [x0, y0] = this.view.toScreen(box.slice(0, 2));
+    const [x1, y1] = this.view.toScreen(box.slice(2));
+    if (x1 < 0 || y1 < 0 || x0 > this.view.screen[0] || y0 > this.view.screen[1]) return; // not even its name
+    for (const [style, width] of [["#0008", chosen ? 5 : 3], [color, chosen ? 3 : 1.5]]) {
+      Object.assign(context, { strokeStyle: style, lineWidth: width });
+      context.strokeRect(x0, y0, x1 - x0, y1 - y0);
+    }
+    context.font = "12px sans-serif";
+    const full = `${number} ${name}`;
+    const text = chosen || context.measureText(full).width < x1 - x0 ? full : number;
+    const width = context.measureText(text).width + 8;
+    const left = clamp(x0, 0, this.view.screen[0] - width);
+    const top = y0 < 18 ? Math.max(y0, 0) + 2 : y0 - 18;
+    context.fillStyle = color;
+    context.fillRect(left, top, width, 16);
+    context.fillStyle = inkOn(color);
+    context.fillText(text, left + 4, top + 12);
+    Object.assign(context, { fillStyle: "#fff", strokeStyle: "#000", lineWidth: 1 });
+    for (const { at: [x, y] } of chosen ? this.handles(box) : []) {
+      context.fillRect(x - HANDLE, y - HANDLE, 2 * HANDLE, 2 * HANDLE);
+      context.strokeRect(x - HANDLE, y - HANDLE, 2 * HANDLE, 2 * HANDLE);
+    }
+  }
+}
