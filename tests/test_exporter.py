@@ -289,13 +289,6 @@ def test_the_signature_is_the_published_one(published, reference_dir):
     assert all(output.dtype == tf.float32 for output in signature.structured_outputs.values())
 
 
-def test_gives_what_the_published_graph_gives(published, reference_dir):
-    reference = np.load(reference_dir / "hourglass20" / "saved_model_io.npz")
-    outputs = deepmac.load(published)._network.outputs(reference["image"], reference["boxes"])
-    for name, value in outputs.items():
-        np.testing.assert_allclose(value, reference[f"out/{name}"], atol=1e-5, err_msg=name)
-
-
 def test_loads_with_the_same_masks(published, reference_dir):
     reference = np.load(reference_dir / "hourglass20" / "predict_io.npz")
     model, graph = deepmac.load(reference_dir / "hourglass20", precision="float32"), deepmac.load(published)

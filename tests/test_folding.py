@@ -5,6 +5,7 @@ import tf_keras
 
 from deepmac.inference import folding
 from deepmac.inference.folding import fold
+from deepmac.modeling.keras_fixes import compute_dtype
 
 layers = tf_keras.layers
 
@@ -107,21 +108,15 @@ def test_other_batch_sizes_need_no_other_trace():
 
 def test_bfloat16_is_as_close_to_float32_as_without_folding():
     outputs = {}
-    for policy in ("float32", "mixed_bfloat16"):
-        with pytest.MonkeyPatch.context() as patch:
-            previous = tf_keras.mixed_precision.global_policy()
-            tf_keras.mixed_precision.set_global_policy(policy)
-            patch.setattr(folding, "_LARGEST_CONSTANTS", 2**20)
-            try:
-                model = _randomized(_residual_network())
-            finally:
-                tf_keras.mixed_precision.set_global_policy(previous)
+    for precision in ("float32", "bfloat16"):
+        with compute_dtype(precision):
+            model = _randomized(_residual_network())
         folded = _fold(model)
-        outputs[policy] = model(IMAGES, training=False)[1], folded(IMAGES)[1]
+        outputs[precision] = model(IMAGES, training=False)[1], folded(IMAGES)[1]
     assert _operations(folded).count("Cast") == 1  # of the input, none of the weights
     exact = outputs["float32"][0].numpy()
-    plain, folded = (np.abs(tf.cast(o, tf.float32) - exact).mean() for o in outputs["mixed_bfloat16"])
-    assert outputs["mixed_bfloat16"][1].dtype == tf.bfloat16
+    plain, folded = (np.abs(tf.cast(o, tf.float32) - exact).mean() for o in outputs["bfloat16"])
+    assert outputs["bfloat16"][1].dtype == tf.bfloat16
     assert folded < 1.2 * plain
 
 

@@ -6,6 +6,7 @@ import tiny_model
 
 from deepmac import configs
 from deepmac.core.errors import InputError
+from deepmac.modeling.keras_fixes import compute_dtype
 from deepmac.modeling.model import PredictionHeads, build_deepmac
 
 SIZE = 64
@@ -33,12 +34,8 @@ def model():
 
 @pytest.fixture(scope="module")
 def bfloat16_model():
-    before = tf_keras.mixed_precision.global_policy()
-    tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
-    try:
+    with compute_dtype("bfloat16"):
         return tiny_model.build_model(_config())
-    finally:
-        tf_keras.mixed_precision.set_global_policy(before)
 
 
 def _images(count=2, seed=0):
@@ -284,9 +281,6 @@ def test_last_stage_equals_the_last_output():
 
 @pytest.mark.parametrize(("name", "dtype"), [("ct_size", "float32"), ("pixel_embedding", "bfloat16")])
 def test_regressed_coordinates_stay_in_float32(name, dtype):
-    tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
-    try:
+    with compute_dtype("bfloat16"):
         heads, features = _prediction_heads()
         assert heads(features)[name][-1].dtype == dtype
-    finally:
-        tf_keras.mixed_precision.set_global_policy("float32")

@@ -34,6 +34,16 @@ def compared(references):
     return parity.compare(references[0])[0]
 
 
+@pytest.mark.parametrize(
+    "name", ["hourglass20", "embedding_projection", "resnet4_no_instance", "weak_losses"]
+)
+def test_all_that_the_published_model_computed_is_computed_here(name, reference_dir):
+    """Network, detections, losses, masks in given boxes, graphs: a tenth of what the notebook tolerates."""
+    lines = list(parity.compare_folder(reference_dir / name))
+    assert len(lines) > 20
+    assert [(tensor, error) for _, _, tensor, _, error, tolerated in lines if error > 0.1 * tolerated] == []
+
+
 def test_finds_the_tensors_that_differ_and_no_others(compared, references):
     beyond = compared[~(compared["difference"] <= compared["tolerance"])]
     assert set(beyond["tensor"]) == references[1]

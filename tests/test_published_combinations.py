@@ -7,17 +7,17 @@ from official.core import exp_factory
 from published_model import HEADS, PublishedModel, crop, sigmoid
 
 from deepmac import configs  # noqa: F401  # registers the experiments
-from deepmac.interop.published import restore_published
+from deepmac.interop.published import misfits, restore_published
 from deepmac.modeling.mask_losses import MaskBatch
 from deepmac.modeling.model import build_deepmac
 from deepmac.training.task import DeepMACTask
 
-SIZE = 64
 ALLOWED = [1, 3]
 # Name -> (model id, stages, mask head options, loss options).
 COMBINATIONS = {
     "two stages": (10, 2, {"network_type": "hourglass20", "mask_size": 16}, {}),
     "three stages, last alone": (20, 3, {"network_type": "resnet8"}, {"use_only_last_stage": True}),
+    "largest backbone": (52, 2, {"network_type": "resnet4"}, {}),
     "hourglass32, no coordinates": (10, 1, {"network_type": "hourglass32", "use_xy": False}, {}),
     "hourglass52, 32 samples": (10, 1, {"network_type": "hourglass52", "mask_size": 32}, {}),
     "uniform size, odd samples": (10, 1, {"network_type": "hourglass20_uniform_size", "mask_size": 13}, {}),
@@ -89,10 +89,11 @@ COMBINATIONS = {
 def experiment(model_id, stages, head, losses):
     config = exp_factory.get_exp_config("deepmac_mini").task
     mask_head = {"num_init_channels": 4, "dim": 5, "pixel_embedding_dim": 6, "mask_size": 8} | head
+    size = 128 if model_id == 52 else 64
     config.override(
         {
             "model": {
-                "input_size": [SIZE, SIZE, 3],
+                "input_size": [size, size, 3],
                 "num_classes": 3,
                 "backbone": {
                     "hourglass": {"model_id": model_id, "input_channel_dims": 4, "num_hourglasses": stages}
@@ -108,7 +109,7 @@ def experiment(model_id, stages, head, losses):
     return config
 
 
-def ground_truth():
+def ground_truth(size):
     """Boxes [2, 4, 4], classes, weights and masks: boxes of one class overlap, one row is padding."""
     rng = np.random.default_rng(1)
     low = rng.uniform(0, 0.5, (2, 4, 2))
@@ -117,7 +118,7 @@ def ground_truth():
     boxes[1, 3] = 0
     classes = np.array([[1, 1, 2, 3], [3, 3, 1, 0]])
     weights = (classes > 0).astype(np.float32)
-    masks = (rng.uniform(size=(2, 4, SIZE, SIZE)) > 0.5) & (classes > 0)[..., np.newaxis, np.newaxis]
+    masks = (rng.uniform(size=(2, 4, size, size)) > 0.5) & (classes > 0)[..., np.newaxis, np.newaxis]
     return boxes.astype(np.float32), classes, weights, masks.astype(np.uint8)
 
 
@@ -206,19 +207,27 @@ def expected_losses(config, stages, boxes, classes, weights, masks):
     }
 
 
-@pytest.mark.parametrize("name", COMBINATIONS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.nightly) if name == "largest backbone" else name
+        for name in COMBINATIONS
+    ],
+)
 def test_combination(name, tmp_path):
     config = experiment(*COMBINATIONS[name])
+    size = config.model.input_size[0]
     published = PublishedModel(config.model)
     published.save(tmp_path)
     last_alone = config.losses.mask.use_only_last_stage
     model = build_deepmac(config.model, last_alone)
     report = restore_published(model, tmp_path)
-    assert len(report.of_status("restored")) == len(model.variables) == len(published.variables)
-    assert not report.misfits()
+    restored = [tensor for tensor in report if tensor.status == "restored"]
+    assert len(restored) == len(model.variables) == len(published.variables)
+    assert not misfits(report)
 
-    images = np.random.default_rng(2).normal(size=(2, SIZE, SIZE, 3)).astype(np.float32)
-    boxes, classes, weights, masks = ground_truth()
+    images = np.random.default_rng(2).normal(size=(2, size, size, 3)).astype(np.float32)
+    boxes, classes, weights, masks = ground_truth(size)
     outputs = published.outputs(images)
     raw = model({"image": images, "boxes": boxes}, training=False)["raw_output"]
     stages = COMBINATIONS[name][1]
@@ -237,9 +246,9 @@ def test_combination(name, tmp_path):
     )
 
     labels = {
-        "boxes": tf.constant(np.where(weights[..., np.newaxis] > 0, boxes * SIZE, -1)),
+        "boxes": tf.constant(np.where(weights[..., np.newaxis] > 0, boxes * size, -1)),
         "classes": tf.constant(np.where(weights > 0, classes, -1)),
-        "unpad_image_shapes": tf.constant([[SIZE, SIZE, 3.0]] * 2),
+        "unpad_image_shapes": tf.constant([[size, size, 3.0]] * 2),
     }
     batch = MaskBatch(
         raw["mask_logits"], *map(tf.constant, (boxes, masks, classes, weights, images)), step=tf.constant(0)

@@ -56,7 +56,7 @@ def import_checkpoint(source, model_dir, config_files, params_override, experime
     config = published.target_config(folder, experiment, config_files, params_override)
     partial = bool(config_files or params_override)
     report = published.import_checkpoint(folder, config, model_dir, partial)
-    click.echo(report.summary())
+    click.echo(published.summary(report))
     click.echo(f"Wrote {model_dir}; {published.REPORT_NAME} there lists every tensor")
 
 

@@ -78,39 +78,20 @@ class TensorReport:
         return f"{self.status}: {self.key} checkpoint {shapes[0]}, model {shapes[1]}{note}"
 
 
-@dataclasses.dataclass(frozen=True)
-class RestoreReport:
-    """What became of every tensor: restored and skipped ones are those of the checkpoint, restored and
-    missing ones those of the model.
+def misfits(report: Sequence[TensorReport]) -> list[TensorReport]:
+    """Tensors left over: missing ones, and skipped ones that are not training state."""
+    left_over = (_ANOTHER_SHAPE, _NO_COUNTERPART)
+    return [one for one in report if one.status == "missing" or one.note in left_over]
 
-    Attributes:
-        checkpoint: the checkpoint's path.
-        tensors: one entry a tensor; two for a variable of another shape, skipped and missing.
-    """
 
-    checkpoint: str
-    tensors: tuple[TensorReport, ...]
-
-    def of_status(self, status: str) -> list[TensorReport]:
-        """The tensors 'restored', 'skipped' or 'missing'."""
-        return [tensor for tensor in self.tensors if tensor.status == status]
-
-    def misfits(self) -> list[TensorReport]:
-        """Tensors left over: missing ones, and skipped ones that are not training state."""
-        return [
-            tensor
-            for tensor in self.tensors
-            if tensor.status == "missing" or tensor.note in (_ANOTHER_SHAPE, _NO_COUNTERPART)
-        ]
-
-    def summary(self) -> str:
-        """A table of counts for each part of the model, then a line for every tensor left over."""
-        counts = Counter((_part(tensor.key), tensor.status) for tensor in self.tensors)
-        lines = [f"{'':24}{'restored':>10}{'skipped':>10}{'missing':>10}"]
-        for part in dict.fromkeys(part for part, _ in counts):
-            numbers = [counts[part, status] for status in ("restored", "skipped", "missing")]
-            lines.append(f"{part:24}" + "".join(f"{number:>10}" for number in numbers))
-        return "\n".join([*lines, *map(str, self.misfits())])
+def summary(report: Sequence[TensorReport]) -> str:
+    """A table of counts for each part of the model, then a line for every tensor left over."""
+    counts = Counter((_part(tensor.key), tensor.status) for tensor in report)
+    lines = [f"{'':24}{'restored':>10}{'skipped':>10}{'missing':>10}"]
+    for part in dict.fromkeys(part for part, _ in counts):
+        numbers = [counts[part, status] for status in ("restored", "skipped", "missing")]
+        lines.append(f"{part:24}" + "".join(f"{number:>10}" for number in numbers))
+    return "\n".join([*lines, *map(str, misfits(report))])
 
 
 def published_variables(model: DeepMACModel) -> dict[str, tf.Variable]:
@@ -126,7 +107,7 @@ def published_variables(model: DeepMACModel) -> dict[str, tf.Variable]:
 
 def restore_published(
     model: DeepMACModel, checkpoint: str | os.PathLike, partial: bool = False
-) -> RestoreReport:
+) -> list[TensorReport]:
     """Restores a published checkpoint into a built model.
 
     Nothing is assigned unless all fits. Kernels of 1x3 (embedding heads of later published versions) go into
@@ -138,7 +119,8 @@ def restore_published(
         partial: warm start: restores what fits and leaves the rest as it is.
 
     Returns:
-        What became of every tensor.
+        What became of every tensor, restored and skipped ones being those of the checkpoint, restored and
+        missing ones those of the model; two entries, skipped and missing, for a variable of another shape.
 
     Raises:
         InputError: no checkpoint there, or a damaged one; tensors of either side are left over (not with
@@ -148,21 +130,17 @@ def restore_published(
     variables = published_variables(model)
     try:
         reader = tf.train.load_checkpoint(prefix)
-        tensors = tuple(_compare(reader.get_variable_to_shape_map(), variables, model))
-        values = {
-            tensor.key: reader.get_tensor(tensor.key + _VALUE)
-            for tensor in tensors
-            if tensor.status == "restored"
-        }
+        report = list(_compare(reader.get_variable_to_shape_map(), variables, model))
+        restored = [tensor.key for tensor in report if tensor.status == "restored"]
+        values = {key: reader.get_tensor(key + _VALUE) for key in restored}
     except (tf.errors.OpError, IndexError, RuntimeError) as error:  # these do not say which file it is
         reason = str(error).split("\n")[0]
         raise InputError(f"{prefix} is damaged: {reason}. Copy or download the checkpoint again") from error
-    report = RestoreReport(prefix, tensors)
-    misfits = report.misfits()
-    if not values or (misfits and not partial):
-        examples = "; ".join(map(str, misfits[:3]))
+    left_over = misfits(report)
+    if not values or (left_over and not partial):
+        examples = "; ".join(map(str, left_over[:3]))
         raise InputError(
-            f"{prefix} does not fit the model: {len(misfits)} tensors are left over, such as: {examples}. "
+            f"{prefix} does not fit the model: {len(left_over)} tensors are left over, such as: {examples}. "
             "Compare the model's configuration with the checkpoint's pipeline.config"
         )
     for key in list(values):
@@ -231,30 +209,26 @@ def target_config(
 
 def import_checkpoint(
     checkpoint: str | os.PathLike, config, model_dir: str | os.PathLike, partial: bool = False
-) -> RestoreReport:
-    """Writes a published checkpoint as a model directory of our training.
+) -> list[TensorReport]:
+    """Writes a published checkpoint as a model directory of our training; see also `restore_published`.
 
     Args:
         checkpoint: prefix, or a folder that holds a checkpoint or `checkpoint/`.
         config: `ExperimentConfig` of the model to fill.
         model_dir: new or empty folder; gets `params.yaml`, the checkpoint as Model Garden's trainer saves it,
             and the report.
-        partial: warm start, as in `restore_published`.
-
-    Returns:
-        What became of every tensor.
+        partial: warm start.
 
     Raises:
-        InputError: as `restore_published`.
-        InputError: `model_dir` is not empty.
+        InputError: as `restore_published`, or `model_dir` is not empty.
     """
     with atomic_folder(model_dir) as folder:
         model = build_deepmac(config.task.model)
         report = restore_published(model, checkpoint, partial)
         config.override({"task": {"init_checkpoint": None}})  # the weights are here
         save_model(model, config, folder)
-        table = "\n".join(map(str, report.tensors))
-        (folder / REPORT_NAME).write_text(f"{report.summary()}\n\n{table}\n", encoding="utf-8")
+        table = "\n".join(map(str, report))
+        (folder / REPORT_NAME).write_text(f"{summary(report)}\n\n{table}\n", encoding="utf-8")
     return report
 
 
