@@ -61,10 +61,10 @@ def test_other_pictures_are_no_masks(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "rgb.png")
     with pytest.raises(InputError, match="channels RGB"):
         read_label_image(tmp_path / "rgb.png")
-    with pytest.raises(InputError, match="no such mask"):
+    with pytest.raises(InputError, match="no such picture"):
         read_label_image(tmp_path / "missing.png")
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
-    with pytest.raises(InputError, match="damaged"):
+    with pytest.raises(InputError, match="cannot read"):
         read_label_image(tmp_path / "broken.png")
     assert read_texts(tmp_path / "broken.png") is None
     assert read_texts(tmp_path / "missing.png") is None

@@ -23,7 +23,7 @@ from deepmac.data.points import read_points
 from deepmac.scenes.contact_sheet import contact_sheet
 from deepmac.scenes.dataset import compose_scenes
 
-ARGUMENTS = {"images": 40, "val_images": 12, "size": 64, "seed": 5, "progress": False}
+ARGUMENTS = {"images": 40, "val_images": 12, "size": 64, "seed": 5}
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_contact_sheet_shows_the_images_with_outlines(folder):
     same = (np.abs(sheet[8 : 8 + 256, 8 : 8 + 256] - enlarged).max(axis=-1) == 0).mean()
     assert 0.3 < same < 0.99
     few = folder.parent / "few"
-    compose_scenes(few, images=1, val_images=1, size=32, progress=False)
+    compose_scenes(few, images=1, val_images=1, size=32)
     assert contact_sheet(few).size == (8 + 2 * 264, 8 + 264 + 20)
 
 
@@ -168,9 +168,7 @@ def test_own_sprites_appear_in_the_scenes(tmp_path):
         pixels[3:-3, 3:-3] = (250, 0, 250, 255)
         (tmp_path / "own" / "fire hydrant").mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(tmp_path / "own" / "fire hydrant" / f"{number}.png")
-    out = compose_scenes(
-        tmp_path / "out", images=60, val_images=1, size=64, sprites=tmp_path / "own", progress=False
-    )
+    out = compose_scenes(tmp_path / "out", images=60, val_images=1, size=64, sprites=tmp_path / "own")
     train = json.loads((out / "annotations" / "instances_train2017.json").read_text())
     assert ID_BY_NAME["fire hydrant"] in {one["category_id"] for one in train["annotations"]}
     assert "--sprites" in (out / "README.txt").read_text()
@@ -262,7 +260,7 @@ def test_scenes_are_those_that_committed_results_were_trained_on(tmp_path):
     Annotations to the byte; of pictures the mean colours of 4x4 fields, since OpenCV rounds some pixels
     otherwise with other instruction sets.
     """
-    folder = compose_scenes(tmp_path / "scenes", 24, 8, size=128, seed=0, progress=False)
+    folder = compose_scenes(tmp_path / "scenes", 24, 8, size=128, seed=0)
     for line in (Path(__file__).parent / "composed_scenes.txt").read_text().splitlines():
         name, expected = line.split()
         if name.endswith(".json"):

@@ -1,4 +1,5 @@
 import json
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,6 @@ from skimage import data
 import deepmac
 from deepmac.demo.samples import SAMPLES
 from deepmac.evaluation import MaskEvaluator
-from deepmac.export.weights import write_shipped_weights
 from deepmac.inference.find import SHIPPED, find_model
 from deepmac.inference.load import InferenceNetwork
 from deepmac.inference.runtime_onnx import OnnxNetwork
@@ -69,7 +69,8 @@ def test_good_on_photographs_never_trained_on(coco_dir, tmp_path):
 
 
 def test_writing_keeps_the_weights_and_forgets_the_training(tmp_path):
-    write_shipped_weights(FOLDER, tmp_path / "copy", input_size=256)
+    ship = runpy.run_path(str(Path(__file__).parents[1] / "configs" / "weights" / "ship.py"))
+    ship["write_shipped_weights"](FOLDER, tmp_path / "copy", input_size=256)
     copy = deepmac.load(tmp_path / "copy", precision="float32", runtime="tensorflow")
     assert copy.input_size == 256
     original = deepmac.load("mini", precision="float32", input_size=256)

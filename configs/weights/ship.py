@@ -1,4 +1,4 @@
-"""Writes weights to ship: `python -m deepmac.export.weights MODEL_DIR OUT INPUT_SIZE`.
+"""Writes weights to ship: `python configs/weights/ship.py MODEL_DIR OUT INPUT_SIZE`.
 
 What only training needs, optimizer state and paths of the machine, is left out; ONNX files, which need no
 TensorFlow, are added in the folder `onnx`. `make weights` trains the model of the package and calls this;

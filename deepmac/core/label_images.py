@@ -16,6 +16,7 @@ from deepmac.core import masks
 from deepmac.core.drawing import instance_colors
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file
+from deepmac.core.images import open_picture_file
 
 QUALITY = "Quality"  # text in a label image: JSON, number of a detection -> `Prediction.quality` of its mask
 MOST_DETECTIONS = {8: 255, 16: 65535}  # bits of a sample -> detections it can tell apart
@@ -113,26 +114,18 @@ def read_label_image(path: str | os.PathLike) -> np.ndarray:
     Raises:
         InputError: no such file, a damaged one, or one with several channels.
     """
-    try:
-        with Image.open(path) as picture:
-            if picture.mode not in _SINGLE_CHANNEL:
-                raise InputError(f"{path} has the channels {picture.mode}: an instance mask has one")
-            labels = np.asarray(picture)
-    except FileNotFoundError as error:
-        raise InputError(f"no such mask: {path}") from error
-    except InputError:
-        raise
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"cannot read {path}: damaged ({error})") from error
-    return labels.astype(np.uint8 if picture.mode in ("1", "L", "P") else np.uint16)
+    with open_picture_file(path) as (picture, name):
+        if picture.mode not in _SINGLE_CHANNEL:
+            raise InputError(f"{name} has the channels {picture.mode}: an instance mask has one")
+        return np.asarray(picture).astype(np.uint8 if picture.mode in ("1", "L", "P") else np.uint16)
 
 
 def read_texts(path: Path) -> dict[Any, Any] | None:
     """Returns the texts kept in a PNG; None for a file that is missing or, by its checksums, damaged."""
     try:
-        with Image.open(path) as picture:
+        with open_picture_file(path) as (picture, _):
             texts = dict(picture.info)
             picture.verify()
-    except (OSError, SyntaxError, ValueError):
+    except InputError:
         return None
     return texts

@@ -44,14 +44,7 @@ def paste_mask(
 def paste_masks(
     mask_probs: np.ndarray, boxes: np.ndarray, height: int, width: int, threshold: float = 0.5
 ) -> np.ndarray:
-    """Pastes masks into the image, one bitmap for each.
-
-    Args:
-        mask_probs: float [N, S, S], probabilities inside the boxes.
-        boxes: float [N, 4], (ymin, xmin, ymax, xmax) normalised to the image.
-        height: image height in pixels.
-        width: image width in pixels.
-        threshold: a pixel belongs to the mask when its probability is greater.
+    """Pastes masks, float [N, S, S], with boxes [N, 4] into the image, one bitmap for each; see `paste_mask`.
 
     Returns:
         bool [N, height, width]. The mask of an empty box is empty.
@@ -66,14 +59,7 @@ def paste_masks(
 def encode_masks(
     mask_probs: np.ndarray, boxes: np.ndarray, height: int, width: int, threshold: float = 0.5
 ) -> list[dict]:
-    """Pastes masks and run-length encodes each at once; no bitmap of the image is ever held.
-
-    Args:
-        mask_probs: float [N, S, S], probabilities inside the boxes.
-        boxes: float [N, 4], (ymin, xmin, ymax, xmax) normalised to the image.
-        height: image height in pixels.
-        width: image width in pixels.
-        threshold: a pixel belongs to the mask when its probability is greater.
+    """Like `paste_masks`, but run-length encodes each mask at once; no bitmap of the image is ever held.
 
     Returns:
         N COCO RLE dictionaries, {"size": [height, width], "counts": compressed str}, fit for JSON.

@@ -34,12 +34,7 @@ class ClassMatches:
 def match_detections(truth: dict, detections: list[dict]) -> list[ClassMatches]:
     """Matches masks of detections with ground truth as COCOeval does, for instances of any size.
 
-    Args:
-        truth: as for `coco_ap.coco_eval`.
-        detections: the same.
-
-    Returns:
-        The matches of each class, in the order of the categories.
+    Arguments are those of `coco_ap.coco_eval`; returns the matches of each category, in their order.
     """
     evaluation = coco_eval(truth, detections, "mask", "pycocotools")
     evaluation.params.areaRng = evaluation.params.areaRng[:1]
@@ -54,14 +49,11 @@ def match_detections(truth: dict, detections: list[dict]) -> list[ClassMatches]:
 
 
 def class_average_precision(matches: ClassMatches, weights: np.ndarray) -> float:
-    """AP of one class when every image counts as often as its weight says.
-
-    Args:
-        matches: of the class.
-        weights: int [I], how often each image was drawn; all ones give COCOeval's AP.
+    """AP of one class when every image counts as often as its weight, int [I], says.
 
     Returns:
-        Mean over IoU thresholds and 101 recall thresholds, 0 to 1; NaN without ground truth.
+        Mean over IoU thresholds and 101 recall thresholds, 0 to 1; NaN without ground truth. All weights one
+        give COCOeval's AP.
     """
     positives = int(weights @ matches.positives)
     if positives == 0:
@@ -82,15 +74,10 @@ def class_average_precision(matches: ClassMatches, weights: np.ndarray) -> float
 
 
 def bootstrap_weights(images: int, resamples: int, seed: int) -> np.ndarray:
-    """Draws images with replacement.
-
-    Args:
-        images: number I of images, and of draws in each resample.
-        resamples: number of resamples.
-        seed: equal seeds draw equal images.
+    """Draws as many images as there are with replacement; equal seeds draw equal images.
 
     Returns:
-        int64 [1 + resamples, I], how often each image was drawn; the first row is all ones, the data
+        int64 [1 + resamples, images], how often each image was drawn; the first row is all ones, the data
         themselves.
     """
     drawn = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=resamples)

@@ -25,12 +25,8 @@ MAX_DETECTIONS = 100  # per image and class
 def choose_backend(backend: str, iou_types: Sequence[str]) -> str:
     """Returns the library to use: the fast one when it is there, unless told otherwise.
 
-    Args:
-        backend: one of `BACKENDS`.
-        iou_types: of `IOU_TYPES`.
-
     Raises:
-        InputError: an unknown name, or faster-coco-eval is needed and not installed.
+        InputError: a name not in `BACKENDS` or `IOU_TYPES`, or faster-coco-eval is needed and not installed.
     """
     if backend not in BACKENDS:
         raise InputError(f"unknown evaluation backend {backend!r}: choose one of {', '.join(BACKENDS)}")

@@ -159,13 +159,9 @@ def mask_loss(logits, targets, config: configs.MaskClassificationLossConfig, box
 def mask_targets(masks, crop_boxes, config: configs.MaskHeadConfig):
     """What the logits are compared with, without gradient.
 
-    Args:
-        masks: [B, N, H, W], any numeric dtype.
-        crop_boxes: float32 [B, N, 4] normalised.
-        config: `predict_full_resolution_masks` and `mask_size`.
-
     Returns:
-        Soft crops float32 [B, N, S, S]; at full resolution the whole masks [B, N, H, W].
+        Soft crops float32 [B, N, S, S] of masks [B, N, H, W] by boxes float32 [B, N, 4], normalised, S being
+        `mask_size`; at full resolution the whole masks, float32 [B, N, H, W].
     """
     masks = tf.cast(masks, tf.float32)
     if config.predict_full_resolution_masks:
@@ -176,11 +172,7 @@ def mask_targets(masks, crop_boxes, config: configs.MaskHeadConfig):
 def unambiguous_pixels(boxes, classes, height, width):
     """0 where two or more boxes of an instance's class meet, else 1: float32 [B, N, height, width].
 
-    Args:
-        boxes: float32 [B, N, 4] normalised.
-        classes: int [B, N] category ids, 0 for padding, which never counts.
-        height: rows of the grid.
-        width: columns of the grid.
+    Boxes are float32 [B, N, 4] normalised, classes int [B, N] category ids; 0, for padding, never counts.
     """
     same_class = (classes[:, :, tf.newaxis] == classes[:, tf.newaxis]) & (classes[:, tf.newaxis] > 0)
     filled = roi.fill_boxes(boxes, height, width)

@@ -36,15 +36,7 @@ _LONGEST_SIDE = 512
 
 
 def background(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Makes a background.
-
-    Args:
-        rng: source of all randomness.
-        size: side of the square in pixels.
-
-    Returns:
-        float32 [size, size, 3], RGB, 0 to 1.
-    """
+    """Makes a background, at random: float32 [size, size, 3], RGB, 0 to 1."""
     picture = _one_background(rng, size)
     if rng.random() < 0.35:  # two backgrounds side by side, with a soft or a sharp border
         border = smooth_noise(rng, size, size, cells=2)[..., None]
@@ -56,11 +48,7 @@ def background(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Cuts a random patch from a photograph or texture and gives it other colours.
-
-    Returns:
-        float32 [height, width, 3], RGB, about 0 to 1.
-    """
+    """A random patch of a picture in other colours: float32 [height, width, 3], RGB, about 0 to 1."""
     patch = _patch(rng, height, width)
     if rng.random() < 0.5:
         return _between_two_colours(rng, patch.mean(axis=-1))
@@ -68,9 +56,8 @@ def texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     mixing = np.eye(3) + rng.normal(0.0, 0.2, (3, 3))
     mixing /= mixing.sum(axis=1, keepdims=True)
     contrast, brightness = rng.uniform(0.5, 1.2), rng.uniform(-0.2, 0.2)
-    return cv2.transform(patch, (contrast * mixing).astype(np.float32)) + np.float32(
-        0.5 - 0.5 * contrast + brightness
-    )
+    shift = np.float32(0.5 - 0.5 * contrast + brightness)
+    return cv2.transform(patch, (contrast * mixing).astype(np.float32)) + shift
 
 
 def _one_background(rng: np.random.Generator, size: int) -> np.ndarray:

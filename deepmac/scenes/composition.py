@@ -122,15 +122,14 @@ class _Canvas:
 
 
 def compose_scene(rng: np.random.Generator, pool: dict[int, Sequence[Artwork]], size: int) -> Scene:
-    """Composes one scene.
+    """Composes one scene, at random, with at most 8 objects.
+
+    At least 24 pixels and 30 % of each object are visible.
 
     Args:
         rng: source of all randomness.
         pool: category id -> artworks to draw from.
         size: side of the square image in pixels.
-
-    Returns:
-        The scene, with at most 8 objects. At least 24 pixels and 30 % of each object are visible.
     """
     canvas = _Canvas(background(rng, size))
     categories = []
@@ -171,13 +170,8 @@ def _finish(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
 def object_layer(rng: np.random.Generator, picture: Picture, size: int) -> Layer | None:
     """Places a sprite at random: scale, rotation, mirror image, shear, colours, light, sharpness.
 
-    Args:
-        rng: source of all randomness.
-        picture: the sprite.
-        size: side of the square scene in pixels.
-
     Returns:
-        The layer, cut at the border of the scene; None when it lies outside.
+        The layer, cut at the border of the scene, a square of `size` pixels; None when it lies outside.
     """
     bounds = _LARGE_SCALE if rng.random() < _LARGE_SHARE else _SCALE
     side = max(_SMALLEST_SIDE, size * math.exp(rng.uniform(*np.log(bounds))))
@@ -191,15 +185,7 @@ def object_layer(rng: np.random.Generator, picture: Picture, size: int) -> Layer
 
 
 def distractor_layer(rng: np.random.Generator, size: int) -> Layer | None:
-    """Places a shape that is no object: a blob, a polygon or a stroke with a random texture.
-
-    Args:
-        rng: source of all randomness.
-        size: side of the square scene in pixels.
-
-    Returns:
-        The layer, cut at the border of the scene; None when it lies outside.
-    """
+    """Places a shape that is no object: a blob, a polygon or a stroke with a texture; see `object_layer`."""
     side = size * math.exp(rng.uniform(math.log(0.1), math.log(0.5)))
     canvas = np.zeros((_DRAWN_CANVAS, _DRAWN_CANVAS, 4), np.float32)
     outline = _outline(rng)

@@ -43,7 +43,6 @@ def compose_scenes(
     seed: int = 0,
     jobs: int | None = None,
     sprites: str | os.PathLike | None = None,
-    progress: bool = True,
 ) -> Path:
     """Writes scenes as a folder in COCO's layout, which appears when it is complete.
 
@@ -60,7 +59,6 @@ def compose_scenes(
         seed: of the scenes; the split of the sprites does not depend on it.
         jobs: number of processes; by default one for each core, fewer for few images.
         sprites: a folder with own RGBA cut-outs to add, `<COCO class name>/<picture>.png`.
-        progress: whether to show a progress bar.
 
     Returns:
         The folder.
@@ -76,7 +74,7 @@ def compose_scenes(
         for split in SPLITS:
             (folder / f"{split}2017").mkdir()
         tasks = [(split, index) for split in SPLITS for index in range(counts[split])]
-        scenes = _map(functools.partial(_write_scene, folder, pools, size, seed), tasks, jobs, progress)
+        scenes = _map(functools.partial(_write_scene, folder, pools, size, seed), tasks, jobs)
         for split, of_split in zip(SPLITS, (scenes[:images], scenes[images:]), strict=True):
             text = json.dumps(_coco(split, of_split, size, seed), separators=(",", ":"))
             (folder / "annotations" / f"instances_{split}2017.json").write_text(text, encoding="utf-8")
@@ -98,11 +96,11 @@ def _check(counts: dict[str, int], size: int, seed: int, jobs: int | None) -> No
             raise InputError(f"--{option} is {value}; give {limit}")
 
 
-def _map(function: Callable, tasks: list, jobs: int | None, progress: bool) -> list:
+def _map(function: Callable, tasks: list, jobs: int | None) -> list:
     """Returns `[function(task) for task in tasks]`, computed by several processes if that is worth it."""
     if jobs is None:  # starting a process takes about as long as four chunks
         jobs = min(os.cpu_count() or 1, len(tasks) // (4 * _CHUNK))
-    bar = functools.partial(tqdm, total=len(tasks), unit=" scenes", disable=not progress, smoothing=0)
+    bar = functools.partial(tqdm, total=len(tasks), unit=" scenes", smoothing=0)
     if jobs <= 1:
         return list(bar(map(function, tasks)))
     # Spawned, so that threads of the caller (TensorFlow's, say) do no harm.
