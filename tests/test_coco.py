@@ -5,8 +5,6 @@ import itertools
 import json
 import re
 import shutil
-import subprocess
-import sys
 
 import evaluation_data
 import pytest
@@ -719,15 +717,3 @@ def test_refuses_what_is_no_list_of_ids(tmp_path, text):
 def test_unknown_ids_are_refused(folder, tmp_path, text, message):
     (tmp_path / "ids").write_text(text)
     assert_refused(tmp_path, message, "--coco-dir", folder[0], "--ids", tmp_path / "ids")
-
-
-def test_checking_needs_no_tensorflow(folder):
-    """Bad input is answered at once, without TensorFlow's start and its messages."""
-    coco_dir, _ = folder
-    code = """
-import sys
-from deepmac.data.coco import read_coco_folder
-read_coco_folder(sys.argv[1], [sys.argv[2]])
-assert "tensorflow" not in sys.modules
-"""
-    subprocess.run([sys.executable, "-c", code, coco_dir, SPLIT], check=True)

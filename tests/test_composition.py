@@ -8,7 +8,6 @@ from deepmac.scenes.composition import (
     MIN_VISIBLE_PIXELS,
     Layer,
     _Canvas,
-    _colour_jitter,
     compose_scene,
     distractor_layer,
     object_layer,
@@ -133,11 +132,3 @@ def test_scale_covers_small_and_large_objects():
     areas = [layer.area for layer in _layers(128, count=300) if layer is not None]
     sides = np.sqrt(areas) / 128
     assert np.quantile(sides, 0.05) < 0.15 and np.quantile(sides, 0.98) > 0.5
-
-
-def test_colour_jitter_keeps_grey_grey():
-    for seed in range(10):
-        matrix = _colour_jitter(np.random.default_rng(seed))
-        for grey in (0.0, 0.3, 1.0):
-            red, green, blue = matrix @ np.array([grey, grey, grey, 1.0])
-            assert red == pytest.approx(green, abs=1e-5) and red == pytest.approx(blue, abs=1e-5)

@@ -211,27 +211,6 @@ def test_ground_truth_is_normalised_boxes_without_crowds():
     assert truth.classes.tolist() == [row["category_id"] for row in rows]
 
 
-def test_mean_iou_from_ground_truth_boxes():
-    boxes = np.array([[0, 0, 1, 0.5], [0.2, 0.5, 0.4, 0.6]])  # 200 x 130 and 40 x 26 pixels
-    content = one_class(boxes, np.ones((2, 2), np.float32))
-    content["categories"] = CATEGORIES
-    content["annotations"][1]["category_id"] = 5
-
-    def left_half_of_big_boxes(image_id, boxes):
-        assert image_id == 7
-        masks = np.ones((len(boxes), 2, 101), np.float32)
-        masks[boxes[:, 3] - boxes[:, 1] > 0.3, :, 51:] = 0  # up to half of the box's width
-        return masks
-
-    evaluator = MaskEvaluator(content, SEEN_IDS, iou_types=["mask"])
-    evaluator.add_from_boxes(left_half_of_big_boxes)
-    result = evaluator.result()
-    assert result["mask/seen/mIoU"] == pytest.approx(50, abs=1)
-    assert result["mask/unseen/mIoU"] == result["mask/class/airplane/mIoU"] == pytest.approx(100)
-    assert result["mask/mIoU"] == result["mask/class_mIoU"] == pytest.approx(75, abs=0.5)
-    assert result["mask/AP50"] == pytest.approx(100 if result["mask/seen/mIoU"] >= 50 else 50)
-
-
 def test_class_mean_iou_weighs_classes_equally(data):
     content, perfect, _ = data
     rng = np.random.default_rng(3)

@@ -120,17 +120,6 @@ def test_precision_and_keras_policy_leave_each_other_alone():
     np.testing.assert_array_equal(*masks)
 
 
-def test_the_keras_policy_is_restored_when_building_fails(monkeypatch):
-    def fail(config):
-        raise InputError("no")
-
-    before = tf_keras.mixed_precision.global_policy().name
-    monkeypatch.setattr(load, "build_deepmac", fail)
-    with pytest.raises(InputError):
-        load_network(tiny_model.model_dir(), "bfloat16")
-    assert tf_keras.mixed_precision.global_policy().name == before
-
-
 @given(num_boxes=st.integers(1, 2000), most=st.sampled_from([1, 2, 16, 64]))
 def test_calls_hold_all_boxes_and_little_else(num_boxes, most):
     sizes = call_sizes(num_boxes, most)

@@ -13,20 +13,7 @@ from deepmac.modeling.keras_fixes import compute_dtype
 
 RNG = np.random.default_rng(0)
 PARAMETER_FREE = {"use_instance_embedding": False}
-HEADS = {
-    "hourglass10": {},
-    "hourglass20": {},
-    "hourglass32": {},
-    "hourglass52": {},
-    "hourglass100": {},
-    "hourglass20_uniform_size": {},
-    "hourglass20_no_shortcut": {},
-    "resnet4": {},
-    "resnet8": {},
-    "resnet12": {},
-    "resnet16": {},
-    "resnet20": {},
-    "fully_connected": {},
+HEADS = {name: {} for name in mask_heads.MASK_HEADS if "<N>" not in name} | {
     "embedding_projection": {"dim": 3, "use_xy": False, **PARAMETER_FREE},
     "cond_inst1": {"dim": 6, "num_init_channels": 5, **PARAMETER_FREE},
     "cond_inst2": {"dim": 29, **PARAMETER_FREE},

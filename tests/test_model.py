@@ -270,15 +270,6 @@ def test_only_the_heatmap_starts_with_a_bias():
     np.testing.assert_array_equal(outputs["ct_offset"][1], 0)
 
 
-def test_last_stage_equals_the_last_output():
-    heads, features = _prediction_heads()
-    names = ("instance_embedding", "pixel_embedding")
-    alone = heads.last_stage(features, names)
-    assert set(alone) == set(names)
-    for name in names:
-        np.testing.assert_array_equal(alone[name], heads(features)[name][-1])
-
-
 @pytest.mark.parametrize(("name", "dtype"), [("ct_size", "float32"), ("pixel_embedding", "bfloat16")])
 def test_regressed_coordinates_stay_in_float32(name, dtype):
     with compute_dtype("bfloat16"):

@@ -328,12 +328,3 @@ def test_command_lists_what_has_no_effect(tmp_path):
     assert yaml.safe_load(out.read_text()) == read_pipeline(path).overrides
     printed = CliRunner().invoke(main, ["import-config", str(path)])
     assert printed.stdout == out.read_text()
-
-
-def test_command_fails_with_one_line(tmp_path):
-    path, out = tmp_path / "pipeline.config", tmp_path / "experiment.yaml"
-    path.write_text(MINIMAL.replace("num_classes: 5", "num_clases: 5"))
-    result = CliRunner().invoke(main, ["import-config", str(path), "--out", str(out)])
-    assert result.exit_code == 2
-    assert result.stderr.count("\n") == 1 and f"{path}:1: " in result.stderr
-    assert not out.exists()

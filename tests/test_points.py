@@ -1,7 +1,5 @@
 """Points of annotations: both forms, and what the records hold."""
 
-import json
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -102,13 +100,3 @@ def test_records_of_other_tools_may_lack_visibility_and_depth(coco, tmp_path):
     assert np.isnan(decoded["groundtruth_keypoints"][2]).all()
     assert not np.isnan(decoded["groundtruth_keypoints"][0, :2]).any()
     assert not np.any(decoded["groundtruth_keypoint_depths"])
-
-
-def test_malformed_points_are_left_out_and_their_boxes_kept(coco):
-    folder, content = coco
-    content["annotations"][0]["keypoints"] = [1, 2]
-    save_annotations(folder, SPLIT, json.loads(json.dumps(content)))
-    data = read_coco_folder(folder, [SPLIT])[SPLIT]
-    assert list(data.repairs) == ["malformed points left out, their boxes kept"]
-    assert "annotation 100000: 2 numbers" in str(data)
-    assert not len(read_points(data.annotations[0]))

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import tiny_model
-from PIL import Image
 
 import deepmac
 from deepmac.core.errors import InputError
@@ -49,17 +48,6 @@ def test_a_shipped_model_that_is_missing_says_so(monkeypatch, tmp_path):
 def test_predict_before_set_image(predictor):
     with pytest.raises(InputError, match="call set_image before predict"):
         predictor.predict([[0, 0, 1, 1]])
-
-
-def test_an_image_is_taken_as_array_picture_and_path(predictor, tmp_path):
-    image = tiny_model.picture()
-    Image.fromarray(image).save(tmp_path / "a.png")
-    masks = []
-    for source in (image, Image.fromarray(image), tmp_path / "a.png", str(tmp_path / "a.png")):
-        predictor.set_image(source)
-        masks.append(predictor.predict([[0.1, 0.2, 0.8, 0.7]]).mask_probs)
-    for other in masks[1:]:
-        np.testing.assert_array_equal(masks[0], other)
 
 
 def test_a_damaged_image_leaves_the_one_before(predictor, tmp_path):
@@ -131,16 +119,6 @@ def test_a_small_object_of_a_large_picture_is_seen_in_a_square_around_it(predict
     np.testing.assert_allclose(small, expected, atol=1e-4)
     predictor.set_image(image)
     np.testing.assert_allclose(large, predictor.predict([[0, 0, 400, 400]], "xyxy").mask_probs[0], atol=1e-4)
-
-
-def test_padding_does_not_influence_the_masks(predictor):
-    encoded = predictor.encode(tiny_model.picture())
-    boxes = tiny_model.random_boxes(3)
-    expected = predictor.predict(boxes, encoded=encoded).mask_probs  # padded to 4 with zeros
-    fourth = tiny_model.random_boxes(4)[3:]
-    others = predictor.predict(np.concatenate([boxes, fourth]), encoded=encoded).mask_probs
-    np.testing.assert_array_equal(others[:3], expected)
-    assert _count_traces(predictor) == 2
 
 
 def test_a_thousand_boxes(predictor):

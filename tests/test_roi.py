@@ -89,21 +89,6 @@ def test_crops_stay_in_bfloat16_with_float32_positions():
     np.testing.assert_allclose(tf.cast(crops, tf.float32)[0, 0, 0, :, 0], expected, rtol=2**-8)
 
 
-def test_each_map_is_cropped_by_its_own_box():
-    maps = RNG.normal(size=(2, 3, 20, 24)).astype(np.float32)
-    boxes = random_boxes(2, 3)
-    expected = tf.image.crop_and_resize(maps.reshape(6, 20, 24, 1), boxes.reshape(6, 4), np.arange(6), [8, 8])
-    np.testing.assert_allclose(roi.crop_maps(maps, boxes, 8), expected.numpy().reshape(2, 3, 8, 8), atol=1e-5)
-
-
-def test_coordinates_run_from_edge_to_edge():
-    grid = roi.coordinate_grid(-1.0, 1.0, 3, 5).numpy()
-    assert grid.shape == (3, 5, 2)
-    np.testing.assert_allclose(grid[:, 2, 0], [-1, 0, 1], atol=1e-7)
-    np.testing.assert_allclose(grid[1, :, 1], [-1, -0.5, 0, 0.5, 1], atol=1e-7)
-    np.testing.assert_allclose(grid[1, :, 0], 0, atol=1e-7)
-
-
 def test_centres_read_the_cell_they_lie_in():
     features = RNG.normal(size=(2, 6, 9, 4)).astype(np.float32)
     boxes = random_boxes(2, 30, -0.3, 1.3)

@@ -129,22 +129,6 @@ def test_objects_stand_out_from_what_is_around_them(coco):
     assert np.mean(at_outlines) > 2 * np.mean(elsewhere)
 
 
-def test_model_garden_reads_the_masks(coco):
-    import io
-
-    from official.vision.data.create_coco_tf_record import coco_annotations_to_lists
-
-    api, _ = coco
-    image_id = max(api.imgs, key=lambda one: len(api.getAnnIds(one)))
-    annotations = api.loadAnns(api.getAnnIds(image_id))
-    names = {category["id"]: category["name"] for category in api.cats.values()}
-    data, skipped = coco_annotations_to_lists(annotations, names, 64, 64, include_masks=True)
-    assert skipped == 0
-    for png, annotation in zip(data["encoded_mask_png"], annotations, strict=True):
-        mask = np.asarray(Image.open(io.BytesIO(png))) > 0
-        assert (mask == (api.annToMask(annotation) > 0)).all()
-
-
 def test_readme_credits_the_artists(folder):
     text = (folder / "README.txt").read_text()
     assert "Twemoji" in text and "CC BY 4.0" in text and "OpenMoji" in text and "CC BY-SA 4.0" in text
@@ -189,13 +173,6 @@ def test_bad_arguments(tmp_path, arguments, message):
     with pytest.raises(InputError, match=message):
         compose_scenes(tmp_path / "out", **{**ARGUMENTS, **arguments})
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_with_files_is_left_alone(tmp_path):
-    (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(InputError, match="not an empty folder"):
-        compose_scenes(tmp_path, **ARGUMENTS)
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_command(tmp_path):

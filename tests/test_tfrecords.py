@@ -265,18 +265,6 @@ def test_many_images_are_converted_by_several_processes(folder, tmp_path, monkey
     assert_records_hold(tmp_path / "out", SPLIT, source, coco_dir / SPLIT)
 
 
-def test_records_hold_repaired_annotations(folder, tmp_path):
-    coco_dir, content = folder
-    content["annotations"][0]["bbox"] = [-2.5, 3, 40, 10]  # the picture is 30 wide
-    content["annotations"][1]["segmentation"] = []
-    save_annotations(coco_dir, SPLIT, content)
-    write_tfrecords(read_coco_folder(coco_dir, [SPLIT]), tmp_path / "out")
-    annotation_file = tmp_path / "out" / f"instances_{SPLIT}.json"
-    assert_records_hold(tmp_path / "out", SPLIT, annotation_file, coco_dir / SPLIT)
-    written = json.loads(annotation_file.read_text())["annotations"]
-    assert len(written) == 5 and written[0]["bbox"] == [0, 3, 30, 10]
-
-
 def test_nothing_appears_when_writing_fails(folder, tmp_path, monkeypatch):
     coco_dir, _ = folder
     monkeypatch.setattr(
