@@ -1,5 +1,6 @@
 """Annotations: what is repaired, what is refused, in training and in evaluation."""
 
+import functools
 import gzip
 import itertools
 import json
@@ -249,15 +250,17 @@ def test_boxes_in_parts_of_the_image_are_refused(folder, tmp_path, box):
     assert_refused(tmp_path, "boxes are from 0 to 1: give x, y", "--coco-dir", coco_dir)
 
 
-def change(**fields):
-    """Case of the test below: fields of every annotation are replaced by functions of it, or by values."""
+def each(section, **fields):
+    """Case of the test below: fields of every entry are replaced by functions of it, or by values."""
 
     def spoil(content, _):
-        for annotation in content["annotations"]:
-            for field, value in fields.items():
-                annotation[field] = value(annotation) if callable(value) else value
+        for entry, (field, value) in itertools.product(content[section], fields.items()):
+            entry[field] = value(entry) if callable(value) else value
 
     return spoil
+
+
+change, images = (functools.partial(each, section) for section in ("annotations", "images"))
 
 
 def drop(section, *fields):
@@ -266,17 +269,6 @@ def drop(section, *fields):
     def spoil(content, _):
         for entry, field in itertools.product(content[section], fields):
             del entry[field]
-
-    return spoil
-
-
-def images(**fields):
-    """Case of the test below: as `change`, for images; a third argument is the folder of the pictures."""
-
-    def spoil(content, _):
-        for image in content["images"]:
-            for field, value in fields.items():
-                image[field] = value(image) if callable(value) else value
 
     return spoil
 
@@ -391,14 +383,8 @@ def listed_again(content, _):
         (renamed(lambda path: path.name, "val2017/{}".format), [OTHER_NAME]),
         (renamed(lambda path: path.name, "elsewhere/{}".format), [OTHER_NAME]),
         (renamed(lambda path: path.name, lambda p: p.stem), [OTHER_NAME]),
-        (
-            renamed(lambda path: path.name, "https://x.org/b/{}?alt=media&t=1".format),
-            [OTHER_NAME],
-        ),
-        (
-            renamed(lambda path: path.name, "/data/local-files/?d=b%2F{}".format),
-            [OTHER_NAME],
-        ),
+        (renamed(lambda path: path.name, "https://x.org/b/{}?alt=media&t=1".format), [OTHER_NAME]),
+        (renamed(lambda path: path.name, "/data/local-files/?d=b%2F{}".format), [OTHER_NAME]),
         (renamed(lambda path: path.name, "https://x.org/get?token=1&file={}&v=2".format), [OTHER_NAME]),
         (
             renamed(lambda path: f"a {path.name}", lambda p: f"https://x.org/{p}".replace(" ", "+")),
@@ -406,18 +392,9 @@ def listed_again(content, _):
         ),
         (renamed(lambda path: path.name, " {} ".format), [OTHER_NAME]),
         (renamed(lambda path: f"{int(path.stem)}.jpg", lambda p: int(p.stem)), [NO_NAME, OTHER_NAME]),
-        (
-            renamed(lambda path: f"pi\u0300 {path.name}", lambda p: f"p\u00ec {p.name[4:]}"),
-            [OTHER_NAME],
-        ),
-        (
-            renamed(lambda path: f"a {path.name}", lambda p: str(p).replace(" ", "%20")),
-            [OTHER_NAME],
-        ),
-        (
-            renamed(lambda path: f"{path.stem}.jpeg", lambda p: p.with_suffix(".jpg").name),
-            [OTHER_NAME],
-        ),
+        (renamed(lambda path: f"pi\u0300 {path.name}", lambda p: f"p\u00ec {p.name[4:]}"), [OTHER_NAME]),
+        (renamed(lambda path: f"a {path.name}", lambda p: str(p).replace(" ", "%20")), [OTHER_NAME]),
+        (renamed(lambda path: f"{path.stem}.jpeg", lambda p: p.with_suffix(".jpg").name), [OTHER_NAME]),
         (images(path=lambda image: image.pop("file_name")), [NO_NAME]),
         (ids_are_names, [ODD_ID, NO_NAME]),
         (listed_again, ["images that are listed twice taken as one", ODD_ID]),
@@ -522,11 +499,8 @@ def test_a_bad_picture_costs_that_picture(folder, change, kind):
     coco_dir, content = folder
     change(coco_dir / SPLIT / content["images"][1]["file_name"])
     data = read(coco_dir)
-    assert (
-        len(data.repairs) == 1
-        and next(iter(data.repairs)).startswith(kind)
-        and "000000000101.jpg" in str(data)
-    )
+    [found] = data.repairs
+    assert found.startswith(kind) and "000000000101.jpg" in str(data)
     assert (list(data.images), len(data.annotations)) == ([100, 102], 3)
 
 

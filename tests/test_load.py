@@ -13,11 +13,7 @@ from deepmac import configs
 from deepmac.core.errors import InputError
 from deepmac.data.preprocessing import network_input
 from deepmac.inference import load
-from deepmac.inference.load import (
-    build_network,
-    call_sizes,
-    read_task_config,
-)
+from deepmac.inference.load import build_network, call_sizes, read_task_config
 from deepmac.inference.predictor import Predictor, load_network
 from deepmac.modeling.keras_fixes import compute_dtype
 from deepmac.modeling.model import build_deepmac

@@ -237,13 +237,7 @@ def test_configurations_that_cannot_be_built_are_input_errors(override, words):
         build_deepmac(config)
 
 
-HEADS = {
-    "ct_heatmaps": 7,
-    "ct_offset": 2,
-    "ct_size": 2,
-    "instance_embedding": 5,
-    "pixel_embedding": 3,
-}
+HEADS = {"ct_heatmaps": 7, "ct_offset": 2, "ct_size": 2, "instance_embedding": 5, "pixel_embedding": 3}
 
 
 def _prediction_heads():

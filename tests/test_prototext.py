@@ -3,7 +3,7 @@
 import pytest
 
 from deepmac.core.errors import InputError
-from deepmac.interop.prototext import parse_prototext, read_prototext
+from deepmac.interop.prototext import read_prototext
 
 MODEL = """model { center_net {
   feature_extractor {} image_resizer { keep_aspect_ratio_resizer {} }
@@ -14,8 +14,20 @@ MODEL = """model { center_net {
 """
 
 
-def test_reads_every_notation_and_notes_the_lines():
-    file = parse_prototext(
+@pytest.fixture
+def read(tmp_path, monkeypatch):
+    """Reads a text, from a file called so."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(text):
+        (tmp_path / "text").write_text(text)
+        return read_prototext("text")
+
+    return run
+
+
+def test_reads_every_notation_and_notes_the_lines(read):
+    file = read(
         MODEL
         + """
         # a comment
@@ -86,9 +98,9 @@ def test_reads_every_notation_and_notes_the_lines():
         ("train_config { x { y: 1 } }", "text:1: train_config.x: unknown or unsupported field; remove it"),
     ],
 )
-def test_what_cannot_be_read_names_field_and_line(text, expected):
+def test_what_cannot_be_read_names_field_and_line(read, text, expected):
     with pytest.raises(InputError, match=f"^text:.*{expected.removeprefix('text:')}"):
-        parse_prototext(text)
+        read(text)
 
 
 def test_files_that_cannot_be_read(tmp_path):

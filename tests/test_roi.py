@@ -128,8 +128,7 @@ def sizes_and_centres(boxes):
 def boxes_strategy():
     """Up to six boxes in the image, some of which touch its edges."""
     edges = st.tuples(
-        st.one_of(st.just(0.0), st.floats(0.0, 0.9)),
-        st.one_of(st.just(1.0), st.floats(0.01, 1.0)),
+        st.one_of(st.just(0.0), st.floats(0.0, 0.9)), st.one_of(st.just(1.0), st.floats(0.01, 1.0))
     ).map(lambda pair: (pair[0], pair[0] + (1.0 - pair[0]) * pair[1]))
     box = st.tuples(edges, edges).map(lambda axes: np.transpose(axes).ravel())
     return st.lists(box, min_size=1, max_size=6).map(lambda rows: np.array([rows], np.float32))

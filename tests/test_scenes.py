@@ -20,8 +20,7 @@ from deepmac.cli import main
 from deepmac.core.categories import ALL_IDS, ID_BY_NAME
 from deepmac.core.errors import InputError
 from deepmac.data.points import read_points
-from deepmac.scenes.contact_sheet import contact_sheet
-from deepmac.scenes.dataset import compose_scenes
+from deepmac.scenes.dataset import compose_scenes, contact_sheet
 
 ARGUMENTS = {"images": 40, "val_images": 12, "size": 64, "seed": 5}
 

@@ -164,10 +164,10 @@ def test_own_sprites_that_cannot_be_used(tmp_path):
         sprite_pools(tmp_path)
     _save_cutout(picture)
     picture.write_bytes(picture.read_bytes()[:60])
-    with pytest.raises(InputError, match=r"rex\.png cannot be read as a picture"):
+    with pytest.raises(InputError, match=r"cannot read .*rex\.png"):
         sprite_pools(tmp_path)
     picture.write_text("not a picture")
-    with pytest.raises(InputError, match=r"rex\.png cannot be read as a picture"):
+    with pytest.raises(InputError, match=r"cannot read .*rex\.png"):
         sprite_pools(tmp_path)
     Image.new("RGBA", (8, 8)).save(picture)
     with pytest.raises(InputError, match=r"rex\.png is transparent everywhere"):

@@ -44,7 +44,7 @@ def study(tmp_path):
             },
             "config": "{classes}.yaml",
             "set": {"task.model.mask_head.network_type": "{head}"},
-        },
+        }
     }
     recipes["voc_only_embedding_projection"] = {
         "config": "voc_only.yaml",

@@ -43,11 +43,7 @@ def test_lines_are_compared_with_lines_of_their_table():
         ("    single_seed_rows:", "    single_seed_row:", r"profiles\.mini\.single_seed_row: Extra inputs"),
         ("    title: Full", "    titel: Full", r"notebooks\.table_fully_supervised\.titel: Extra inputs"),
         ("seen_10, name:", "seen_10, nam:", r"notebooks\.table_ablations\.rows\.8\.nam: Extra inputs"),
-        (
-            "    init: detector",
-            "    inti: detector",
-            r"recipes\.voc_only_resnet4\.inti: Extra",
-        ),
+        ("    init: detector", "    inti: detector", r"recipes\.voc_only_resnet4\.inti: Extra"),
         ("    steps: 400", "    steps: many", r"profiles\.quick\.steps: Input should be a valid integer"),
     ],
 )

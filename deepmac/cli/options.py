@@ -30,6 +30,11 @@ scheduler = click.option(
 )
 
 
+def model_and_runtime(command):
+    """Options of what makes masks, and of what computes them."""
+    return model(precision(runtime(input_size(command))))
+
+
 def show_start() -> None:
     """Tells a terminal at once that a command works: its imports may take longer than one waits."""
     if sys.stderr.isatty():

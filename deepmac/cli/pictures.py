@@ -20,10 +20,7 @@ from deepmac.core.errors import InputError
 )
 @click.option("--detect", is_flag=True, help="Or: find objects of the classes the model was trained on.")
 @click.option("--min-score", type=float, help="Leave out lower scores.  [default: 0, with --detect 0.3]")
-@options.model
-@options.precision
-@options.runtime
-@options.input_size
+@options.model_and_runtime
 @click.option("--out", required=True, type=click.Path(), help="Folder for the results.")
 @click.option("--overwrite", is_flag=True, help="Make results again that exist.")
 @click.option(
@@ -95,10 +92,7 @@ def segment(
     type=click.Choice(["coco", "yolo"]),
     help="yolo: OUT becomes a folder of polygons.",
 )
-@options.model
-@options.precision
-@options.runtime
-@options.input_size
+@options.model_and_runtime
 def annotate(annotations, images, out, replace, rle, min_quality, file_format, model, **runs_on):
     """Write a data set again, with a mask for every annotation that has none.
 
@@ -122,10 +116,7 @@ def annotate(annotations, images, out, replace, rle, min_quality, file_format, m
 @click.option("--out", required=True, type=click.Path(), help="Folder for the masks and a report.")
 @click.option("--min-conf", default=0.0, help="No masks of less confident detections.")
 @click.option("--shard", default="1/1", metavar="I/N", help="Part I of N; I counts from 0 or from 1.")
-@options.model
-@options.precision
-@options.runtime
-@options.input_size
+@options.model_and_runtime
 @options.scheduler
 @click.option("--sixteen-bit", is_flag=True, help="16-bit masks of pictures with over 255 detections.")
 @click.option("--palette", is_flag=True, help="Masks that are seen in colours; their values are the same.")

@@ -20,7 +20,7 @@ GRAPHS_FILE = "graphs.json"
 PUBLISHED_MODELS = {
     "deepmac_1024x1024_coco17": (
         "https://download.tensorflow.org/models/object_detection/tf2/20210329/deepmac_1024x1024_coco17.tar.gz"
-    ),
+    )
 }
 # Models that come with the package: name -> folder in the layout of a model directory.
 SHIPPED = {"mini": Path(__file__).parents[1] / "weights" / "mini"}

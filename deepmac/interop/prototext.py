@@ -61,18 +61,13 @@ def read_prototext(path: str | os.PathLike) -> Prototext:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is no text: {error}") from error
-    return parse_prototext(text, str(path))
-
-
-def parse_prototext(text: str, source: str = "text") -> Prototext:
-    """Parses a pipeline config; `source` is the name errors give."""
     root_class, treatments = _schema()
-    file = Prototext(source, root_class(), {}, [])
+    file = Prototext(str(path), root_class(), {}, [])
     try:
         text_format.Parse(text, file.root, allow_unknown_field=True)
     except text_format.ParseError as error:
         problem = str(error).partition(" : ")[2]
-        raise InputError(f"{source}:{error.GetLine()}: {problem}") from error
+        raise InputError(f"{path}:{error.GetLine()}: {problem}") from error
     _Check(file, treatments, text).fields(file.root, "", "")
     for missing in file.root.FindInitializationErrors():
         path, _, name = missing.rpartition(".")

@@ -64,15 +64,11 @@ class DeepMACModel(centernet_model.CenterNetModel):
                 for embeddings in (stages[-1:] if self._use_only_last_stage else stages)
             ]
         if not training:
-            predictions.update(self.detect(outputs))
+            detections, found = self.detect_boxes(outputs)
+            embeddings = outputs["instance_embedding"][-1], outputs["pixel_embedding"][-1]
+            masks = self.probabilities_in_boxes(self.mask_logits(*embeddings, found), found)
+            predictions.update(detections, masks=masks)
         return predictions
-
-    def detect(self, outputs):
-        """Detections of the last stage with mask probabilities; see `call` for arguments and results."""
-        detections, boxes = self.detect_boxes(outputs)
-        logits = self.mask_logits(outputs["instance_embedding"][-1], outputs["pixel_embedding"][-1], boxes)
-        detections["masks"] = self.probabilities_in_boxes(logits, boxes)
-        return detections
 
     def detect_boxes(self, outputs):
         """Detections of the last stage without masks, and their boxes normalised to the network's input."""

@@ -20,12 +20,12 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
-from deepmac.core.categories import COCO_CATEGORIES
+from deepmac.core.categories import COCO_CATEGORIES, NAME_BY_ID
+from deepmac.core.drawing import overlay, sheet
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_folder
 from deepmac.scenes.artwork import CREDITS
 from deepmac.scenes.composition import SceneObject, compose_scene
-from deepmac.scenes.contact_sheet import contact_sheet
 from deepmac.scenes.polygons import mask_to_polygons
 from deepmac.scenes.sprites import SPLITS, SpritePools, sprite_pools
 
@@ -33,6 +33,8 @@ _MOST_IMAGES = 1_000_000  # of a split; keeps the image ids of the splits apart
 _FIRST_IMAGE_ID = {"train": 1, "val": _MOST_IMAGES + 1}
 _POINTS = 10  # of an object, drawn evenly in its box as arXiv 2104.06404 does
 _CHUNK = 16  # scenes that a process composes at once
+_TILE, _COLUMNS = 256, 6  # of the contact sheet: pixels, tiles in a row
+_SHOWN = {"train": 18, "val": 12}
 
 
 def compose_scenes(
@@ -194,3 +196,38 @@ def _readme(counts: dict[str, int], size: int, seed: int, pools: SpritePools) ->
         "credits.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def contact_sheet(coco_folder: Path) -> Image.Image:
+    """Draws the first images of both splits of a folder in COCO's layout whose masks are polygons.
+
+    Args:
+        coco_folder: holds `annotations/instances_{train,val}2017.json` and the square images.
+
+    Returns:
+        An RGB picture: training above, validation below.
+    """
+    tiles, captions = [], []
+    for split, most in _SHOWN.items():
+        coco = json.loads((coco_folder / "annotations" / f"instances_{split}2017.json").read_text("utf-8"))
+        for image in coco["images"][:most]:
+            annotations = [one for one in coco["annotations"] if one["image_id"] == image["id"]]
+            tiles.append(_tile(coco_folder / f"{split}2017" / image["file_name"], annotations))
+            captions.append(f"{split}2017/{image['file_name']}")
+    return sheet(tiles, captions, _COLUMNS, (_TILE, _TILE))
+
+
+def _tile(path: Path, annotations: list[dict]) -> np.ndarray:
+    """An enlarged image with outlines, boxes and class names."""
+    with Image.open(path) as image:
+        size = image.width
+        pixels = np.asarray(image.convert("RGB").resize((_TILE, _TILE), Image.Resampling.BICUBIC))
+    labels = np.zeros((_TILE, _TILE), np.int32)
+    for number, annotation in enumerate(annotations, start=1):
+        for polygon in annotation["segmentation"]:
+            corners = np.reshape(polygon, (-1, 2)) * _TILE / size
+            cv2.fillPoly(labels, [corners.round().astype(np.int32)], number)
+    boxes = [(y, x, y + h, x + w) for x, y, w, h in (one["bbox"] for one in annotations)]
+    names = [NAME_BY_ID[one["category_id"]] for one in annotations]
+    boxes = np.reshape(boxes, (-1, 4)) / size
+    return overlay(pixels, labels, boxes, names, opacity=0.0)

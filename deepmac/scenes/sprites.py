@@ -11,10 +11,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import resvg_py
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from deepmac.core.categories import COCO_CATEGORIES, ID_BY_NAME
 from deepmac.core.errors import InputError
+from deepmac.core.images import open_picture_file
 from deepmac.scenes.artwork import ARTWORK, Artwork, Picture, artworks
 
 SPLITS = ("train", "val")
@@ -102,12 +103,9 @@ def read_cutout(path: Path) -> np.ndarray:
     Raises:
         InputError: the file is damaged, has no alpha channel, or nothing in it is visible or transparent.
     """
-    try:
-        with Image.open(path) as picture:
-            has_alpha = "A" in picture.getbands() or "transparency" in picture.info
-            pixels = np.asarray(picture.convert("RGBA"))
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} cannot be read as a picture ({error}); replace or remove it") from error
+    with open_picture_file(path) as (picture, _):
+        has_alpha = "A" in picture.getbands() or "transparency" in picture.info
+        pixels = np.asarray(picture.convert("RGBA"))
     if not has_alpha:
         raise InputError(f"{path} has no alpha channel; save the cut-out object as RGBA")
     if (pixels[..., 3] < _OPAQUE).all():
