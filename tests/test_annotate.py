@@ -7,17 +7,16 @@ import sys
 import threading
 import time
 
+import command_line
 import numpy as np
 import pytest
 import synthetic
 import tiny_model
 import yaml
-from click.testing import CliRunner
 from PIL import ExifTags, Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from deepmac.cli import main
 from deepmac.jobs import annotate as job
 
 BOLT, NUT = 0, 7
@@ -38,19 +37,12 @@ def data_set(tmp_path, loads):
     return content
 
 
-def _annotate(tmp_path, *options, out="out.json"):
-    arguments = [
-        "annotate",
-        tmp_path / "boxes.json",
-        "--images",
-        tmp_path / "images",
-        "--out",
-        tmp_path / out,
-    ]
-    result = CliRunner().invoke(main, [*map(str, arguments), *options])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
+def _arguments(tmp_path, out="out.json"):
+    return "annotate", tmp_path / "boxes.json", "--images", tmp_path / "images", "--out", tmp_path / out
+
+
+def _annotate(tmp_path, *options, out="out.json", status=0):
+    return command_line.run(*_arguments(tmp_path, out), *options, status=status)
 
 
 def _without_masks(content):
@@ -66,7 +58,6 @@ def _drawn(coco, annotation):
 
 def test_what_had_no_mask_gets_one_and_nothing_else_changes(data_set, tmp_path):
     result = _annotate(tmp_path)
-    assert result.exit_code == 0, result.output
     assert result.stdout.startswith("4 of 4 masks made; Pictures: 4 segmented (masks: ")
     assert result.stdout.endswith(f"\nWrote {tmp_path / 'out.json'}\n")
     completed = json.loads((tmp_path / "out.json").read_text())
@@ -87,17 +78,17 @@ def test_what_had_no_mask_gets_one_and_nothing_else_changes(data_set, tmp_path):
 
 
 def test_all_get_run_lengths_and_poor_ones_are_left_out(data_set, tmp_path):
-    assert _annotate(tmp_path, "--all", "--rle").exit_code == 0
+    _annotate(tmp_path, "--all", "--rle")
     completed = json.loads((tmp_path / "out.json").read_text())["annotations"]
     assert all(coco_mask.area(annotation["segmentation"]) > 0 for annotation in completed)
     middle = float(np.median([annotation["quality"] for annotation in completed]))
-    assert _annotate(tmp_path, "--all", "--min-quality", str(middle), out="good.json").exit_code == 0
+    _annotate(tmp_path, "--all", "--min-quality", middle, out="good.json")
     good = json.loads((tmp_path / "good.json").read_text())["annotations"]
     assert ["quality" in one for one in good] == [one["quality"] >= middle for one in completed]
 
 
 def test_yolo_has_a_polygon_from_0_to_1_for_each_annotation(data_set, tmp_path):
-    assert _annotate(tmp_path, "--format", "yolo", out="yolo").exit_code == 0
+    _annotate(tmp_path, "--format", "yolo", out="yolo")
     lines = (tmp_path / "yolo" / "labels" / "000000000100.txt").read_text().splitlines()
     assert [line.split()[0] for line in lines] == ["0", "1"]
     x, y = np.array(lines[0].split()[1:], float).reshape(-1, 2).T * [[90], [60]]
@@ -122,7 +113,7 @@ def test_a_killed_run_goes_on_where_it_was(data_set, tmp_path, monkeypatch):
             add(journal, image_id, masks)
 
     monkeypatch.setattr(job._Journal, "add", killed_at_the_third)
-    assert _annotate(tmp_path).exit_code != 0
+    _annotate(tmp_path, status=130)
     assert list(tmp_path.glob(".out*.sqlite")) and not (tmp_path / "out.json").exists()
 
     def counted(journal, image_id, masks):
@@ -155,7 +146,7 @@ def test_one_broken_picture_is_named_and_the_rest_goes_on(data_set, tmp_path, mo
 
     monkeypatch.setattr("deepmac.jobs.stream.Predictor.predict", predict_or_fail)
     result = _annotate(tmp_path)
-    assert result.exit_code == 0 and "3 of 4 masks made; Pictures: 3 segmented (" in result.stdout
+    assert "3 of 4 masks made; Pictures: 3 segmented (" in result.stdout
     assert "000000000100.jpg: no good" in result.stdout
 
 
@@ -167,7 +158,7 @@ def test_a_picture_annotated_as_it_is_stored_is_seen_so(data_set, tmp_path):
             exif = Image.Exif()
             exif[ExifTags.Base.Orientation] = turn
             picture.save(path, "PNG", exif=exif)
-        assert _annotate(tmp_path, out=f"{turn}.json").exit_code == 0
+        _annotate(tmp_path, out=f"{turn}.json")
     assert (tmp_path / "1.json").read_text() == (tmp_path / "6.json").read_text()
 
 
@@ -178,9 +169,7 @@ def test_what_gets_no_mask_is_counted_with_the_reason(data_set, tmp_path):
     data_set["images"][2]["width"] += 1
     data_set["annotations"].append(nuts[3] | {"id": 99, "image_id": 12345})
     (tmp_path / "boxes.json").write_text(json.dumps(data_set))
-    result = _annotate(tmp_path)
-    assert result.exit_code == 0
-    *reasons, made, _ = result.stdout.splitlines()
+    *reasons, made, _ = _annotate(tmp_path).stdout.splitlines()
     assert made.startswith("1 of 5 masks made; ")
     for reason in (
         f"boxes that are not finite left out: 1 (annotation {nuts[0]['id']}: 'bbox' is [nan",
@@ -199,20 +188,17 @@ def test_what_gets_no_mask_is_counted_with_the_reason(data_set, tmp_path):
 @pytest.mark.parametrize("content", ["[]", "5", '{"images": [], "annotations": []}'])
 def test_what_is_no_data_set_is_named_in_one_line(data_set, tmp_path, content):
     (tmp_path / "boxes.json").write_text(content)
-    result = _annotate(tmp_path)
-    assert result.exit_code == 2 and result.stderr.startswith(f"deepmac: {tmp_path / 'boxes.json'} h")
+    assert command_line.refused(*_arguments(tmp_path)).startswith(f"deepmac: {tmp_path / 'boxes.json'} h")
 
 
 def test_a_folder_that_takes_no_journal_is_named_in_one_line(data_set, tmp_path):
     (tmp_path / ".out.json-masks.sqlite").mkdir()
-    result = _annotate(tmp_path)
-    assert result.exit_code == 2 and result.stderr.startswith("deepmac: cannot write ")
+    assert command_line.refused(*_arguments(tmp_path)).startswith("deepmac: cannot write ")
 
 
 def test_nothing_is_overwritten(data_set, tmp_path):
     (tmp_path / "out.json").write_text("mine")
-    result = _annotate(tmp_path)
-    assert result.exit_code == 2 and "already exists" in result.stderr
+    assert "already exists" in command_line.refused(*_arguments(tmp_path))
     assert (tmp_path / "out.json").read_text() == "mine"
 
 

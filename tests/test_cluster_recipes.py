@@ -9,7 +9,7 @@ import tomllib
 
 import camera_traps
 import cluster_recipes
-import nbformat
+import notebook_cells
 import psutil
 import pytest
 import tiny_model
@@ -22,7 +22,6 @@ import training_costs
 from deepmac import cli
 
 STEPS = 2
-PROFILE = {"experiment": "deepmac_mini", "configs": ".", "dataset": {}, "seeds": [0], "rows": []}
 # Writes down where it ran, in the form of a notebook's results.
 NOTEBOOK = """
 import json, os, pathlib
@@ -206,15 +205,7 @@ def test_kubernetes_makes_the_masks_in_parts(collection, tmp_path):
 def checkout(tmp_path):
     """A checkout with one notebook, which trains nothing."""
     pytest.importorskip("distributed")
-    (tmp_path / "configs").mkdir()
-    suite = {"profiles": {"mini": PROFILE}, "recipes": {}, "notebooks": {"only": {"rows": []}}}
-    (tmp_path / "configs" / "reproduction.yaml").write_text(yaml.safe_dump(suite))
-    (tmp_path / "notebooks").mkdir()
-    parameters = nbformat.v4.new_code_cell("profile = work_dir = results_path = None")
-    parameters.metadata["tags"] = ["parameters"]
-    cells = [parameters, nbformat.v4.new_code_cell(NOTEBOOK)]
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"language_info": {"name": "python"}})
-    nbformat.write(notebook, tmp_path / "notebooks" / "only.ipynb")
+    notebook_cells.write_checkout(tmp_path, "mini", only=[NOTEBOOK])
     return tmp_path
 
 

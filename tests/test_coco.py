@@ -7,13 +7,12 @@ import json
 import re
 import shutil
 
+import command_line
 import evaluation_data
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 from synthetic import save_annotations, write_three_pictures
 
-from deepmac.cli import main
 from deepmac.core.categories import NAME_BY_ID
 from deepmac.core.errors import InputError
 from deepmac.data.coco import read_coco, read_coco_folder, read_image_ids
@@ -583,11 +582,7 @@ def assert_refused(tmp_path, message, *arguments):
     """Exit status 2, one line with `message`, and no file or folder left behind."""
     before = set(tmp_path.iterdir())
     split = ["--split", SPLIT] if "--coco-dir" in arguments and "--split" not in arguments else []
-    arguments = ["tfrecord", "--out", tmp_path / "out", *split, *arguments]
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    assert result.exit_code == 2
-    assert len(result.stderr.splitlines()) == 1 and message in result.stderr
-    assert not result.stdout
+    assert message in command_line.refused("tfrecord", "--out", tmp_path / "out", *split, *arguments)
     assert set(tmp_path.iterdir()) == before
 
 

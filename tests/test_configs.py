@@ -1,6 +1,5 @@
 """Registered experiments, and the published configurations: complete, accepted, equal to the pipeline's."""
 
-import math
 import re
 from pathlib import Path
 
@@ -34,6 +33,15 @@ def test_equals_the_published_pipeline_config(stem, reference_dir):
     assert without_header == read_pipeline(reference_dir / "configs" / f"{stem}.config").to_yaml()
 
 
+def assert_published_rate(config):
+    """Linear from 2.5e-4 to 1e-3 over 5,000 steps, then cosine to 0 at step 50,000; returns the factory."""
+    factory = optimization.OptimizerFactory(config.trainer.optimizer_config)
+    rate = factory.build_learning_rate()
+    rates = [float(rate(step)) for step in (0, 2500, 5000, 27_500, 50_000)]
+    assert rates == pytest.approx([2.5e-4, 6.25e-4, 1e-3, 5e-4, 0], rel=1e-6, abs=1e-12)
+    return factory
+
+
 @pytest.mark.parametrize("stem", PUBLISHED)
 def test_is_accepted_by_the_experiment(stem):
     published_ap, size, network_type, allowed_ids, modules = PUBLISHED[stem]
@@ -57,13 +65,7 @@ def test_is_accepted_by_the_experiment(stem):
     parser = config.task.train_data.parser
     assert (parser.odapi_augmentation, parser.aug_scale_min, parser.aug_scale_max) == (True, 0.6, 1.3)
 
-    factory = optimization.OptimizerFactory(config.trainer.optimizer_config)
-    rate = factory.build_learning_rate()
-    for step in (0, 2500, 5000, 27_500, 50_000):
-        warming = 2.5e-4 + (1e-3 - 2.5e-4) * step / 5000
-        decaying = 0.5e-3 * (1 + math.cos(math.pi * (step - 5000) / 45_000))
-        assert float(rate(step)) == pytest.approx(warming if step < 5000 else decaying, rel=1e-6, abs=1e-12)
-    optimizer = factory.build_optimizer(rate)
+    optimizer = assert_published_rate(config).build_optimizer(1e-3)
     assert optimizer.get_config().items() >= {"name": "Adam", "epsilon": 1e-7}.items()
 
 
@@ -90,11 +92,7 @@ def test_an_experiment_survives_writing_and_reading(name):
 
 
 def test_the_experiment_has_the_published_learning_rate():
-    """Linear from 2.5e-4 to 1e-3 over 5,000 steps, then cosine to 0 at step 50,000."""
-    config = configs.deepmac_hourglass_coco().trainer.optimizer_config
-    schedule = optimization.OptimizerFactory(config).build_learning_rate()
-    rates = [float(schedule(step)) for step in (0, 2500, 5000, 27500, 50000)]
-    assert rates == pytest.approx([2.5e-4, 6.25e-4, 1e-3, 5e-4, 0], rel=1e-5, abs=1e-9)
+    assert_published_rate(configs.deepmac_hourglass_coco())
 
 
 def test_unknown_options_are_errors():

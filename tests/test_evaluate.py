@@ -2,14 +2,12 @@
 
 import json
 
+import command_line
 import numpy as np
 import pytest
 import synthetic
 import tiny_model
-from click.testing import CliRunner
 from pycocotools import mask as coco_mask
-
-from deepmac.cli import main
 
 NAMES = {0: "bolt", 5: "nut", 9: "washer"}
 
@@ -26,15 +24,14 @@ def data_set(tmp_path_factory):
     return folder, content
 
 
-def _evaluate(folder, *options):
-    arguments = ["--model", tiny_model.model_dir(), "--annotations", folder / "own.json", *options]
-    return CliRunner().invoke(main, ["evaluate", *map(str, arguments)])
+def _arguments(folder, *options):
+    return "evaluate", "--model", tiny_model.model_dir(), "--annotations", folder / "own.json", *options
 
 
 def test_masks_of_seen_and_unseen_classes_are_told_apart(data_set, tmp_path):
     folder, content = data_set
-    result = _evaluate(folder, "--images", folder / "images", "--seen", "bolt", "--out", tmp_path)
-    assert result.exit_code == 0, result.output
+    options = ["--images", folder / "images", "--seen", "bolt", "--out", tmp_path]
+    result = command_line.run(*_arguments(folder, *options))
     metrics = json.loads((tmp_path / "evaluation.json").read_text())["metrics"]
     assert metrics["gt_boxes/box/AP"] == pytest.approx(100), "boxes without masks count, too"
 
@@ -54,6 +51,6 @@ def test_masks_of_seen_and_unseen_classes_are_told_apart(data_set, tmp_path):
 
 def test_what_cannot_be_is_said_in_one_line(data_set):
     folder, _ = data_set
-    wrong = _evaluate(folder, "--images", folder / "images", "--seen", "screw")
-    assert wrong.exit_code == 2 and "its classes are bolt, nut, washer" in wrong.stderr
-    assert "--annotations FILE and --images DIR" in _evaluate(folder).stderr
+    wrong = _arguments(folder, "--images", folder / "images", "--seen", "screw")
+    assert "its classes are bolt, nut, washer" in command_line.refused(*wrong)
+    assert "--annotations FILE and --images DIR" in command_line.refused(*_arguments(folder))

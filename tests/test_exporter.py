@@ -5,17 +5,16 @@ import re
 import shutil
 import sys
 
+import command_line
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import tensorflow as tf
 import tiny_model
-from click.testing import CliRunner
 from PIL import Image
 
 import deepmac
-from deepmac.cli import main
 from deepmac.core.errors import InputError
 from deepmac.export import FORMATS, export_model, exporter, graphs
 
@@ -28,9 +27,8 @@ def exported(tmp_path_factory):
     folders = {}
     for file_format in FORMATS:
         folders[file_format] = tmp_path_factory.mktemp("export") / file_format
-        arguments = ["--model", str(tiny_model.model_dir()), "--out", str(folders[file_format])]
-        result = CliRunner().invoke(main, ["export", "--format", file_format, *arguments])
-        assert result.exit_code == 0, result.output
+        arguments = ["--model", tiny_model.model_dir(), "--out", folders[file_format]]
+        command_line.run("export", "--format", file_format, *arguments)
     return folders
 
 
@@ -224,10 +222,9 @@ def test_a_graph_that_differs_leaves_nothing_behind(tmp_path, monkeypatch, file_
 
 def test_the_extra_that_is_missing_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)  # what Python sees of a package that is not installed
-    arguments = ["export", "--model", str(tiny_model.model_dir()), "--out", str(tmp_path / "graphs")]
-    result = CliRunner().invoke(main, [*arguments, "--format", "onnx"])
-    assert result.exit_code == 2
-    assert result.output.strip() == ("deepmac: format onnx needs tf2onnx: run pip install 'deepmac[export]'")
+    arguments = ["export", "--model", tiny_model.model_dir(), "--out", tmp_path / "graphs"]
+    line = "deepmac: format onnx needs tf2onnx: run pip install 'deepmac[export]'\n"
+    assert command_line.refused(*arguments, "--format", "onnx") == line
     assert not list(tmp_path.iterdir())
 
 
@@ -268,11 +265,8 @@ def test_the_readmes_recipe_resizes_as_the_predictor_does(exported, tmp_path):
 def published(tmp_path_factory, reference_dir):
     """The published model, exported through the command."""
     folder = tmp_path_factory.mktemp("export") / "graph"
-    result = CliRunner().invoke(
-        main, ["export", "--model", str(reference_dir / "hourglass20"), "--out", str(folder)]
-    )
-    assert result.exit_code == 0, result.output
-    difference = float(re.search(r"Largest difference from the model: (\S+)", result.output)[1])
+    output = command_line.run("export", "--model", reference_dir / "hourglass20", "--out", folder).output
+    difference = float(re.search(r"Largest difference from the model: (\S+)", output)[1])
     assert difference < 1e-5
     return folder
 

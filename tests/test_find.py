@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+import deepmac
 from deepmac.core.errors import InputError
 from deepmac.inference import find
 from deepmac.inference.find import ModelFolder, find_model
@@ -208,19 +209,13 @@ def test_a_published_name_is_downloaded_unless_it_is_a_folder(tmp_path, monkeypa
     assert find_model(NAME).folder.absolute() == tmp_path / NAME
 
 
-def test_what_is_no_model_lists_everything_accepted(tmp_path):
-    for path in (tmp_path, tmp_path / "nothing"):
-        with pytest.raises(InputError) as error:
-            find_model(path)
-        for accepted in (
-            "'mini'",
-            "'deepmac_1024x1024_coco17'",
-            "params.yaml",
-            "pipeline.config",
-            "checkpoint/",
-            "saved_model/",
-        ):
-            assert accepted in str(error.value)
+@pytest.mark.parametrize("name", ["nothing", "deepmac_9000", "/nowhere/at/all", "", "."])
+def test_what_is_no_model_lists_everything_accepted(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as error:
+        deepmac.load(name)
+    for accepted in ("'mini'", NAME, "params.yaml", "pipeline.config", "checkpoint/", "saved_model/"):
+        assert accepted in str(error.value)
 
 
 def test_the_calibration_of_quality_is_the_models_own(tmp_path):

@@ -113,11 +113,8 @@ def _check(folder: Path) -> None:
     labels = np.asarray(Image.open(folder / "labels" / "a.png"))
     assert set(np.unique(labels)) == {0, 1}
     assert json.loads((folder / "completed.json").read_text())["annotations"][0]["segmentation"]
-    assert {path.name for path in (folder / "masks").iterdir()} == {
-        "a_labels.png",
-        "a_masks.json",
-        "a_overlay.png",
-    }
+    names = {path.name for path in (folder / "masks").iterdir()}
+    assert names == {"a_labels.png", "a_masks.json", "a_overlay.png"}
 
 
 def test_masks_need_the_base_dependencies_only(tmp_path):

@@ -3,13 +3,12 @@
 import math
 import re
 
+import command_line
 import pytest
 import yaml
-from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepmac.cli import main
 from deepmac.core.errors import InputError
 from deepmac.interop.pipeline import pipeline_experiment, read_pipeline
 
@@ -307,9 +306,7 @@ def test_what_is_not_supported_is_an_error(convert, old, new, expected):
 def test_command_lists_what_has_no_effect(tmp_path):
     path, out = tmp_path / "pipeline.config", tmp_path / "out" / "experiment.yaml"
     path.write_text(MINIMAL + TRAINING.replace("eval_config {", "eval_config { num_visualizations: 3"))
-    result = CliRunner().invoke(main, ["import-config", str(path), "--out", str(out)])
-    assert result.exit_code == 0, result.output
+    result = command_line.run("import-config", path, "--out", out)
     assert "without effect: line 14: eval_config.num_visualizations" in result.stderr
     assert yaml.safe_load(out.read_text()) == read_pipeline(path).overrides
-    printed = CliRunner().invoke(main, ["import-config", str(path)])
-    assert printed.stdout == out.read_text()
+    assert command_line.run("import-config", path).stdout == out.read_text()

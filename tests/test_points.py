@@ -1,12 +1,11 @@
 """Points of annotations: both forms, and what the records hold."""
 
+import command_line
 import numpy as np
 import pytest
 import tensorflow as tf
-from click.testing import CliRunner
 from synthetic import draw_scene, save_annotations, write_coco
 
-from deepmac.cli import main
 from deepmac.data.coco import read_coco_folder
 from deepmac.data.points import most_points, read_points
 from deepmac.data.tfrecords import MaskExampleDecoder, write_tfrecords
@@ -68,10 +67,7 @@ def decode_first(folder, count):
 
 def test_records_hold_the_points(coco, tmp_path):
     folder, _ = coco
-    run = CliRunner().invoke(
-        main, ["tfrecord", "--coco-dir", str(folder), "--out", str(tmp_path / "out"), "--split", SPLIT]
-    )
-    assert run.exit_code == 0, run.output
+    run = command_line.run("tfrecord", "--coco-dir", folder, "--out", tmp_path / "out", "--split", SPLIT)
     assert "3 points for each (task.train_data.num_keypoints)" in run.output
     example = decode_first(tmp_path / "out", 3)
     nan = [np.nan, np.nan]

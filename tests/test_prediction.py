@@ -66,13 +66,8 @@ def test_quality_is_calibrated_clipped_and_0_of_nothing():
 
 
 def test_three_words_say_how_good_masks_are():
-    assert quality_words(np.array([0.0, 0.59, 0.6, 0.8, 1.0])) == [
-        "doubtful",
-        "doubtful",
-        "check",
-        "good",
-        "good",
-    ]
+    words = quality_words(np.array([0.0, 0.59, 0.6, 0.8, 1.0]))
+    assert words == ["doubtful", "doubtful", "check", "good", "good"]
 
 
 @settings(max_examples=30, deadline=None)

@@ -7,17 +7,16 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import command_line
 import nbformat
+import notebook_cells
 import papermill
 import psutil
 import pytest
 import synthetic
-import yaml
-from click.testing import CliRunner
 from jupyter_client.kernelspec import KernelSpecManager
 from tiny_training import TINY
 
-from deepmac import cli
 from deepmac.core.errors import InputError
 from deepmac.core.executors import open_executor
 from deepmac.suite import run
@@ -26,7 +25,6 @@ from deepmac.suite.rows import RowStore
 from deepmac.suite.run import rows_to_train, train_rows
 from deepmac.suite.suite import Dataset, Row, Suite
 
-PROFILE = {"experiment": "deepmac_mini", "configs": ".", "dataset": {}, "seeds": [0], "rows": []}
 GOOD = """
 import json, pathlib
 row = {"name": "a row", "metric": "m", "published": 35.5, "measured": 31.2, "ci95": [30.0, 32.0],
@@ -49,20 +47,7 @@ BAD = "print('before'); raise RuntimeError('the data has gone')"
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    (tmp_path / "configs").mkdir()
-    suite = {
-        "profiles": {"smoke": PROFILE},
-        "recipes": {},
-        "notebooks": {"bad": {"rows": []}, "good": {"rows": []}},
-    }
-    (tmp_path / "configs" / "reproduction.yaml").write_text(yaml.safe_dump(suite))
-    (tmp_path / "notebooks").mkdir()
-    for name, sources in (("bad", [BAD]), ("good", [GOOD, FIGURE])):
-        parameters = nbformat.v4.new_code_cell("profile = work_dir = results_path = None")
-        parameters.metadata["tags"] = ["parameters"]
-        cells = [parameters, *map(nbformat.v4.new_code_cell, sources)]
-        notebook = nbformat.v4.new_notebook(cells=cells, metadata={"language_info": {"name": "python"}})
-        nbformat.write(notebook, tmp_path / "notebooks" / f"{name}.ipynb")
+    notebook_cells.write_checkout(tmp_path, "smoke", bad=[BAD], good=[GOOD, FIGURE])
     monkeypatch.chdir(tmp_path)
     # Papermill's threads can leave behind the folder of an earlier test, to which it changes when it writes.
     papermill.iorw.papermill_io.get_handler("local").cwd(None)
@@ -70,9 +55,7 @@ def checkout(tmp_path, monkeypatch):
 
 
 def test_a_failing_notebook_is_reported_and_does_not_stop_the_others(checkout):
-    result = CliRunner().invoke(cli.main, ["reproduce", "--profile", "smoke"])
-
-    assert result.exit_code == 1
+    result = command_line.run("reproduce", "--profile", "smoke", status=1)
     assert "bad: cell 2: RuntimeError: the data has gone" in result.output
     assert "good: done" in result.output
     folder = checkout / "papermill_runs" / "smoke"
@@ -81,19 +64,10 @@ def test_a_failing_notebook_is_reported_and_does_not_stop_the_others(checkout):
     assert json.loads((folder / "good.json").read_text())["parameters"] == {"profile": "smoke"}
     for report in ("report.md", "report.html"):
         text = (folder / report).read_text()
-        for expected in (
-            "the data has gone",
-            "a row",
-            "35.5",
-            "31.2",
-            "30.0 to 32.0",
-            "a page",
-            "1.2e-06",
-            "0.18",
-            "34,001",
-            "a claim",
-        ):
-            assert expected in text, (report, expected)
+        for number in ("35.5", "31.2", "30.0 to 32.0", "1.2e-06", "0.18", "34,001"):
+            assert number in text, (report, number)
+        for words in ("the data has gone", "a row", "a page", "a claim"):
+            assert words in text, (report, words)
         assert "Claims of the paper (1): 1 undecided." in text
         assert "a claim (+1.5 [-1.0, +4.0], 1 seed)" in text
         assert "drawings" in text

@@ -5,14 +5,13 @@ import shutil
 import zipfile
 from collections import Counter
 
+import command_line
 import numpy as np
 import pytest
 import synthetic
 import tiny_model
-from click.testing import CliRunner
 from pycocotools import mask as coco_mask
 
-from deepmac.cli import main
 from deepmac.core.categories import ALL_IDS
 from deepmac.core.errors import InputError
 from deepmac.data.coco import read_coco_folder
@@ -85,11 +84,8 @@ def test_pictures_without_annotations_lie_in_the_folder_of_the_test_set(coco_dir
     (tmp_path / "test2017").mkdir()
     for image in images:
         shutil.copy(coco_dir / SPLIT / image["file_name"], tmp_path / "test2017")
-    arguments = ["--model", str(tiny_model.model_dir()), "--coco-dir", str(tmp_path)]
-    run = CliRunner().invoke(
-        main, ["submission", *arguments, "--name", "ours", "--out", str(tmp_path / "out")]
-    )
-    assert run.exit_code == 0, run.output
+    arguments = ["--model", tiny_model.model_dir(), "--coco-dir", tmp_path, "--name", "ours"]
+    command_line.run("submission", *arguments, "--out", tmp_path / "out")
     path = tmp_path / "out" / "detections_test-dev2017_ours_results.zip"
     assert {result["image_id"] for result in _results(path)} == {image["id"] for image in images}
 
