@@ -74,6 +74,9 @@ def test_wrong_usage_is_one_line_and_status_2(arguments, words):
         assert word in result.stderr
 
 
+FREE = "; free some, and run the same command again\n"  # what to do about a full disk
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [
@@ -84,6 +87,11 @@ def test_wrong_usage_is_one_line_and_status_2(arguments, words):
         ),
         (FileExistsError("out is not empty"), "deepmac: out is not empty\n"),
         (NotADirectoryError(20, "Not a directory", "b"), "deepmac: b: Not a directory\n"),
+        (OSError(28, "No space left on device"), f"deepmac: No space left on device{FREE}"),
+        (
+            RuntimeError("records/a; No space left on device"),
+            f"deepmac: records/a; No space left on device{FREE}",
+        ),
         (click.ClickException("cannot do that"), "deepmac: cannot do that\n"),
         (
             ModuleNotFoundError("No module named 'papermill'", name="papermill"),

@@ -44,8 +44,12 @@ class ErrorReportingGroup(click.Group):
             if explained is error:
                 raise
             fail(_describe(explained))
-        except (InputError, OSError) as error:  # no such file, no permission, no room on the disk
-            fail(_describe(error))
+        except Exception as error:
+            # TensorFlow and SQLite have errors of their own for a full disk.
+            is_full = re.search("No space left on device|disk is full", str(error))
+            if not is_full and not isinstance(error, (InputError, OSError)):  # no such file, no permission
+                raise
+            fail(_describe(error) + ("; free some, and run the same command again" if is_full else ""))
 
 
 def fail(message: str) -> NoReturn:
@@ -55,6 +59,6 @@ def fail(message: str) -> NoReturn:
 
 
 def _describe(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)

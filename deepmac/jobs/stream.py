@@ -14,6 +14,7 @@ import functools
 import hashlib
 import itertools
 import json
+import sqlite3
 import sys
 import threading
 import time
@@ -327,8 +328,8 @@ def _write(segmented: tuple[PictureJob, Prediction] | Outcome) -> Outcome:
         job.write(prediction)
     except InputError as error:
         return Outcome(job.name, "failed", str(error))
-    except OSError as error:
-        raise InputError(f"cannot write {job.target}: {error.strerror or error}") from error
+    except (OSError, sqlite3.Error) as error:
+        raise InputError(f"cannot write {job.target}: {getattr(error, 'strerror', error)}") from error
     return Outcome(job.name, "written", words=quality_words(prediction.quality))
 
 
