@@ -262,6 +262,42 @@ def test_yolo_folders_by_split(pictures, tmp_path):
         assert_read(data, with_masks=True)
 
 
+@pytest.mark.parametrize(
+    ("labels", "images", "given"),
+    [("labels", "images", "images"), ("labels", "images", "."), ("train/labels", "train/images", ".")],
+    ids=["Ultralytics", "one folder for both", "Roboflow"],
+)
+def test_the_root_of_a_yolo_data_set_is_read(pictures, tmp_path, labels, images, given):
+    root = tmp_path / "yolo"
+    shutil.copytree(pictures, root / images)
+    yolo(root, True, labels)
+    (root / "data.yaml").write_text("names: [nut, bolt]")
+    (root / "README.dataset.txt").write_text("https://universe.roboflow.com")
+    data = read_annotation_files(root, root / given)["train"]
+    assert_read(data, with_masks=True)
+    assert not data.lost
+    for path in (root / images).iterdir():
+        path.rename(path.with_stem(f"{path.stem}-copy"))
+    with pytest.raises(InputError, match=r"no label is named like a picture of .*, the first is .*a: give"):
+        read_annotation_files(root, root / given)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            '{"_via_img_metadata": {}}',
+            "VGG Image Annotator's own JSON: export the annotations as COCO format",
+        ),
+        ('{"type": "dataset"}\n{"type": "image"}\n', "is NDJSON, .*; it must hold .* COCO's JSON"),
+    ],
+)
+def test_formats_that_are_not_read_are_named(pictures, tmp_path, text, words):
+    (tmp_path / "export.json").write_text(text)
+    with pytest.raises(InputError, match=words):
+        read_annotation_files(tmp_path / "export.json", pictures)
+
+
 def test_a_folder_that_is_not_recognised_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"has no annotations of train: .*name them by --annotations"):
         find_splits(tmp_path)

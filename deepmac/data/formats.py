@@ -103,6 +103,8 @@ def load_annotations(path: Path, image_dir: Path | None) -> dict:
         return _collected(content, _label_studio_picture)
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no JSON object; it must hold annotations in COCO format")
+    if "_via_img_metadata" in content:
+        raise InputError(f"{path} is VGG Image Annotator's own JSON: export the annotations as COCO format")
     return content
 
 
@@ -128,6 +130,7 @@ def load_json(path: str | os.PathLike, object_hook: Callable[[dict], Any] | None
         raise InputError(f"{path}: {reason}; it must hold annotations, such as COCO's JSON") from error
     except (ValueError, EOFError, RecursionError) as error:
         what = f"is not valid JSON ({error})" if data else "is empty"
+        what = "is NDJSON, a document in each line" if "Extra data: line 2 " in what else what
         raise InputError(f"{path} {what}; it must hold annotations, such as COCO's JSON") from error
 
 
@@ -154,8 +157,19 @@ def _collected(
 
 def _yolo(files: list[Path], folder: Path, image_dir: Path) -> dict:
     """Text for each picture, a line for each object: class, then centre and sides, or points, from 0 to 1."""
-    labels = {file.relative_to(folder).with_suffix(""): file for file in files}
-    pictures = {path.relative_to(image_dir).with_suffix(""): path for path in files_below(image_dir)}
+
+    def named(path: Path, place: Path) -> Path:  # where both lie below one folder, in labels and images
+        parts = path.relative_to(place).with_suffix("").parts
+        return Path(*(part for part in parts if part not in ("labels", "images")))
+
+    marked = [file for file in files if "labels" in file.relative_to(folder).parts]
+    labels = {named(file, folder): file for file in marked or files}
+    pictures = {named(path, image_dir): path for path in files_below(image_dir)}
+    if not labels.keys() & pictures.keys():
+        raise InputError(
+            f"{folder}: no label is named like a picture of {image_dir}, the first is {min(labels)}: "
+            "give the folder of these pictures by --images, and the folder of their labels"
+        )
 
     def read(name: Path) -> tuple[dict, list[dict]]:
         if name not in pictures:
