@@ -126,6 +126,24 @@ def test_a_killed_run_goes_on_where_it_was(data_set, tmp_path, monkeypatch):
     assert (tmp_path / "out.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
 
 
+def test_a_full_disk_is_named_in_one_line_and_what_was_made_is_kept(data_set, tmp_path, monkeypatch):
+    add = job._Journal.add
+
+    def full_at_the_third(journal, image_id, masks):
+        if len(journal.pictures) >= 2:
+            journal._rows.execute("PRAGMA max_page_count = 4")
+            masks = {position: {"segmentation": [[0.5] * 100_000]} for position in masks}
+        add(journal, image_id, masks)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(job._Journal, "add", full_at_the_third)
+        error = _annotate(tmp_path, status=2).stderr
+    assert error.count("\n") == 1 and "-masks.sqlite: database or disk is full; free some" in error
+    assert not (tmp_path / "out.json").exists()
+    again = _annotate(tmp_path).stdout
+    assert "4 of 4 masks made" in again and "there already" in again
+
+
 def test_other_options_do_not_go_on_with_the_masks_of_these(data_set, tmp_path):
     path = tmp_path / ".journal.sqlite"
     for state, expected in (("a", 0), ("a", 1), ("b", 0)):

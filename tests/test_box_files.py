@@ -113,6 +113,15 @@ def test_csv_with_categories_and_scores(tmp_path):
     assert (boxes.category_ids, boxes.scores) == ([7], [0.9])
 
 
+def test_boxes_without_a_score_beside_others_are_told(tmp_path):
+    header = "image,ymin,xmin,ymax,xmax,score\n"
+    rows = ["a.jpg,0,0,1,1,0.9\n", "a.jpg,0,0,1,1,\n"]
+    for text, told in ((header + rows[0], 0), (header + rows[1], 0), (header + rows[0] + rows[1], 1)):
+        file = read_boxes(_write(tmp_path, text, "boxes.csv"))
+        assert file.problems == ["1 boxes have no score, others do: theirs is their mask's quality"] * told
+    assert _of(file, "a.jpg").scores == [0.9, None]
+
+
 def test_a_picture_is_found_by_the_longest_part_of_its_path_that_fits(tmp_path):
     rows = "".join(f"{name},{index},0,9,1\n" for index, name in enumerate(["p.jpg", "a/p.jpg", "b/p.jpg"]))
     file = read_boxes(_write(tmp_path, "image,ymin,xmin,ymax,xmax\n" + rows, "boxes.csv"))

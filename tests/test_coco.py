@@ -17,6 +17,7 @@ from deepmac.core.categories import NAME_BY_ID
 from deepmac.core.errors import InputError
 from deepmac.data.coco import read_coco, read_coco_folder, read_image_ids
 from deepmac.data.flaws import EVALUATION, TRAINING
+from deepmac.data.picture_files import measure
 
 SPLIT = "val2017"
 
@@ -295,6 +296,12 @@ def renamed(name, as_annotated=None):
                 image["file_name"] = as_annotated(target.relative_to(folder))
 
     return spoil
+
+
+@pytest.mark.parametrize("size", [(1, 1), (400, 3)])
+def test_pictures_of_few_pixels_are_measured(tmp_path, size):
+    Image.new("RGB", size).save(tmp_path / "a.jpg")
+    assert measure(tmp_path / "a.jpg").stored == size
 
 
 def corners(annotation):

@@ -74,7 +74,7 @@ def test_a_model_trained_on_masks_alone_finds_no_objects():
     config = read_task_config(tiny_model.model_dir() / "params.yaml")
     config.losses.detection.object_center_weight = 0.0
     predictor = Predictor(build_network(config, lambda model: None, "float32"))
-    with pytest.raises(InputError, match="finds no objects: give boxes"):
+    with pytest.raises(InputError, match="finds no objects: give boxes, or load one of `deepmac finetune`"):
         predictor.detect(tiny_model.picture())
 
 

@@ -287,7 +287,6 @@ def test_clipped_boxes_are_mentioned(photos, tmp_path):
     [
         ([], "either --box or --boxes"),
         (["--box", BOX, "--boxes", "x.json"], "either --box or --boxes"),
-        (["--detect"], "mini has no detector: use a model of `deepmac finetune`, or give boxes"),
         (["--box", BOX, "--input-size", "0"], "--input-size"),
         (["--box", "0,0,1"], "box 0 is not four numbers"),
         (["--box", BOX, "--box", "0.5,0,0.5,1"], "box 1 [0.5, 0, 0.5, 1] has no area"),

@@ -23,16 +23,14 @@ def open_executor(jobs: int, scheduler: str | None = None) -> Iterator[Executor]
             They need this package, and the same folders under the same paths.
 
     Raises:
-        InputError: no Dask, or no scheduler there.
+        InputError: no scheduler there.
     """
     if scheduler is None:
         with ThreadPoolExecutor(jobs) as executor:
             yield executor
         return
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise InputError("--scheduler needs Dask: pip install 'deepmac[cluster]'") from error
+    from distributed import Client
+
     try:
         client = Client(scheduler, timeout=_CONNECT_SECONDS)
     except (OSError, ValueError, TimeoutError) as error:

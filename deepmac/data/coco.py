@@ -42,6 +42,7 @@ class CocoData(NamedTuple):
         annotations: the images' entries, with `id`, `image_id`, `category_id`, `bbox` (x, y, width, height)
             and `area` in pixels, `iscrowd` and `segmentation`, empty for those that are boxes only.
         repairs: flaw and how it was mended -> a text for each case.
+        lost: of those a line for each kind that cost entries.
     """
 
     name: str
@@ -50,6 +51,7 @@ class CocoData(NamedTuple):
     categories: list[dict]
     annotations: list[dict]
     repairs: dict[str, list[str]]
+    lost: Sequence[str] = ()
 
     def annotations_of_images(self) -> dict[int, list[dict]]:
         """Returns image id -> its annotations, for every image."""
@@ -144,7 +146,7 @@ def read_coco(
     if not annotations:
         reasons = findings.remedies("left out")
         raise InputError(f"{name}: no usable annotation of the {len(images)} images; {reasons}".rstrip("; "))
-    return CocoData(name, image_dir, images, categories, annotations, findings.repairs())
+    return CocoData(name, image_dir, images, categories, annotations, findings.repairs(), findings.lost())
 
 
 def read_coco_folder(

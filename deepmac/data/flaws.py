@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 EXAMPLES = 3  # of each flaw that a message tells
+_LOST = "left out"  # what was done with an entry that cannot be mended
 
 
 class Flaw(NamedTuple):
@@ -110,7 +111,7 @@ class Findings:
         """Counts a finding; returns whether the entry goes on, with what is mended."""
         flaw, case, mended = finding
         allowed = self._policy.allows(flaw)
-        done = ("left out" if mended is None else flaw.mended) if allowed else ""
+        done = (_LOST if mended is None else flaw.mended) if allowed else ""
         self._cases.setdefault((flaw, done), []).append(f"{where}: {case}" if where else case)
         return allowed and mended is not None
 
@@ -134,6 +135,11 @@ class Findings:
                     return None
                 entry = entry | finding.mended
         return entry
+
+    def lost(self) -> list[str]:
+        """A line about each kind of flaw that cost entries."""
+        items = self._cases.items()
+        return [summary(f"{flaw.name} {done}", cases) for (flaw, done), cases in items if done == _LOST]
 
     def repairs(self) -> dict[str, list[str]]:
         """Flaw and what was done about it -> a text for each case."""

@@ -152,6 +152,11 @@ class Detections:
         return list(self._codes)
 
     @property
+    def is_scored(self) -> np.ndarray:
+        """bool, for every detection: whether it has a confidence."""
+        return ~np.isnan(self._confidences)
+
+    @property
     def in_pixels(self) -> bool:
         """Whether the boxes seem to be in pixels instead of normalised."""
         largest = np.abs(np.array(self._boxes).reshape(-1, 4)).max(axis=1, initial=0)

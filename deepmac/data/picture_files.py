@@ -189,7 +189,7 @@ def measure(path: Path) -> PictureSize | str:
                 read_image(path)
                 return size
             # A JPEG at an eighth of its size: every byte is read, most of the work is saved.
-            picture.draft("L", (size.stored[0] // 8, size.stored[1] // 8))
+            picture.draft("L", (max(1, size.stored[0] // 8), max(1, size.stored[1] // 8)))
             picture.load()
             return size
     except InputError as error:

@@ -89,7 +89,10 @@ class InferenceNetwork:
     @cached_property
     def _detect(self):
         if not self._config.losses.detection.object_center_weight:
-            raise InputError("this model was trained on masks in boxes and finds no objects: give boxes")
+            raise InputError(
+                "this model was trained on masks in boxes and finds no objects: give boxes, or load one of "
+                "`deepmac finetune`"
+            )
         return fold(self._model.encode_and_detect, [tf.TensorSpec([None, *self._config.model.input_size])])
 
     def _named(self, boxes, class_ids, scores) -> Detections:

@@ -21,7 +21,7 @@ from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file, atomic_folder
 from deepmac.core.polygons import join, outline
 from deepmac.data.coco import CocoData, read_coco
-from deepmac.data.flaws import TRAINING, summary
+from deepmac.data.flaws import TRAINING
 from deepmac.data.formats import load_annotations
 from deepmac.data.picture_files import read_annotated
 from deepmac.data.segmentations import run_lengths
@@ -75,7 +75,8 @@ def annotate(
     if out.exists():
         raise InputError(f"{out} already exists: name another one, or delete it")
     document = load_annotations(Path(annotations), Path(images))
-    data = read_coco(_with_positions(document), TRAINING, image_dir=Path(images), name=str(annotations))
+    _add_positions(document)
+    data = read_coco(document, TRAINING, image_dir=Path(images), name=str(annotations))
     state = fingerprint(Path(annotations), model.state(), dataclasses.asdict(options))
     with contextlib.closing(_Journal(out.with_name(f".{out.name}-masks.sqlite"), state)) as journal:
         jobs = _jobs(data, journal, options)
@@ -86,22 +87,18 @@ def annotate(
             _write_coco(document, journal, out)
         else:
             write_yolo(data, out, lambda entry: journal.mask(entry[_POSITION]))
-        lost = [summary(kind, cases) for kind, cases in data.repairs.items() if "left out" in kind]
         made = f"{len(journal)} of {_count_wanted(document, data, options)} masks made; {became}"
-        lines = [*lost, *became.problems(), made]
+        lines = [*data.lost, *became.problems(), made]
     journal.path.unlink()
     return "\n".join(lines)
 
 
-def _with_positions(document: dict) -> dict:
-    """A document whose annotations know their position: the reader may number, mend and drop them."""
-    if not isinstance(document.get("annotations"), list):
-        return document  # the reader says what is wrong
-    entries = [
-        entry | {_POSITION: number} if isinstance(entry, dict) else entry
-        for number, entry in enumerate(document["annotations"])
-    ]
-    return document | {"annotations": entries}
+def _add_positions(document: dict) -> None:
+    """Lets annotations know their position, because the reader may number, mend and drop them."""
+    entries = document.get("annotations")
+    for number, entry in enumerate(entries if isinstance(entries, list) else ()):
+        if isinstance(entry, dict):
+            entry[_POSITION] = number
 
 
 class _Journal:
@@ -229,8 +226,10 @@ def _write_coco(document: dict, journal: _Journal, out: Path) -> None:
                 continue
             file.write("[")
             for position, entry in enumerate(value):
-                text = _json(entry | mask if (mask := journal.mask(position)) else entry)
-                file.write(f"{',' if position else ''}\n{text}")
+                if isinstance(entry, dict):
+                    entry = entry | journal.mask(position)
+                    del entry[_POSITION]
+                file.write(f"{',' if position else ''}\n{_json(entry)}")
             file.write("]")
         file.write("}\n")
 

@@ -14,7 +14,7 @@ import numpy as np
 from deepmac.core.boxes import BOX_FORMATS, normalized_boxes
 from deepmac.core.errors import InputError
 from deepmac.data.coco import read_coco
-from deepmac.data.flaws import BOXES, summary
+from deepmac.data.flaws import BOXES
 from deepmac.data.formats import load_annotations
 from deepmac.data.megadetector import Detections, read_json
 from deepmac.data.numbers import key_of, number, whole
@@ -89,6 +89,8 @@ class BoxFile:
         """
         self.path, self.problems, self.category_names = path, list(problems), table.categories
         self._table, self._box_format, self._min_score = table, box_format, min_score
+        if table.is_scored.any() and (unscored := np.count_nonzero(~table.is_scored)):
+            self.problems.append(f"{unscored} boxes have no score, others do: theirs is their mask's quality")
         self._ids, self._sizes = ids or [None] * len(table), sizes or [None] * len(table)
         self._by_stem: dict[str, list[tuple[PictureName, int]]] = {}
         self._by_id: dict[str, int] = {}
@@ -242,8 +244,7 @@ def _coco_boxes(path: Path, document: dict, min_score: float) -> BoxFile:
         None if image.items() >= _UNKNOWN_SIZE.items() else (image["width"], image["height"])
         for image in data.images.values()
     ]
-    problems = [summary(kind, cases) for kind, cases in data.repairs.items() if kind.endswith("left out")]
-    return BoxFile(path, table, "xywh", min_score, ids, known, problems)
+    return BoxFile(path, table, "xywh", min_score, ids, known, data.lost)
 
 
 def _coco_results(entries: list) -> dict:

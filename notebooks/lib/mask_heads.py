@@ -11,7 +11,6 @@ import tensorflow as tf
 import tf_keras
 from matplotlib.figure import Figure
 
-from deepmac.core.machine import flops
 from deepmac.inference.load import without_warnings
 from deepmac.modeling.mask_heads import build_mask_head
 from deepmac.suite.plots import PALETTE, STYLE
@@ -95,9 +94,11 @@ def head_cost(row: Row) -> HeadCost:
         start = time.perf_counter()
         masks(instances, pixels).numpy()
         seconds.append(time.perf_counter() - start)
+    counted = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation() | {"output": "none"}
+    graph = masks.get_concrete_function(instances[:1], pixels[:1]).graph
     with without_warnings():
-        operations = flops(masks.get_concrete_function(instances[:1], pixels[:1]))
-    return HeadCost(trained_parameters(row), operations, 1000 * statistics.median(seconds) / _BOXES)
+        flops = tf.compat.v1.profiler.profile(graph, options=counted).total_float_ops
+    return HeadCost(trained_parameters(row), flops, 1000 * statistics.median(seconds) / _BOXES)
 
 
 def trained_parameters(row: Row) -> int:
