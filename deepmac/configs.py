@@ -181,8 +181,8 @@ class DeepMACTaskConfig(centernet.CenterNetTask):
             those with supervision first; -1 means all (`model.max_num_instances`).
         max_box_jitter_ratio: how far edges of the boxes that the mask head sees move at most in training,
             and targets with them, in half sizes; `max_roi_jitter_ratio`, as published, moves targets only.
-        init_checkpoint_modules: 'all', 'backbone', or 'detection' (backbone and the CenterNet heads;
-            `fine_tune_checkpoint_type: detection` of the published configs).
+        keep_masks: teach instances without a mask that of the model in `init_checkpoint` (arXiv 1606.09282).
+        init_checkpoint_modules: 'all', 'backbone', or 'detection' (backbone and CenterNet heads).
         seed: of the initial weights and of random draws in training; None draws one.
     """
 
@@ -193,6 +193,7 @@ class DeepMACTaskConfig(centernet.CenterNetTask):
     allowed_masked_classes_ids: list[int] = dataclasses.field(default_factory=list)
     mask_num_subsamples: int = -1
     max_box_jitter_ratio: float = 0.0
+    keep_masks: bool = False
     seed: int | None = None
     init_checkpoint_modules: str = "detection"
 

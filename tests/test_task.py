@@ -11,6 +11,7 @@ from deepmac import configs
 from deepmac.core.errors import InputError
 from deepmac.data.coco import read_coco_folder
 from deepmac.data.tfrecords import write_tfrecords
+from deepmac.modeling.model import build_deepmac
 from deepmac.training.task import DeepMACTask
 from deepmac.training.validation import SHOWN_MASKS
 
@@ -125,6 +126,32 @@ def test_masks_of_classes_not_allowed_do_not_count(config):
     assert _losses(config)["deep_mask_estimation"] > 0
     config.allowed_masked_classes_ids = [90]
     assert _losses(config)["deep_mask_estimation"] == 0
+
+
+def test_masks_that_are_missing_are_learnt_from_the_starting_model(config, tmp_path):
+    config.allowed_masked_classes_ids = [90]  # that no object is of
+    config.override({"keep_masks": True, "init_checkpoint_modules": "all"})
+    with pytest.raises(InputError, match=r"keep_masks needs task\.init_checkpoint"):
+        DeepMACTask(config).build_model()
+    start = build_deepmac(config.model)
+    config.init_checkpoint = tf.train.Checkpoint(**start.checkpoint_items).save(str(tmp_path / "start"))
+    task = DeepMACTask(config)
+    features, labels = next(iter(task.build_inputs(config.train_data)))
+    model = task.build_model()
+
+    def kept(labels):
+        with tf.GradientTape() as tape:
+            outputs = model(features, training=False)["raw_output"]
+            loss = task._kept_masks_loss(
+                features, labels, task.mask_batch(outputs, features, labels, 0, model)
+            )
+        return float(loss), tf.linalg.global_norm(tape.gradient(loss, model.mask_head.trainable_variables))
+
+    assert kept(labels | {"has_masks": tf.ones_like(labels["has_masks"])}) == (0, 0)
+    other, uphill = kept(labels)
+    task.initialize(model)
+    same, level = kept(labels)
+    assert same < other and level < 1e-5 < uphill, "cross-entropy is least where both agree"
 
 
 def test_self_supervision_compares_with_a_second_pass_over_moved_images(config):

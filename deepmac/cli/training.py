@@ -47,7 +47,7 @@ def finetune(annotations, images, out, masks_of, val, val_fraction, **choices):
     """
     from deepmac.training.finetune import OwnData, Recipe, finetune
 
-    names = tuple(name.strip() for name in masks_of.split(",")) if masks_of else ()
+    names = tuple(name.strip() for name in (masks_of or "").split(",") if name.strip())
     data = OwnData(annotations, images, names, val, val_fraction)
     click.echo(finetune(data, out, Recipe(**choices), click.echo), nl=False)
     click.echo(f"Wrote {out}; look at {Path(out) / 'contact_sheet.png'}")

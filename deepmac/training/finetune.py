@@ -1,14 +1,15 @@
 """Trains a model on a data set of one's own: boxes for all classes, masks for some.
 
-Everything lies in one folder: `records/`, `training/` (checkpoints, summaries), and at the end the model, its
-figures and a contact sheet. Each part appears when it is complete, so that a run which was killed goes on
-where it was when it is started again.
+Everything lies in one folder: `records/`, `start/` (what training begins with), `training/` (checkpoints,
+summaries), and at the end the model, its figures and a contact sheet. Each part appears when it is complete,
+so that a run which was killed goes on where it was when it is started again.
 """
 
 import dataclasses
 import hashlib
 import json
 import math
+import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ from deepmac.inference.find import weights_sha256
 from deepmac.inference.load import build_model, normalization, trained_model, without_warnings
 from deepmac.modeling.checkpoints import save_model
 from deepmac.modeling.mask_heads import build_mask_head
-from deepmac.modeling.model import DeepMACModel, build_deepmac
+from deepmac.modeling.model import build_deepmac
 from deepmac.training.finetune_report import TABLE_FILE, write_report
 from deepmac.training.runner import train
 
@@ -92,6 +93,7 @@ class Recipe:
         return dataclasses.asdict(self) | {"model": weights_sha256(self.model)}
 
 
+@without_warnings()
 def finetune(
     data: OwnData,
     out: str | Path,
@@ -112,41 +114,41 @@ def finetune(
     Raises:
         InputError: unusable annotations, unknown names, no such model, or a folder of something else.
     """
-    with without_warnings():
-        return _finetune(data, Path(out), recipe, tell)
-
-
-def _finetune(data: OwnData, out: Path, recipe: Recipe, tell: Callable[[str], object]) -> str:
+    out = Path(out)
     start = trained_model(recipe.model)[0]
     if recipe.mask_head:
         start.model.mask_head.network_type = recipe.mask_head
         build_mask_head(start.model.mask_head)  # an unknown one is refused before anything is written
     _claim(out, data.state() | recipe.state())
-    records, training = out / "records", out / "training"
+    records, beginning, training = out / "records", out / "start", out / "training"
     if not records.exists():
         _write_records(data, records, tell)
     params = _experiment(start, records, data.masks_of, recipe)
-    if not training.exists():
-        with atomic_folder(training) as folder:
+    if not beginning.exists():
+        with atomic_folder(beginning) as folder:
             tell(f"From {recipe.model}: {_warm_start(recipe, params, folder)}")
+    params.task.init_checkpoint, params.task.init_checkpoint_modules = str(beginning), "all"
     if not (out / TABLE_FILE).exists():
         train(params, "train_and_eval", str(training))
-        _keep_best(training, out, params, recipe)
-        write_report(out, Path(data.images), recipe.model, params.task.allowed_masked_classes_ids)
+        _keep_best(out, params)
+        write_report(out, Path(data.images), recipe.model, params.task)
     return (out / TABLE_FILE).read_text(encoding="utf-8")
 
 
 def _claim(out: Path, request: dict) -> None:
-    """Makes the folder this call's, which says so in a file."""
+    """Makes the folder this call's, which says so in a file; a call that ended before training loses it."""
     path = out / _REQUEST_FILE
     if not path.exists():
         refuse_occupied(out)
-        with atomic_file(path) as file:
-            file.write_text(json.dumps(request), encoding="utf-8")
-    elif json.loads(path.read_text(encoding="utf-8")) != request:
+    elif json.loads(path.read_text(encoding="utf-8")) == request:
+        return
+    elif (out / "start").exists():
         raise InputError(
             f"{out} was begun with other annotations or options: repeat those, or name another folder"
         )
+    shutil.rmtree(out / "records", ignore_errors=True)
+    with atomic_file(path) as file:
+        file.write_text(json.dumps(request), encoding="utf-8")
 
 
 def _write_records(data: OwnData, records: Path, tell: Callable[[str], object]) -> None:
@@ -174,6 +176,9 @@ def _experiment(start: configs.DeepMACTaskConfig, records: Path, masks_of: Seque
     task.model.detection_generator.max_detections = max(32, 2 * most)
     task.mask_num_subsamples = min(_MOST_MASKS, most)
     task.allowed_masked_classes_ids = _seen_ids(classes, masks_of)
+    seen = task.allowed_masked_classes_ids
+    used = sum(entry["masks"]["train"] for entry in classes if entry["id"] in seen)
+    task.keep_masks = used < sum(entry["boxes"]["train"] for entry in classes) and not recipe.mask_head
     task.seed = recipe.seed
     task.annotation_file = str(records / "instances_val.json")
     task.train_data.input_path = f"{records}/train-*"
@@ -186,9 +191,7 @@ def _experiment(start: configs.DeepMACTaskConfig, records: Path, masks_of: Seque
     task.train_data.override(reads)
     task.validation_data.override({"global_batch_size": _BATCH_SIZE, "parser": pixels})
     params.trainer.override(_schedule(recipe.steps or default_steps(len(truth["images"]))))
-    has_masks = any(
-        entry["masks"]["val"] for entry in classes if entry["id"] in task.allowed_masked_classes_ids
-    )
+    has_masks = any(entry["masks"]["val"] for entry in classes if entry["id"] in seen)
     params.trainer.best_checkpoint_eval_metric = (
         "detections/mask/seen/AP" if has_masks else "detections/box/AP"
     )
@@ -258,26 +261,12 @@ def _warm_start(recipe: Recipe, params, folder: Path) -> str:
     return f"all restored but {', '.join(new) or 'nothing'}"
 
 
-def _go_half_way_back(model: DeepMACModel, start: DeepMACModel) -> None:
-    """Averages what predicts masks with what it was before training, as arXiv 2109.01903 does.
-
-    Masks of few classes would otherwise cost the others what the model knew of them.
-    """
-    tuned, untuned = model.checkpoint_items, start.checkpoint_items
-    for part in ("head", "mask_head"):
-        for variable, before in zip(tuned[part].variables, untuned[part].variables, strict=True):
-            if part == "mask_head" or "embedding" in variable.name:
-                variable.assign((variable + before) / 2)
-
-
-def _keep_best(training: Path, out: Path, params, recipe: Recipe) -> None:
+def _keep_best(out: Path, params) -> None:
     """Writes the best checkpoint of a training as a model that can be loaded, and trained on from there."""
     model = build_deepmac(params.task.model)
-    best = tf.train.latest_checkpoint(training / "best_ckpt")
+    best = tf.train.latest_checkpoint(out / "training" / "best_ckpt")
     status = tf.train.Checkpoint(**model.checkpoint_items).restore(best)
     status.expect_partial().assert_existing_objects_matched()
-    if not recipe.mask_head:
-        _go_half_way_back(model, build_model(*trained_model(recipe.model), "float32"))
     params.task.init_checkpoint, params.task.init_checkpoint_modules = str(out), "all"
     save_model(model, params, out)
-    write_classes(read_classes(training) or [], out)
+    write_classes(read_classes(out / "training") or [], out)

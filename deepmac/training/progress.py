@@ -10,10 +10,12 @@ from tqdm.auto import tqdm
 
 from deepmac.modeling.mask_losses import MASK_LOSSES
 
+KEPT_MASKS = "kept_masks"  # the loss of `task.keep_masks`
 # Losses in the order of a line, with short names.
 _LOSSES = {
     **{"ct_loss": "centre", "scale_loss": "size", "ct_offset_loss": "offset"},
     **{loss.name: loss.label for loss in MASK_LOSSES},
+    KEPT_MASKS: "kept masks",
 }
 # Figures of an evaluation in a line; TensorBoard and evaluation.json have all.
 _FIGURES = ("mask/AP", "mask/seen/AP", "mask/unseen/AP", "box/AP")

@@ -1,5 +1,6 @@
 """The DeepMAC task: input, model, losses, training and validation step for Model Garden's trainer."""
 
+import dataclasses
 import random
 
 import tensorflow as tf
@@ -16,6 +17,7 @@ from deepmac.data.parser import DeepMACParser
 from deepmac.data.preprocessing import displayable
 from deepmac.modeling import backbones, detection_losses, mask_losses, model, roi, self_supervision
 from deepmac.training.monitor import LossMonitor
+from deepmac.training.progress import KEPT_MASKS
 from deepmac.training.validation import EVALUATION_LOG, SHOWN_PICTURES, MaskValidation
 
 _DETECTION_LOSSES = ("ct_loss", "scale_loss", "ct_offset_loss")
@@ -100,17 +102,24 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
             max_num_instances=model.max_num_instances,
             mask_num_subsamples=self.task_config.mask_num_subsamples,
             allowed_masked_classes_ids=self.task_config.allowed_masked_classes_ids,
-            supervise_all_classes=mask_losses.uses_boxes_of_all_classes(self.task_config.losses.mask),
+            supervise_all_classes=self.task_config.keep_masks
+            or mask_losses.uses_boxes_of_all_classes(self.task_config.losses.mask),
             dtype=params.dtype,
             **params.parser.as_dict(),
         )
 
     def build_model(self):
-        """Builds the model of `task.model`, and what watches its losses."""
+        """Builds the model of `task.model`, what watches its losses, and who teaches it with `keep_masks`."""
         config = self.task_config
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         names = [*_DETECTION_LOSSES, *mask_losses.loss_names(config.losses.mask), "total_loss"]
         self.monitor = LossMonitor(names, config.train_data.global_batch_size // replicas)
+        if config.keep_masks:
+            if not config.init_checkpoint:
+                raise InputError("task.keep_masks needs task.init_checkpoint, whose masks are kept")
+            self._teacher = model.build_deepmac(config.model, use_only_last_stage=True)
+            self._teacher.trainable = False
+            self.initialize(self._teacher)
         return model.build_deepmac(config.model, config.losses.mask.use_only_last_stage)
 
     def initialize(self, model):
@@ -227,6 +236,21 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
             step=step,
         )
 
+    def _kept_masks_loss(self, features, labels, batch: mask_losses.MaskBatch):
+        """Compares masks of instances that have none with those of the teacher: float32 scalar."""
+        config = self.task_config
+        logits = self._teacher(features, training=False)["raw_output"]["mask_logits"][-1]
+        taught = dataclasses.replace(
+            batch,
+            masks=tf.sigmoid(tf.cast(logits, tf.float32)),  # of the boxes, not of the picture
+            crop_boxes=tf.broadcast_to([0.0, 0.0, 1.0, 1.0], tf.shape(batch.boxes)),
+            classes=tf.zeros_like(batch.classes),
+            has_masks=1.0 - labels["has_masks"],
+        )
+        losses = mask_losses.mask_losses(taught, config.losses.mask, config.model.mask_head)
+        active = mask_losses.active_losses(config.losses.mask)
+        return tf.add_n([tf.zeros([])] + [losses[loss.name] for loss in active if loss.needs_masks])
+
     def _step_seed(self, labels, step):
         """int32 [2], another one for other pictures, and so in each replica."""
         seed = tf.stack([tf.constant(self._seed), tf.cast(step, tf.int32)])
@@ -246,6 +270,7 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
         names = ["total_loss", *_DETECTION_LOSSES]
         if training:
             names += mask_losses.loss_names(self.task_config.losses.mask)
+            names += [KEPT_MASKS] * self.task_config.keep_masks
         return [tf_keras.metrics.Mean(name, dtype=tf.float32) for name in names]
 
     def _logs(self, losses, metrics):
@@ -273,6 +298,9 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
             outputs = _in_float32(model(features, training=True)["raw_output"])
             batch = self.mask_batch(outputs, features, labels, optimizer.iterations, model)
             losses = self.build_losses(outputs, labels, batch)
+            if self.task_config.keep_masks:
+                losses[KEPT_MASKS] = self._kept_masks_loss(features, labels, batch)
+                losses["total_loss"] += losses[KEPT_MASKS]
             loss = losses["total_loss"] / tf.distribute.get_strategy().num_replicas_in_sync
             if isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer):  # float16
                 loss = optimizer.get_scaled_loss(loss)
