@@ -55,6 +55,9 @@ def test_objects_are_found_where_no_boxes_are_given(photos, tmp_path, loads):
     assert [entry["category_id"] for entry in results] == expected.category_ids.tolist()
     assert "3 there already" in _segment(photos, *detect, "--min-score", 0.01, "--out", out).stdout
     assert "--detect" in command_line.refused("segment", photos, "--detect", "--box", BOX, "--out", out)
+    loads.clear()
+    assert "mini finds no objects" in command_line.refused("segment", photos, "--detect", "--out", out)
+    assert not loads, "no runtime is loaded to say so"
 
 
 def test_the_masks_of_all_pictures_become_one_data_set(photos, tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from deepmac.cli import options
+from deepmac.core.errors import InputError
 
 
 @click.command()
@@ -48,6 +49,7 @@ def segment(
     (they are listed at the end); 2 if all were, or if the input is wrong.
     """
     options.show_start()
+    from deepmac.inference.find import find_model
     from deepmac.jobs.box_files import ImageBoxes, boxes_from_texts, read_boxes
     from deepmac.jobs.pictures import find_pictures, without_results
     from deepmac.jobs.segment import segment
@@ -56,6 +58,8 @@ def segment(
     if bool(box_texts) + bool(box_file) + detect != 1:
         raise click.UsageError("Give either --box or --boxes FILE, or --detect.")
     if detect:
+        if not find_model(model).detects:
+            raise InputError(f"{model} finds no objects: use a model of `deepmac finetune`, or give boxes")
         boxes = ImageBoxes("", None, [], [], min_score=0.3 if min_score is None else min_score)
         if runs_on["runtime"] == "auto":
             runs_on["runtime"] = "tensorflow"  # ONNX files have no detector

@@ -9,6 +9,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_folder
 
@@ -48,6 +50,21 @@ class ModelFolder:
         if not (beside / GRAPHS_FILE).is_file() or read_graphs(beside)["weights_sha256"] != _sha256(self):
             return None  # none, or of weights that were trained further
         return beside
+
+    @property
+    def detects(self) -> bool:
+        """Whether it finds objects: it was trained to, and is no exported graph.
+
+        Raises:
+            InputError: what describes it is damaged.
+        """
+        params = self.folder / PARAMS_FILE
+        if self.kind != "checkpoint" or not params.is_file():
+            return self.kind == "checkpoint"  # the published configurations all do
+        try:
+            return bool(read_params(params)["task"]["losses"]["detection"]["object_center_weight"])
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{params} does not describe a DeepMAC experiment: no {error}") from error
 
     @property
     def calibration(self) -> tuple[float, float]:
@@ -106,6 +123,25 @@ def find_model(name_or_path: str | os.PathLike) -> ModelFolder:
         f"no model {str(name_or_path)!r}: give {names}, a model_dir written by training (params.yaml and a "
         "checkpoint), a folder with pipeline.config and checkpoint/, one with saved_model/, or an ONNX export"
     )
+
+
+def read_params(path: Path) -> Any:
+    """What a `params.yaml` holds.
+
+    Raises:
+        InputError: not YAML.
+    """
+    try:
+        return _ParamsLoader(path.read_text(encoding="utf-8")).get_single_data()
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+
+
+class _ParamsLoader(yaml.SafeLoader):
+    """Safe YAML in which Model Garden's tuples are lists."""
+
+
+_ParamsLoader.add_constructor("tag:yaml.org,2002:python/tuple", yaml.SafeLoader.construct_yaml_seq)
 
 
 def weights_sha256(name_or_path: str | os.PathLike) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tf_keras
-import yaml
 from official.modeling import optimization
 from official.projects.centernet.modeling.backbones.hourglass import HOURGLASS_SPECS
 
@@ -20,7 +19,7 @@ from deepmac.core.errors import InputError
 from deepmac.core.machine import resolve_precision
 from deepmac.data.classes import read_classes
 from deepmac.data.preprocessing import network_input
-from deepmac.inference.find import PARAMS_FILE, PIPELINE_FILE, find_model
+from deepmac.inference.find import PARAMS_FILE, PIPELINE_FILE, find_model, read_params
 from deepmac.inference.folding import fold
 from deepmac.inference.prediction import Detections
 from deepmac.interop.pipeline import pipeline_experiment
@@ -246,20 +245,12 @@ def read_task_config(path: Path) -> configs.DeepMACTaskConfig:
         InputError: not YAML, or not the configuration of a DeepMAC task.
     """
     try:
-        params = _ParamsLoader(path.read_text(encoding="utf-8")).get_single_data()
         config = configs.DeepMACTaskConfig()
-        config.override(params["task"])
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        config.override(read_params(path)["task"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path} does not describe a DeepMAC experiment: {reason}") from error
     return config
-
-
-class _ParamsLoader(yaml.SafeLoader):
-    """Safe YAML in which Model Garden's tuples are lists."""
-
-
-_ParamsLoader.add_constructor("tag:yaml.org,2002:python/tuple", yaml.SafeLoader.construct_yaml_seq)
 
 
 @contextlib.contextmanager
