@@ -1,4 +1,4 @@
-"""What to compute with: float32, or bfloat16 where the hardware has it."""
+"""What to compute with, float32, or bfloat16 where the hardware has it, and how much there is to compute."""
 
 import math
 import os
@@ -50,6 +50,15 @@ def computes_bfloat16() -> bool:
     if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0" or not _CPUINFO.is_file():
         return False
     return not {"avx512_bf16", "amx_bf16"}.isdisjoint(_CPUINFO.read_text().split())
+
+
+def flops(function) -> int:
+    """Floating-point operations of a TensorFlow `ConcreteFunction` of known shapes; nothing is run."""
+    import tensorflow as tf
+
+    options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
+    options["output"] = "none"
+    return tf.compat.v1.profiler.profile(function.graph, options=options).total_float_ops
 
 
 def hardware() -> str:
