@@ -25,7 +25,6 @@ def test_parameters_and_operations_of_a_head_that_can_be_counted_by_hand(cost):
     assert measured.parameters == sum(weights) + biases
     multiply_adds = positions * weights[0] + weights[1] + weights[2]
     assert measured.flops == pytest.approx(2 * multiply_adds, rel=0.02)
-    assert measured.milliseconds > 0
 
 
 def test_deeper_heads_cost_more(cost):

@@ -18,9 +18,7 @@ from official.core import config_definitions as cfg
 from official.core import exp_factory
 
 import deepmac
-from deepmac.core.categories import ALL_IDS
 from deepmac.evaluation import MaskEvaluator
-from deepmac.evaluation.baselines import BASELINES
 from deepmac.export.formats import FORMATS
 from deepmac.export.graphs import whole_graph
 from deepmac.inference.exported import ExportedGraph
@@ -33,9 +31,7 @@ from deepmac.suite.suite import Dataset
 _FULL_SIZE_CONFIG = Path("configs/center_net_deepmac_512x512_voc_only.yaml")
 _SIDE = 512  # of a picture of noise, pixels
 _MANY = 100  # boxes
-_AGREEMENT_PICTURES = 50
 _MIN_AREA = 16**2  # of a box, pixels; the IoU of smaller masks is that of their edges
-_REFERENCE, _FAST = "pycocotools", "faster_coco_eval"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +46,7 @@ class Scope:
         num_boxes: counts of boxes in one call.
         input_sizes: sides of the network input, pixels.
         batches: pictures encoded in one call.
-        pictures: evaluated pictures, at most.
-        detections: detections in each of them.
+        agreement_pictures: whose masks are compared between precisions, at most.
         full_size_repeats: as `repeats`, for the published model; 0 leaves it out.
     """
 
@@ -62,8 +57,7 @@ class Scope:
     num_boxes: tuple[int, ...] = (1, 4, 16, 64, 256)
     input_sizes: tuple[int, ...] = (128, 256, 384, 512)
     batches: tuple[int, ...] = (1, 2, 4, 8)
-    pictures: int = 100
-    detections: int = 100
+    agreement_pictures: int = 50
     full_size_repeats: int = 0
 
 
@@ -74,10 +68,9 @@ _FULL = Scope(
     num_boxes=(1, 2, 4, 8, 16, 32, 64, 100, 128, 256),
     input_sizes=(128, 192, 256, 384, 512, 640, 768),
     batches=(1, 2, 4, 8, 16),
-    pictures=400,
     full_size_repeats=5,
 )
-_SMOKE = Scope(1, 1, False, 2, (1, 4), (128, 384), (1, 2), pictures=8, detections=20)
+_SMOKE = Scope(1, 1, False, 2, (1, 4), (128, 384), (1, 2), agreement_pictures=8)
 SCOPES = {"smoke": _SMOKE, "quick": Scope()}
 SCOPES |= dict.fromkeys(("mini", "subset", "photographs", "paper"), _FULL)
 
@@ -101,9 +94,7 @@ class Section(NamedTuple):
         return table.style.format(number, na_rep="")
 
 
-def limited(
-    text: str, value: float | None, unit="", at_most: float = 0, at_least: float | None = None
-) -> Claim:
+def limited(text: str, value: float | None, unit="", at_most=0.0, at_least: float | None = None) -> Claim:
     """Claims that a value does not exceed a limit, or that it reaches one; undecided without a value."""
     if value is None:
         return Claim.checked(text, None, "not measured in the profiles smoke and quick")
@@ -251,7 +242,7 @@ def mean_agreement(scope: Scope, data: PreparedData) -> float:
     images = {image["id"]: image for image in coco["images"]}
     evaluator = MaskEvaluator(coco)
     ious = []
-    for image_id in evaluator.image_ids[: min(_AGREEMENT_PICTURES, scope.pictures)]:
+    for image_id in evaluator.image_ids[: scope.agreement_pictures]:
         image, boxes = images[image_id], evaluator.ground_truth(image_id).boxes
         sides = (boxes[:, 2:] - boxes[:, :2]) * (image["height"], image["width"])
         boxes = boxes[sides.prod(axis=1) >= _MIN_AREA]
@@ -261,51 +252,3 @@ def mean_agreement(scope: Scope, data: PreparedData) -> float:
             union = (first | second).sum(axis=(1, 2))
             ious += ((first & second).sum(axis=(1, 2)) / np.maximum(union, 1))[union > 0].tolist()
     return float(np.mean(ious))
-
-
-def measure_evaluation(scope: Scope, data: PreparedData) -> Section:
-    """Times AP of masks and boxes with pycocotools and the fast backend, and compares every figure."""
-    evaluators = {name: fill_evaluator(scope, data, name) for name in (_REFERENCE, _FAST)}
-    figures = {}
-    calls = {name: lambda name=name: figures.update({name: evaluators[name].result()}) for name in evaluators}
-    times = interleaved(calls, min(3, scope.repeats), warm_ups=0)  # seconds each, which hardly differ
-    ratio = times[_FAST][0] / times[_REFERENCE][0]
-    difference = largest_difference(figures[_REFERENCE], figures[_FAST])
-    rows = [
-        ResultRow.exact(f"evaluation, {_REFERENCE}", "ratio to pycocotools", 1),
-        ResultRow.exact(f"evaluation, {_FAST}", "ratio to pycocotools", ratio),
-        ResultRow.exact(f"evaluation, {_FAST}", "largest difference of a figure, 0 to 1", difference),
-    ]
-    text = "the fast evaluation backend takes a third of pycocotools' time"
-    claims = [
-        limited(text, ratio, at_most=1 / 3),
-        limited("both backends give the same figures", difference, at_most=5e-7),
-    ]
-    return Section(rows, claims)
-
-
-def fill_evaluator(scope: Scope, data: PreparedData, backend: str) -> MaskEvaluator:
-    """An evaluator with detections around and beside the annotated objects of the profile's pictures."""
-    image_ids = MaskEvaluator(data.annotation_file, backend=backend).image_ids[: scope.pictures]
-    evaluator = MaskEvaluator(data.annotation_file, image_ids=image_ids, backend=backend)
-    rng, count = np.random.default_rng(0), scope.detections
-    masks = np.repeat(BASELINES["ellipse"](33)[np.newaxis], count, axis=0)
-    for image_id in image_ids:
-        truth = evaluator.ground_truth(image_id)
-        boxes = np.sort(rng.uniform(0, 1, (count, 2, 2)), axis=1).reshape(count, 4)
-        classes = rng.choice(ALL_IDS, count)
-        if len(truth.boxes):
-            near = np.flatnonzero(rng.random(count) < 0.7)
-            chosen = rng.integers(0, len(truth.boxes), len(near))
-            boxes[near] = np.clip(truth.boxes[chosen] + rng.normal(0, 0.02, (len(near), 4)), 0, 1)
-            classes[near] = truth.classes[chosen]
-        evaluator.add(image_id, boxes, classes, rng.random(count), masks)
-    return evaluator
-
-
-def largest_difference(first: Mapping[str, float], second: Mapping[str, float]) -> float:
-    """Of the same figures, in percent, as parts of 1; figures without ground truth are NaN in both."""
-    values = np.array([(first[name], second[name]) for name in first], np.float64)
-    if not np.array_equal(*np.isnan(values).T):
-        return np.inf
-    return float(np.nanmax(np.abs(values[:, 0] - values[:, 1]))) / 100

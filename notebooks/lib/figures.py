@@ -30,9 +30,8 @@ def unseen_class_masks(study: Study, keys: Mapping[str, str], count: int) -> Fig
         keys: title -> row; the seen classes of the first one count.
         count: objects to show, chosen by `unseen_examples`.
     """
-    coco = _annotations(study)
-    seen_ids = study.seen_classes(next(iter(keys.values())))
-    return _grid(study, keys, coco, unseen_examples(coco, seen_ids, count))
+    coco, first = _annotations(study), next(iter(keys.values()))
+    return _grid(study, keys, coco, unseen_examples(coco, study.seen_classes(first), count))
 
 
 def largest_differences(study: Study, keys: Mapping[str, str], count: int) -> Figure:

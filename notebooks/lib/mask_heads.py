@@ -1,8 +1,6 @@
 """The paper's main experiment: mask heads alike when fully supervised differ on unseen classes."""
 
 import re
-import statistics
-import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -11,6 +9,7 @@ import tensorflow as tf
 import tf_keras
 from matplotlib.figure import Figure
 
+from deepmac.core.machine import flops
 from deepmac.inference.load import without_warnings
 from deepmac.modeling.mask_heads import build_mask_head
 from deepmac.suite.plots import PALETTE, STYLE
@@ -27,7 +26,6 @@ NON_VOC, _VOC = "gt_boxes/mask/non_voc/AP", "gt_boxes/mask/voc/AP"
 _TITLES = {"voc_only": "VOC", "non_voc_only": "non-VOC", "all_classes": "all"}
 _SUPERVISIONS = {"voc_only": "-", "all_classes": "--"}  # compared on the same classes; style of the line
 _DEPTH_TICKS = (4, 10, 20, 50, 100)
-_BOXES, _CALLS = 32, 9  # of which the time is taken
 
 
 class HeadResult(NamedTuple):
@@ -56,12 +54,10 @@ class HeadCost(NamedTuple):
     Attributes:
         parameters: trained numbers.
         flops: floating-point operations for one box, a multiplication and an addition counted as two.
-        milliseconds: wall-clock time of a box, in float32, 32 boxes at once; median of 9 calls.
     """
 
     parameters: int
     flops: int
-    milliseconds: float
 
 
 def head_results(study: Study) -> list[HeadResult]:
@@ -81,43 +77,29 @@ def head_results(study: Study) -> list[HeadResult]:
 
 
 def head_cost(row: Row) -> HeadCost:
-    """Measures the mask head of a row's configuration, with random weights."""
-    head, instances, pixels = _head_and_inputs(row)
-
-    @tf.function
-    def masks(instances, pixels):
-        return head(instances, pixels, training=False)
-
-    masks(instances, pixels)  # traces, and creates the variables
-    seconds = []
-    for _ in range(_CALLS):
-        start = time.perf_counter()
-        masks(instances, pixels).numpy()
-        seconds.append(time.perf_counter() - start)
-    counted = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation() | {"output": "none"}
-    graph = masks.get_concrete_function(instances[:1], pixels[:1]).graph
+    """Counts what the mask head of a row's configuration needs."""
+    head, *embeddings = _head_and_inputs(row)
+    masks = tf.function(lambda *inputs: head(*inputs, training=False)).get_concrete_function(*embeddings)
     with without_warnings():
-        flops = tf.compat.v1.profiler.profile(graph, options=counted).total_float_ops
-    return HeadCost(trained_parameters(row), flops, 1000 * statistics.median(seconds) / _BOXES)
+        return HeadCost(trained_parameters(row), flops(masks))
 
 
 def trained_parameters(row: Row) -> int:
     """Counts the trained numbers in the mask head of a row's configuration."""
-    head, instances, pixels = _head_and_inputs(row)
-    head(instances[:1], pixels[:1], training=False)  # creates the variables
+    head, *embeddings = _head_and_inputs(row)
+    head(*embeddings, training=False)  # creates the variables
     return sum(variable.shape.num_elements() for variable in head.trainable_variables)
 
 
 def _head_and_inputs(row: Row) -> tuple[tf_keras.layers.Layer, tf.Tensor, tf.Tensor]:
-    """A mask head and random embeddings: of instances (N, C) and of pixels (N, S, S, C)."""
+    """A mask head and embeddings for one box: of the instance (1, C) and of pixels (1, S, S, C)."""
     model = row_config(row).task.model
     config = model.mask_head
     with without_warnings():
         head = build_mask_head(config)
     size = model.input_size[0] // 4 if config.predict_full_resolution_masks else config.mask_size
     channels = config.pixel_embedding_dim + (2 if config.use_xy else 0)
-    instances = tf.random.normal([_BOXES, config.dim])
-    return head, instances, tf.random.normal([_BOXES, size, size, channels])
+    return head, tf.zeros([1, config.dim]), tf.zeros([1, size, size, channels])
 
 
 def result_rows(results: Sequence[HeadResult], costs: Mapping[str, HeadCost]) -> list[ResultRow]:

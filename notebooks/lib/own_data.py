@@ -65,11 +65,8 @@ def compose(folder: Path, scope: Scope) -> None:
         validation = _compose(out / "pictures", "val", scope.val_pictures, drawn)
         _compose(out / "new", "new", _NEW, drawn)
         common = {"info": {"contributor": " ".join(CREDITS)}, "categories": categories}
-        documents = {
-            "shapes": shapes,
-            "annotations": shapes | {"annotations": boxes},
-            "validation": validation,
-        }
+        annotations = shapes | {"annotations": boxes}
+        documents = {"shapes": shapes, "annotations": annotations, "validation": validation}
         for name, document in documents.items():
             (out / f"{name}.json").write_text(json.dumps(common | document))
 

@@ -55,9 +55,9 @@ def compare(reference_dir: Path | None) -> tuple[pd.DataFrame, str]:
     """Compares every tensor of every model; nothing where `reference_dir` is None.
 
     Returns:
-        A line for each tensor: folder, group (network, loss, detection, predictor, graph or
-        own graph), tensor, shape (text), difference (the largest
-        absolute one; infinite if shapes differ) and tolerance; and a hash of the reference files.
+        A line for each tensor: folder, group (network, loss, detection, predictor, graph or own graph),
+        tensor, shape (text), difference (the largest absolute one; infinite if shapes differ), tolerance; and
+        a hash of the reference files.
     """
     folders = sorted(path.parent for path in reference_dir.glob("*/reference.npz")) if reference_dir else []
     lines, digest = [], hashlib.sha256()
