@@ -5,16 +5,6 @@ const HELP = `Drag: new box. Click: select; drag its handles. Alt + drag: move. 
   next and previous box, arrows move it (Shift: resize), C a cross for arrows to move and Enter to click with, Enter
   name, Delete remove, Esc let go, Ctrl + Z undo (Shift: redo), + − 0 1 zoom.`;
 
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else made.setAttribute(name, value);
-  }
-  made.append(...children);
-  return made;
-}
-
 // The boxes as a table: number, name, area and quality of the mask.
 function boxTable(model, editor) {
   const body = element("tbody");

@@ -11,6 +11,7 @@ from PIL import Image
 from deepmac.core.drawing import instance_colors
 
 _HERE = Path(__file__).parent
+_SCRIPTS = ("../core/page.js", "view.js", "editor.js", "canvas.js")
 _PREVIEW = 1024  # pixels: longest side of what the browser has at once; more it asks for as it zooms in
 _TILE = 512  # pixels; also in view.js
 _FEWEST_COLORS = 64
@@ -32,8 +33,7 @@ class Canvas(anywidget.AnyWidget):
         ready: whether boxes can be drawn: not while the window is being loaded.
     """
 
-    # An anywidget takes one script.
-    _esm = "\n".join((_HERE / f"{part}.js").read_text("utf-8") for part in ("view", "editor", "canvas"))
+    _esm = "\n".join((_HERE / name).read_text("utf-8") for name in _SCRIPTS)  # an anywidget takes one
     _css = _HERE / "canvas.css"
 
     boxes = traitlets.List(traitlets.Dict()).tag(sync=True)

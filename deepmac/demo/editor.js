@@ -20,12 +20,6 @@ const maskOf = (model, { box, clicks = [] }) => {
   return model.get("masks").find((mask) => mask.of.join() === [...box, ...clicks].join());
 };
 
-// Black or white, whichever is read more easily on a colour "#rrggbb".
-function inkOn(color) {
-  const [red, green, blue] = [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
-  return 0.299 * red + 0.587 * green + 0.114 * blue > 140 ? "#000" : "#fff";
-}
-
 // Draws boxes and masks, and changes boxes by mouse, touch and keys.
 class Editor {
   edited = null; // a box while it is drawn or changed: {index, box}; the index of a new one is -1

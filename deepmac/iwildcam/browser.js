@@ -10,23 +10,6 @@ const HELP = `Keys: arrows move, Enter opens a picture, Esc closes it, K keep, R
   page and back, Z closer to an animal, G grid, S sequence, P picture. In the pictures of a sequence a letter, and
   its colour, stand for the same animal, as far as boxes tell.`;
 
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (typeof value === "boolean" && !name.startsWith("aria-")) made.toggleAttribute(name, value);
-    else made.setAttribute(name, value);
-  }
-  made.append(...children);
-  return made;
-}
-
-// Black or white, whichever is read more easily on a colour "#rrggbb".
-function inkOn(color) {
-  const [red, green, blue] = [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
-  return 0.299 * red + 0.587 * green + 0.114 * blue > 140 ? "#000" : "#fff";
-}
-
 const number = (value) => value.toLocaleString("en");
 const counted = ([some, all], thing) => {
   return `${some === all ? "" : `${number(some)} of `}${number(all)} ${thing}${all === 1 ? "" : "s"}`;

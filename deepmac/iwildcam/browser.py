@@ -19,6 +19,8 @@ from deepmac.iwildcam.collection import Collection
 from deepmac.iwildcam.selection import ORDERS, filters, pages, select
 from deepmac.iwildcam.views import WHOLE, View, read_view
 
+_HERE = Path(__file__).parent
+_SCRIPTS = ("../core/page.js", "browser.js")
 _TILE, _LARGE = (560, 420), (1600, 1200)  # pixels that a picture must not exceed, beside others and alone
 _MOST_ANIMALS = 127  # whose masks are shown in a picture
 _MARGIN = 0.6  # of a box's longer side, around it, where it is seen closer
@@ -37,8 +39,8 @@ class Browser(anywidget.AnyWidget):
         filters, orders: what can be asked for.
     """
 
-    _esm = Path(__file__).with_name("browser.js")
-    _css = Path(__file__).with_name("browser.css")
+    _esm = "\n".join((_HERE / name).read_text("utf-8") for name in _SCRIPTS)  # an anywidget takes one
+    _css = _HERE / "browser.css"
 
     query = traitlets.Dict(_FIRST_QUERY | {"order": next(iter(ORDERS))}).tag(sync=True)
     filters = traitlets.List().tag(sync=True)
