@@ -329,7 +329,7 @@ def _write(segmented: tuple[PictureJob, Prediction] | Outcome) -> Outcome:
     except InputError as error:
         return Outcome(job.name, "failed", str(error))
     except (OSError, sqlite3.Error) as error:
-        raise InputError(f"cannot write {job.target}: {getattr(error, 'strerror', error)}") from error
+        raise InputError(f"cannot write {job.target}: {getattr(error, 'strerror', None) or error}") from error
     return Outcome(job.name, "written", words=quality_words(prediction.quality))
 
 
