@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -132,10 +133,10 @@ def _predicted_masks(study: Study, key: str, coco: COCO, examples: Sequence[dict
     kept = json.loads(path.read_text()) if path.is_file() else {}
     missing = [example for example in examples if str(example["id"]) not in kept]
     predictor = deepmac.load(study.model_folder(key)) if missing else None
-    for example in missing:
-        predictor.set_image(_picture(study, coco, example))
-        [result] = predictor.predict([example["bbox"]], box_format="xywh").to_coco(0)
-        kept[str(example["id"])] = result["segmentation"]
+    for of_image in [list(group) for _, group in itertools.groupby(missing, lambda one: one["image_id"])]:
+        predictor.set_image(_picture(study, coco, of_image[0]))
+        masks = predictor.predict([one["bbox"] for one in of_image], box_format="xywh").to_coco(0)
+        kept |= {str(one["id"]): mask["segmentation"] for one, mask in zip(of_image, masks, strict=True)}
     if missing:
         with atomic_file(path) as temporary:
             temporary.write_text(json.dumps(kept) + "\n")
