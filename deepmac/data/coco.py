@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from deepmac.core.errors import InputError
 from deepmac.core.executors import threads
 from deepmac.data.category_lists import numbered, read_categories
-from deepmac.data.flaws import NOT_AN_ENTRY, TRAINING, TWICE, Finding, Findings, Policy, summary
+from deepmac.data.flaws import LOST, NOT_AN_ENTRY, TRAINING, TWICE, Finding, Findings, Policy, summary
 from deepmac.data.formats import find_splits, load_annotations
 from deepmac.data.numbers import key_of
 from deepmac.data.picture_files import PictureSize, find_pictures, measure
@@ -126,7 +126,7 @@ def read_coco(
         raise InputError(f"{name}: none of the listed image ids is in it; check the list and the split")
     images = _checked_images(name, chosen, image_dir, findings)
     if not images:
-        reasons = findings.remedies() or findings.remedies("left out")
+        reasons = findings.remedies() or findings.remedies(LOST)
         raise InputError(f"{name}: no usable image: {reasons}")
 
     pairs = []
@@ -144,7 +144,7 @@ def read_coco(
     if errors := findings.remedies():
         raise InputError(f"{name}: {errors}")
     if not annotations:
-        reasons = findings.remedies("left out")
+        reasons = findings.remedies(LOST)
         raise InputError(f"{name}: no usable annotation of the {len(images)} images; {reasons}".rstrip("; "))
     return CocoData(name, image_dir, images, categories, annotations, findings.repairs(), findings.lost())
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 EXAMPLES = 3  # of each flaw that a message tells
-_LOST = "left out"  # what was done with an entry that cannot be mended
+LOST = "left out"  # what was done with an entry that cannot be mended
 
 
 class Flaw(NamedTuple):
@@ -38,7 +38,7 @@ ODD_ID = Flaw(
 )
 NO_CATEGORIES = Flaw("no list 'categories'", "made from the annotations", "give each an 'id' and a 'name'")
 ODD_CATEGORIES = Flaw("categories in an unusual form", "read", "give each an 'id' and a 'name'")
-GROUPING = Flaw("categories that only group the others", "left out", "remove them")
+GROUPING = Flaw("categories that only group the others", LOST, "remove them")
 # Of pictures.
 NO_NAME = Flaw("images without a file name", "named by another entry", "give each a 'file_name'")
 MISSING_PICTURE = Flaw("missing images", "", "complete the folder, or name another one")
@@ -111,7 +111,7 @@ class Findings:
         """Counts a finding; returns whether the entry goes on, with what is mended."""
         flaw, case, mended = finding
         allowed = self._policy.allows(flaw)
-        done = (_LOST if mended is None else flaw.mended) if allowed else ""
+        done = (LOST if mended is None else flaw.mended) if allowed else ""
         self._cases.setdefault((flaw, done), []).append(f"{where}: {case}" if where else case)
         return allowed and mended is not None
 
@@ -139,14 +139,14 @@ class Findings:
     def lost(self) -> list[str]:
         """A line about each kind of flaw that cost entries."""
         items = self._cases.items()
-        return [summary(f"{flaw.name} {done}", cases) for (flaw, done), cases in items if done == _LOST]
+        return [summary(f"{flaw.name} {done}", cases) for (flaw, done), cases in items if done == LOST]
 
     def repairs(self) -> dict[str, list[str]]:
         """Flaw and what was done about it -> a text for each case."""
         return {f"{flaw.name} {done}": cases for (flaw, done), cases in self._cases.items() if done}
 
     def remedies(self, done: str = "") -> str:
-        """What to do about the flaws that are errors, or that were "left out"."""
+        """What to do about the flaws that are errors, or of which that was done, such as `LOST`."""
         return "; ".join(
             f"{summary(flaw.name, cases)}: {flaw.remedy}"
             for (flaw, what), cases in self._cases.items()

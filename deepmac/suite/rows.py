@@ -127,7 +127,13 @@ class RowStore:
     """
 
     def __init__(self, work_dir: str | Path, results_dir: str | Path, threads: int | None = None):
-        """Args: threads: of a training process; None leaves it to TensorFlow, which takes all cores."""
+        """Names the places, which need not exist.
+
+        Args:
+            work_dir: as above.
+            results_dir: as above.
+            threads: of a training process; None leaves it to TensorFlow, which takes all cores.
+        """
         self.work_dir = Path(work_dir).absolute()
         self.results_dir = Path(results_dir).absolute()
         self._threads = threads

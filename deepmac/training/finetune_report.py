@@ -70,10 +70,11 @@ def write_report(out: Path, images: Path, start: str, task: configs.DeepMACTaskC
         sheet(shown, _CAPTIONS * (len(shown) // 2)).save(path)
     write_evaluation(masks | {"detections": detections}, out)
     names = _ROWS | {"start": f"{start}, untouched"}
+    text = _table(read_evaluation(out).metrics, names, truth, seen_ids)
+    if task.keep_masks:
+        text += f"In boxes without a mask, training learnt that of {start}; no figure is measured on these.\n"
     with atomic_file(out / TABLE_FILE) as path:
-        table = _table(read_evaluation(out).metrics, names, truth, seen_ids)
-        kept = f"In boxes without a mask, training learnt that of {start}; no figure is measured on these.\n"
-        path.write_text(table + kept * task.keep_masks, encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
 
 
 def _table(metrics, names, truth, seen_ids) -> str:
