@@ -160,6 +160,15 @@ def test_what_cannot_be_is_said_in_one_line(data_set, tmp_path):
     assert "not an empty folder" in _finetune(data_set, tmp_path / "two", status=2).stderr
 
 
+def test_crowd_regions_alone_are_nothing_to_learn_from(data_set, tmp_path):
+    content = json.loads((data_set / "boxes.json").read_text())
+    content["annotations"] = [entry | {"iscrowd": 1} for entry in content["annotations"]]
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    (tmp_path / "images").symlink_to(data_set / "images")
+    error = _finetune(tmp_path, tmp_path / "out", status=2).stderr
+    assert error.count("\n") == 1 and "no boxes to learn from but crowd regions" in error
+
+
 def test_larger_data_sets_train_longer_and_small_pictures_on_a_small_input():
     assert [finetune.default_steps(n) for n in (10, 400, 1600)] == [150, 600, 1200]
     sides = [{"height": 60, "width": side} for side in (100, 160, 160)]

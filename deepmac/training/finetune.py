@@ -158,6 +158,8 @@ def _write_records(data: OwnData, records: Path, tell: Callable[[str], object]) 
             f"{data.annotations}: too few pictures to validate with some of them: add pictures, or give --val"
         )
     for split in splits.values():
+        if all(entry["iscrowd"] for entry in split.annotations):
+            raise InputError(f"{split.name}: no boxes to learn from but crowd regions, which are no objects")
         tell(str(split))
     write_tfrecords(splits, records)
 
