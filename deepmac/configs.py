@@ -175,10 +175,9 @@ class DeepMACTaskConfig(centernet.CenterNetTask):
     """DeepMAC task.
 
     Attributes:
-        allowed_masked_classes_ids: category ids (1-indexed) whose masks may be used in training;
-            empty means all.
-        mask_num_subsamples: instances per image whose masks are predicted in training, drawn among
-            those with supervision first; -1 means all (`model.max_num_instances`).
+        allowed_masked_classes_ids: of classes whose masks may be used in training (1-indexed); empty: all.
+        mask_num_subsamples: instances of an image whose masks are predicted, supervised ones first; -1: all.
+        mask_sampling_side: larger ones are drawn more often, up to this longer side in pixels; 0: all alike.
         max_box_jitter_ratio: how far edges of the boxes that the mask head sees move at most in training,
             and targets with them, in half sizes; `max_roi_jitter_ratio`, as published, moves targets only.
         keep_masks: teach instances without a mask that of the model in `init_checkpoint` (arXiv 1606.09282).
@@ -192,6 +191,7 @@ class DeepMACTaskConfig(centernet.CenterNetTask):
     losses: LossesConfig = _field(LossesConfig)
     allowed_masked_classes_ids: list[int] = dataclasses.field(default_factory=list)
     mask_num_subsamples: int = -1
+    mask_sampling_side: float = 0.0
     max_box_jitter_ratio: float = 0.0
     keep_masks: bool = False
     seed: int | None = None

@@ -221,6 +221,18 @@ def test_subsampling_is_unbiased():
     assert all(abs(counts[class_id] - 200) < 60 for class_id in range(1, 7))  # 5 standard deviations
 
 
+def test_larger_instances_are_drawn_in_proportion_to_their_squared_side_up_to_a_limit():
+    scene = draw_scene(32, 32, objects=6, seed=7)
+    sides = (scene.boxes[:, 2:] - scene.boxes[:, :2]).max(axis=1) * SIZE / 32
+    limit = np.sort(sides)[-2]  # the two largest alike
+    weights = np.clip(sides / limit, 0.1, 1) ** 2
+    assert weights.min() < 0.5, "sizes differ"
+    counts, _ = drawn_classes(900, range(1, 7), mask_num_subsamples=1, mask_sampling_side=float(limit))
+    expected = 900 * weights / weights.sum()
+    for class_id, mean in enumerate(expected, start=1):
+        assert abs(counts[class_id] - mean) < 5 * mean**0.5
+
+
 def test_instances_with_masks_come_first():
     allowed = {"allowed_masked_classes_ids": [2, 4, 6]}
     counts, masked = drawn_classes(300, range(1, 7), mask_num_subsamples=2, **allowed)

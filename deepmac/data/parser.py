@@ -56,6 +56,7 @@ class DeepMACParser(CenterNetParser):
         output_width: int = 512,
         output_height: int = 512,
         mask_num_subsamples: int = -1,
+        mask_sampling_side: float = 0.0,
         allowed_masked_classes_ids: Sequence[int] = (),
         supervise_all_classes: bool = False,
         **centernet_options,
@@ -67,6 +68,8 @@ class DeepMACParser(CenterNetParser):
             output_height: the same.
             mask_num_subsamples: instances per image whose masks are predicted in training; not positive:
                 all.
+            mask_sampling_side: they are drawn in proportion to the square of their longer side, up to this
+                one, in pixels of the network's input; 0: all alike.
             allowed_masked_classes_ids: COCO ids of the classes whose masks may be used; empty: all.
             supervise_all_classes: draw from the instances of all classes alike (losses that need boxes
                 only); otherwise those whose masks may be used come first.
@@ -81,6 +84,7 @@ class DeepMACParser(CenterNetParser):
         super().__init__(output_width=output_width, output_height=output_height, **centernet_options)
         self._size = output_height
         self._num_masks = mask_num_subsamples if mask_num_subsamples > 0 else self._max_num_instances
+        self._sampling_side = mask_sampling_side
         self._allowed_ids = sorted(allowed_masked_classes_ids)
         self._supervise_all_classes = supervise_all_classes
         self._jitters = [
@@ -159,6 +163,9 @@ class DeepMACParser(CenterNetParser):
             usable &= tf.reduce_any(classes[:, tf.newaxis] == tf.constant(self._allowed_ids), axis=1)
         # At most K rows in random order; those with masks come first, unless all classes are supervised.
         keys = tf.random.stateless_uniform(tf.shape(usable), seed)
+        if self._sampling_side:  # a weighted draw without replacement (Efraimidis and Spirakis, 2006)
+            sides = tf.reduce_max(boxes[:, 2:] - boxes[:, :2], axis=1)
+            keys = 1 - (1 - keys) ** (1 / tf.clip_by_value(sides / self._sampling_side, 0.1, 1) ** 2)
         if not self._supervise_all_classes:
             keys += tf.cast(~usable, tf.float32)
         drawn = tf.argsort(keys)[: self._num_masks]

@@ -6,7 +6,7 @@ import numpy as np
 
 # Objects with a shorter longer side, in pixels of the network's input or as part of it, are seen better in a
 # square: measured on photographs and mosaics of them, docs/measurements.md.
-_SMALL_PIXELS, _SMALL_PART = 60, 0.16
+_SMALL_PIXELS, _SMALL_PART = 90, 0.24
 _CONTEXT = 2.5  # side of a square, at least, in longer sides of its objects
 _STEPS = 4  # squares begin at multiples of this part of their side
 

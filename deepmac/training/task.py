@@ -101,6 +101,7 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
             output_width=model.input_size[1],
             max_num_instances=model.max_num_instances,
             mask_num_subsamples=self.task_config.mask_num_subsamples,
+            mask_sampling_side=self.task_config.mask_sampling_side,
             allowed_masked_classes_ids=self.task_config.allowed_masked_classes_ids,
             supervise_all_classes=self.task_config.keep_masks
             or mask_losses.uses_boxes_of_all_classes(self.task_config.losses.mask),
