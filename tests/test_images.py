@@ -87,6 +87,14 @@ def test_sixteen_bits_are_scaled_to_eight(tmp_path, suffix):
     np.testing.assert_array_equal(read_image(samples)[..., 2], expected)
 
 
+@pytest.mark.parametrize(("brightest", "white"), [(2600, 4095), (900, 1023), (200, 255), (0, 255)])
+def test_samples_of_fewer_bits_come_as_bright_as_those_of_sixteen(brightest, white):
+    """Cameras of 10 or 12 bits store their values in files of 16."""
+    samples = np.array([[0, brightest // 2, brightest]], np.uint16)
+    expected = np.rint(samples / white * 255)
+    np.testing.assert_array_equal(read_image(samples)[..., 0], expected)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_rotation_is_undone(tmp_path, orientation):
     upright = np.zeros((20, 30, 3), np.uint8)

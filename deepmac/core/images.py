@@ -74,8 +74,8 @@ def turn_boxes(boxes: np.ndarray, turn: int, size: tuple[int, int]) -> np.ndarra
 def read_image(source, upright: bool = True) -> np.ndarray:
     """Reads a picture as it is meant to be seen.
 
-    EXIF orientation is applied, transparency is laid over white, 16-bit samples are scaled to 8 bits, of
-    an animation the first frame is taken.
+    EXIF orientation is applied, transparency is laid over white, 16-bit samples are scaled to 8 bits (those
+    of a camera with fewer from the bits they need), of an animation the first frame is taken.
 
     Args:
         source: path of a file, a file's content as `bytes`, PIL image, or array: uint8 or uint16 [H, W]
@@ -192,7 +192,8 @@ def _from_array(array):
     if array.size == 0:
         raise InputError(f"the image is empty: shape {list(array.shape)}")
     if array.dtype == np.uint16:
-        array = ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        white = (1 << max(8, int(array.max()).bit_length())) - 1
+        array = ((array.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
     if array.shape[2] == 4:
         array = _over_white(array)
     return np.array(np.broadcast_to(array, (*array.shape[:2], 3)), order="C")
