@@ -12,7 +12,11 @@ from deepmac.suite.plots import PALETTE, STYLE
 ROOT = Path(__file__).resolve().parents[1]
 METRIC = "gt_boxes/mask/non_voc/AP"
 ELLIPSE = ("inscribed ellipse, non-VOC classes", "gt_boxes/mask/unseen/AP")  # masks without any network
-PROFILES = {"mini": "drawings (profile mini)", "subset": "photographs of COCO (profile subset)"}
+PROFILES = {
+    "mini": "drawings (profile mini)",
+    "subset": "photographs (subset)",
+    "photographs": "ImageNet backbone (photographs)",
+}
 HEADS = ("resnet4", "resnet20", "hourglass10", "hourglass20", "hourglass52")
 # Classes with masks -> label, colour and marker: told apart without colours, too.
 CLASSES = {
@@ -30,8 +34,9 @@ def results(profile: str, notebook: str) -> dict[tuple[str, str], dict]:
 @matplotlib.rc_context(STYLE)
 def main():
     """Writes `heads.png` beside this file: AP on the 60 non-VOC classes, with 95 % intervals."""
-    figure = Figure(figsize=(10, 3.6))
-    for ax, (profile, title) in zip(figure.subplots(1, 2), PROFILES.items(), strict=True):
+    figure = Figure(figsize=(13, 3.8))
+    axes = figure.subplots(1, 3, width_ratios=[5, 3, 3])
+    for ax, (profile, title) in zip(axes, PROFILES.items(), strict=True):
         rows = results(profile, "table_mask_heads")
         ellipse = results(profile, "table_partially_supervised")[ELLIPSE]["measured"]
         heads = [head for head in HEADS if (f"{head}, masks of VOC", METRIC) in rows]
@@ -44,10 +49,10 @@ def main():
             ax.errorbar([i for i, _ in shown], values, ends, fmt=marker, color=colour, label=label)
         ax.set_xticks(range(len(heads)), heads, fontsize="small")
         ax.margins(x=0.1)
-        ax.set_title(f"{title}; inscribed ellipse: {ellipse:.1f}", fontsize="medium")
+        ax.set_title(f"{title}\ninscribed ellipse: {ellipse:.1f}", fontsize="medium")
         ax.grid(axis="x", visible=False)
-    figure.axes[0].set_ylabel("mask AP on the 60 non-VOC classes\n(in annotated boxes)")
-    figure.axes[1].legend(fontsize="small")
+    axes[0].set_ylabel("mask AP on the 60 non-VOC classes\n(in annotated boxes)")
+    axes[0].legend(fontsize="small")
     figure.savefig(Path(__file__).with_name("heads.png"))
 
 

@@ -56,7 +56,7 @@ SAMPLES = {
     ),
     "cell": Sample("cell.jpg", "A cell in saline (Paul Müller et al.)", (("cell", (360, 306, 497, 442)),)),
     "retina": Sample(
-        "retina.jpg", "The back of an eye (Mikael Häggström)", (("optic disc", (58, 268, 160, 380)),)
+        "retina.jpg", "The back of an eye (Mikael Häggström)", (("macula", (270, 280, 420, 420)),)
     ),
     "galaxies": Sample(
         "galaxies.jpg",
