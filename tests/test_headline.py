@@ -68,7 +68,7 @@ def test_five_sentences_give_every_number_with_its_interval_seeds_and_pictures(d
     paper, pictures, shows, does_not, is_open = sentences("mini", documents)
     assert "architecture" in paper
     assert "on composed drawings: 10 to learn from, 5 to measure on. Boxes are given" in pictures
-    assert "Of its 3 claims checked here, 1 show, 1 do not, 1 are open" in pictures
+    assert "3 of its claims were checked here, 1 shown, 1 not, 1 left open" in pictures
     assert "**Shows**: deep beats shallow (+2.0 [+1.0, +3.0], 3 seeds)." in shows
     assert "contradicted: none; no difference" in does_not
     assert "AP: gains more without masks (+0.1 [-0.9, +1.1], 3 seeds)." in does_not
@@ -100,7 +100,7 @@ def test_a_report_lists_as_many_claims_as_it_counts_and_none_twice(report):
     differences = [evidence for _, _, evidence in listed if "95 % interval" in evidence]
     assert len(set(differences)) == len(differences)
     on_top, shows, does_not, is_open = re.search(
-        r"Of its (\d+) claims checked here, (\d+) show, (\d+) do not, (\d+) are open", text
+        r"(\d+) of its claims were checked here, (\d+) shown, (\d+) not, (\d+) left open", text
     ).groups()
     assert int(on_top) == int(shows) + int(does_not) + int(is_open)
     assert f"Claims of the paper ({on_top})" in counted

@@ -71,8 +71,8 @@ def sentences(profile: str, documents: Sequence[dict], quoted: Collection[str] =
         "**[The paper](https://arxiv.org/abs/2104.00613) claims** that the architecture of the mask head "
         "decides how well masks come out for unseen classes (boxes in training, but no masks), although "
         "heads do about equally well when masks of all classes are given.",
-        f"**Of its {len(claims)} claims checked here, {len(of['holds'])} show, {not_shown} do not, "
-        f"{len(of['undecided'])} are open**: with {size}, on {pictures}.",
+        f"**{len(claims)} of its claims were checked here, {len(of['holds'])} shown, {not_shown} not, "
+        f"{len(of['undecided'])} left open**: with {size}, on {pictures}.",
         f"**Shows**: {_listed(of['holds'])}.",
         f"**Does not show**: contradicted: {_listed(of['contradicted'])}; no difference larger "
         f"than {NO_DIFFERENCE:g} AP: {_listed(of['no difference'])}.",
