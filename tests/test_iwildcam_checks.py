@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepmac.core.label_images import write_label_image
+from deepmac.core.label_images import label_image, write_label_image
 from deepmac.iwildcam.checks import check_collection
 from deepmac.iwildcam.collection import open_collection
 
@@ -14,8 +14,15 @@ def root(tmp_path):
     root = camera_traps.write_release(tmp_path)
     for name, count in camera_traps.DETECTIONS.items():
         if count:
-            _write(root, name, np.full(camera_traps.SIZE, count, np.uint8))
+            _write(root, name, _masks(range(count)))
     return root
+
+
+def _masks(order, size=camera_traps.SIZE):
+    """Masks that fill the boxes of the detections, which come in this order."""
+    corners = [[y, x, y + h, x + w] for x, y, w, h in camera_traps.BOXES]
+    boxes, confidences = ([values[k] for k in order] for values in (corners, camera_traps.CONFIDENCES))
+    return label_image(np.ones((len(order), 4, 4)), boxes, range(1, len(order) + 1), confidences, *size)
 
 
 def _write(root, name, labels):
@@ -60,6 +67,7 @@ def test_missing_and_damaged_masks(root):
 def test_unusable_boxes(root):
     path = root / "metadata" / "iwildcam2022_mdv4_detections.json"
     path.write_text(path.read_text().replace("[0.3, 0.1, 0.6, 0.5]", "[0.3, 0.1, 0.0, 0.5]"))
+    _write(root, "b-2", np.zeros(camera_traps.SIZE, np.uint8))
     kind, text = _problems(root)["train/b-2.jpg"]
     assert (kind, text) == ("unusable box", "detection 2 has no area in the picture")
 
@@ -70,8 +78,18 @@ def test_pictures_are_measured_as_they_are_seen(root):
     exif[0x0112] = 6  # turned by 90 degrees
     Image.new("RGB", (width, height)).save(root / "train/a-1.jpg", exif=exif)
     assert _problems(root)["train/a-1.jpg"][0] == "size mismatch"
-    _write(root, "a-1", np.ones((width, height), np.uint8))
+    _write(root, "a-1", _masks(range(2), (width, height)))
     assert _problems(root) == {}
+
+
+def test_masks_of_detections_in_another_order_are_noticed(root):
+    """Areas and qualities would be another animal's."""
+    for name, order in (("a-1", [1, 0]), ("b-2", [0, 2, 1])):
+        _write(root, name, _masks(order))
+    kinds, texts = zip(*_problems(root).values(), strict=True)
+    assert kinds == ("other detections",) * 2
+    assert "detection 1 reaches outside its box" in texts[0] and "run iwildcam-masks again" in texts[0]
+    assert "detection 2 reaches outside its box" in texts[1]
 
 
 def test_what_is_missing_of_a_picture_is_no_fault_of_its_masks(root):

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import pandas as pd
+from PIL import Image
 from tqdm.auto import tqdm
 
 from deepmac.core.errors import InputError
@@ -12,13 +13,15 @@ from deepmac.core.images import read_image
 from deepmac.core.label_images import read_label_image
 from deepmac.iwildcam.collection import Collection
 
+_ROUNDING = 2  # pixels by which masks may reach outside their boxes
+
 
 class Problem(NamedTuple):
     """Something wrong with a picture or its masks.
 
     Attributes:
         kind: "missing picture", "unreadable picture", "missing masks", "unreadable masks", "size mismatch",
-            "unknown detection", "unusable box" or "masks of no picture".
+            "unknown detection", "other detections", "unusable box" or "masks of no picture".
         name: of the picture, or the file of the masks.
         text: the particulars.
     """
@@ -85,3 +88,11 @@ def _check(
         yield "size mismatch", f"picture {width} x {height}, masks {mask_width} x {mask_height} pixels"
     if labels.max(initial=0) > len(animals):
         yield "unknown detection", f"masks of detection {labels.max()}, but {len(animals)} detections"
+    low = animals[["xmin", "ymin"]].to_numpy() * labels.shape[::-1]
+    high = low + animals[["width", "height"]].to_numpy() * labels.shape[::-1]
+    for number, start, end in zip(animals["number"], low - _ROUNDING, high + _ROUNDING, strict=True):
+        seen = Image.fromarray(labels == number).getbbox()
+        if seen and not ((seen[:2] >= start).all() and (seen[2:] <= end).all()):
+            reaches = f"the mask of detection {number} reaches outside its box"
+            yield "other detections", f"{reaches}, made from other detections: run iwildcam-masks again"
+            return
