@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from deepmac.core.errors import InputError
-from deepmac.data.megadetector import Detections
+from deepmac.data.megadetector import Detections, write_detections
 from deepmac.iwildcam import make_masks as masks
 from deepmac.iwildcam.checks import check_collection
 from deepmac.iwildcam.collection import open_collection
@@ -114,6 +114,51 @@ def test_unreadable_pictures_are_listed_and_do_not_stop_the_others(release, tmp_
     summary = _make(release, tmp_path / "out", shard=Shard(1, 2))
     assert (summary.written, summary.present) == (1, 1)
     assert (tmp_path / "out/iwildcam_masks_report_1-of-2.json").is_file()
+
+
+def test_unusable_boxes_and_failures_of_the_detector_are_named(tmp_path, loads):
+    """They are no pictures without an animal."""
+    good, beyond = ({"category": "1", "bbox": box, "conf": 0.9} for box in ([0.1] * 4, [1.2, 0.4, 0.3, 0.3]))
+    images = [
+        {"file": "a.jpg", "detections": [good, beyond]},
+        {"file": "b.jpg", "detections": [good | {"bbox": [0.5, 0.5, -0.1, 0.1]}]},
+        {"file": "c.jpg", "detections": None, "failure": "image access failure"},
+        {"file": "d.jpg", "failures": ["DETECTOR"]},
+        {"file": "e.jpg", "detections": []},
+    ]
+    camera_traps.write_picture(tmp_path / "a.jpg")
+    path = tmp_path / "detections.json"
+    path.write_text(json.dumps({"images": images, "detection_categories": {"1": "animal"}}))
+    arguments = ["--images", tmp_path, "--detections", path, "--out", tmp_path / "out"]
+    result = command_line.run("iwildcam-masks", *arguments)
+    assert "), 1 without boxes, 3 skipped" in result.stdout
+    assert result.stderr.splitlines() == [
+        "boxes without area in their picture left out: 2 (detection 2 of a.jpg: [1.2, 0.4, 0.3, 0.3], "
+        "detection 1 of b.jpg: [0.5, 0.5, -0.1, 0.1])",
+        "skipped: b.jpg: no usable box",
+        "skipped: c.jpg: the detector failed: image access failure",
+        "skipped: d.jpg: the detector failed: DETECTOR",
+    ]
+    report = json.loads((tmp_path / "out/iwildcam_masks_report.json").read_text())
+    assert [failure["name"] for failure in report["failed"]] == ["b.jpg", "c.jpg", "d.jpg"]
+    assert [len(cases) for cases in report["repairs"].values()] == [2]
+    path.write_text(json.dumps({"images": images[1:], "detection_categories": {"1": "animal"}}))
+    assert "1 without boxes, 3 skipped" in command_line.run("iwildcam-masks", *arguments).stdout
+    path.write_text(json.dumps({"images": images[1:-1], "detection_categories": {"1": "animal"}}))
+    assert "all 3 pictures were skipped" in command_line.refused("iwildcam-masks", *arguments)
+
+
+def test_corners_in_the_place_of_sides_are_told(tmp_path, loads):
+    camera_traps.write_picture(tmp_path / "a.jpg")
+    detections = Detections()
+    corners = [[0.1, 0.2, 0.6, 0.7], [0.5, 0.4, 0.9, 0.8], [0.6, 0.1, 0.9, 0.3]]
+    detections.add("a.jpg", [(box, "1", 0.9) for box in corners])
+    write_detections(tmp_path / "detections.json", detections)
+    summary = make_masks(tmp_path, tmp_path / "detections.json", tmp_path / "out")
+    assert summary.problems() == [
+        "boxes clipped to their picture, [xmin, ymin, width, height] from 0 to 1 is expected: 2 "
+        "(detection 2 of a.jpg, detection 3 of a.jpg)"
+    ]
 
 
 def test_more_than_255_detections(tmp_path, loads):
@@ -352,7 +397,7 @@ def test_weak_detections_keep_their_numbers(tmp_path):
     assert job.numbers == [2]
     np.testing.assert_allclose(job.boxes, [[0.1, 0.3, 0.6, 0.9]])
     jobs = _jobs(tmp_path, min_conf=0.95)
-    assert (list(jobs), jobs.without_boxes) == ([], 1)
+    assert (list(jobs), jobs.summary.without_boxes) == ([], 1)
 
 
 def test_two_pictures_with_the_same_masks_are_refused(tmp_path):

@@ -63,6 +63,7 @@ def test_todays_batch_output_is_read(tmp_path):
     assert detections.names == ["cam1/a.jpg", "cam1/broken.jpg", "cam1/failed.jpg", "cam1/empty.jpg"]
     assert [len(picture) for picture in detections] == [1, 0, 0, 0]
     assert (detections[0].categories, detections[0].species) == (["3"], ["fox"])
+    assert detections.facts == {number: {"failure": "Failure image access"} for number in (1, 2)}
 
 
 @settings(deadline=None)
@@ -104,7 +105,7 @@ def test_boxes_that_show_nothing_are_not_usable():
         (
             '{"images": [{"file": "a.jpg", "detections": [{"bbox": [10, 20, 30, 40], "conf": 1}]}], '
             '"detection_categories": {}}',
-            "boxes in pixels",
+            "boxes in pixels or percent",
         ),
     ],
 )

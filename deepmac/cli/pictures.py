@@ -148,10 +148,11 @@ def iwildcam_masks(
     choice, options_ = ModelChoice(model, precision, input_size, runtime), MaskOptions(**choices)
     how = {"scheduler": scheduler, "overwrite": overwrite}
     summary = make_masks(images, detections, out, choice, options_, Shard.parse(shard), **how)
-    for line in summary.problems()[:20]:
+    problems = summary.problems()
+    for line in problems[:20]:
         click.echo(line, err=True)
-    if len(summary.failed) > 20:
-        click.echo(f"skipped: {len(summary.failed) - 20} more; see the report in {out}", err=True)
+    if len(problems) > 20:
+        click.echo(f"skipped: {len(problems) - 20} more; see the report in {out}", err=True)
     speed = f", {summary.written / summary.seconds:.1f} a second" if summary.written else ""
     click.echo(f"{summary}{speed}; see {out}")
     given = {"iwildcam_dir": images, "detections": detections, "masks": out}

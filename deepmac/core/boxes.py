@@ -13,7 +13,7 @@ BOX_FORMATS = {
     "xywh": "[xmin, ymin, width, height] in pixels",
 }
 # Boxes that reach less than this beyond the image (of its size) were rounded: clipped without a warning.
-_EDGE_TOLERANCE = 1e-3
+EDGE_TOLERANCE = 1e-3
 
 
 def normalized_boxes(boxes, box_format: str, height: int, width: int) -> np.ndarray:
@@ -39,7 +39,7 @@ def normalized_boxes(boxes, box_format: str, height: int, width: int) -> np.ndar
     exact = _to_yxyx_norm(given, box_format, height, width)
     clipped = np.clip(exact, 0, 1).astype(np.float32)
     _refuse_impossible(given, exact, clipped, box_format)
-    beyond = np.flatnonzero(np.abs(exact - clipped).max(axis=1) > _EDGE_TOLERANCE)
+    beyond = np.flatnonzero(np.abs(exact - clipped).max(axis=1) > EDGE_TOLERANCE)
     if len(beyond):
         which = ", ".join(str(i) for i in beyond[:5]) + (", ..." if len(beyond) > 5 else "")
         warnings.warn(f"clipped to the image: box {which}", stacklevel=3)

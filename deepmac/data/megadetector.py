@@ -26,11 +26,13 @@ from deepmac.data.numbers import number
 _FORMAT_VERSION = "1.4"
 # The median box of a file in normalised coordinates lies far below, that of a file in pixels far above.
 _LARGEST_NORMALIZED = 2
+EXPECTED_BOX = "[xmin, ymin, width, height] from 0 to 1"
 _NAMED_BY = ("file", "filepath", "id")  # fields that name a picture; the second is SpeciesNet's
 _SPECIESNET_CATEGORIES = {"1": "animal", "2": "human", "3": "vehicle"}
 _NO_BOX = [math.nan] * 4
 # What files may say of a picture -> what it is called here. SpeciesNet's prediction ends with a name.
 _FACTS = {"datetime": "time", "location": "camera", "seq_id": "sequence", "prediction": "species"}
+_FACTS |= {"failure": "failure"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -81,7 +83,8 @@ class Detections:
         named_by: "file" or "id", what the file calls the name.
         categories: id of a detection category -> its name.
         species: id of a classification -> its name.
-        facts: number of a picture -> what the file says of it: "time", "camera", "sequence", "species".
+        facts: number of a picture -> what the file says of it: "time", "camera", "sequence", "species", and
+            "failure" of the detector.
     """
 
     def __init__(self, named_by: str = "file", categories: dict[str, str] | None = None):
@@ -126,7 +129,9 @@ class Detections:
         self._ends.append(len(self._confidences))
 
     def add_image(self, name: str, image: dict[str, Any]) -> None:
-        """Adds a picture as an image of MegaDetector's JSON holds it."""
+        """Adds a picture as an image of MegaDetector's JSON holds it, or of SpeciesNet's with `failures`."""
+        if image.get("detections") is None and image.get("failures"):
+            image = image | {"failure": ", ".join(map(str, image["failures"]))}
         facts = {fact: str(image[field]).split(";")[-1] for field, fact in _FACTS.items() if image.get(field)}
         self.add(name.replace("\\", "/"), map(_detection, image.get("detections") or ()), facts)
 
@@ -230,9 +235,7 @@ def read_json(path: str | os.PathLike) -> Any:
     species = document.get("classification_categories") or {}
     table.species = {str(key): str(name) for key, name in species.items()}
     if table.in_pixels:
-        raise InputError(
-            f"{path} has boxes in pixels: MegaDetector's are [xmin, ymin, width, height] from 0 to 1"
-        )
+        raise InputError(f"{path} has boxes in pixels or percent: MegaDetector's are {EXPECTED_BOX}")
     return table
 
 
@@ -253,19 +256,12 @@ def write_detections(path: str | os.PathLike, detections: Detections) -> None:
         path: JSON file; replaced in one step.
         detections: of the pictures.
     """
-    images = [
-        {
-            detections.named_by: picture.name,
-            "max_detection_conf": float(picture.confidences.max(initial=0)),
-            "detections": [
-                {"category": category, "bbox": box, "conf": confidence}
-                for category, box, confidence in zip(
-                    picture.categories, picture.boxes.tolist(), picture.confidences.tolist(), strict=True
-                )
-            ],
-        }
-        for picture in detections
-    ]
+    images = []
+    for picture in detections:
+        rows = zip(picture.categories, picture.boxes.tolist(), picture.confidences.tolist(), strict=True)
+        found = [{"category": kind, "bbox": box, "conf": confidence} for kind, box, confidence in rows]
+        most = float(picture.confidences.max(initial=0))
+        images.append({detections.named_by: picture.name, "max_detection_conf": most, "detections": found})
     document = {
         "info": {"format_version": _FORMAT_VERSION},
         "detection_categories": detections.categories,

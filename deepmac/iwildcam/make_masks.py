@@ -11,12 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from deepmac.core.boxes import EDGE_TOLERANCE
 from deepmac.core.drawing import overlay, sheet
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file
 from deepmac.core.images import read_image
 from deepmac.core.label_images import QUALITY, label_image, sample_bits, write_label_image
-from deepmac.data.megadetector import Detections, PictureDetections, read_detections
+from deepmac.data.flaws import LOST
+from deepmac.data.megadetector import EXPECTED_BOX, Detections, PictureDetections, read_detections
 from deepmac.inference.prediction import Prediction
 from deepmac.iwildcam.layout import REPORT_NAME, mask_path, picture_path, relative_names
 from deepmac.iwildcam.views import fit_view
@@ -110,7 +112,7 @@ def make_masks(
         raise InputError(f"no such folder of pictures: {images}")
     state = model.state()
     jobs = CollectionJobs(images, read_detections(detections, images), out, shard, options, state)
-    summary = Summary(pictures=len(jobs) + jobs.without_boxes, without_boxes=jobs.without_boxes)
+    summary = jobs.summary
     part = "" if shard.count == 1 else f"_{shard}"
     try:
         summary.count(segment_pictures(jobs, model, batch_size=_BATCH_SIZE, **how))
@@ -120,7 +122,8 @@ def make_masks(
             report = {"shard": str(shard), "settings": settings, **dataclasses.asdict(summary)}
             with atomic_file(out / f"{REPORT_NAME}{part}.json") as path:
                 path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    summary.require_success()
+    if len(jobs) or not summary.without_boxes:
+        summary.require_success()
     if options.overlays:
         rows = np.linspace(0, len(jobs) - 1, min(len(jobs), _SHEET_PICTURES)).astype(int).tolist()
         shown = [job for job in map(jobs.__getitem__, rows) if job.overlay.is_file()]
@@ -131,7 +134,7 @@ def make_masks(
 
 
 class CollectionJobs(Sequence):
-    """The pictures of a shard that have detections worth a mask; `without_boxes` counts the others."""
+    """The pictures of a shard that have detections worth a mask; `summary` tells about the others."""
 
     def __init__(
         self,
@@ -158,8 +161,30 @@ class CollectionJobs(Sequence):
                 )
             owners[path] = name
         mine = range(shard.index, len(detections), shard.count)
-        self._rows = [row for row in mine if self._numbers(detections[row]).size]
-        self.without_boxes = len(mine) - len(self._rows)
+        self._rows, self.summary, unusable, clipped = [], Summary(len(mine)), [], []
+        for row in mine:
+            picture, name = detections[row], self._names[row]
+            numbers, wanted = self._numbers(picture), picture.confidences >= options.min_conf
+            beyond = np.abs(picture.exact_corners - picture.corners).max(axis=1) > EDGE_TOLERANCE
+            clipped += [f"detection {number} of {name}" for number in numbers[beyond[numbers - 1]]]
+            lost = [
+                f"detection {k + 1} of {name}: {picture.boxes[k].tolist()}"
+                for k in np.flatnonzero(wanted & ~picture.usable)
+            ]
+            unusable += lost
+            failure = detections.facts.get(row, {}).get("failure")
+            problem = f"the detector failed: {failure}" if failure else lost and "no usable box"
+            if numbers.size:
+                self._rows.append(row)
+            elif problem:
+                self.summary.failed.append({"name": name, "problem": problem})
+            else:
+                self.summary.without_boxes += 1
+        repairs = {
+            f"boxes without area in their picture {LOST}": unusable,
+            f"boxes clipped to their picture, {EXPECTED_BOX} is expected": clipped,
+        }
+        self.summary.repairs = {what: cases for what, cases in repairs.items() if cases}
 
     def __len__(self):
         return len(self._rows)

@@ -31,6 +31,7 @@ from deepmac.core.errors import InputError
 from deepmac.core.executors import ahead, open_executor, threads
 from deepmac.core.images import read_image
 from deepmac.core.label_images import read_texts
+from deepmac.data.flaws import summary
 from deepmac.inference.find import weights_sha256
 from deepmac.inference.prediction import QUALITY_WORDS, Prediction, quality_words
 from deepmac.inference.predictor import EncodedImage, Predictor, load_network
@@ -57,6 +58,9 @@ class ModelChoice:
         choices = dataclasses.asdict(self)
         weights = weights_sha256(choices.pop("name"))
         return choices | {"version": __version__, "weights": weights}
+
+    def load(self):
+        return load_network(self.name, self.precision, self.input_size, self.runtime)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -133,6 +137,7 @@ class Summary:
         seconds: wall-clock time from loading the model on.
         failed: `name` and `problem` of those without masks.
         masks: number of those written, by `quality_words`.
+        repairs: what was done about unusual boxes -> a text for each of them.
     """
 
     pictures: int = 0
@@ -142,6 +147,7 @@ class Summary:
     seconds: float = 0.0
     failed: list[dict[str, str]] = dataclasses.field(default_factory=list)
     masks: dict[str, int] = dataclasses.field(default_factory=lambda: dict.fromkeys(QUALITY_WORDS, 0))
+    repairs: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
     def count(self, outcomes: Generator[Outcome, None, None]) -> None:
         """Works through outcomes; what is under way when it is interrupted is still written."""
@@ -160,8 +166,8 @@ class Summary:
                 self.seconds = time.monotonic() - start
 
     def problems(self) -> list[str]:
-        """A line for every picture that was skipped."""
-        return [
+        """A line for every kind of unusual boxes, then one for every picture that was skipped."""
+        return [summary(what, cases) for what, cases in self.repairs.items()] + [
             f"skipped: {problem}" if name in problem else f"skipped: {name}: {problem}"
             for name, problem in (failure.values() for failure in self.failed)
         ]
@@ -170,7 +176,8 @@ class Summary:
         """Raises InputError: there are pictures, and all were skipped."""
         if not self.failed or self.written or self.present:
             return
-        count, first = len(self.failed), self.problems()[0].removeprefix("skipped: ")
+        count = len(self.failed)
+        first = self.problems()[-count].removeprefix("skipped: ")
         raise InputError(
             first if count == 1 else f"all {count} pictures were skipped, the first one because: {first}"
         )
@@ -228,7 +235,7 @@ def segment_pictures(
     missing = (jobs[index] for index in todo)
     with tqdm(desc=f"loading {model.name}", total=len(todo), **bar) as shown:
         if scheduler is None:
-            outcomes = _stream(missing, _load(model), batch_size, workers)
+            outcomes = _stream(missing, model.load(), batch_size, workers)
         else:
             outcomes = _on_cluster(missing, model, batch_size, overwrite, scheduler)
         shown.set_description("segmenting")
@@ -264,10 +271,6 @@ def _remove_leftovers(targets: set[Path]) -> None:
         for path in folder.glob(".*-*.png"):  # as `deepmac.core.files` calls them
             if path.with_name(f"{path.stem[1:].rpartition('-')[0]}.png") in targets:
                 path.unlink(missing_ok=True)
-
-
-def _load(model: ModelChoice):
-    return load_network(model.name, model.precision, model.input_size, model.runtime)
 
 
 def _stream(
@@ -367,4 +370,4 @@ def segment_part(
 
 @functools.lru_cache(maxsize=1)
 def _loaded(model: ModelChoice):
-    return _load(model)
+    return model.load()
