@@ -29,8 +29,8 @@ def normalized_boxes(boxes, box_format: str, height: int, width: int) -> np.ndar
         float32 [N, 4], (ymin, xmin, ymax, xmax) normalised to the image and clipped to it.
 
     Raises:
-        InputError: no boxes, not N x 4 numbers, or a box (named by its index) that is inverted, has no
-            area, is not finite or lies outside the image.
+        InputError: no boxes, not N x 4 numbers, all in the first pixel, or a box (named by its index) that is
+            inverted, has no area, is not finite or lies outside the image.
 
     Warns:
         UserWarning: boxes that reach beyond the image; they are clipped.
@@ -75,6 +75,8 @@ def _array_of_boxes(boxes, box_format):
         raise InputError(f"{expected}; for a single box write [[...]], a list of one box")
     if array.ndim != 2 or array.shape[1] != 4:
         raise InputError(f"{expected}, not an array of shape {list(array.shape)}")
+    if box_format != "yxyx_norm" and array.max() <= 1 + EDGE_TOLERANCE:
+        raise InputError(f"{expected}; numbers from 0 to 1 need the box format yxyx_norm")
     return array
 
 
@@ -101,8 +103,8 @@ def _to_yxyx_norm(boxes, box_format, height, width):
 
 def _refuse_impossible(given, exact, clipped, box_format):
     # Pixels given as normalised coordinates are the usual mistake.
-    pixels = box_format == "yxyx_norm" and np.abs(given).max() > 2
-    hint = "; if the numbers are pixels, use box_format xyxy or xywh" if pixels else ""
+    large = box_format == "yxyx_norm" and np.abs(given).max() > 2
+    hint = "; pixels need the box format xyxy or xywh, percent is to be divided by 100" if large else ""
     low, high = exact[:, :2], exact[:, 2:]
     for impossible, problem in (
         (~np.isfinite(exact), "has a coordinate that is not a finite number"),
