@@ -21,7 +21,7 @@ from deepmac.core.errors import InputError
 @click.option("--detect", is_flag=True, help="Or: find objects of the classes the model was trained on.")
 @click.option("--min-score", type=float, help="Leave out lower scores.  [default: 0, with --detect 0.3]")
 @options.model_and_runtime
-@click.option("--out", required=True, type=click.Path(), help="Folder for the results.")
+@click.option("--out", required=True, type=click.Path(file_okay=False), help="Folder for the results.")
 @click.option("--overwrite", is_flag=True, help="Make results again that exist.")
 @click.option(
     "--together",
@@ -113,7 +113,7 @@ def annotate(annotations, images, out, replace, rle, min_quality, file_format, m
 @click.command("iwildcam-masks")
 @click.option("--images", required=True, type=click.Path(), help="Folder of the pictures.")
 @click.option("--detections", required=True, type=click.Path(), help="MegaDetector's results, for example.")
-@click.option("--out", required=True, type=click.Path(), help="Folder for the masks and a report.")
+@click.option("--out", required=True, type=click.Path(file_okay=False), help="Folder for masks and a report.")
 @click.option("--min-conf", default=0.0, help="No masks of less confident detections.")
 @click.option("--shard", default="1/1", metavar="I/N", help="Part I of N; I counts from 0 or from 1.")
 @options.model_and_runtime
