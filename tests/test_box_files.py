@@ -253,6 +253,7 @@ def test_malformed_json_is_an_input_error(tmp_path, content, words):
         ("image,xmin,ymin,width,height\n", "ymin, xmin, ymax, xmax for yxyx_norm"),
         ("image,ymin,xmin,ymax,xmax\na.jpg,0,0,1,1\na.jpg,0,zero,1,1\n", "line 3"),
         ("image,ymin,xmin,ymax,xmax\na.jpg,0,0\n", "line 2"),
+        ("image,ymin,xmin,ymax,xmax\na.jpg,0,1,0,2,0,5,0,6\n", "line 2 .*: more values than columns"),
     ],
 )
 def test_malformed_tables_are_an_input_error(tmp_path, text, words):

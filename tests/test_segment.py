@@ -294,7 +294,11 @@ def test_clipped_boxes_are_mentioned(photos, tmp_path):
         (["--box", "0,0,1"], "box 0 is not four numbers"),
         (["--box", BOX, "--box", "0.5,0,0.5,1"], "box 1 [0.5, 0, 0.5, 1] has no area"),
         (["--box", "0,0,nan,1"], "not a finite number"),
-        (["--box", "10,10,50,50"], "use box_format xyxy or xywh"),
+        (["--box", "10,10,50,50"], "pixels need the box format xyxy or xywh, percent is to be divided"),
+        (
+            ["--box", "0.1,0.2,0.7,0.8", "--box-format", "xywh"],
+            "numbers from 0 to 1 need the box format yxyx_norm",
+        ),
         (["--boxes", "missing.json"], "missing.json"),
         (["--box", BOX, "--box-format", "polar"], "--box-format"),
         (["--box", "90,1,99,2", "--box-format", "xyxy"], "outside the image"),
@@ -309,8 +313,28 @@ def test_boxes_of_other_pictures_say_what_the_file_holds(photos, tmp_path):
     (tmp_path / "boxes.csv").write_text("image,ymin,xmin,ymax,xmax\nelsewhere/z.jpg,0,0,1,1\n")
     options = ["--boxes", tmp_path / "boxes.csv", "--out", tmp_path / "out"]
     line = command_line.refused("segment", photos, *options)
-    assert "no boxes for a.png" in line
+    assert "no usable boxes for a.png" in line
     assert "elsewhere/z.jpg" in line
+
+
+def test_boxes_that_are_all_unusable_are_told(photos, tmp_path):
+    (tmp_path / "boxes.csv").write_text("image,ymin,xmin,ymax,xmax\na.png,0.5,0,0.2,1\n")
+    options = ["--boxes", tmp_path / "boxes.csv", "--out", tmp_path / "out"]
+    line = command_line.refused("segment", photos, *options)
+    assert "no usable boxes for a.png" in line
+    assert "left out: box 0 of a.png, which shows nothing: [0.5, 0.0, 0.2, 1.0] as [ymin, xmin, ymax" in line
+
+
+def test_pages_that_are_not_segmented_are_told(tmp_path, loads):
+    pages = [Image.fromarray(tiny_model.picture(seed)) for seed in range(2)]
+    pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
+    result = _segment(tmp_path / "stack.tif", "--box", BOX, "--out", tmp_path / "out")
+    assert result.stderr == f"{tmp_path / 'stack.tif'}: only the first of its 2 pages is segmented\n"
+
+
+def test_a_file_is_no_folder_for_results(photos):
+    line = command_line.refused("segment", photos, "--box", BOX, "--out", photos / "b.jpg")
+    assert "'--out': Directory" in line and "b.jpg' is a file" in line
 
 
 def test_the_command_itself(tmp_path):

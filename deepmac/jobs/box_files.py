@@ -137,7 +137,8 @@ class BoxFile:
         has_area = np.isfinite(boxes).all(axis=1) & (high > (0 if box_format == "xywh" else low)).all(axis=1)
         where = self._table.names[row] or self._ids[row]
         self.problems += [
-            f"left out: box {index} of {where}, which shows nothing: {boxes[index].round(3).tolist()}"
+            f"left out: box {index} of {where}, which shows nothing: {boxes[index].round(3).tolist()} as "
+            f"{BOX_FORMATS[box_format]}"
             for index in np.flatnonzero(~has_area)
         ]
         kept = np.flatnonzero(has_area & ~(found.confidences < self._min_score))  # also those without
@@ -233,18 +234,16 @@ def _coco_boxes(path: Path, document: dict, min_score: float) -> BoxFile:
         document = document | {"images": sized}
     data = read_coco(document, BOXES, name=str(path))
     table = Detections(categories={str(one["id"]): one["name"] for one in data.categories})
-    by_image = data.annotations_of_images()
+    by_image, ids, sizes = data.annotations_of_images(), [], []
     for image_id, image in data.images.items():
         boxes = [entry for entry in by_image[image_id] if not entry["iscrowd"]]
         rows = [(entry["bbox"], entry["category_id"], number(entry.get("score"))) for entry in boxes]
         name = image.get("file_name")
         table.add(name.replace("\\", "/") if isinstance(name, str) else "", rows)
-    ids = [image.get("given_id", image["id"]) for image in data.images.values()]
-    known = [
-        None if image.items() >= _UNKNOWN_SIZE.items() else (image["width"], image["height"])
-        for image in data.images.values()
-    ]
-    return BoxFile(path, table, "xywh", min_score, ids, known, data.lost)
+        ids.append(image.get("given_id", image_id))
+        is_unknown = image.items() >= _UNKNOWN_SIZE.items()
+        sizes.append(None if is_unknown else (image["width"], image["height"]))
+    return BoxFile(path, table, "xywh", min_score, ids, sizes, data.lost)
 
 
 def _coco_results(entries: list) -> dict:
@@ -264,6 +263,7 @@ def _read_csv(path: Path, box_format: str) -> Detections:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read boxes from {path}: {error}") from error
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    decimal = "," if delimiter == ";" else "."
     rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     header = {(name or "").strip().lower(): name for name in rows.fieldnames or ()}
     header |= {_OTHER_COLUMNS[name]: column for name, column in header.items() if name in _OTHER_COLUMNS}
@@ -281,11 +281,13 @@ def _read_csv(path: Path, box_format: str) -> Detections:
     classes: dict[str, int] = {}  # name -> number
     for row in rows:
         try:
-            box = [float(_with_point(row[header[name]], delimiter)) for name in columns]
+            if any(row.get(None, ())):
+                raise ValueError("more values than columns; write numbers with a point")
+            box = [float(row[header[name]].replace(decimal, ".")) for name in columns]
             label = row[category] if category else "1"
             kind = whole(label)
             kind = classes.setdefault(label, len(classes) + 1) if kind is None else kind
-            confidence = float(_with_point(row[score], delimiter)) if score and row[score] else math.nan
+            confidence = float(row[score].replace(decimal, ".")) if score and row[score] else math.nan
             grouped.setdefault(row[image].replace("\\", "/"), []).append((box, kind, confidence))
         except (TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{path}: line {rows.line_num} is malformed: {error}") from error
@@ -293,7 +295,3 @@ def _read_csv(path: Path, box_format: str) -> Detections:
     for name, boxes in grouped.items():
         table.add(name, boxes)
     return table
-
-
-def _with_point(text: str, delimiter: str) -> str:
-    return text.replace(",", ".") if delimiter == ";" else text

@@ -4,19 +4,22 @@ import dataclasses
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
+from tqdm import tqdm
 
 from deepmac.core.drawing import overlay
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file, refuse_occupied
-from deepmac.core.images import turn_boxes
+from deepmac.core.images import open_picture_file, turn_boxes
 from deepmac.core.label_images import read_texts, write_label_image
 from deepmac.data.coco import CocoData
+from deepmac.data.flaws import EXAMPLES
 from deepmac.data.picture_files import turn_of_annotated
 from deepmac.inference.prediction import Prediction
 from deepmac.jobs.annotate import polygons, write_yolo
@@ -67,7 +70,8 @@ def segment(
             jobs.append(_job(picture, given, out, taken, state))
     if not jobs:
         source = boxes.describe() if isinstance(boxes, BoxFile) else "--box"
-        raise InputError(f"no boxes for {pictures[0].name} or any other picture in {source}")
+        lost = "".join(f"; {problem}" for problem in getattr(boxes, "problems", [])[:EXAMPLES])
+        raise InputError(f"no usable boxes for {pictures[0].name} or any other picture in {source}{lost}")
     summary = Summary(pictures=len(pictures), without_boxes=len(pictures) - len(jobs))
     summary.count(segment_pictures(jobs, model, overwrite=overwrite))
     summary.require_success()
@@ -117,6 +121,13 @@ class _SegmentJob(PictureJob):
     image_id: int | str
     category_ids: list[int]
     scores: list[float | None]
+
+    def read(self, path: Path) -> np.ndarray:
+        with open_picture_file(path) as (picture, name):
+            pages = getattr(picture, "n_frames", 1)
+            if pages > 1 and picture.format != "MPO":  # phones add a small copy
+                tqdm.write(f"{name}: only the first of its {pages} pages is segmented", file=sys.stderr)
+        return super().read(path)
 
     def _file(self, ending: str) -> Path:
         return self.target.with_name(self.target.name.removesuffix("_labels.png") + ending)
