@@ -57,9 +57,8 @@ def tfrecord(coco_dir, annotations, images, val_annotations, val_fraction, out, 
     else the mask, the box, or the picture. All of it is counted.
     """
     import json
-    from pathlib import Path
 
-    from deepmac.core.files import atomic_file, refuse_occupied
+    from deepmac.core.files import refuse_occupied, write_text
     from deepmac.data.coco import read_annotation_files, read_coco_folder, read_image_ids
 
     if bool(coco_dir) == bool(annotations) or bool(annotations) != bool(images):
@@ -76,8 +75,7 @@ def tfrecord(coco_dir, annotations, images, val_annotations, val_fraction, out, 
 
     write_tfrecords(read, out, shards)
     if report:
-        with atomic_file(Path(report)) as path:
-            path.write_text(json.dumps({split: data.report() for split, data in read.items()}, indent=1))
+        write_text(report, json.dumps({split: data.report() for split, data in read.items()}, indent=1))
     for data in read.values():
         click.echo(data)
     click.echo(f"Wrote {', '.join(read)} to {out}")

@@ -16,7 +16,7 @@ def import_config(pipeline_config, out):
     The YAML goes on top of --experiment=deepmac_hourglass_coco. Fields that are unknown or not supported are
     errors; those without effect here are listed.
     """
-    from deepmac.core.files import atomic_file
+    from deepmac.core.files import write_text
     from deepmac.interop.pipeline import read_pipeline
 
     pipeline = read_pipeline(pipeline_config)
@@ -25,8 +25,7 @@ def import_config(pipeline_config, out):
     if out is None:
         click.echo(pipeline.to_yaml(), nl=False)
         return
-    with atomic_file(out) as path:
-        path.write_text(pipeline.to_yaml(), encoding="utf-8")
+    write_text(out, pipeline.to_yaml())
     click.echo(f"Wrote {out}")
 
 

@@ -35,6 +35,12 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Writes a text in UTF-8 as `atomic_file` does."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def refuse_occupied(path: str | os.PathLike) -> None:
     """Raises InputError unless `path` is new or an empty folder."""
     path = Path(path)

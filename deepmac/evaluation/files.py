@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from deepmac.core.files import atomic_file
+from deepmac.core.files import write_text
 from deepmac.evaluation.evaluator import MaskEvaluator
 
 EVALUATION_FILE = "evaluation.json"
@@ -39,8 +39,7 @@ class Evaluation:
 
 def write_evaluation(evaluators: Mapping[str, MaskEvaluator], folder: Path):
     """Writes the `Evaluation` of a model into its folder."""
-    with atomic_file(folder / EVALUATION_FILE) as path:
-        path.write_text(json.dumps(dataclasses.asdict(Evaluation.of(evaluators))))
+    write_text(folder / EVALUATION_FILE, json.dumps(dataclasses.asdict(Evaluation.of(evaluators))))
 
 
 def read_evaluation(folder: Path) -> Evaluation:

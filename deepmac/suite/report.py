@@ -13,7 +13,7 @@ from string import Template
 import nbformat
 import pandas as pd
 
-from deepmac.core.files import atomic_file
+from deepmac.core.files import atomic_file, write_text
 from deepmac.suite.headline import KIND_TITLES, counts, sentences, unique_claims
 from deepmac.suite.plots import forest_plot
 from deepmac.suite.results import KINDS, NO_DIFFERENCE
@@ -69,8 +69,7 @@ def write_report(folder: Path, suite: Suite, errors: Mapping[str, str]):
     versions = [f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES]
     parts.append(", ".join([f"Python {sys.version.split()[0]}", *versions]))
     text = "\n\n".join(parts) + "\n"
-    with atomic_file(folder / "report.md") as path:
-        path.write_text(text, encoding="utf-8")
+    write_text(folder / "report.md", text)
     for path in (folder / FIGURES).glob("*.png"):
         if f"({FIGURES}/{path.name})" not in text:  # of an earlier version of a notebook
             path.unlink()
@@ -80,8 +79,7 @@ def write_report(folder: Path, suite: Suite, errors: Mapping[str, str]):
         markdown2html(text),
     )
     page = Template(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
-    with atomic_file(folder / "report.html") as path:
-        path.write_text(page.substitute(profile=suite.profile, body=body), encoding="utf-8")
+    write_text(folder / "report.html", page.substitute(profile=suite.profile, body=body))
 
 
 def _head(suite: Suite, documents: Sequence[dict], failures: Mapping[str, str], folder: Path) -> str:
@@ -95,7 +93,6 @@ def _head(suite: Suite, documents: Sequence[dict], failures: Mapping[str, str], 
     of_paper = [claim for claim in claims if claim["kind"] == "paper" and claim["ci95"]]
     if of_paper:
         path = folder / FIGURES / "headline.png"
-        path.parent.mkdir(exist_ok=True)
         with atomic_file(path) as temporary:
             forest_plot(of_paper).savefig(temporary, format="png", metadata={"Software": None})
         parts.append(_figure(path.name, _CAPTION))
@@ -190,7 +187,6 @@ def _figures(notebook: nbformat.NotebookNode, name: str, folder: Path) -> tuple[
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
                 path = folder / FIGURES / f"{name}-{len(shown) + len(appendix) + 1}.png"
-                path.parent.mkdir(exist_ok=True)
                 with atomic_file(path) as temporary:
                     temporary.write_bytes(base64.b64decode(output.data["image/png"]))
                 place.append(_figure(path.name, caption))

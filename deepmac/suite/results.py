@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deepmac.core.files import atomic_file
+from deepmac.core.files import write_text
 from deepmac.core.machine import hardware
 from deepmac.evaluation.bootstrap import confidence_intervals
 from deepmac.evaluation.files import Evaluation
@@ -272,8 +272,7 @@ def write_results(
         "rows": [row.as_dict() for row in rows],
         "claims": [dataclasses.asdict(claim) for claim in claims],
     }
-    with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(document, indent=1) + "\n")
+    write_text(path, json.dumps(document, indent=1) + "\n")
 
 
 def _rounded(value):

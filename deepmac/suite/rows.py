@@ -14,7 +14,7 @@ import yaml
 
 from deepmac import __version__
 from deepmac.core.errors import InputError
-from deepmac.core.files import atomic_file, exclusive
+from deepmac.core.files import exclusive, write_text
 from deepmac.core.machine import hardware
 from deepmac.data import coco, formats
 from deepmac.evaluation.files import EVALUATION_FILE, read_evaluation
@@ -193,8 +193,7 @@ class RowStore:
         folder = self.model_folder(row)
         with exclusive(folder / "lock") as lock:
             if not (folder / EVALUATION_FILE).is_file():
-                with atomic_file(folder / "row.yaml") as path:
-                    path.write_text(yaml.safe_dump(self._complete_config(row, data)))
+                write_text(folder / "row.yaml", yaml.safe_dump(self._complete_config(row, data)))
                 self._run_training(row, folder, lock)
             self._keep_result(row)
 
@@ -262,8 +261,7 @@ class RowStore:
             hardware=hardware(),
             code_version=__version__,
         )
-        with atomic_file(self._result_file(row)) as path:
-            path.write_text(json.dumps(dataclasses.asdict(result)) + "\n")
+        write_text(self._result_file(row), json.dumps(dataclasses.asdict(result)) + "\n")
         return result
 
 

@@ -20,7 +20,7 @@ from official.core import exp_factory
 
 from deepmac import configs
 from deepmac.core.errors import InputError
-from deepmac.core.files import atomic_file, atomic_folder, refuse_occupied
+from deepmac.core.files import atomic_folder, refuse_occupied, write_text
 from deepmac.data.classes import read_classes, write_classes
 from deepmac.data.coco import read_annotation_files
 from deepmac.data.tfrecords import write_tfrecords
@@ -147,8 +147,7 @@ def _claim(out: Path, request: dict) -> None:
             f"{out} was begun with other annotations or options: repeat those, or name another folder"
         )
     shutil.rmtree(out / "records", ignore_errors=True)
-    with atomic_file(path) as file:
-        file.write_text(json.dumps(request), encoding="utf-8")
+    write_text(path, json.dumps(request))
 
 
 def _write_records(data: OwnData, records: Path, tell: Callable[[str], object]) -> None:
@@ -177,8 +176,7 @@ def _experiment(start: configs.DeepMACTaskConfig, records: Path, masks_of: Seque
     task.model.max_num_instances = max(16, most)
     task.model.detection_generator.max_detections = max(32, 2 * most)
     task.mask_num_subsamples = min(_MOST_MASKS, most)
-    task.allowed_masked_classes_ids = _seen_ids(classes, masks_of)
-    seen = task.allowed_masked_classes_ids
+    seen = task.allowed_masked_classes_ids = _seen_ids(classes, masks_of)
     used = sum(entry["masks"]["train"] for entry in classes if entry["id"] in seen)
     task.keep_masks = used < sum(entry["boxes"]["train"] for entry in classes) and not recipe.mask_head
     task.seed = recipe.seed

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from deepmac import configs
 from deepmac.core.drawing import overlay, sheet
-from deepmac.core.files import atomic_file
+from deepmac.core.files import atomic_file, write_text
 from deepmac.data.classes import read_classes
 from deepmac.data.picture_files import read_annotated
 from deepmac.evaluation import MaskEvaluator
@@ -73,8 +73,7 @@ def write_report(out: Path, images: Path, start: str, task: configs.DeepMACTaskC
     text = _table(read_evaluation(out).metrics, names, truth, seen_ids)
     if task.keep_masks:
         text += f"In boxes without a mask, training learnt that of {start}; no figure is measured on these.\n"
-    with atomic_file(out / TABLE_FILE) as path:
-        path.write_text(text, encoding="utf-8")
+    write_text(out / TABLE_FILE, text)
 
 
 def _table(metrics, names, truth, seen_ids) -> str:
@@ -110,7 +109,6 @@ def _table(metrics, names, truth, seen_ids) -> str:
 def _tile(prediction: Prediction) -> np.ndarray:
     """A picture with masks, and with names where objects were detected, as wide as its column."""
     height, width = prediction.image.shape[:2]
-    scale = _TILE / width
-    image = Image.fromarray(prediction.image).resize((_TILE, max(1, round(height * scale))))
+    image = Image.fromarray(prediction.image).resize((_TILE, max(1, round(height * _TILE / width))))
     enlarged = dataclasses.replace(prediction, image=np.asarray(image))
     return overlay(enlarged.image, enlarged.to_label_image(), enlarged.boxes, enlarged.names)
