@@ -53,8 +53,7 @@ def import_checkpoint(source, model_dir, config_files, params_override, experime
 
     folder = published_model(source) if source in PUBLISHED_MODELS and not Path(source).exists() else source
     config = published.target_config(folder, experiment, config_files, params_override)
-    partial = bool(config_files or params_override)
-    report = published.import_checkpoint(folder, config, model_dir, partial)
+    report = published.import_checkpoint(folder, config, model_dir, bool(config_files or params_override))
     click.echo(published.summary(report))
     click.echo(f"Wrote {model_dir}; {published.REPORT_NAME} there lists every tensor")
 

@@ -185,16 +185,14 @@ def _experiment(start: configs.DeepMACTaskConfig, records: Path, masks_of: Seque
     task.validation_data.input_path = f"{records}/val-*"
     pixels = normalization(start)
     zoom = {"aug_scale_min": 0.7, "aug_scale_max": 1.4}
-    reads = {"global_batch_size": _BATCH_SIZE, "parser": pixels | zoom}
     # The same model after an interruption; on a GPU some kernels would be missing.
-    reads["deterministic"] = not tf.config.list_physical_devices("GPU")
-    task.train_data.override(reads)
+    task.train_data.deterministic = not tf.config.list_physical_devices("GPU")
+    task.train_data.override({"global_batch_size": _BATCH_SIZE, "parser": pixels | zoom})
     task.validation_data.override({"global_batch_size": _BATCH_SIZE, "parser": pixels})
     params.trainer.override(_schedule(recipe.steps or default_steps(len(truth["images"]))))
     has_masks = any(entry["masks"]["val"] for entry in classes if entry["id"] in seen)
-    params.trainer.best_checkpoint_eval_metric = (
-        "detections/mask/seen/AP" if has_masks else "detections/box/AP"
-    )
+    measured = "mask/seen" if has_masks else "box"
+    params.trainer.best_checkpoint_eval_metric = f"detections/{measured}/AP"
     return params
 
 
