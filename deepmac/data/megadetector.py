@@ -7,23 +7,20 @@ order of a picture's detections means something: instance masks refer to them by
 """
 
 import dataclasses
-import json
 import math
 import os
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from deepmac.core.errors import InputError
-from deepmac.core.files import atomic_file
 from deepmac.data import trap_tables
 from deepmac.data.formats import load_json
 from deepmac.data.numbers import number
 
-_FORMAT_VERSION = "1.4"
 # The median box of a file in normalised coordinates lies far below, that of a file in pixels far above.
 _LARGEST_NORMALIZED = 2
 EXPECTED_BOX = "[xmin, ymin, width, height] from 0 to 1"
@@ -75,7 +72,7 @@ class PictureDetections:
         return np.isfinite(self.boxes).all(axis=1) & (ymax > ymin) & (xmax > xmin)
 
 
-class Detections:
+class Detections(Sequence):
     """The detections of many pictures, by the number of the picture; 44 bytes a detection.
 
     Attributes:
@@ -147,9 +144,6 @@ class Detections:
         names = [self.species.get(classes[code], classes[code]) for code in self._species_codes[start:end]]
         confidences = np.array(self._confidences[start:end])
         return PictureDetections(self.names[index], boxes, confidences, categories, names)
-
-    def __iter__(self) -> Iterator[PictureDetections]:
-        return (self[index] for index in range(len(self)))
 
     @property
     def found_categories(self) -> list[str]:
@@ -247,25 +241,3 @@ def _detection(entry: Any) -> tuple[list[float], str, float, str]:
     confidence = 1.0 if math.isnan(confidence) else confidence
     classes = entry.get("classifications") or [["", 0]]
     return numbers, str(entry.get("category", "1")), confidence, max(classes, key=lambda pair: pair[1])[0]
-
-
-def write_detections(path: str | os.PathLike, detections: Detections) -> None:
-    """Writes detections as MegaDetector does, without species; `read_detections` gives them back.
-
-    Args:
-        path: JSON file; replaced in one step.
-        detections: of the pictures.
-    """
-    images = []
-    for picture in detections:
-        rows = zip(picture.categories, picture.boxes.tolist(), picture.confidences.tolist(), strict=True)
-        found = [{"category": kind, "bbox": box, "conf": confidence} for kind, box, confidence in rows]
-        most = float(picture.confidences.max(initial=0))
-        images.append({detections.named_by: picture.name, "max_detection_conf": most, "detections": found})
-    document = {
-        "info": {"format_version": _FORMAT_VERSION},
-        "detection_categories": detections.categories,
-        "images": images,
-    }
-    with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(document, indent=1), encoding="utf-8")

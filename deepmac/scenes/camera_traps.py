@@ -19,7 +19,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from deepmac.core.files import atomic_folder
 from deepmac.core.label_images import write_label_image
-from deepmac.data.megadetector import Detections, write_detections
 from deepmac.scenes.artwork import CREDITS, artworks
 from deepmac.scenes.backgrounds import picture_path, smooth_noise
 from deepmac.scenes.pyramid import Pyramid, build_pyramid
@@ -250,7 +249,8 @@ def compose_sample(folder: str | os.PathLike, sequences: int = 8, seed: int = 0)
     info = {"description": f"{LABEL}. {' '.join(CREDITS)}"}
     document = {"info": info, "categories": [{"id": k, "name": name} for k, name in enumerate(names)]}
     documents = {split: document | {"images": [], "annotations": []} for split in ("train", "test")}
-    detections = Detections(categories={"1": "animal", "2": "person", "3": "vehicle"})
+    detections: dict = {"info": {"format_version": "1.4"}, "images": []}
+    detections["detection_categories"] = {"1": "animal", "2": "person", "3": "vehicle"}
     counts = "seq_id,count\n"
     with atomic_folder(folder) as root:
         for name in (*documents, "metadata"):
@@ -267,8 +267,10 @@ def compose_sample(folder: str | os.PathLike, sequences: int = 8, seed: int = 0)
                     image_id = _id(rng)
                     time = datetime.datetime(2022, 3, 1) + datetime.timedelta(days=days, seconds=frame)
                     pixels, owner = place.photograph(rng, animals, hour, frame)
-                    found, truth = _detect(rng, owner, len(animals), species.detected_as)
-                    detections.add(f"{split}/{image_id}.jpg", found)
+                    boxes, truth = _detect(rng, owner, len(animals), species.detected_as)
+                    image = {"file": f"{split}/{image_id}.jpg", "detections": boxes}
+                    most = max((box["conf"] for box in boxes), default=0.0)
+                    detections["images"].append(image | {"max_detection_conf": most})
                     write_label_image(root / TRUTH_FOLDER / f"{image_id}.png", truth)
                     text = f"{time:%Y-%m-%d %H:%M:%S}   CAM {location}"
                     _write_picture(root / split / f"{image_id}.jpg", pixels, text)
@@ -282,7 +284,7 @@ def compose_sample(folder: str | os.PathLike, sequences: int = 8, seed: int = 0)
         for split, name in (("train", "train_annotations"), ("test", "test_information")):
             (root / f"metadata/iwildcam2022_{name}.json").write_text(json.dumps(documents[split], indent=1))
         (root / "metadata/train_sequence_counts.csv").write_text(counts)
-        write_detections(root / "metadata/iwildcam2022_mdv4_detections.json", detections)
+        (root / "metadata/iwildcam2022_mdv4_detections.json").write_text(json.dumps(detections, indent=1))
     return Path(folder)
 
 
@@ -326,7 +328,7 @@ def _detect(
     """What a detector would find: a few animals are missed, and boxes are some hundredths of their size off.
 
     Returns:
-        (bbox, category, confidence) of each detection, the most confident first, and the label image.
+        The detections as in MegaDetector's JSON, the most confident first, and the label image.
     """
     found = []
     for number in range(1, animals + 1):
@@ -346,4 +348,8 @@ def _detect(
     truth = np.zeros_like(owner)
     for place, (*_, number) in enumerate(found, start=1):
         truth[owner == number] = place
-    return [(np.round(box, 4), kind, round(confidence, 3)) for confidence, box, kind, _ in found], truth
+    detections = [
+        {"category": kind, "bbox": np.round(box, 4).tolist(), "conf": float(round(confidence, 3))}
+        for confidence, box, kind, _ in found
+    ]
+    return detections, truth
