@@ -21,7 +21,7 @@ class Problem(NamedTuple):
 
     Attributes:
         kind: "missing picture", "unreadable picture", "missing masks", "unreadable masks", "size mismatch",
-            "unknown detection", "other detections", "unusable box" or "masks of no picture".
+            "unknown detection", "masks of other detections", "unusable box" or "masks of no picture".
         name: of the picture, or the file of the masks.
         text: the particulars.
     """
@@ -93,6 +93,5 @@ def _check(
     for number, start, end in zip(animals["number"], low - _ROUNDING, high + _ROUNDING, strict=True):
         seen = Image.fromarray(labels == number).getbbox()
         if seen and not ((seen[:2] >= start).all() and (seen[2:] <= end).all()):
-            reaches = f"the mask of detection {number} reaches outside its box"
-            yield "other detections", f"{reaches}, made from other detections: run iwildcam-masks again"
+            yield "masks of other detections", f"mask {number} leaves its box: run iwildcam-masks again"
             return
