@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from deepmac.core.errors import InputError
-from deepmac.data.megadetector import Detections, write_detections
+from deepmac.data.megadetector import Detections
 from deepmac.iwildcam import make_masks as masks
 from deepmac.iwildcam.checks import check_collection
 from deepmac.iwildcam.collection import open_collection
@@ -133,15 +133,14 @@ def test_unusable_boxes_and_failures_of_the_detector_are_named(tmp_path, loads):
     result = command_line.run("iwildcam-masks", *arguments)
     assert "), 1 without boxes, 3 skipped" in result.stdout
     assert result.stderr.splitlines() == [
-        "boxes without area in their picture left out: 2 (detection 2 of a.jpg: [1.2, 0.4, 0.3, 0.3], "
-        "detection 1 of b.jpg: [0.5, 0.5, -0.1, 0.1])",
+        "boxes without area in their picture left out: 2 (detection 2 of a.jpg, detection 1 of b.jpg)",
         "skipped: b.jpg: no usable box",
         "skipped: c.jpg: the detector failed: image access failure",
         "skipped: d.jpg: the detector failed: DETECTOR",
     ]
     report = json.loads((tmp_path / "out/iwildcam_masks_report.json").read_text())
     assert [failure["name"] for failure in report["failed"]] == ["b.jpg", "c.jpg", "d.jpg"]
-    assert [len(cases) for cases in report["repairs"].values()] == [2]
+    assert [len(cases) for cases in report["repairs"].values()] == [2, 0]
     path.write_text(json.dumps({"images": images[1:], "detection_categories": {"1": "animal"}}))
     assert "1 without boxes, 3 skipped" in command_line.run("iwildcam-masks", *arguments).stdout
     path.write_text(json.dumps({"images": images[1:-1], "detection_categories": {"1": "animal"}}))
@@ -150,10 +149,12 @@ def test_unusable_boxes_and_failures_of_the_detector_are_named(tmp_path, loads):
 
 def test_corners_in_the_place_of_sides_are_told(tmp_path, loads):
     camera_traps.write_picture(tmp_path / "a.jpg")
-    detections = Detections()
     corners = [[0.1, 0.2, 0.6, 0.7], [0.5, 0.4, 0.9, 0.8], [0.6, 0.1, 0.9, 0.3]]
-    detections.add("a.jpg", [(box, "1", 0.9) for box in corners])
-    write_detections(tmp_path / "detections.json", detections)
+    images = [
+        {"file": "a.jpg", "detections": [{"category": "1", "bbox": box, "conf": 0.9} for box in corners]}
+    ]
+    document = {"images": images, "detection_categories": {"1": "animal"}}
+    (tmp_path / "detections.json").write_text(json.dumps(document))
     summary = make_masks(tmp_path, tmp_path / "detections.json", tmp_path / "out")
     assert summary.problems() == [
         "boxes clipped to their picture, [xmin, ymin, width, height] from 0 to 1 is expected: 2 "

@@ -14,7 +14,7 @@ from PIL import Image
 from deepmac.core.boxes import EDGE_TOLERANCE
 from deepmac.core.drawing import overlay, sheet
 from deepmac.core.errors import InputError
-from deepmac.core.files import atomic_file
+from deepmac.core.files import atomic_file, write_text
 from deepmac.core.images import read_image
 from deepmac.core.label_images import QUALITY, label_image, sample_bits, write_label_image
 from deepmac.data.flaws import LOST
@@ -60,7 +60,7 @@ class MaskOptions:
     """What the masks of a collection are like.
 
     Attributes:
-        min_conf: detections of lower confidence get no mask, but keep their number.
+        min_conf: 0 to 1; detections of lower confidence get no mask, but keep their number.
         sixteen_bit: whether pictures with more than 255 detections get 16-bit masks.
         palette: whether other programs show masks in colours; their values are the same.
         overlays: whether pictures with their masks are written to the folder `overlays`, and some, small, to
@@ -120,8 +120,7 @@ def make_masks(
         if summary.written or summary.failed:
             settings = {**state, **dataclasses.asdict(options)}
             report = {"shard": str(shard), "settings": settings, **dataclasses.asdict(summary)}
-            with atomic_file(out / f"{REPORT_NAME}{part}.json") as path:
-                path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            write_text(out / f"{REPORT_NAME}{part}.json", json.dumps(report, indent=1) + "\n")
     if len(jobs) or not summary.without_boxes:
         summary.require_success()
     if options.overlays:
@@ -167,10 +166,7 @@ class CollectionJobs(Sequence):
             numbers, wanted = self._numbers(picture), picture.confidences >= options.min_conf
             beyond = np.abs(picture.exact_corners - picture.corners).max(axis=1) > EDGE_TOLERANCE
             clipped += [f"detection {number} of {name}" for number in numbers[beyond[numbers - 1]]]
-            lost = [
-                f"detection {k + 1} of {name}: {picture.boxes[k].tolist()}"
-                for k in np.flatnonzero(wanted & ~picture.usable)
-            ]
+            lost = [f"detection {k + 1} of {name}" for k in np.flatnonzero(wanted & ~picture.usable)]
             unusable += lost
             failure = detections.facts.get(row, {}).get("failure")
             problem = f"the detector failed: {failure}" if failure else lost and "no usable box"
@@ -180,11 +176,10 @@ class CollectionJobs(Sequence):
                 self.summary.failed.append({"name": name, "problem": problem})
             else:
                 self.summary.without_boxes += 1
-        repairs = {
+        self.summary.repairs = {
             f"boxes without area in their picture {LOST}": unusable,
             f"boxes clipped to their picture, {EXPECTED_BOX} is expected": clipped,
         }
-        self.summary.repairs = {what: cases for what, cases in repairs.items() if cases}
 
     def __len__(self):
         return len(self._rows)

@@ -14,7 +14,7 @@ import numpy as np
 from deepmac.core.boxes import BOX_FORMATS, normalized_boxes
 from deepmac.core.errors import InputError
 from deepmac.data.coco import read_coco
-from deepmac.data.flaws import BOXES
+from deepmac.data.flaws import BOXES, EXAMPLES
 from deepmac.data.formats import load_annotations
 from deepmac.data.megadetector import Detections, read_json
 from deepmac.data.numbers import key_of, number, whole
@@ -153,10 +153,11 @@ class BoxFile:
         )
 
     def describe(self) -> str:
-        """What the file is called, and the first of its pictures."""
+        """What the file is called, the first of its pictures, and what of its boxes was left out."""
         names = (self._table.names[row] for rows in self._by_stem.values() for _, row in rows)
         first = next(names, None) or next(iter(self._by_id), None)
-        return f"{self.path}, with " + ("boxes of no picture" if first is None else f"{first!r} first")
+        holds = "boxes of no picture" if first is None else f"{first!r} first"
+        return "; ".join([f"{self.path}, with {holds}", *self.problems[:EXAMPLES]])
 
 
 def boxes_from_texts(texts: Sequence[str], box_format: str) -> ImageBoxes:

@@ -15,11 +15,10 @@ from tqdm import tqdm
 
 from deepmac.core.drawing import overlay
 from deepmac.core.errors import InputError
-from deepmac.core.files import atomic_file, refuse_occupied
+from deepmac.core.files import atomic_file, refuse_occupied, write_text
 from deepmac.core.images import open_picture_file, turn_boxes
 from deepmac.core.label_images import read_texts, write_label_image
 from deepmac.data.coco import CocoData
-from deepmac.data.flaws import EXAMPLES
 from deepmac.data.picture_files import turn_of_annotated
 from deepmac.inference.prediction import Prediction
 from deepmac.jobs.annotate import polygons, write_yolo
@@ -70,8 +69,7 @@ def segment(
             jobs.append(_job(picture, given, out, taken, state))
     if not jobs:
         source = boxes.describe() if isinstance(boxes, BoxFile) else "--box"
-        lost = "".join(f"; {problem}" for problem in getattr(boxes, "problems", [])[:EXAMPLES])
-        raise InputError(f"no usable boxes for {pictures[0].name} or any other picture in {source}{lost}")
+        raise InputError(f"no usable boxes for {pictures[0].name} or any other picture in {source}")
     summary = Summary(pictures=len(pictures), without_boxes=len(pictures) - len(jobs))
     summary.count(segment_pictures(jobs, model, overwrite=overwrite))
     summary.require_success()
@@ -100,8 +98,7 @@ def _write_together(jobs: Sequence["_SegmentJob"], names: Mapping[str, str], out
         write_yolo(CocoData("", None, images, categories, annotations, {}), out / "yolo")
         return
     content = {"images": [*images.values()], "annotations": annotations, "categories": categories}
-    with atomic_file(out / "annotations.json") as path:
-        path.write_text(json.dumps(content), encoding="utf-8")
+    write_text(out / "annotations.json", json.dumps(content))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -112,15 +109,14 @@ class _SegmentJob(PictureJob):
         source: digest of the picture's path.
         file_name: of the picture, relative to the folder that was asked for.
         image_id: of the picture in the COCO results.
-        category_ids: N ids; those of objects that are found come with them.
-        scores: N numbers, likewise; the quality of the mask stands in for None.
+        given: ids of categories and scores of the boxes; those of objects that are found come with them. The
+            quality of the mask stands in for a score that is None.
     """
 
     source: str
     file_name: str
     image_id: int | str
-    category_ids: list[int]
-    scores: list[float | None]
+    given: ImageBoxes
 
     def read(self, path: Path) -> np.ndarray:
         with open_picture_file(path) as (picture, name):
@@ -148,12 +144,11 @@ class _SegmentJob(PictureJob):
         if self.boxes is None:
             results = prediction.to_coco(self.image_id)
         else:
-            quality = prediction.quality.tolist()
-            scores = [q if given is None else given for q, given in zip(quality, self.scores, strict=True)]
-            results = prediction.to_coco(self.image_id, self.category_ids, scores)
+            pairs = zip(self.given.scores, prediction.quality.tolist(), strict=True)
+            scores = [quality if score is None else score for score, quality in pairs]
+            results = prediction.to_coco(self.image_id, self.given.category_ids, scores)
         labels = prediction.to_label_image()
-        with atomic_file(self._file("_masks.json")) as path:
-            path.write_text(json.dumps(results), encoding="utf-8")
+        write_text(self._file("_masks.json"), json.dumps(results))
         with atomic_file(self._file("_overlay.png")) as path:
             drawn = overlay(prediction.image, labels, prediction.boxes, prediction.names)
             Image.fromarray(drawn).save(path)
@@ -188,7 +183,6 @@ def _job(picture: Picture, boxes: ImageBoxes, out: Path, taken: set[Path], model
         source=source,
         file_name=picture.name.as_posix(),
         image_id=picture.name.as_posix() if boxes.image_id is None else boxes.image_id,
-        category_ids=boxes.category_ids,
-        scores=boxes.scores,
+        given=boxes,
         min_score=boxes.min_score,
     )

@@ -41,7 +41,6 @@ FINGERPRINT = "Fingerprint"
 
 _PART = 128  # pictures that a worker of a cluster gets at once
 _PARTS_UNDER_WAY = 256
-_loading = threading.Lock()  # the threads of a cluster's worker share what is loaded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +60,10 @@ class ModelChoice:
 
     def load(self):
         return load_network(self.name, self.precision, self.input_size, self.runtime)
+
+
+# The threads of a cluster's worker share what is loaded.
+_loading, _loaded = threading.Lock(), functools.lru_cache(maxsize=1)(ModelChoice.load)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -167,7 +170,7 @@ class Summary:
 
     def problems(self) -> list[str]:
         """A line for every kind of unusual boxes, then one for every picture that was skipped."""
-        return [summary(what, cases) for what, cases in self.repairs.items()] + [
+        return [summary(what, cases) for what, cases in self.repairs.items() if cases] + [
             f"skipped: {problem}" if name in problem else f"skipped: {name}: {problem}"
             for name, problem in (failure.values() for failure in self.failed)
         ]
@@ -366,8 +369,3 @@ def segment_part(
     missing = [job for job in jobs if not is_done(job, overwrite)]
     done = [Outcome(job.name, "written") for job in jobs if job not in missing]
     return done + list(_stream(missing, network, batch_size))
-
-
-@functools.lru_cache(maxsize=1)
-def _loaded(model: ModelChoice):
-    return model.load()
