@@ -66,8 +66,7 @@ class DeepMACParser(CenterNetParser):
         Args:
             output_width: side of the square network input in pixels.
             output_height: the same.
-            mask_num_subsamples: instances per image whose masks are predicted in training; not positive:
-                all.
+            mask_num_subsamples: instances per image whose masks are predicted in training; not positive: all.
             mask_sampling_side: they are drawn in proportion to the square of their longer side, up to this
                 one, in pixels of the network's input; 0: all alike.
             allowed_masked_classes_ids: COCO ids of the classes whose masks may be used; empty: all.

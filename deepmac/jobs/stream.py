@@ -34,7 +34,7 @@ from deepmac.core.label_images import read_texts
 from deepmac.data.flaws import summary
 from deepmac.inference.find import weights_sha256
 from deepmac.inference.prediction import QUALITY_WORDS, Prediction, quality_words
-from deepmac.inference.predictor import EncodedImage, Predictor, load_network
+from deepmac.inference.predictor import EncodedImage, Network, Predictor, load_network
 
 # Text in a label image: digest of what it was made from.
 FINGERPRINT = "Fingerprint"
@@ -58,12 +58,13 @@ class ModelChoice:
         weights = weights_sha256(choices.pop("name"))
         return choices | {"version": __version__, "weights": weights}
 
-    def load(self):
+    def load(self) -> Network:
+        """Loads what computes the masks."""
         return load_network(self.name, self.precision, self.input_size, self.runtime)
 
 
-# The threads of a cluster's worker share what is loaded.
-_loading, _loaded = threading.Lock(), functools.lru_cache(maxsize=1)(ModelChoice.load)
+_loading = threading.Lock()  # the threads of a cluster's worker share what is loaded
+_loaded = functools.lru_cache(maxsize=1)(ModelChoice.load)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -59,8 +59,7 @@ def detection_losses(outputs, boxes, classes, unpadded_size, input_size, min_iou
     Args:
         outputs: head name -> list over stages of float32 [B, H, W, channels], names `ct_heatmaps`
             (logits), `ct_size`, `ct_offset` (cells; y first).
-        boxes: float32 [B, N, 4] (ymin, xmin, ymax, xmax) in pixels of the network input; padding
-            rows are -1.
+        boxes: float32 [B, N, 4] (ymin, xmin, ymax, xmax) in pixels of the network input; padding rows are -1.
         classes: int [B, N] category ids; -1 for padding.
         unpadded_size: float32 [B, 2 or more] height and width of the image without padding, pixels;
             beyond it the heat map is not supervised.

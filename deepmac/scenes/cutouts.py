@@ -39,8 +39,7 @@ def write_cutouts(
         The number of cut-outs.
 
     Raises:
-        InputError: as `deepmac.data.coco.read_coco`, the categories are not COCO's, or `out`
-            is not empty.
+        InputError: as `deepmac.data.coco.read_coco`, the categories are not COCO's, or `out` is not empty.
     """
     coco_dir = Path(coco_dir)
     annotation_file = coco_dir / "annotations" / f"instances_{split}.json"
