@@ -47,9 +47,12 @@ def test_an_impossible_box_is_named_by_its_index(box, words):
 
 @pytest.mark.parametrize("box_format", ["xyxy", "xywh"])
 def test_fractions_in_the_place_of_pixels_are_refused(box_format):
-    with pytest.raises(InputError, match="in pixels; numbers from 0 to 1 need the box format yxyx_norm"):
+    with pytest.raises(InputError, match="in pixels; numbers from 0 to 1 need yxyx_norm"):
         normalized_boxes([GOOD, [0, 0, 1, 1]], box_format, 100, 100)
     assert len(normalized_boxes([GOOD, [10, 10, 30, 40]], box_format, 100, 100)) == 2, "one may be tiny"
+    assert normalized_boxes([[0, 0, 1, 1]], box_format, 1, 1).tolist() == [[0, 0, 1, 1]], (
+        "a picture of one pixel"
+    )
 
 
 @pytest.mark.parametrize(

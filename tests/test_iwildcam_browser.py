@@ -253,6 +253,32 @@ def test_keys_meant_for_the_next_picture_wait_for_it(window, browser):
 
 
 @pytest.mark.browser
+def test_a_page_that_is_loaded_again_shows_the_filters_asked_for(window, browser, chromium):
+    from widget_page import WidgetPage
+
+    window.page.get_by_label("confidence at least").fill("0.5")
+    window.page.get_by_label("part of a name").or_(window.page.get_by_label("find")).fill("train")
+    window.page.locator("fieldset select").first.select_option(index=1)
+    window.settle()
+    assert set(browser.query["where"]) > {"confidence", "find"} and len(browser.query["where"]) == 3
+    again = WidgetPage(chromium, browser)
+    values = "form => [...form.querySelectorAll('input, select')].map(input => input.value)"
+    assert again.page.locator("form").evaluate(values) == window.page.locator("form").evaluate(values)
+    again.page.get_by_role("button", name="Clear filters").click()
+    again.settle()
+    assert browser.query["where"] == {}
+
+
+@pytest.mark.browser
+def test_saving_is_left_to_the_notebook(window):
+    page = window.page
+    page.evaluate("() => { document.body.onkeydown = ({ key }) => (window.heard ??= []).push(key) }")
+    page.locator("figure").first.focus()
+    window.press("Control+s", "g")
+    assert page.evaluate("window.heard.filter(key => key.length === 1)") == ["s"]
+
+
+@pytest.mark.browser
 def test_everything_can_be_reached_by_tab_and_has_a_name(window):
     focused = "document.activeElement.matches('.deepmac-traps *')"
     names = []

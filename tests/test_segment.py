@@ -297,7 +297,7 @@ def test_clipped_boxes_are_mentioned(photos, tmp_path):
         (["--box", "10,10,50,50"], "pixels need the box format xyxy or xywh, percent is to be divided"),
         (
             ["--box", "0.1,0.2,0.7,0.8", "--box-format", "xywh"],
-            "numbers from 0 to 1 need the box format yxyx_norm",
+            "numbers from 0 to 1 need yxyx_norm",
         ),
         (["--boxes", "missing.json"], "missing.json"),
         (["--box", BOX, "--box-format", "polar"], "--box-format"),

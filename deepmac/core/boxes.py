@@ -36,6 +36,8 @@ def normalized_boxes(boxes, box_format: str, height: int, width: int) -> np.ndar
         UserWarning: boxes that reach beyond the image; they are clipped.
     """
     given = _array_of_boxes(boxes, box_format)
+    if box_format != "yxyx_norm" and given.max() <= 1 + EDGE_TOLERANCE and max(height, width) > 1:
+        raise InputError(f"boxes are {BOX_FORMATS[box_format]}; numbers from 0 to 1 need yxyx_norm")
     exact = _to_yxyx_norm(given, box_format, height, width)
     clipped = np.clip(exact, 0, 1).astype(np.float32)
     _refuse_impossible(given, exact, clipped, box_format)
@@ -75,8 +77,6 @@ def _array_of_boxes(boxes, box_format):
         raise InputError(f"{expected}; for a single box write [[...]], a list of one box")
     if array.ndim != 2 or array.shape[1] != 4:
         raise InputError(f"{expected}, not an array of shape {list(array.shape)}")
-    if box_format != "yxyx_norm" and array.max() <= 1 + EDGE_TOLERANCE:
-        raise InputError(f"{expected}; numbers from 0 to 1 need the box format yxyx_norm")
     return array
 
 

@@ -16,3 +16,6 @@ function inkOn(color) {
   const [red, green, blue] = [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
   return 0.299 * red + 0.587 * green + 0.114 * blue > 140 ? "#000" : "#fff";
 }
+
+// Whether a key saves the notebook, which is never the window's affair.
+const saves = (event) => (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "s";

@@ -14,7 +14,7 @@ function boxTable(model, editor) {
   const table = element("table", {}, element("thead", {}, element("tr", {}, ...titles)), body);
   const label = element("label", {}, "Name of new boxes ", next);
   const onkeydown = (event) => {
-    event.stopPropagation();
+    if (!saves(event)) event.stopPropagation();
     if (event.key === "Enter" && event.target.matches("input")) editor.canvas.focus();
   };
   const made = element("div", { class: "deepmac-list", onkeydown }, element("div", {}, table), label);

@@ -20,6 +20,7 @@ const called = ({ species, kind }) => species || kind;
 
 // The filters as a form; `changed` gets what they ask for, as `select` of selection.py takes it.
 function filterForm(model, changed) {
+  const { where } = model.get("query"); // a page that is loaded again shows what had been asked for
   const readers = []; // of each filter: its column, and what it asks for, or nothing
   const add = (column, label, read, ...inputs) => {
     readers.push([column, read]);
@@ -29,12 +30,15 @@ function filterForm(model, changed) {
     const names = ["any", ...options.map(([, name]) => name)];
     const made = names.map((name, index) => element("option", { value: index }, name));
     const select = element("select", { "aria-label": label }, ...made);
+    const asked = JSON.stringify(where[column]);
+    select.selectedIndex = 1 + options.findIndex(([value]) => JSON.stringify(value) === asked);
     return add(column, label, () => options[select.selectedIndex - 1]?.[0], select);
   };
   const range = ({ column, label, range: [least, most], step = "any" }) => {
     const inputs = [[`${label} at least`, least], [`${label} at most`, most]].map(([name, placeholder]) =>
       element("input", { type: "number", step, min: 0, placeholder, "aria-label": name }),
     );
+    inputs.forEach((input, end) => (input.value = where[column]?.[end] ?? ""));
     const read = () => {
       const ends = inputs.map((input) => (input.value === "" ? null : input.valueAsNumber));
       return ends.every((end) => end === null) ? undefined : ends;
@@ -42,6 +46,7 @@ function filterForm(model, changed) {
     return add(column, label, read, inputs[0], " to ", inputs[1]);
   };
   const find = element("input", { type: "search", placeholder: "part of a name", "aria-label": "find" });
+  find.value = where.find ?? "";
   const rows = model.get("filters").map((filter) => (filter.options ? choice : range)(filter));
   rows.push(range({ column: "animals", label: "animals in picture", range: [0, ""], step: 1 }));
   rows.push(add("find", "picture or sequence", () => find.value.trim() || undefined, find));
@@ -270,6 +275,7 @@ class Window {
   }
 
   key(event) {
+    if (saves(event)) return;
     event.stopPropagation(); // JupyterLab has its own meanings for some
     if (this.inForm(event.target) || event.ctrlKey || event.metaKey || event.altKey) return;
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
