@@ -251,10 +251,7 @@ def test_the_readmes_recipe_resizes_as_the_predictor_does(exported, tmp_path):
     square = np.zeros((1, tiny_model.SIZE, tiny_model.SIZE, 3), np.float32)
     square[0, :48] = picture[::2, ::2]  # every input position i * 2, what bilinear sampling reads there
     halves = open_halves(exported["onnx"], "onnx")
-    # None is so small that the predictor looks at it from closer.
-    boxes = np.array(
-        [[0.1, 0.1, 0.7, 0.6], [0.2, 0.3, 0.9, 0.8], [0, 0, 1, 1], [0.4, 0.2, 0.95, 0.7]], np.float32
-    )
+    boxes = tiny_model.random_boxes(4)
     in_square = (boxes * [96, 128, 96, 128] / 128).astype(np.float32)[np.newaxis]
     masks = halves["mask_head"]({**halves["encoder"]({"image": square}), "boxes": in_square})["mask_probs"]
     Image.fromarray(picture).save(tmp_path / "picture.png")
@@ -286,9 +283,7 @@ def test_the_signature_is_the_published_one(published, reference_dir):
     assert all(output.dtype == tf.float32 for output in signature.structured_outputs.values())
 
 
-def test_loads_with_the_same_masks(published, reference_dir, monkeypatch):
-    # As published: graphs do not look closer at small objects.
-    monkeypatch.setattr("deepmac.inference.predictor.plan_crops", lambda *arguments: {})
+def test_loads_with_the_same_masks(published, reference_dir):
     reference = np.load(reference_dir / "hourglass20" / "predict_io.npz")
     model, graph = deepmac.load(reference_dir / "hourglass20", precision="float32"), deepmac.load(published)
     for name in ("exact", "padded", "resized"):

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Objects with a shorter longer side, in pixels of the network's input or as part of it, are seen better in a
-# square: measured on photographs and mosaics of them, docs/measurements.md.
+# Longer side of objects that are small, in pixels of the network's input and as part of it; docs/measurements.md
 _SMALL_PIXELS, _SMALL_PART = 90, 0.24
+_LEAST_SIDE = 256  # pixels of a picture: smaller ones have nothing more to show from closer
 _CONTEXT = 2.5  # side of a square, at least, in longer sides of its objects
 _STEPS = 4  # squares begin at multiples of this part of their side
 
@@ -35,7 +35,7 @@ def plan_crops(boxes: np.ndarray, height: int, width: int, input_size: int) -> d
         Square -> indices of its boxes. The others are seen best in the whole picture.
     """
     crops: dict[Square, list[int]] = {}
-    if max(height, width) <= input_size:
+    if max(height, width) <= max(input_size, _LEAST_SIDE):
         return crops
     small = min(_SMALL_PIXELS, _SMALL_PART * input_size)
     for index, box in enumerate(np.asarray(boxes, np.float64) * [height, width, height, width]):
