@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Longer side of objects that are small, in pixels of the network's input and as part of it; docs/measurements.md
+# Objects are small below both, in pixels and as part of the network's input: see docs/measurements.md.
 _SMALL_PIXELS, _SMALL_PART = 90, 0.24
 _LEAST_SIDE = 256  # pixels of a picture: smaller ones have nothing more to show from closer
 _CONTEXT = 2.5  # side of a square, at least, in longer sides of its objects
