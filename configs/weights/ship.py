@@ -31,6 +31,8 @@ def write_shipped_weights(model_dir: str | Path, out: str | Path, input_size: in
     config.train_data.input_path = config.validation_data.input_path = config.annotation_file = ""
     config.init_checkpoint = None
     model = build_model(config, restore, "float32", input_size)
+    # A few steps on few pictures of one's own spoil what the first blocks have learnt (docs/measurements.md).
+    config.model.backbone.efficientnet_lite.num_frozen_blocks = 3
     params = exp_factory.get_exp_config("deepmac_mini")
     no_best = {"best_checkpoint_eval_metric": "", "best_checkpoint_export_subdir": ""}
     params.override({"task": config.as_dict(), "trainer": no_best})

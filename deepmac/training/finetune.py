@@ -38,7 +38,6 @@ _MOST_MASKS = 8  # of a picture, that a step of training predicts
 _EVALUATIONS = 5
 _RARE = -4.6  # logit of 0.01: what new classes begin with, everywhere, as in RetinaNet (arXiv 1708.02002)
 _ENLARGED = 1.5  # pictures, at least, unless they are larger than the model's input: masks come out finer
-_FROZEN_BLOCKS = 3  # of EfficientNet-Lite: a few steps on few pictures spoil what the first ones have learnt
 _INPUT_STEP = 128  # pixels that sides of inputs are multiples of, which every backbone can take
 
 
@@ -172,7 +171,6 @@ def _experiment(start: configs.DeepMACTaskConfig, records: Path, masks_of: Seque
     params = exp_factory.get_exp_config("deepmac_mini")
     task = params.task
     task.model, task.losses.mask = start.model, start.losses.mask
-    task.model.backbone.efficientnet_lite.num_frozen_blocks = _FROZEN_BLOCKS
     task.model.input_size = [_input_size(start.model.input_size[0], truth["images"])] * 2 + [3]
     task.model.num_classes = max(entry["id"] for entry in classes)
     task.model.max_num_instances = max(16, most)
