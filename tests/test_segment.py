@@ -309,18 +309,21 @@ def test_wrong_input_is_one_line_and_status_2(photos, tmp_path, arguments, words
     assert not (tmp_path / "out").exists()
 
 
+def _refused_box(photos, folder, row):
+    """The line that tells why a CSV file with one box is of no use."""
+    (folder / "boxes.csv").write_text(f"image,ymin,xmin,ymax,xmax\n{row}\n")
+    options = ["--boxes", folder / "boxes.csv", "--out", folder / "out"]
+    return command_line.refused("segment", photos, *options)
+
+
 def test_boxes_of_other_pictures_say_what_the_file_holds(photos, tmp_path):
-    (tmp_path / "boxes.csv").write_text("image,ymin,xmin,ymax,xmax\nelsewhere/z.jpg,0,0,1,1\n")
-    options = ["--boxes", tmp_path / "boxes.csv", "--out", tmp_path / "out"]
-    line = command_line.refused("segment", photos, *options)
+    line = _refused_box(photos, tmp_path, "elsewhere/z.jpg,0,0,1,1")
     assert "no usable boxes for a.png" in line
     assert "elsewhere/z.jpg" in line
 
 
 def test_boxes_that_are_all_unusable_are_told(photos, tmp_path):
-    (tmp_path / "boxes.csv").write_text("image,ymin,xmin,ymax,xmax\na.png,0.5,0,0.2,1\n")
-    options = ["--boxes", tmp_path / "boxes.csv", "--out", tmp_path / "out"]
-    line = command_line.refused("segment", photos, *options)
+    line = _refused_box(photos, tmp_path, "a.png,0.5,0,0.2,1")
     assert "no usable boxes for a.png" in line
     assert "left out: box 0 of a.png, which shows nothing: [0.5, 0.0, 0.2, 1.0] as [ymin, xmin, ymax" in line
 

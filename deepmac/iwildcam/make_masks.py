@@ -163,16 +163,15 @@ class CollectionJobs(Sequence):
         self._rows, self.summary, unusable, clipped = [], Summary(len(mine)), [], []
         for row in mine:
             picture, name = detections[row], self._names[row]
-            numbers, wanted = self._numbers(picture), picture.confidences >= options.min_conf
+            numbers, unusable_numbers = self._numbers(picture)
             beyond = np.abs(picture.exact_corners - picture.corners).max(axis=1) > EDGE_TOLERANCE
             clipped += [f"detection {number} of {name}" for number in numbers[beyond[numbers - 1]]]
-            lost = [f"detection {k + 1} of {name}" for k in np.flatnonzero(wanted & ~picture.usable)]
-            unusable += lost
+            unusable += [f"detection {number} of {name}" for number in unusable_numbers]
             failure = detections.facts.get(row, {}).get("failure")
-            problem = f"the detector failed: {failure}" if failure else lost and "no usable box"
             if numbers.size:
                 self._rows.append(row)
-            elif problem:
+            elif failure or unusable_numbers.size:
+                problem = f"the detector failed: {failure}" if failure else "no usable box"
                 self.summary.failed.append({"name": name, "problem": problem})
             else:
                 self.summary.without_boxes += 1
@@ -184,13 +183,15 @@ class CollectionJobs(Sequence):
     def __len__(self):
         return len(self._rows)
 
-    def _numbers(self, picture: PictureDetections) -> np.ndarray:
-        """Which detections of a picture get a mask, from 1."""
-        return np.flatnonzero((picture.confidences >= self._options.min_conf) & picture.usable) + 1
+    def _numbers(self, picture: PictureDetections) -> tuple[np.ndarray, np.ndarray]:
+        """Which detections of a picture get a mask, from 1, and which would, were their boxes usable."""
+        numbers = np.flatnonzero(picture.confidences >= self._options.min_conf) + 1
+        usable = picture.usable[numbers - 1]
+        return numbers[usable], numbers[~usable]
 
     def __getitem__(self, index: int) -> "CollectionJob":
         name, detections = self._names[self._rows[index]], self._detections[self._rows[index]]
-        path, numbers = picture_path(self._images, name), self._numbers(detections)
+        path, (numbers, _) = picture_path(self._images, name), self._numbers(detections)
         rows = [detections.boxes.tolist(), detections.confidences.tolist(), numbers.tolist()]
         return CollectionJob(
             name=name,
