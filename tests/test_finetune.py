@@ -74,16 +74,16 @@ def test_a_data_set_becomes_a_model_and_a_killed_run_goes_on(data_set, tmp_path,
     assert "begun with other annotations or options" in other.stderr
 
 
-@pytest.mark.nightly  # starts six trainings
+@pytest.mark.nightly  # starts seven trainings
 def test_a_run_that_is_killed_again_and_again_ends_like_one_that_is_not(data_set, tmp_path):
-    """Killed as soon as there are the records, a checkpoint in the middle, or the model without figures."""
+    """Killed once there are records, a beginning, a checkpoint in the middle, or a model without figures."""
 
     def start(out):
         arguments = ["--images", data_set / "images", "--out", out, "--model", tiny_model.model_dir()]
         command = [sys.executable, "-m", "deepmac", "finetune", data_set / "boxes.json", *arguments]
         return subprocess.Popen([*map(str, command), "--steps", "4"], stdout=subprocess.PIPE, text=True)
 
-    for written in ("records", "training/ckpt-2.index", "params.yaml"):
+    for written in ("records", "start", "training/ckpt-3.index", "params.yaml"):
         process = start(tmp_path / "killed")
         while process.poll() is None and not (tmp_path / "killed" / written).exists():
             time.sleep(0.01)
