@@ -150,10 +150,7 @@ def mask_loss(logits, targets, config: configs.MaskClassificationLossConfig, box
         logits = roi.resize_maps(logits, *size)
     if classes is not None:
         logits *= unambiguous_pixels(boxes, classes, *size)
-    leading = tf.shape(logits)[:2]
-    num_pixels = size[0] * size[1]
-    losses = pixel_loss(tf.reshape(logits, [-1, num_pixels]), tf.reshape(targets, [-1, num_pixels]), config)
-    return tf.reshape(losses, leading)
+    return pixel_loss(roi.flatten_maps(logits), roi.flatten_maps(targets), config)
 
 
 def mask_targets(masks, crop_boxes, config: configs.MaskHeadConfig):

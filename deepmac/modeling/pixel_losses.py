@@ -33,14 +33,14 @@ def pixel_loss(
       same; not for dice.
 
     Args:
-        logits: float32 [M, P].
-        targets: float32 [M, P], from 0 to 1.
+        logits: float32 [..., P].
+        targets: float32 [..., P], from 0 to 1.
         config: which loss, with its options.
-        weights: float32 [M, P], or None.
+        weights: float32 [..., P], or None.
         normalization: one of `NORMALIZATIONS`.
 
     Returns:
-        float32 [M].
+        float32 [...].
 
     Raises:
         InputError: unknown loss or normalization, or dice with normalize_balanced.
@@ -52,7 +52,7 @@ def pixel_loss(
             raise InputError(
                 "normalize_balanced needs a loss at each position: not for classification_loss dice"
             )
-        losses = dice_loss(logits, targets, config.dice.squared_normalization, weights)[:, tf.newaxis]
+        losses = dice_loss(logits, targets, config.dice.squared_normalization, weights)[..., tf.newaxis]
     elif config.type == "weighted_sigmoid":
         losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=logits)
     elif config.type == "focal":
@@ -67,14 +67,14 @@ def pixel_loss(
 
 
 def dice_loss(logits, targets, squared_normalization=False, weights=None):
-    """Dice loss float32 [M] of logits, targets (from 0 to 1) and weights [M, P]; see `pixel_loss`."""
+    """Dice loss float32 [...] of logits, targets (from 0 to 1) and weights [..., P]; see `pixel_loss`."""
     probabilities = tf.sigmoid(logits)
     if squared_normalization:
         probabilities, targets = tf.square(probabilities), tf.square(targets)
     if weights is not None:
         probabilities, targets = probabilities * weights, targets * weights
-    overlap = tf.reduce_sum(probabilities * targets, axis=1)
-    area = tf.reduce_sum(probabilities, axis=1) + tf.reduce_sum(targets, axis=1)
+    overlap = tf.reduce_sum(probabilities * targets, axis=-1)
+    area = tf.reduce_sum(probabilities, axis=-1) + tf.reduce_sum(targets, axis=-1)
     return 1.0 - 2.0 * overlap / tf.maximum(area, 1.0)
 
 
@@ -89,11 +89,11 @@ def _focal_loss(logits, targets, options: configs.FocalLossConfig):
 
 
 def _normalize(losses, targets, normalization):
-    """One value an instance, float32 [M], of losses [M, P] (dice: [M, 1]) and targets [M, P]."""
+    """One value an instance, float32 [...], of losses [..., P] (dice: [..., 1]) and targets [..., P]."""
     if normalization == "normalize_auto":
-        return tf.reduce_mean(losses, axis=1)
+        return tf.reduce_mean(losses, axis=-1)
     if normalization == "normalize_groundtruth_count":
-        return tf.math.divide_no_nan(tf.reduce_sum(losses, axis=1), tf.reduce_sum(targets, axis=1))
-    foreground = tf.reduce_sum(targets, axis=1, keepdims=True)
-    background = tf.reduce_sum(1.0 - targets, axis=1, keepdims=True)
-    return tf.reduce_sum(losses / (targets * foreground + (1.0 - targets) * background), axis=1)
+        return tf.math.divide_no_nan(tf.reduce_sum(losses, axis=-1), tf.reduce_sum(targets, axis=-1))
+    foreground = tf.reduce_sum(targets, axis=-1, keepdims=True)
+    background = tf.reduce_sum(1.0 - targets, axis=-1, keepdims=True)
+    return tf.reduce_sum(losses / (targets * foreground + (1.0 - targets) * background), axis=-1)

@@ -75,6 +75,12 @@ def resize_maps(maps, height, width):
     return tf.reshape(tf.image.resize(flat, [height, width]), [batch, num_maps, height, width])
 
 
+def flatten_maps(maps):
+    """The pixels of maps [B, N, H, W] in one row each: [B, N, H * W]."""
+    *leading, height, width = _shape(maps)
+    return tf.reshape(maps, [*leading, height * width])
+
+
 def map_size(maps, axis=1):
     """Height and width of maps whose rows are at `axis`: integers where known, else scalar tensors."""
     return _shape(maps)[axis : axis + 2]

@@ -103,23 +103,19 @@ def self_supervision_loss(logits, restored_logits, boxes, loss: str):
     Raises:
         InputError: unknown loss.
     """
-    height, width = roi.map_size(logits, axis=2)
-    inside = tf.reshape(roi.fill_boxes(boxes, height, width), [-1, height * width])
-    restored_logits = tf.stop_gradient(tf.reshape(restored_logits, [-1, height * width]))
-    flat_logits = tf.reshape(logits, [-1, height * width])
+    inside = roi.flatten_maps(roi.fill_boxes(boxes, *roi.map_size(logits, axis=2)))
+    logits, truth = roi.flatten_maps(logits), tf.stop_gradient(roi.flatten_maps(restored_logits))
     if loss == "loss_dice":
-        losses = dice_loss(flat_logits, tf.cast(restored_logits > 0.0, tf.float32), weights=inside)
-    elif loss in ("loss_mse", "loss_kl_div"):
-        if loss == "loss_mse":
-            values = tf.math.squared_difference(tf.sigmoid(restored_logits), tf.sigmoid(flat_logits))
-        else:
-            values = _kl_divergence(flat_logits, restored_logits)
-        losses = tf.reduce_sum(values * inside, axis=1) / tf.maximum(tf.reduce_sum(inside, axis=1), 1.0)
+        return dice_loss(logits, tf.cast(truth > 0.0, tf.float32), weights=inside)
+    if loss == "loss_mse":
+        values = tf.math.squared_difference(tf.sigmoid(truth), tf.sigmoid(logits))
+    elif loss == "loss_kl_div":
+        values = _kl_divergence(logits, truth)
     else:
         raise InputError(
             f"unknown augmented_self_supervision_loss {loss!r}: use one of loss_dice, loss_mse, loss_kl_div"
         )
-    return tf.reshape(losses, tf.shape(logits)[:2])
+    return tf.reduce_sum(values * inside, axis=-1) / tf.maximum(tf.reduce_sum(inside, axis=-1), 1.0)
 
 
 def _kl_divergence(logits, truth_logits):

@@ -50,7 +50,6 @@ def box_consistency_loss(
     if crop_boxes is not None:
         logits = roi.crop_maps(logits, crop_boxes, crop_size)
         filled = roi.crop_maps(filled, crop_boxes, crop_size)
-    leading = tf.shape(logits)[:2]
 
     def axis_loss(axis):
         predicted = tf.reduce_max(logits, axis=axis)  # (B, N, w or h)
@@ -58,9 +57,7 @@ def box_consistency_loss(
         if tightness:
             within = tf.reduce_max(logits * filled, axis=axis)
             predicted = target * within + (1.0 - target) * predicted
-        positions = target.shape[2]
-        flat = [tf.reshape(tensor, [-1, positions]) for tensor in (predicted, target)]
-        return tf.reshape(pixel_loss(*flat, config, normalization=normalization), leading)
+        return pixel_loss(predicted, target, config, normalization=normalization)
 
     return axis_loss(2) + axis_loss(3)
 
@@ -116,21 +113,14 @@ def point_supervision_loss(logits, keypoints, depths, config: configs.MaskClassi
         float32 [B, N].
     """
     height, width = roi.map_size(logits, axis=2)
-    num_points = keypoints.shape[2]
     known = tf.logical_not(tf.reduce_any(tf.math.is_nan(keypoints), axis=-1))  # (B, N, K)
     points = tf.where(known[..., tf.newaxis], keypoints, tf.zeros_like(keypoints))
     cells = tf.cast(points * tf.cast([height, width], tf.float32), tf.int32)
     rows = tf.clip_by_value(cells[..., 0], 0, height - 1)
     columns = tf.clip_by_value(cells[..., 1], 0, width - 1)
-    flat_logits = tf.reshape(logits, [-1, height * width])
-    flat_cells = tf.reshape(rows * width + columns, [-1, num_points])
-    losses = pixel_loss(
-        tf.gather(flat_logits, flat_cells, batch_dims=1),
-        tf.reshape(tf.cast(depths > 0, tf.float32), [-1, num_points]),
-        config,
-        weights=tf.reshape(tf.cast(known, tf.float32), [-1, num_points]),
-    )
-    return tf.reshape(losses, tf.shape(logits)[:2])
+    at_points = tf.gather(roi.flatten_maps(logits), rows * width + columns, batch_dims=2)
+    labels = tf.cast(depths > 0, tf.float32)
+    return pixel_loss(at_points, labels, config, weights=tf.cast(known, tf.float32))
 
 
 def _shift(maps, down, right):
