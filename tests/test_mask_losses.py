@@ -128,9 +128,7 @@ def test_fractional_weights_count_as_whole_instances_for_masks_only():
     values = cross_entropy(resized(logits[0], 16), inputs["masks"]) * inputs["weights"]
     losses = compute(logits, inputs, box_consistency_loss_weight=1.0)
     np.testing.assert_allclose(losses[mask_losses.ESTIMATION.name], values.sum() / 5, rtol=1e-5)
-    boxes = weak_losses.box_consistency_loss(
-        logits[0], inputs["boxes"], configs.MaskClassificationLossConfig()
-    ).numpy()
+    boxes = weak_losses.box_consistency_loss(logits[0], inputs["boxes"], configs.MaskLossConfig()).numpy()
     expected = (boxes * inputs["weights"]).sum() / 2.5
     np.testing.assert_allclose(losses[mask_losses.BOX_CONSISTENCY.name], expected, rtol=1e-5)
 

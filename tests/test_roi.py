@@ -92,7 +92,7 @@ def test_crops_stay_in_bfloat16_with_float32_positions():
 def test_centres_read_the_cell_they_lie_in():
     features = RNG.normal(size=(2, 6, 9, 4)).astype(np.float32)
     boxes = random_boxes(2, 30, -0.3, 1.3)
-    gathered = roi.gather_centers(features, boxes).numpy()
+    gathered = roi.gather_points(features, roi.box_centers(boxes)).numpy()
     for image in range(2):
         for box in range(30):
             ymin, xmin, ymax, xmax = boxes[image, box]

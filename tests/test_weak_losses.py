@@ -23,6 +23,13 @@ SIGMOID = configs.MaskClassificationLossConfig()
 DICE = configs.MaskClassificationLossConfig(type="dice")
 
 
+def box_consistency(logits, crop_boxes=None, kind="weighted_sigmoid", **options):
+    comparison = configs.MaskClassificationLossConfig(type=kind)
+    options = {f"box_consistency_{name}": value for name, value in options.items()}
+    config = configs.MaskLossConfig(classification_loss=comparison, **options)
+    return weak_losses.box_consistency_loss(logits, BOXES, config, crop_boxes)
+
+
 def sigmoid(logits):
     return 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
 
@@ -73,10 +80,7 @@ def projection_loss(logits, filled, kind, normalization, tightness):
     ],
 )
 def test_box_consistency_compares_projections(kind, normalization, tightness):
-    config = configs.MaskClassificationLossConfig(type=kind)
-    losses = weak_losses.box_consistency_loss(
-        LOGITS, BOXES, config, normalization=normalization, tightness=tightness
-    )
+    losses = box_consistency(LOGITS, kind=kind, loss_normalize=normalization, tightness=tightness)
     for image, box in np.ndindex(2, 3):
         filled = filled_box(BOXES[image, box], 8, 12)
         expected = projection_loss(LOGITS[image, box], filled, kind, normalization, tightness)
@@ -86,12 +90,10 @@ def test_box_consistency_compares_projections(kind, normalization, tightness):
 @pytest.mark.parametrize("tightness", [False, True])
 def test_box_consistency_crops_both_maps_first(tightness):
     crop_boxes = np.clip(BOXES + RNG.uniform(-0.1, 0.1, BOXES.shape), 0, 1).astype(np.float32)
-    losses = weak_losses.box_consistency_loss(
-        LOGITS, BOXES, SIGMOID, crop_boxes=crop_boxes, crop_size=6, tightness=tightness
-    )
+    losses = box_consistency(LOGITS, crop_boxes, tightness=tightness)
     for image, box in np.ndindex(2, 3):
         maps = np.stack([LOGITS[image, box], filled_box(BOXES[image, box], 8, 12)], axis=-1)
-        crop = tf.image.crop_and_resize(maps[np.newaxis], crop_boxes[image, box][np.newaxis], [0], [6, 6])[0]
+        crop = tf.image.crop_and_resize(maps[np.newaxis], crop_boxes[image, box][np.newaxis], [0], [8, 12])[0]
         logits, filled = crop[..., 0].numpy(), crop[..., 1].numpy()
         expected = projection_loss(logits, filled, "weighted_sigmoid", "normalize_auto", tightness)
         np.testing.assert_allclose(losses[image, box], expected, rtol=1e-4)
@@ -100,8 +102,14 @@ def test_box_consistency_crops_both_maps_first(tightness):
 def test_a_mask_that_fills_its_box_is_consistent():
     logits = np.stack([[filled_box(box, 8, 12) for box in boxes] for boxes in BOXES]) * 100 - 50
     for tightness in (False, True):
-        losses = weak_losses.box_consistency_loss(logits, BOXES, SIGMOID, tightness=tightness)
-        np.testing.assert_allclose(losses, 0, atol=1e-6)
+        np.testing.assert_allclose(box_consistency(logits, tightness=tightness), 0, atol=1e-6)
+
+
+def color_consistency(logits, lab, threshold, dilation):
+    config = configs.MaskLossConfig(
+        color_consistency_threshold=threshold, color_consistency_dilation=dilation
+    )
+    return weak_losses.color_consistency_loss(logits, BOXES, lab, config)
 
 
 def neighbors(pixels, y, x, dilation):
@@ -116,7 +124,7 @@ def neighbors(pixels, y, x, dilation):
 def test_color_consistency_of_similar_neighbours(dilation, threshold):
     lab = RNG.uniform(0, 8, (2, 8, 12, 3)).astype(np.float32)
     lab[0, :4] = lab[0, 0, 0]  # a patch of one colour
-    losses = weak_losses.color_consistency_loss(LOGITS, BOXES, lab, threshold, dilation)
+    losses = color_consistency(LOGITS, lab, threshold, dilation)
     for image, box in np.ndindex(2, 3):
         filled, probabilities = filled_box(BOXES[image, box], 8, 12), sigmoid(LOGITS[image, box])
         total = 0
@@ -133,9 +141,7 @@ def test_color_consistency_has_finite_gradients_where_colours_are_equal():
     logits = tf.constant(LOGITS * 100)
     with tf.GradientTape() as tape:
         tape.watch(logits)
-        loss = tf.reduce_sum(
-            weak_losses.color_consistency_loss(logits, BOXES, tf.zeros([2, 8, 12, 3]), 0.3, 2)
-        )
+        loss = tf.reduce_sum(color_consistency(logits, tf.zeros([2, 8, 12, 3]), 0.3, 2))
     assert loss > 0
     assert np.all(np.isfinite(tape.gradient(loss, logits)))
 

@@ -207,17 +207,9 @@ def _dice(batch, config, head):
 
 
 def _box_consistency(batch, config, head):
+    crop_boxes = None if head.predict_full_resolution_masks else batch.crop_boxes
     return [
-        weak_losses.box_consistency_loss(
-            logits,
-            batch.boxes,
-            config.classification_loss,
-            crop_boxes=None if head.predict_full_resolution_masks else batch.crop_boxes,
-            crop_size=head.mask_size,
-            normalization=config.box_consistency_loss_normalize,
-            tightness=config.box_consistency_tightness,
-        )
-        for logits in batch.logits
+        weak_losses.box_consistency_loss(logits, batch.boxes, config, crop_boxes) for logits in batch.logits
     ]
 
 
@@ -225,12 +217,11 @@ def _color_consistency(batch, config, head):
     if not head.predict_full_resolution_masks:
         return None
     lab_images = weak_losses.network_input_to_lab(batch.images, roi.map_size(batch.logits[0], axis=2))
-    threshold, dilation = config.color_consistency_threshold, config.color_consistency_dilation
     warmup = warmup_factor(
         batch.step, config.color_consistency_warmup_start, config.color_consistency_warmup_steps
     )
     return [
-        warmup * weak_losses.color_consistency_loss(logits, batch.boxes, lab_images, threshold, dilation)
+        warmup * weak_losses.color_consistency_loss(logits, batch.boxes, lab_images, config)
         for logits in batch.logits
     ]
 

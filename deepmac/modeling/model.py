@@ -114,7 +114,7 @@ class DeepMACModel(centernet_model.CenterNetModel):
         """
         config = self._mask_config
         num_boxes = boxes.shape[1] or tf.shape(boxes)[1]
-        instances = roi.gather_centers(instance_embedding, boxes)  # (B, N, E)
+        instances = roi.gather_points(instance_embedding, roi.box_centers(boxes))  # (B, N, E)
         instances = tf.reshape(instances, [-1, instances.shape[-1]])
         pixels = mask_heads.mask_head_pixels(pixel_embedding, boxes, config)  # (B, N, S, S, D')
         size = pixels.shape[2:]

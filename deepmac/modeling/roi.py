@@ -86,24 +86,22 @@ def map_size(maps, axis=1):
     return _shape(maps)[axis : axis + 2]
 
 
-def gather_centers(embedding_map, boxes):
-    """Reads the embedding at each box's centre: the cell floor(centre * (H, W)).
+def gather_points(maps, points):
+    """Reads each map in the cells its points lie in, floor(point * (H, W)); outside, in the nearest one.
 
     Args:
-        embedding_map: float [B, H, W, E].
-        boxes: float32 [B, N, 4], normalised. Centres outside the map read its nearest cell.
+        maps: float [..., H, W, D].
+        points: float32 [..., N, 2] (y, x), normalised.
 
     Returns:
-        [B, N, E] in the dtype of `embedding_map`.
+        [..., N, D] in the dtype of `maps`.
     """
-    batch, height, width, depth = _shape(embedding_map)
-    cells = tf.cast(
-        tf.floor(box_centers(boxes) * tf.cast([height, width], tf.float32)), tf.int32
-    )  # (B, N, 2)
+    *leading, height, width, depth = _shape(maps)
+    cells = tf.cast(tf.floor(points * tf.cast([height, width], tf.float32)), tf.int32)
     rows = tf.clip_by_value(cells[..., 0], 0, height - 1)
     columns = tf.clip_by_value(cells[..., 1], 0, width - 1)
-    flat_map = tf.reshape(embedding_map, [batch, height * width, depth])
-    return tf.gather(flat_map, rows * width + columns, batch_dims=1)
+    flat_maps = tf.reshape(maps, [*leading, height * width, depth])
+    return tf.gather(flat_maps, rows * width + columns, batch_dims=len(leading))
 
 
 def fill_boxes(boxes, height, width):

@@ -13,60 +13,49 @@ _COLOR_SCALE = 2.0
 _MIN_SAME_LABEL_PROBABILITY = 1e-3
 
 
-def box_consistency_loss(
-    logits,
-    boxes,
-    config: configs.MaskClassificationLossConfig,
-    crop_boxes=None,
-    crop_size: int = 0,
-    normalization: str = "normalize_auto",
-    tightness: bool = False,
-):
+def box_consistency_loss(logits, boxes, config: configs.MaskLossConfig, crop_boxes=None):
     """Compares the projections of mask and box on either axis (BoxInst, arXiv 2012.02310).
 
     With the logits l and the filled box g on the same grid, the projection on x is max_y l(y, x) and
     max_y g(y, x), that on y likewise. The loss is `pixel_loss` of the two projections, summed over the axes.
 
-    With `tightness`, the positions the box covers (g's projection is 1) use max(l g) in place of max(l): the
-    mask must reach the box's edges by pixels inside the box. As published, that is at least 0 in rows
-    and columns the box does not fill.
+    With `box_consistency_tightness`, the positions the box covers (g's projection is 1) use max(l g) in place
+    of max(l): the mask must reach the box's edges by pixels inside the box. As published, that is at least 0
+    in rows and columns the box does not fill.
 
     Args:
         logits: float32 [B, N, h, w].
         boxes: float32 [B, N, 4] normalised ground truth; filled on the logits' grid, which is read as
             the image's, as published, also for RoI crops.
-        config: how projections are compared.
-        crop_boxes: float32 [B, N, 4] normalised; both maps are cropped by them first. None at full
-            resolution.
-        crop_size: samples per side of these crops.
-        normalization: see `pixel_loss`.
-        tightness: see above.
+        config: `classification_loss` and `box_consistency_*`.
+        crop_boxes: float32 [B, N, 4] normalised; both maps are cropped by them first, to crops of their size.
+            None at full resolution.
 
     Returns:
         float32 [B, N].
     """
-    height, width = roi.map_size(logits, axis=2)
-    filled = roi.fill_boxes(boxes, height, width)
+    size = roi.map_size(logits, axis=2)
+    filled = roi.fill_boxes(boxes, *size)
     if crop_boxes is not None:
-        logits = roi.crop_maps(logits, crop_boxes, crop_size)
-        filled = roi.crop_maps(filled, crop_boxes, crop_size)
+        logits, filled = (roi.crop_maps(maps, crop_boxes, size) for maps in (logits, filled))
 
     def axis_loss(axis):
         predicted = tf.reduce_max(logits, axis=axis)  # (B, N, w or h)
         target = tf.reduce_max(filled, axis=axis)
-        if tightness:
+        if config.box_consistency_tightness:
             within = tf.reduce_max(logits * filled, axis=axis)
             predicted = target * within + (1.0 - target) * predicted
-        return pixel_loss(predicted, target, config, normalization=normalization)
+        normalization = config.box_consistency_loss_normalize
+        return pixel_loss(predicted, target, config.classification_loss, normalization=normalization)
 
     return axis_loss(2) + axis_loss(3)
 
 
-def color_consistency_loss(logits, boxes, lab_images, threshold: float, dilation: int):
+def color_consistency_loss(logits, boxes, lab_images, config: configs.MaskLossConfig):
     """Neighbouring pixels of similar colour should be both object or both not (BoxInst, arXiv 2012.02310).
 
-    Pixel q is each of the eight neighbours of p at the distance `dilation`, zero outside the image. The
-    similarity of their CIELAB colours is exp(-|c_p - c_q| / 2); pairs above the threshold cost
+    Pixel q is each of the eight neighbours of p, `color_consistency_dilation` pixels away, zero outside the
+    image. The similarity of their CIELAB colours is exp(-|c_p - c_q| / 2); pairs above the threshold cost
     -log(clip(m_p m_q + (1 - m_p)(1 - m_q), 1e-3, 1)) with the mask probabilities m. Summed over the
     neighbours and the pixels p in the box, divided by max(1, pixels in the box).
 
@@ -74,25 +63,24 @@ def color_consistency_loss(logits, boxes, lab_images, threshold: float, dilation
         logits: float32 [B, N, h, w], over the image.
         boxes: float32 [B, N, 4] normalised.
         lab_images: float32 [B, h, w, 3] CIELAB.
-        threshold: similarity a pair must exceed.
-        dilation: distance of the neighbours in pixels.
+        config: `color_consistency_*`.
 
     Returns:
         float32 [B, N]; gradient only through the logits.
     """
-    height, width = roi.map_size(lab_images)
+    dilation = config.color_consistency_dilation
     probabilities = tf.sigmoid(logits)
     lab_images = tf.transpose(tf.stop_gradient(lab_images), [0, 3, 1, 2])  # (B, 3, h, w)
     costs = tf.zeros_like(logits)
     for y, x in _NEIGHBORS:
         difference = lab_images - _shift(lab_images, y * dilation, x * dilation)
         similarity = tf.exp(-tf.norm(difference, axis=1, keepdims=True) / _COLOR_SCALE)  # (B, 1, h, w)
-        similar = tf.cast(similarity > threshold, tf.float32)
+        similar = tf.cast(similarity > config.color_consistency_threshold, tf.float32)
         neighbors = _shift(probabilities, y * dilation, x * dilation)
         same_label = probabilities * neighbors + (1.0 - probabilities) * (1.0 - neighbors)
         same_label = tf.clip_by_value(same_label, _MIN_SAME_LABEL_PROBABILITY, 1.0)
         costs -= similar * tf.math.log(same_label)
-    inside = roi.fill_boxes(boxes, height, width)
+    inside = roi.fill_boxes(boxes, *roi.map_size(logits, axis=2))
     pixels = tf.maximum(tf.reduce_sum(inside, axis=[2, 3]), 1.0)
     return tf.reduce_sum(costs * inside, axis=[2, 3]) / pixels
 
@@ -100,8 +88,8 @@ def color_consistency_loss(logits, boxes, lab_images, threshold: float, dilation
 def point_supervision_loss(logits, keypoints, depths, config: configs.MaskClassificationLossConfig):
     """Compares the logits at annotated points with the points' labels (arXiv 2104.06404).
 
-    Each point reads the pixel it lies in, floor(point * (h, w)). `pixel_loss` over the K points; points
-    with a NaN coordinate have weight 0 (they still count in the mean).
+    Each point reads the pixel it lies in. `pixel_loss` over the K points; points with a NaN coordinate have
+    weight 0 (they still count in the mean).
 
     Args:
         logits: float32 [B, N, h, w], over the image.
@@ -112,13 +100,9 @@ def point_supervision_loss(logits, keypoints, depths, config: configs.MaskClassi
     Returns:
         float32 [B, N].
     """
-    height, width = roi.map_size(logits, axis=2)
     known = tf.logical_not(tf.reduce_any(tf.math.is_nan(keypoints), axis=-1))  # (B, N, K)
     points = tf.where(known[..., tf.newaxis], keypoints, tf.zeros_like(keypoints))
-    cells = tf.cast(points * tf.cast([height, width], tf.float32), tf.int32)
-    rows = tf.clip_by_value(cells[..., 0], 0, height - 1)
-    columns = tf.clip_by_value(cells[..., 1], 0, width - 1)
-    at_points = tf.gather(roi.flatten_maps(logits), rows * width + columns, batch_dims=2)
+    at_points = roi.gather_points(logits[..., tf.newaxis], points)[..., 0]  # (B, N, K)
     labels = tf.cast(depths > 0, tf.float32)
     return pixel_loss(at_points, labels, config, weights=tf.cast(known, tf.float32))
 
