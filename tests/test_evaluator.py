@@ -81,7 +81,8 @@ def test_perfect_predictions_reach_100_percent(data):
 @pytest.mark.parametrize(("iou_type", "coco_type"), [("mask", "segm"), ("box", "bbox")])
 def test_subsets_equal_cocoeval_restricted_to_their_classes(data, iou_type, coco_type, backend):
     content, _, detections = data
-    evaluator = MaskEvaluator(content, SEEN_IDS, iou_types=[iou_type], backend=backend)
+    evaluator = MaskEvaluator(content, SEEN_IDS, iou_types=[iou_type])
+    evaluator.backend = backend
     result = add_all(evaluator, detections).result()
     subsets = {
         "": IDS,
@@ -140,9 +141,8 @@ def test_boxes_without_a_mask_count_in_box_ap_only(data, backend):
             annotation["segmentation"] = []
     kept = [annotation for annotation in cleaned["annotations"] if annotation["id"] not in maskless]
     cleaned["annotations"] = kept
-    evaluator, expected = (
-        MaskEvaluator(part, SEEN_IDS, backend=backend, iou_types=("mask", "box")) for part in (bare, cleaned)
-    )
+    evaluator, expected = (MaskEvaluator(part, SEEN_IDS) for part in (bare, cleaned))
+    evaluator.backend = expected.backend = backend
     for image_id, predictions in perfect.items():
         truth = evaluator.ground_truth(image_id)
         evaluator.add(image_id, *predictions, annotation_ids=truth.annotation_ids)
@@ -160,7 +160,8 @@ def test_boxes_without_a_mask_count_in_box_ap_only(data, backend):
 def test_no_detections_give_zero_not_nan(data):
     content, perfect, _ = data
     for backend in ("pycocotools", "faster_coco_eval"):
-        evaluator = MaskEvaluator(content, SEEN_IDS, backend=backend)
+        evaluator = MaskEvaluator(content, SEEN_IDS)
+        evaluator.backend = backend
         assert evaluator.result()["mask/AP"] == 0
         for image_id in perfect:
             evaluator.add(image_id, np.zeros((0, 4)), np.zeros(0), np.zeros(0), np.zeros((0, 8, 8)))
@@ -250,7 +251,8 @@ def test_backends_agree_on_real_annotations(coco_dir):
     path = coco_dir / "annotations" / "instances_val2017.json"
     results = {}
     for backend in ("pycocotools", "faster_coco_eval"):
-        evaluator = MaskEvaluator(path, VOC_IDS, backend=backend)
+        evaluator = MaskEvaluator(path, VOC_IDS)
+        evaluator.backend = backend
         add_all(evaluator, dict(perturbed(evaluator, seed=0)))
         results[backend] = evaluator.result()
     same_values(results["pycocotools"], results["faster_coco_eval"], 1e-6)
@@ -342,24 +344,14 @@ def test_nothing_is_printed_and_the_input_is_left_alone(data, capsys):
     content, _, detections = data
     before = copy.deepcopy(content)
     for backend in ("pycocotools", "faster_coco_eval"):
-        evaluator = MaskEvaluator(content, SEEN_IDS, iou_types=["mask", "box"], backend=backend)
+        evaluator = MaskEvaluator(content, SEEN_IDS)
+        evaluator.backend = backend
         add_all(evaluator, detections)
         first = evaluator.result()
         evaluator.bootstrap(resamples=2)
         same_values(evaluator.result(), first, 0)
     assert capsys.readouterr().out == ""
     assert content == before
-
-
-def test_evaluating_some_images_equals_a_file_with_only_those(data):
-    content, _, detections = data
-    chosen = [3, 5, 8, 11]
-    part = copy.deepcopy(content)
-    part["images"] = [image for image in part["images"] if image["id"] in chosen]
-    part["annotations"] = [row for row in part["annotations"] if row["image_id"] in chosen]
-    some = {image_id: detections[image_id] for image_id in chosen}
-    result = add_all(MaskEvaluator(content, SEEN_IDS, image_ids=chosen[::-1]), some).result()
-    same_values(result, add_all(MaskEvaluator(part, SEEN_IDS), some).result(), 1e-9)
 
 
 def test_bad_predictions_are_named(data):
@@ -386,14 +378,8 @@ def test_bad_predictions_are_named(data):
 
 def test_bad_options_and_annotations_are_refused(tmp_path):
     content, _ = scenes(images=3)
-    for options in (
-        {"backend": "coco"},
-        {"iou_types": ["keypoints"]},
-        {"image_ids": [1, 500]},
-        {"image_ids": []},
-    ):
-        with pytest.raises(InputError):
-            MaskEvaluator(content, **options)
+    with pytest.raises(InputError, match=r"keypoints.* mask, box"):
+        MaskEvaluator(content, iou_types=["keypoints"])
     (tmp_path / "file").write_text("\xff", encoding="latin-1")
     with pytest.raises(InputError, match="not valid JSON"):
         MaskEvaluator(tmp_path / "file")

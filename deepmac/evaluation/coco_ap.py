@@ -7,36 +7,15 @@ a run restricted to them (`params.catIds`) would give.
 
 import contextlib
 import gc
-import importlib.util
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from deepmac.core.errors import InputError
-
-BACKENDS = ("auto", "faster_coco_eval", "pycocotools")
 IOU_TYPES = {"mask": "segm", "box": "bbox"}  # our name -> COCOeval's
 MAX_DETECTIONS = 100  # per image and class
-
-
-def choose_backend(backend: str, iou_types: Sequence[str]) -> str:
-    """Returns the library to use: the fast one when it is there, unless told otherwise.
-
-    Raises:
-        InputError: a name not in `BACKENDS` or `IOU_TYPES`, or faster-coco-eval is needed and not installed.
-    """
-    if backend not in BACKENDS:
-        raise InputError(f"unknown evaluation backend {backend!r}: choose one of {', '.join(BACKENDS)}")
-    for iou_type in iou_types:
-        if iou_type not in IOU_TYPES:
-            raise InputError(f"unknown IoU type {iou_type!r}: choose from {', '.join(IOU_TYPES)}")
-    installed = importlib.util.find_spec("faster_coco_eval") is not None
-    if backend == "faster_coco_eval" and not installed:
-        raise InputError("the fast backend needs a package: pip install faster-coco-eval")
-    return "faster_coco_eval" if installed and backend != "pycocotools" else "pycocotools"
 
 
 def coco_eval(truth: dict, detections: list[dict], iou_type: str, backend: str):

@@ -3,6 +3,7 @@
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import numpy as np
@@ -59,33 +60,28 @@ class MaskEvaluator:
         annotations: COCO instances JSON file, or its content.
         seen_ids: category ids whose masks the model was trained on; the file's other categories are
             unseen. None leaves "seen" and "unseen" out of the result.
-        image_ids: the images to evaluate; None for all the file lists, as COCO prescribes. Images
-            never added count as images without detections.
         iou_types: of "mask" and "box".
-        backend: "pycocotools", "faster_coco_eval" (equal numbers in less time), or "auto": the fast one
-            when it is installed.
 
     Attributes:
-        image_ids: the evaluated images, ascending.
-        backend: the library in use.
+        image_ids: the evaluated images, ascending: all that are listed, as COCO prescribes. Those never added
+            count as images without detections.
+        backend: the library that computes AP: "faster_coco_eval" where it is installed, or "pycocotools",
+            which gives equal numbers in more time.
 
     Raises:
-        InputError: the annotations are missing, malformed or empty, or an option is unknown.
+        InputError: the annotations are missing, malformed or empty, or an IoU type is unknown.
     """
 
     def __init__(
         self,
         annotations: str | os.PathLike | dict,
         seen_ids: Iterable[int] | None = None,
-        image_ids: Iterable[int] | None = None,
         iou_types: Sequence[str] = ("mask", "box"),
-        backend: str = "auto",
     ):
-        self.backend = coco_ap.choose_backend(backend, iou_types)
-        image_ids = None if image_ids is None else set(image_ids)
-        data = read_coco(annotations, EVALUATION, image_ids)
-        if lost := (image_ids or set()) - data.images.keys():
-            raise InputError(f"image id {min(lost)} is not in {data.name}: choose images that the file lists")
+        if unknown := set(iou_types) - coco_ap.IOU_TYPES.keys():
+            raise InputError(f"unknown IoU types {unknown}: choose from {', '.join(coco_ap.IOU_TYPES)}")
+        self.backend = "faster_coco_eval" if find_spec("faster_coco_eval") else "pycocotools"
+        data = read_coco(annotations, EVALUATION)
         self._name = data.name
         self._truth = _compact(data)
         self._sizes = {image["id"]: (image["height"], image["width"]) for image in self._truth["images"]}
