@@ -90,7 +90,7 @@ def _write_result(study, run, value, noise):
     bootstrap = {name: [value, *(value + noise)] for name in names}
     metrics = dict.fromkeys(names, value) | {"gt_boxes/mask/class/apple/AP": value - 10}
     curves = {"total_loss": [[5, 3.0], [10, 2.0]], "deep_mask_estimation": [[6, 1.0], [8, 0.9], [10, 0.8]]}
-    result = RowResult(run.key, run.seed, run.sha256, metrics, bootstrap, curves, 60.0, "a machine", "1")
+    result = RowResult(metrics, bootstrap, run.key, run.seed, run.sha256, curves, 60.0, "a machine", "1")
     path = study.store.results_dir / f"{run.folder_name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(dataclasses.asdict(result)))

@@ -4,7 +4,7 @@
 for the masks of the ground-truth boxes), then read `result`. Every value is in percent, 0 to 100.
 """
 
-from deepmac.evaluation.bootstrap import confidence_intervals
+from deepmac.evaluation.bootstrap import confidence_interval
 from deepmac.evaluation.evaluator import MaskEvaluator
 
-__all__ = ["MaskEvaluator", "confidence_intervals"]
+__all__ = ["MaskEvaluator", "confidence_interval"]

@@ -5,7 +5,7 @@ in every sum, so the precision of a resample is a weighted cumulative sum, witho
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -84,8 +84,8 @@ def bootstrap_weights(images: int, resamples: int, seed: int) -> np.ndarray:
     return np.concatenate([np.ones((1, images), np.int64), drawn])
 
 
-def confidence_intervals(samples: Mapping[str, np.ndarray]) -> dict[str, tuple[float, float]]:
-    """95 % intervals for the value that another draw of as many images would give.
+def confidence_interval(value: float, resampled: np.ndarray) -> tuple[float, float]:
+    """95 % interval of a value: what another draw of as many images would give.
 
     AP grows when a class has fewer distinct instances, and a resample has fewer than the data: its mean
     lies above the value, often by more than the width of the interval. So the percentiles are taken
@@ -95,19 +95,11 @@ def confidence_intervals(samples: Mapping[str, np.ndarray]) -> dict[str, tuple[f
     the same images, resamples and seed, and pass the differences.
 
     Args:
-        samples: name -> float [1 + resamples], the value and its resamples (`MaskEvaluator.bootstrap`).
-
-    Returns:
-        name -> (low, high); NaN when the value or all resamples are NaN.
+        value: of the images themselves.
+        resampled: float [resamples], that of each draw of images, finite; at least one.
     """
-    intervals = {}
-    for name, values in samples.items():
-        resampled = values[1:][np.isfinite(values[1:])]
-        low = high = float("nan")
-        if resampled.size:
-            low, high = values[0] - resampled.mean() + np.percentile(resampled, [2.5, 97.5])
-        intervals[name] = (float(low), float(high))
-    return intervals
+    low, high = value - resampled.mean() + np.percentile(resampled, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def _class_matches(image_results: Sequence[dict | None], thresholds: int) -> ClassMatches:

@@ -219,7 +219,7 @@ class MaskEvaluator:
         Returns:
             "mask/<subset>AP" and, with annotation ids, "mask/<subset>mIoU" -> float64 [1 + resamples] in
             percent: first the value `result` gives, then one for each draw; NaN without ground truth of the
-            subset. Pass it to `confidence_intervals`.
+            subset.
         """
         weights = bootstrap.bootstrap_weights(len(self.image_ids), resamples, seed)
         matches = bootstrap.match_detections(self._truth_for("mask"), list(self._coco_results("mask")))

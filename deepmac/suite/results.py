@@ -5,17 +5,13 @@ import importlib.metadata
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deepmac.core.files import write_text
 from deepmac.core.machine import hardware
-from deepmac.evaluation.bootstrap import confidence_intervals
+from deepmac.evaluation.bootstrap import confidence_interval
 from deepmac.evaluation.files import Evaluation
-
-if TYPE_CHECKING:  # it needs the extra `train`; the demo, which shows results too, does not
-    from deepmac.suite.rows import RowResult
 
 # Of claims, as reports list them: the paper's, what was seen here, what software must do.
 KINDS = ("paper", "own", "software")
@@ -39,7 +35,7 @@ class Measurement:
     seeds: int
 
     @classmethod
-    def from_evaluations(cls, evaluations: "Sequence[Evaluation | RowResult]", metric: str) -> "Measurement":
+    def from_evaluations(cls, evaluations: Sequence[Evaluation], metric: str) -> "Measurement":
         """Takes a metric from the evaluations of the seeds.
 
         Each sample draws images, the same for all seeds, and then seeds, both with replacement; the same
@@ -72,7 +68,7 @@ class Measurement:
         """95 % interval: what another draw of as many images, and of seeds, would give."""
         if self.value is None or not self.samples.size:
             return None
-        return confidence_intervals({"": np.concatenate([[self.value], self.samples])})[""]
+        return confidence_interval(self.value, self.samples)
 
 
 @dataclasses.dataclass(frozen=True)

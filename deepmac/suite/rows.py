@@ -17,7 +17,7 @@ from deepmac.core.errors import InputError
 from deepmac.core.files import exclusive, write_text
 from deepmac.core.machine import hardware
 from deepmac.data import coco, formats
-from deepmac.evaluation.files import EVALUATION_FILE, read_evaluation
+from deepmac.evaluation.files import EVALUATION_FILE, Evaluation, read_evaluation
 from deepmac.scenes.dataset import compose_scenes
 from deepmac.suite.suite import Dataset, Row
 
@@ -32,15 +32,13 @@ class RowError(RuntimeError):
 
 
 @dataclasses.dataclass(frozen=True)
-class RowResult:
+class RowResult(Evaluation):
     """What is kept of a trained and evaluated row; small enough to be published.
 
     Attributes:
         key: the row's name.
         seed: of the run.
         config_sha256: of everything that decides the numbers.
-        metrics: name -> value in percent, None without ground truth (see `MaskEvaluator.result`).
-        bootstrap: name -> the value, then that of each draw of images (see `MaskEvaluator.bootstrap`).
         curves: loss -> [[step, mean since the step before], ...].
         seconds: wall-clock time of all attempts that were not killed, without the rows it starts from.
         hardware: what it ran on.
@@ -50,8 +48,6 @@ class RowResult:
     key: str
     seed: int
     config_sha256: str
-    metrics: dict[str, float | None]
-    bootstrap: dict[str, list[float | None]]
     curves: dict[str, list[list[float]]]
     seconds: float
     hardware: str

@@ -9,7 +9,7 @@ from pandas.io.formats.style import Styler
 
 from deepmac.suite.results import Claim, Measurement, ResultRow, interval, number
 
-if TYPE_CHECKING:  # as in `results`
+if TYPE_CHECKING:  # it needs the extra `train`; the demo, which shows results too, does not
     from deepmac.suite.study import Study
 
 # The columns of a table of rows: all measured from ground-truth boxes, so that only the mask can be wrong.
