@@ -20,7 +20,6 @@ try:
     from official.common import flags as model_garden_flags
     from official.core import train_utils
 
-    from deepmac.training import devices
     from deepmac.training.runner import train
 except ModuleNotFoundError as error:
     fail(str(missing_package(error)))
@@ -40,7 +39,6 @@ def _parse_configuration():
     if flags.FLAGS.deterministic:
         params.task.train_data.deterministic = True
         params.task.seed = params.task.seed or 0
-    params.runtime.mixed_precision_dtype = devices.precision(params.runtime)
     params.lock()
     return params
 

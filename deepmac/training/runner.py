@@ -40,6 +40,7 @@ def train(params, mode: str, model_dir: str):
     """
     monitor.check_files(params.task, mode)
     params = params.replace()
+    params.runtime.mixed_precision_dtype = devices.precision(params.runtime)
     classes = fit_to_data(params.task)
     strategy = devices.build_strategy(params.runtime)
     devices.check_batch_sizes(params.task, strategy, mode)
@@ -47,8 +48,8 @@ def train(params, mode: str, model_dir: str):
         tf.config.experimental.enable_op_determinism()
     if params.task.seed is not None:
         tf_keras.utils.set_random_seed(params.task.seed)
-    with monitor.explained(model_dir, params.task), compute_dtype(devices.precision(params.runtime)):
-        if devices.is_chief(strategy) and "train" in mode:
+    with monitor.explained(model_dir, params.task), compute_dtype(params.runtime.mixed_precision_dtype):
+        if is_chief(strategy) and "train" in mode:
             resume.clean_model_dir(model_dir)
             train_utils.serialize_config(params, model_dir)
             if classes:
