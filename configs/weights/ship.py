@@ -13,7 +13,7 @@ from official.core import exp_factory
 from deepmac.core.files import atomic_folder
 from deepmac.export.exporter import export_model
 from deepmac.inference.load import build_model, trained_model
-from deepmac.modeling.checkpoints import save_model
+from deepmac.modeling.model import save_model
 
 
 def write_shipped_weights(model_dir: str | Path, out: str | Path, input_size: int):

@@ -23,8 +23,7 @@ from official.vision.modeling.layers import nn_blocks
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_folder
 from deepmac.interop.pipeline import EXPERIMENT, pipeline_experiment
-from deepmac.modeling.checkpoints import save_model
-from deepmac.modeling.model import DeepMACModel, build_deepmac
+from deepmac.modeling.model import DeepMACModel, build_deepmac, save_model
 
 REPORT_NAME = "import_report.txt"
 

@@ -1,9 +1,11 @@
 """DeepMAC: a mask head on RoI crops above CenterNet (arXiv 2104.00613, section 3)."""
 
+import os
 from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 import tf_keras
+from official.core import config_definitions, train_utils
 from official.projects.centernet.modeling import centernet_model
 from official.projects.centernet.modeling.layers import cn_nn_blocks
 from official.projects.centernet.modeling.layers import detection_generator as detection_generators
@@ -207,6 +209,19 @@ def _create_head_variables(model, config):
         size = shapes[config.head.input_levels[-1]][:2]
     channels = mask_head.pixel_embedding_dim + (2 if mask_head.use_xy else 0)
     model.mask_head(tf_keras.Input([mask_head.dim]), tf_keras.Input([*size, channels]))
+
+
+def save_model(
+    model: DeepMACModel, params: config_definitions.ExperimentConfig, folder: str | os.PathLike
+) -> None:
+    """Writes `params.yaml` and a checkpoint of step 0, as Model Garden's trainer does, into an empty folder.
+
+    So a model can be loaded, or trained on, without the state of the training it comes from.
+    """
+    train_utils.serialize_config(params, str(folder))
+    step = tf.Variable(0, dtype=tf.int64)
+    saved = tf.train.Checkpoint(global_step=step, model=model, **model.checkpoint_items)
+    tf.train.CheckpointManager(saved, str(folder), max_to_keep=1).save(checkpoint_number=0)
 
 
 # Heads that regress coordinates: bfloat16 holds 8 bits, too few for offsets and sizes.

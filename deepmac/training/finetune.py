@@ -26,9 +26,8 @@ from deepmac.data.coco import read_annotation_files
 from deepmac.data.tfrecords import write_tfrecords
 from deepmac.inference.find import weights_sha256
 from deepmac.inference.load import build_model, normalization, trained_model, without_warnings
-from deepmac.modeling.checkpoints import save_model
 from deepmac.modeling.mask_heads import build_mask_head
-from deepmac.modeling.model import build_deepmac
+from deepmac.modeling.model import build_deepmac, save_model
 from deepmac.training.finetune_report import TABLE_FILE, write_report
 from deepmac.training.runner import train
 
