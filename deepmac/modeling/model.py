@@ -28,11 +28,10 @@ class DeepMACModel(centernet_model.CenterNetModel):
         mask_head,
         config: configs.MaskHeadConfig,
         use_only_last_stage: bool = False,
-        **kwargs,
     ):
         """Puts the parts together; `build_deepmac` makes them from a configuration."""
         # Boxes keep float32 under a mixed precision policy; the layers cast images themselves.
-        super().__init__(backbone, head, detection_generator, autocast=False, **kwargs)
+        super().__init__(backbone, head, detection_generator, autocast=False)
         self._mask_head = mask_head
         self._mask_config = config
         self._use_only_last_stage = use_only_last_stage
@@ -261,7 +260,6 @@ class PredictionHeads(tf_keras.layers.Layer):
         input_levels: Sequence[str],
         num_filters: int,
         heatmap_bias: float,
-        **kwargs,
     ):
         """Creates the heads.
 
@@ -271,7 +269,7 @@ class PredictionHeads(tf_keras.layers.Layer):
             num_filters: hidden width of every head.
             heatmap_bias: initial bias of the centre heat map.
         """
-        super().__init__(**kwargs)
+        super().__init__()
         self.input_levels = list(input_levels)
         self.heads = {
             name: [
