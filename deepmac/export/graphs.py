@@ -14,14 +14,8 @@ _DETECTION_HEADS = ("ct_heatmaps", "ct_size", "ct_offset")
 def half_graphs(model: DeepMACModel, config: configs.DeepMACTaskConfig) -> dict[str, tf.function]:
     """`encoder`, from a picture to embeddings, and `mask_head`, from these and boxes to masks.
 
-    `readme_template.md` describes what graphs take and give, named arguments and a dict of tensors.
-
-    Args:
-        model: in float32.
-        config: of the task it was trained for.
-
-    Returns:
-        Name -> function with an input signature.
+    They have input signatures; `readme_template.md` describes what they take and give, named arguments and a
+    dict of tensors. The model is one in float32.
     """
     options = normalization(config)
     square = tf.TensorSpec([None, *config.model.input_size], name="image")
@@ -45,7 +39,7 @@ def half_graphs(model: DeepMACModel, config: configs.DeepMACTaskConfig) -> dict[
 
 
 def whole_graph(model: DeepMACModel, config: configs.DeepMACTaskConfig) -> dict[str, tf.function]:
-    """`serving_default`, with the inputs and outputs of the published graph; arguments as `half_graphs`."""
+    """`serving_default`, with the inputs and outputs of the published graph; see `half_graphs`."""
     size, options = config.model.input_size[0], normalization(config)
     pictures = tf.TensorSpec([None, None, None, 3], tf.uint8, INPUTS[0])
 

@@ -113,7 +113,6 @@ def restore_published(
     the middle row of 3x3 kernels, which gives the same values.
 
     Args:
-        model: from `build_deepmac`.
         checkpoint: prefix such as `checkpoint/ckpt-0`, or a folder that holds a checkpoint.
         partial: warm start: restores what fits and leaves the rest as it is.
 

@@ -18,9 +18,6 @@ def center_heatmap(boxes, classes, weights, height: int, width: int, num_classes
         boxes: float32 [B, N, 4] (ymin, xmin, ymax, xmax) in cells of the output grid.
         classes: int32 [B, N], channel of each object; any value where the weight is 0.
         weights: float32 [B, N], 0 for padding.
-        height: rows of the output grid.
-        width: columns of the output grid.
-        num_classes: channels of the heat map.
         min_iou: the radius keeps a shifted box at this overlap with the object's box.
 
     Returns:

@@ -28,14 +28,12 @@ def compute_dtype(name: str):
 def configure_batch_norm(model, momentum: float, synchronized: bool):
     """Gives every batch-norm layer of a built model the same momentum and kind of statistics.
 
+    Moving averages become momentum * moving + (1 - momentum) * batch; statistics of a batch are taken over
+    all replicas if `synchronized`.
+
     Model Garden's hourglass blocks pass neither on to their inner blocks, which therefore always have
     momentum 0.1 and statistics over all replicas. Those are computed by a chain of small operations;
     on a single device the fused kernel does the same 1.7 times faster (the whole training step).
-
-    Args:
-        model: a `tf.Module` whose variables exist.
-        momentum: moving = momentum * moving + (1 - momentum) * batch.
-        synchronized: whether statistics are taken over all replicas.
     """
     for layer in model.submodules:
         if isinstance(layer, _LAYER_TYPES):
@@ -66,11 +64,7 @@ class RepeatUpsampling(tf_keras.layers.Layer):
 
 
 def use_repeat_upsampling(model):
-    """Gives every hourglass block of a model upsampling that compiles, with the same values.
-
-    Args:
-        model: a `tf.Module` with Model Garden's hourglass blocks, of backbone or mask head.
-    """
+    """Gives Model Garden's hourglass blocks in a module upsampling that compiles, with the same values."""
     for block in model.submodules:
         attribute = _ATTRIBUTES.get(type(block))
         if hasattr(block, attribute or ""):  # the innermost block of a backbone has none

@@ -24,9 +24,6 @@ _STRIDE = 4  # pixels of the network input for each cell of the feature map
 def build_mask_head(config: configs.MaskHeadConfig) -> tf_keras.layers.Layer:
     """Builds the mask head `config.network_type` names.
 
-    Args:
-        config: the mask head's options.
-
     Returns:
         A layer called as `head(instance_embedding, pixel_embedding, training=...)`: instance
         embeddings [M, E] and what `mask_head_pixels` gives, flattened to [M, S, S, D'] -> mask logits
@@ -58,7 +55,6 @@ def mask_head_pixels(pixel_embedding, boxes, config: configs.MaskHeadConfig):
     Args:
         pixel_embedding: float [B, H, W, D].
         boxes: float32 [B, N, 4] (ymin, xmin, ymax, xmax) normalised.
-        config: the mask head's options.
 
     Returns:
         [B, N, S, S, D'], or [B, N, H, W, D'] at full resolution, in the dtype of `pixel_embedding`; D'
@@ -85,7 +81,6 @@ def crop_logits(logits, boxes, config: configs.MaskHeadConfig):
         logits: float32 [B, N, S, S] logits inside each box: returned as they are. With
             `predict_full_resolution_masks` [B, N, H, W] over the image: resized to its pixels, then cropped.
         boxes: float32 [B, N, 4] normalised.
-        config: the mask head's options.
 
     Returns:
         float32 [B, N, S, S], S being `mask_size`, or `postprocess_crop_size` at full resolution.

@@ -81,10 +81,7 @@ class DeepMACModel(centernet_model.CenterNetModel):
         return detections, detections["boxes"] / tf.constant([height, width, height, width], tf.float32)
 
     def encode(self, image):
-        """Everything masks need of an image: the last stage's embeddings.
-
-        Args:
-            image: float [B, H, W, 3] normalised.
+        """Everything masks need of images, float [B, H, W, 3] normalised: the last stage's embeddings.
 
         Returns:
             instance embedding [B, h, w, E] and pixel embedding [B, h, w, D].
@@ -142,7 +139,6 @@ def build_deepmac(config: configs.DeepMACModelConfig, use_only_last_stage: bool 
     """Builds the model a configuration describes, with all variables created.
 
     Args:
-        config: of the model.
         use_only_last_stage: whether masks in given boxes are predicted from the last stage alone, as the
             option of that name among the mask losses demands in training.
 
@@ -286,10 +282,7 @@ class PredictionHeads(tf_keras.layers.Layer):
         }
 
     def call(self, features):
-        """Applies every head to every stage.
-
-        Args:
-            features: level -> float [B, H, W, C].
+        """Applies every head to every stage of the features, level -> float [B, H, W, C].
 
         Returns:
             Head name -> list over stages of [B, H, W, channels].

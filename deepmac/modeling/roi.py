@@ -105,12 +105,7 @@ def gather_points(maps, points):
 
 
 def fill_boxes(boxes, height, width):
-    """Draws every box as a filled rectangle.
-
-    Args:
-        boxes: float32 [B, N, 4], normalised.
-        height: rows of the grid.
-        width: columns of the grid.
+    """Draws boxes float32 [B, N, 4], normalised, as filled rectangles.
 
     Returns:
         float32 [B, N, height, width]: 1 where ymin * height <= y <= ymax * height and likewise

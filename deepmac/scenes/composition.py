@@ -124,12 +124,8 @@ class _Canvas:
 def compose_scene(rng: np.random.Generator, pool: dict[int, Sequence[Artwork]], size: int) -> Scene:
     """Composes one scene, at random, with at most 8 objects.
 
-    At least 24 pixels and 30 % of each object are visible.
-
-    Args:
-        rng: source of all randomness.
-        pool: category id -> artworks to draw from.
-        size: side of the square image in pixels.
+    At least 24 pixels and 30 % of each object are visible. `pool` has the artworks to draw from by category
+    id; `size` is the side of the square image in pixels.
     """
     canvas = _Canvas(background(rng, size))
     categories = []

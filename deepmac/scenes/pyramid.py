@@ -23,8 +23,6 @@ class Pyramid(NamedTuple):
         Args:
             matrix: float [2, 3], maps (x, y) of the full-size level to (x, y) of the result; pixel centres
                 are at half-integers, so that (0, 0) is the outer corner of the first pixel.
-            height: of the result in pixels.
-            width: of the result in pixels.
             border: OpenCV's border mode, for what lies outside the picture.
 
         Returns:

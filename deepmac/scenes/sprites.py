@@ -116,12 +116,8 @@ def read_cutout(path: Path) -> np.ndarray:
 def render(picture: Picture, side: int) -> np.ndarray:
     """Renders a cut-out, cropped to what is visible.
 
-    Args:
-        picture: what to render.
-        side: length of the longer side of the result in pixels.
-
     Returns:
-        uint8 [h, w, 4], RGB premultiplied with alpha, and alpha; max(h, w) is about `side`.
+        uint8 [h, w, 4], RGB premultiplied with alpha, and alpha; max(h, w) is about `side` pixels.
     """
     if picture.path.suffix != ".svg":
         pixels = _crop(_premultiply(read_cutout(picture.path)))

@@ -37,16 +37,10 @@ def counts(claims: Sequence[dict]) -> str:
 
 
 def sentences(profile: str, documents: Sequence[dict], quoted: Collection[str] = ()) -> list[str]:
-    """The result of a profile in five sentences.
+    """The result of a profile, from its notebooks' results files, in five sentences of Markdown.
 
-    Args:
-        profile: its name.
-        documents: results files of its notebooks.
-        quoted: names of lines that are other papers' methods, not to be reproduced.
-
-    Returns:
-        Markdown: what the paper claims, on which pictures it was checked, what shows, what does not, and
-        what has not been run.
+    They say what the paper claims, on which pictures it was checked, what shows, what does not, and what has
+    not been run. `quoted` are names of lines that are other papers' methods, not to be reproduced.
     """
     claims = [claim for claim in unique_claims(documents) if claim["kind"] == "paper"]
     of = {verdict: [claim for claim in claims if claim["verdict"] == verdict] for verdict in VERDICTS}

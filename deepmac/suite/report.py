@@ -44,7 +44,6 @@ def write_report(folder: Path, suite: Suite, errors: Mapping[str, str]):
 
     Args:
         folder: holds the executed notebooks, which say whether they failed, and their results JSON.
-        suite: whose notebooks they are.
         errors: row or notebook -> what went wrong, for those that failed this time.
     """
     from nbconvert.filters import markdown2html  # slow to import

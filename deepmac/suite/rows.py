@@ -72,11 +72,7 @@ class PreparedData(NamedTuple):
 
 
 def prepare_dataset(dataset: Dataset, work_dir: Path) -> PreparedData:
-    """Composes pictures and writes TFRecords, unless they are there.
-
-    Args:
-        dataset: what to prepare.
-        work_dir: holds everything the suite makes.
+    """Composes pictures and writes TFRecords, unless they are in `work_dir`.
 
     Raises:
         InputError: an environment variable is missing, or the pictures cannot be used.
@@ -123,13 +119,7 @@ class RowStore:
     """
 
     def __init__(self, work_dir: str | Path, results_dir: str | Path, threads: int | None = None):
-        """Names the places, which need not exist.
-
-        Args:
-            work_dir: as above.
-            results_dir: as above.
-            threads: of a training process; None leaves it to TensorFlow, which takes all cores.
-        """
+        """Names the places, which need not exist, and the threads of a training; None: one for each core."""
         self.work_dir = Path(work_dir).absolute()
         self.results_dir = Path(results_dir).absolute()
         self._threads = threads

@@ -135,8 +135,6 @@ def train_rows(
 
     Args:
         rows: from `rows_to_train`.
-        store: where results and models go.
-        executor: from `deepmac.core.executors.open_executor`.
         progress: called now and then with the steps trained so far, of all rows together.
 
     Returns:

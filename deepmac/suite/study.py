@@ -2,6 +2,7 @@
 
 import hashlib
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -52,7 +53,6 @@ class Study:
         """Reads `configs/reproduction.yaml`.
 
         Args:
-            notebook: name of the notebook, without suffix.
             profile: smoke, quick, mini, subset, photographs or paper.
             work_dir: holds data sets and training runs; those that are there are used again.
             results_path: where the results JSON goes; results of rows lie in `rows/` beside it. None: the
@@ -91,12 +91,7 @@ class Study:
             self._results[run.folder_name] = self.store.train(run)
 
     def measurement(self, key: str, metric: str) -> results.Measurement:
-        """A metric of a row over its seeds.
-
-        Args:
-            key: the row's name in `reproduction.yaml`.
-            metric: e.g. "gt_boxes/mask/unseen/AP".
-        """
+        """A metric, as "gt_boxes/mask/unseen/AP", of a row over its seeds."""
         runs = [self._results[run.folder_name] for run in self.runs(key)]
         return results.Measurement.from_evaluations(runs, metric)
 
@@ -149,14 +144,10 @@ class Study:
         for name, runs in commands.items():
             print(f"\n# {name}", *runs, sep="\n")
 
-    def write(self, parameters: dict, result_rows, claims):
-        """Writes the results JSON, if the study has a `results_path`.
-
-        Args:
-            parameters: the notebook's parameters.
-            result_rows: the table's `ResultRow`s.
-            claims: the checked `Claim`s.
-        """
+    def write(
+        self, parameters: dict, result_rows: Sequence[results.ResultRow], claims: Sequence[results.Claim]
+    ):
+        """Writes the results JSON, if the study has a `results_path`."""
         runs = {run.folder_name: run for line in self.lines for run in line.runs}
         parts = {part.folder_name: part for run in runs.values() for part in run.with_predecessors()}
         trained = [result for part in parts.values() if (result := self.store.result(part))]
@@ -197,9 +188,6 @@ def tpu_command(row: Row) -> str:
     Args:
         row: of a profile on real pictures. Data come from $TFRECORDS, written by `deepmac tfrecord`, the
             model goes to $MODELS; both may be gs://… .
-
-    Returns:
-        A line for the shell.
     """
     options = {**row.overrides, "task.seed": row.seed, **_TPU_OPTIONS}
     if row.init_checkpoint:

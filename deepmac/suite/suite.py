@@ -219,11 +219,7 @@ class Suite:
 
     @classmethod
     def load(cls, profile: str, root: str | Path = ".") -> "Suite":
-        """Reads `configs/reproduction.yaml`.
-
-        Args:
-            profile: a name under `profiles`.
-            root: the checkout.
+        """Reads `configs/reproduction.yaml` of a checkout.
 
         Raises:
             InputError: not in a checkout, no such profile, or an unknown key in the file.

@@ -25,14 +25,10 @@ _MOST_COLUMNS = 6
 
 
 def study_rows(study: "Study", metrics: Sequence[str] = METRICS) -> list[ResultRow]:
-    """The lines of a study's table: of each the published metric, if there is one, and others.
+    """The lines of a trained study's table: of each the published metric, if there is one, and `metrics`.
 
     A line that is compared with another one has a line of differences for each metric, too. One that the
     profile does not run has its published value alone.
-
-    Args:
-        study: a trained study.
-        metrics: the others.
     """
     names = {line.key: line.name for line in (*study.lines, *study.not_run)}
     trained = {line.key for line in study.lines}

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 from official.common import distribute_utils
+from official.core.config_definitions import RuntimeConfig
 
 from deepmac.core.errors import InputError
 from deepmac.core.machine import resolve_precision
@@ -9,14 +10,11 @@ from deepmac.core.machine import resolve_precision
 STRATEGIES = ("off", "one_device", "mirrored", "multi_worker_mirrored", "tpu")
 
 
-def build_strategy(runtime) -> tf.distribute.Strategy:
+def build_strategy(runtime: RuntimeConfig) -> tf.distribute.Strategy:
     """Builds the strategy that `runtime.distribution_strategy` names; must come before any computation.
 
     `mirrored` takes `runtime.num_gpus` GPUs, without GPUs all logical CPU devices; `multi_worker_mirrored`
     the workers of TF_CONFIG, or of `runtime.worker_hosts` and `runtime.task_index`.
-
-    Args:
-        runtime: `RuntimeConfig`.
 
     Raises:
         InputError: an unknown strategy, or one this machine or configuration does not allow.
@@ -47,12 +45,8 @@ def build_strategy(runtime) -> tf.distribute.Strategy:
         raise InputError(f"runtime: {str(error).splitlines()[0]}") from error
 
 
-def precision(runtime) -> str:
-    """The dtype to compute in: as configured; 'auto' is bfloat16 on TPUs and where this machine has it.
-
-    Args:
-        runtime: `RuntimeConfig`.
-    """
+def precision(runtime: RuntimeConfig) -> str:
+    """The dtype to compute in: as configured; 'auto' is bfloat16 on TPUs and where this machine has it."""
     dtype = runtime.mixed_precision_dtype or "float32"
     if dtype != "auto":
         return dtype
@@ -60,16 +54,7 @@ def precision(runtime) -> str:
 
 
 def check_batch_sizes(task, strategy: tf.distribute.Strategy, mode: str) -> None:
-    """Refuses batches that cannot be split evenly.
-
-    Args:
-        task: `DeepMACTask` configuration.
-        strategy: gives the number of replicas.
-        mode: of `deepmac.training.runner.train`.
-
-    Raises:
-        InputError: naming the batch size.
-    """
+    """Refuses, with `InputError`, batches of a mode of `runner.train` that replicas cannot share evenly."""
     replicas = strategy.num_replicas_in_sync
     for name, word in (("train_data", "train"), ("validation_data", "eval")):
         size = getattr(task, name).global_batch_size

@@ -35,7 +35,6 @@ def write_report(out: Path, images: Path, start: str, task: configs.DeepMACTaskC
         out: folder of the model and of `records/`; gets the table, the contact sheet, and `evaluation.json`.
         images: folder of the pictures.
         start: the model training started from.
-        task: what was trained.
     """
     seen_ids = task.allowed_masked_classes_ids
     truth = json.loads((out / "records" / "instances_val.json").read_text(encoding="utf-8"))

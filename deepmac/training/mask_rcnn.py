@@ -69,16 +69,7 @@ class MaskRCNNTask(MaskValidation, deep_mask_head_rcnn.DeepMaskHeadRCNNTask):
 
     @tf.autograph.experimental.do_not_convert
     def validation_step(self, inputs, model, metrics=None):
-        """Detections and masks in ground-truth boxes of a batch.
-
-        Args:
-            inputs: (images, labels) of Model Garden's Mask R-CNN parser.
-            model: the model.
-            metrics: none.
-
-        Returns:
-            Logs: a loss of zero, as Model Garden's task gives it, and what `MaskValidation` evaluates.
-        """
+        """What `MaskValidation` evaluates of a batch, and a loss of zero, as Model Garden's task gives it."""
         images, labels = inputs
         image_info = labels["image_info"]
         outputs = model(

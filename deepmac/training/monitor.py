@@ -16,12 +16,7 @@ class LossMonitor:
     """
 
     def __init__(self, names: Sequence[str], batch_size: int):
-        """Creates its variables; call it in the strategy's scope.
-
-        Args:
-            names: of the losses watched.
-            batch_size: pictures of a replica in a step.
-        """
+        """Creates its variables, in the strategy's scope; `batch_size` is that of a replica."""
         self._names = list(names)
         self._step = self._variable(tf.constant(-1, tf.int64))
         self._is_bad = self._variable(tf.zeros([len(names)], tf.bool))
@@ -44,11 +39,7 @@ class LossMonitor:
             variable.assign(tf.where(is_first, value, variable))
 
     def check(self, last_checkpoint: str | None) -> None:
-        """Raises `InputError` if a loss was not a number, with the step, the losses and the pictures.
-
-        Args:
-            last_checkpoint: where training can go on.
-        """
+        """Raises `InputError` if a loss was not a number, with the step, the losses and the pictures."""
         parts = (self._step, self._is_bad, self._pictures)
         for step, is_bad, pictures in zip(*map(_local_values, parts), strict=True):
             if step < 0:
@@ -70,11 +61,7 @@ def _local_values(variable):
 
 
 def check_files(task, mode: str) -> None:
-    """Finds missing files before anything is written.
-
-    Args:
-        task: configuration of the task.
-        mode: of `deepmac.training.runner.train`.
+    """Finds files that a mode of `runner.train` needs and that are missing, before anything is written.
 
     Raises:
         InputError: naming the option and the file.
@@ -91,12 +78,7 @@ def check_files(task, mode: str) -> None:
 
 @contextlib.contextmanager
 def explained(model_dir: str, task):
-    """Raises `InputError` for damaged records, and for a model directory that cannot be written to.
-
-    Args:
-        model_dir: of the training.
-        task: `DeepMACTask` configuration, names the records.
-    """
+    """Raises `InputError` for damaged records of a task, and for a folder that cannot be written to."""
     try:
         yield
     except (OSError, tf.errors.OpError) as error:

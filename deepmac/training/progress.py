@@ -29,12 +29,7 @@ class TrainingLog:
     """
 
     def __init__(self, global_step, train_steps: int):
-        """Starts the clock.
-
-        Args:
-            global_step: `tf.Variable`, counts the steps.
-            train_steps: of the whole training.
-        """
+        """Starts the clock; `global_step`, a `tf.Variable`, counts up to `train_steps`."""
         self._global_step, self._train_steps = global_step, train_steps
         self._step, self._time = int(global_step.numpy()), time.monotonic()
         is_terminal = sys.stderr.isatty()

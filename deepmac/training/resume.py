@@ -23,9 +23,6 @@ def clean_model_dir(model_dir: str) -> None:
     `checkpoint` that names the last ones. So a killed process leaves at most temporary files, which are
     deleted here. Checkpoints that do not read back to the last byte (a full disk, a lost block) are renamed
     to `damaged-…`, with a warning, and the one before counts.
-
-    Args:
-        model_dir: any path TensorFlow can write to.
     """
     if not tf.io.gfile.isdir(model_dir):
         return

@@ -68,15 +68,7 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
     """
 
     def __init__(self, strategy, task, mode: str, params, model_dir: str):
-        """Builds trainer and controller, with what is done after every training loop and evaluation.
-
-        Args:
-            strategy: `tf.distribute.Strategy`.
-            task: of DeepMAC or of Mask R-CNN.
-            mode: see `train`.
-            params: `ExperimentConfig`.
-            model_dir: where all goes; only one process writes.
-        """
+        """Builds trainer and controller, with what is done after every training loop and evaluation."""
         writes = is_chief(strategy)
         super().__init__(
             strategy,

@@ -48,14 +48,7 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
         return self.task_config.allowed_masked_classes_ids or ALL_IDS
 
     def build_inputs(self, params, input_context=None):
-        """Reads TFRecords.
-
-        Args:
-            params: `task.train_data` or `task.validation_data`.
-            input_context: splits the batch over replicas.
-
-        Returns:
-            `tf.data.Dataset` of (features, labels), as `DeepMACParser` describes them.
+        """`tf.data.Dataset` of (features, labels), as `DeepMACParser` describes them.
 
         Raises:
             InputError: point supervision without points.
@@ -283,17 +276,7 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
 
     @tf.autograph.experimental.do_not_convert
     def train_step(self, inputs, model, optimizer, metrics=None):
-        """One step of training.
-
-        Args:
-            inputs: (features, labels) of a replica's batch.
-            model: the model.
-            optimizer: counts the steps.
-            metrics: means of the losses, updated.
-
-        Returns:
-            Logs: loss name -> value.
-        """
+        """One step of training on a replica's batch, (features, labels): loss name -> value."""
         features, labels = self._jitter_boxes(*inputs, optimizer.iterations)
         with tf.GradientTape() as tape:
             outputs = _in_float32(model(features, training=True)["raw_output"])
@@ -316,15 +299,9 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
 
     @tf.autograph.experimental.do_not_convert
     def validation_step(self, inputs, model, metrics=None):
-        """Losses, detections and masks in ground-truth boxes of a batch.
+        """Losses of a batch, name -> value, and what `MaskValidation` evaluates.
 
-        Args:
-            inputs: (features, labels); `features["boxes"]` are the ground-truth boxes.
-            model: the model.
-            metrics: means of the losses, updated.
-
-        Returns:
-            Logs: loss name -> value, and what `MaskValidation` evaluates.
+        Inputs are (features, labels); `features["boxes"]` are the ground-truth boxes.
         """
         features, labels = inputs
         outputs = model(features, training=False)

@@ -16,6 +16,7 @@ SHOWN_MASKS = "image/masks in given boxes"
 class MaskValidation:
     """Mixin of a task: turns the masks of each validation step into `MaskEvaluator`s, one for each source.
 
+    The task has `seen_ids`, the category ids whose masks the model is trained on.
     The validation step logs, under `EVALUATION_LOG`, for B pictures (only with `task.annotation_file`):
 
         source_id: int64 [B], ids of the pictures; negative for what only fills the last batch.
@@ -37,11 +38,6 @@ class MaskValidation:
         super().__init__(*args, **kwargs)
         self.evaluators = {}
         self._shown = np.zeros((0, 1, 1, 3), np.uint8)
-
-    @property
-    def seen_ids(self):
-        """Category ids whose masks the model is trained on."""
-        raise NotImplementedError
 
     def aggregate_logs(self, state=None, step_outputs=None):
         """Adds the masks of a step to the evaluators, as RLE at the picture's own size."""
