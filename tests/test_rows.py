@@ -12,7 +12,7 @@ import yaml
 from deepmac.core.errors import InputError
 from deepmac.suite import rows
 from deepmac.suite.rows import RowStore, prepare_dataset
-from deepmac.suite.suite import Dataset, Row, read_configuration
+from deepmac.suite.suite import Dataset, Row
 from deepmac.training.progress import training_line
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,7 +36,7 @@ def make_row(dataset):
     def make(key, config, init=None):
         config_file = ROOT / "configs" / "mini" / config
         options = {"task.train_data.num_keypoints": 10, "trainer.train_steps": 7}
-        content = read_configuration(config_file)
+        content = yaml.safe_load(config_file.read_text())
         return Row(key, config_file, content, "deepmac_mini", options, dataset, 5, init)
 
     return make

@@ -244,7 +244,8 @@ class Suite:
             for part in (*recipes.values(), *settings.details.values())
             if isinstance(part, Recipe)
         }
-        configurations = {file: read_configuration(file) for file in files if file.is_file()}
+        # An empty file changes nothing of its experiment.
+        configurations = {file: yaml.safe_load(file.read_text()) or {} for file in files if file.is_file()}
         return cls(profile, settings, recipes, document.notebooks, root, configurations)
 
     @property
@@ -316,11 +317,6 @@ class Suite:
             raise InputError(f"no row {key!r} in {SUITE_FILE}: it has {', '.join(self.recipes)}")
         recipe = self.recipes[key]
         return self._resolved(recipe) if isinstance(recipe, str) else key
-
-
-def read_configuration(path: Path) -> dict[str, Any]:
-    """Content of a configuration file; an empty file changes nothing of its experiment."""
-    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
 
 
 def _written_out(document: dict[str, Any]) -> dict[str, Any]:
