@@ -120,7 +120,7 @@ def render(picture: Picture, side: int) -> np.ndarray:
         uint8 [h, w, 4], RGB premultiplied with alpha, and alpha; max(h, w) is about `side` pixels.
     """
     if picture.path.suffix != ".svg":
-        pixels = _crop(_premultiply(read_cutout(picture.path)))
+        pixels = _crop(cv2.cvtColor(read_cutout(picture.path), cv2.COLOR_RGBA2mRGBA))
         scale = side / max(pixels.shape[:2])
         size = [max(1, math.floor(length * scale)) for length in pixels.shape[1::-1]]
         return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA) if scale < 1 else pixels
@@ -155,7 +155,8 @@ def _shapes(parent):
 
 def _cut_svg(svg: str, side: int, part: int | None) -> np.ndarray:
     png = resvg_py.svg_to_bytes(svg_string=svg, width=side, height=side, skip_system_fonts=True)
-    pixels = _premultiply(np.asarray(Image.open(io.BytesIO(png)).convert("RGBA")))
+    rgba = np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"))
+    pixels = cv2.cvtColor(rgba, cv2.COLOR_RGBA2mRGBA)  # premultiplied with alpha
     return _crop(pixels if part is None else _connected_part(pixels, part))
 
 
@@ -170,7 +171,3 @@ def _connected_part(pixels: np.ndarray, part: int) -> np.ndarray:
 def _crop(pixels: np.ndarray) -> np.ndarray:
     ys, xs = np.nonzero(pixels[..., 3] >= _OPAQUE)
     return np.ascontiguousarray(pixels[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1])
-
-
-def _premultiply(pixels: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(pixels, cv2.COLOR_RGBA2mRGBA)
