@@ -14,8 +14,8 @@ from deepmac.data.classes import write_classes
 from deepmac.evaluation.files import write_evaluation
 from deepmac.modeling.keras_fixes import compute_dtype
 from deepmac.training import devices, monitor, resume
-from deepmac.training.data_classes import fit_to_data
 from deepmac.training.devices import is_chief
+from deepmac.training.fit_to_data import fit_to_data
 from deepmac.training.progress import TrainingLog
 
 

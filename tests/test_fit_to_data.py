@@ -6,7 +6,7 @@ from deepmac import configs
 from deepmac.core.categories import COCO_CATEGORIES, VOC_IDS
 from deepmac.core.errors import InputError
 from deepmac.data.classes import ids_by_name, read_classes, write_classes
-from deepmac.training.data_classes import fit_to_data
+from deepmac.training.fit_to_data import fit_to_data
 
 NAMES = ("bolt", "nut", "gear")
 MASKS = (4, 0, 2)  # of four boxes of each class
