@@ -15,6 +15,7 @@ from deepmac.core.errors import InputError
 from deepmac.data import tfrecords
 from deepmac.data.parser import DeepMACParser
 from deepmac.data.preprocessing import displayable
+from deepmac.inference.load import normalization
 from deepmac.modeling import backbones, detection_losses, mask_losses, model, roi, self_supervision
 from deepmac.training.monitor import LossMonitor
 from deepmac.training.progress import KEPT_MASKS
@@ -323,16 +324,9 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
                 },
             }
             if self.task_config.allow_image_summary:
-                parser = self.task_config.validation_data.parser
-                logs[EVALUATION_LOG]["shown"] = {
-                    "images": displayable(
-                        features["image"][:SHOWN_PICTURES],
-                        parser.bgr_ordering,
-                        parser.channel_means,
-                        parser.channel_stds,
-                    ),
-                    "boxes": features["boxes"][:SHOWN_PICTURES],
-                }
+                images, boxes = (features[name][:SHOWN_PICTURES] for name in ("image", "boxes"))
+                pictures = displayable(images, **normalization(self.task_config))
+                logs[EVALUATION_LOG]["shown"] = {"images": pictures, "boxes": boxes}
         return logs
 
 
