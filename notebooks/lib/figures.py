@@ -1,7 +1,5 @@
 """Figures of the notebooks."""
 
-import contextlib
-import io
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,8 +13,9 @@ from pycocotools.coco import COCO
 import deepmac
 from deepmac.core import drawing
 from deepmac.core.boxes import normalized_boxes
-from deepmac.core.files import atomic_file
+from deepmac.core.files import write_text
 from deepmac.core.images import read_image
+from deepmac.evaluation.coco_ap import silence
 from deepmac.suite.study import Study
 
 # Smaller objects show nothing at the size of a figure's cell.
@@ -101,7 +100,7 @@ def _is_whole(coco: COCO, annotation: dict) -> bool:
 
 def _annotations(study: Study) -> COCO:
     """Those of the pictures that figures show."""
-    with contextlib.redirect_stdout(io.StringIO()):  # COCO tells what it does
+    with silence():
         return COCO(str(study.shown.coco_dir / "annotations" / "instances_val2017.json"))
 
 
@@ -138,6 +137,5 @@ def _predicted_masks(study: Study, key: str, coco: COCO, examples: Sequence[dict
         masks = predictor.predict([one["bbox"] for one in of_image], box_format="xywh").to_coco(0)
         kept |= {str(one["id"]): mask["segmentation"] for one, mask in zip(of_image, masks, strict=True)}
     if missing:
-        with atomic_file(path) as temporary:
-            temporary.write_text(json.dumps(kept) + "\n")
+        write_text(path, json.dumps(kept) + "\n")
     return [kept[str(example["id"])] for example in examples]
