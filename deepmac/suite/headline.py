@@ -5,12 +5,6 @@ from collections.abc import Collection, Sequence
 
 from deepmac.suite.results import KINDS, NO_DIFFERENCE, VERDICTS, number
 
-KIND_TITLES = {
-    "paper": "claims of the paper",
-    "own": "own observations",
-    "software": "checks of the software",
-}
-
 
 def unique_claims(documents: Sequence[dict]) -> list[dict]:
     """The claims of several results files, with the `notebook` of each; each difference once.
@@ -28,11 +22,11 @@ def unique_claims(documents: Sequence[dict]) -> list[dict]:
 def counts(claims: Sequence[dict]) -> str:
     """How many claims of each kind there are, with their verdicts, in words."""
     texts = []
-    for kind in KINDS:
+    for kind, title in KINDS.items():
         verdicts = Counter(claim["verdict"] for claim in claims if claim["kind"] == kind)
         if verdicts:
             parts = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS if verdicts[verdict])
-            texts.append(f"{KIND_TITLES[kind]} ({verdicts.total()}): {parts}")
+            texts.append(f"{title} ({verdicts.total()}): {parts}")
     return "; ".join(texts)
 
 

@@ -14,7 +14,7 @@ import nbformat
 import pandas as pd
 
 from deepmac.core.files import atomic_file, write_text
-from deepmac.suite.headline import KIND_TITLES, counts, sentences, unique_claims
+from deepmac.suite.headline import counts, sentences, unique_claims
 from deepmac.suite.plots import forest_plot
 from deepmac.suite.results import KINDS, NO_DIFFERENCE
 from deepmac.suite.suite import Suite
@@ -101,12 +101,12 @@ def _head(suite: Suite, documents: Sequence[dict], failures: Mapping[str, str], 
     parts.append(f"## Claims\n\n{counts(claims).capitalize()}. {_RULE}")
     if (folder.parent / "README.md").exists():
         parts.append(_RUNS)
-    for kind in KINDS:
+    for kind, name in KINDS.items():
         of_kind = [claim for claim in claims if claim["kind"] == kind]
         if of_kind:
             linked = [{**claim, "text": f"[{claim['text']}](#{claim['notebook']})"} for claim in of_kind]
             table = markdown(claims_frame(linked))
-            title = f"{KIND_TITLES[kind].capitalize()} ({len(of_kind)})"
+            title = f"{name.capitalize()} ({len(of_kind)})"
             parts.append(f"**{title}**\n\n{table}" if kind == "paper" else _folded(title, table))
     return "\n\n".join(parts)
 

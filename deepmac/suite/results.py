@@ -13,8 +13,8 @@ from deepmac.core.machine import hardware
 from deepmac.evaluation.bootstrap import confidence_interval
 from deepmac.evaluation.files import Evaluation
 
-# Of claims, as reports list them: the paper's, what was seen here, what software must do.
-KINDS = ("paper", "own", "software")
+# Of claims, as reports list and title them: the paper's, what was seen here, what software must do.
+KINDS = {"paper": "claims of the paper", "own": "own observations", "software": "checks of the software"}
 VERDICTS = ("holds", "contradicted", "no difference", "undecided")
 # In percent: a difference whose whole interval is smaller is none that matters.
 NO_DIFFERENCE = 1.0
