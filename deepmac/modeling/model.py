@@ -159,7 +159,8 @@ def build_deepmac(config: configs.DeepMACModelConfig, use_only_last_stage: bool 
         raise InputError(
             f"model.head.input_levels names {missing}, but the backbone has {sorted(backbone.output_specs)}"
         )
-    generator = config.detection_generator
+    detection = config.detection_generator.as_dict()
+    detection.pop("use_reduction_sum")  # an option that Model Garden's generator does not take
     model = DeepMACModel(
         backbone=backbone,
         head=PredictionHeads(
@@ -175,15 +176,9 @@ def build_deepmac(config: configs.DeepMACModelConfig, use_only_last_stage: bool 
             heatmap_bias=config.head.heatmap_bias,
         ),
         detection_generator=detection_generators.CenterNetDetectionGenerator(
-            max_detections=generator.max_detections,
-            peak_error=generator.peak_error,
-            peak_extract_kernel_size=generator.peak_extract_kernel_size,
-            class_offset=generator.class_offset,
             net_down_scale=height // backbone.output_specs[config.head.input_levels[-1]][1],
             input_image_dims=(height, width),
-            use_nms=generator.use_nms,
-            nms_pre_thresh=generator.nms_pre_thresh,
-            nms_thresh=generator.nms_thresh,
+            **detection,
         ),
         mask_head=mask_heads.build_mask_head(config.mask_head),
         config=config.mask_head,
