@@ -211,16 +211,13 @@ def conditional_layer_shapes(depth: int, channels: int, input_channels: int) -> 
 
 def _basic_block(inputs, channels, project_shortcut):
     layers = tf_keras.layers
-    net = layers.ReLU()(_batch_norm()(inputs))
+    batch_norm = partial(layers.BatchNormalization, epsilon=1.001e-5, synchronized=True)
+    net = layers.ReLU()(batch_norm()(inputs))
     shortcut = layers.Conv2D(channels, 1)(net) if project_shortcut else inputs
     for _ in range(2):
         net = layers.Conv2D(channels, 3, padding="same", use_bias=False)(net)
-        net = layers.ReLU()(_batch_norm()(net))
+        net = layers.ReLU()(batch_norm()(net))
     return layers.Add()([shortcut, net])
-
-
-def _batch_norm():
-    return tf_keras.layers.BatchNormalization(epsilon=1.001e-5, synchronized=True)
 
 
 def _hourglass_head(constructor, factor, config, **options):
