@@ -137,7 +137,7 @@ def boxes_strategy():
 JITTER = {
     "boxes": boxes_strategy(),
     "ratio": st.floats(0.0, 0.9),
-    "mode": st.sampled_from(roi.JITTER_MODES),
+    "mode": st.sampled_from(list(roi.JITTER_MODES)),
     "seed": st.tuples(st.integers(0, 2**31 - 1), st.integers(0, 2**31 - 1)),
 }
 

@@ -119,16 +119,16 @@ def fill_boxes(boxes, height, width):
     return inside_rows[..., tf.newaxis] * inside_columns[..., tf.newaxis, :]
 
 
-_JITTER_RANGES = {"default": (-1.0, 1.0), "expand": (0.0, 1.0), "shrink": (-1.0, 0.0)}
-JITTER_MODES = (
-    "default",
-    "expand",
-    "shrink",
-    "expand_symmetric",
-    "shrink_symmetric",
-    "expand_symmetric_xy",
-    "shrink_symmetric_xy",
-)
+# Mode -> range of the ratios by which boxes grow, in parts of the largest one.
+JITTER_MODES = {
+    "default": (-1.0, 1.0),
+    "expand": (0.0, 1.0),
+    "shrink": (-1.0, 0.0),
+    "expand_symmetric": (0.0, 1.0),
+    "shrink_symmetric": (-1.0, 0.0),
+    "expand_symmetric_xy": (0.0, 1.0),
+    "shrink_symmetric_xy": (-1.0, 0.0),
+}
 
 
 def jitter_boxes(boxes, max_ratio, mode, seed):
@@ -136,8 +136,7 @@ def jitter_boxes(boxes, max_ratio, mode, seed):
 
     Args:
         boxes: float32 [B, N, 4], normalised.
-        max_ratio: largest change r of a box's size, relative to it. Ratios are drawn uniformly from
-            [-r, r] ("default"), [0, r] ("expand*") or [-r, 0] ("shrink*").
+        max_ratio: largest change of a box's size, relative to it; ratios are drawn uniformly.
         mode: one of `JITTER_MODES`. "default", "expand", "shrink" place each edge separately, at half
             the size times 1 + ratio from the centre. "*_symmetric" keep the centre and scale height and
             width, limited so that both edges stay inside the image; "*_symmetric_xy" scale both
@@ -156,7 +155,7 @@ def jitter_boxes(boxes, max_ratio, mode, seed):
     centers = box_centers(boxes)  # (B, N, 2)
     half_sizes = tf.maximum(tf.abs(boxes[..., 2:] - boxes[..., :2]), 1e-6) / 2.0  # (B, N, 2)
 
-    low, high = (max_ratio * limit for limit in _JITTER_RANGES[mode.split("_")[0]])
+    low, high = (max_ratio * limit for limit in JITTER_MODES[mode])
     leading = _shape(boxes)[:-1]
     # Factor by which a box may grow about its centre before an edge leaves the image.
     room = tf.abs(tf.minimum(centers, 1.0 - centers)) / half_sizes  # (B, N, 2)
