@@ -208,14 +208,12 @@ def target_config(
 def import_checkpoint(
     checkpoint: str | os.PathLike, config, model_dir: str | os.PathLike, partial: bool = False
 ) -> list[TensorReport]:
-    """Writes a published checkpoint as a model directory of our training; see also `restore_published`.
+    """Writes a published checkpoint as a model directory of our training; arguments as `restore_published`.
 
     Args:
-        checkpoint: prefix, or a folder that holds a checkpoint or `checkpoint/`.
         config: `ExperimentConfig` of the model to fill.
         model_dir: new or empty folder; gets `params.yaml`, the checkpoint as Model Garden's trainer saves it,
             and the report.
-        partial: warm start.
 
     Raises:
         InputError: as `restore_published`, or `model_dir` is not empty.

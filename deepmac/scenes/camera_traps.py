@@ -231,7 +231,7 @@ def _develop(rng: np.random.Generator, picture: np.ndarray, distances: np.ndarra
 
 
 def compose_sample(folder: str | os.PathLike, sequences: int = 8, seed: int = 0) -> Path:
-    """Composes a collection in the format of iWildCam 2022, without instance masks.
+    """Composes a collection in the format of iWildCam 2022, without instance masks; returns its folder.
 
     Beside what a release has, `composed_masks/<ID>.png` says, as instance masks do, which pixels show the
     detected animals in truth.
@@ -240,9 +240,6 @@ def compose_sample(folder: str | os.PathLike, sequences: int = 8, seed: int = 0)
         folder: to write; new or empty.
         sequences: bursts of pictures at each of the six cameras.
         seed: same seed, same collection.
-
-    Returns:
-        The folder.
     """
     rng = np.random.default_rng(seed)
     names = ["empty", *(species.name for species in SPECIES)]

@@ -24,7 +24,7 @@ _BORDER = 2  # pixels: an object that comes this close to the picture's edge is 
 def write_cutouts(
     coco_dir: str | Path, out: str | Path, split: str = "train2017", ids: Collection[int] | None = None
 ) -> int:
-    """Writes the objects of a COCO folder as RGBA pictures with transparent surroundings.
+    """Writes objects of a COCO folder as RGBA pictures with transparent surroundings; returns their number.
 
     Crowd regions, objects whose shorter side is below 48 pixels and those cut off by the picture's edge are
     left out. Outlines lose a pixel: annotated polygons tend to take some background with them.
@@ -34,9 +34,6 @@ def write_cutouts(
         out: folder to write `<class name>/<annotation id>.png` in; new or empty.
         split: the pictures, e.g. train2017.
         ids: image ids to use; None means all.
-
-    Returns:
-        The number of cut-outs.
 
     Raises:
         InputError: as `deepmac.data.coco.read_coco`, the categories are not COCO's, or `out` is not empty.

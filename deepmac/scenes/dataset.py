@@ -46,7 +46,7 @@ def compose_scenes(
     jobs: int | None = None,
     sprites: str | os.PathLike | None = None,
 ) -> Path:
-    """Writes scenes as a folder in COCO's layout, which appears when it is complete.
+    """Writes scenes as a folder in COCO's layout, which appears when it is complete; returns it.
 
     The folder holds `annotations/instances_{train,val}2017.json`, `train2017/`, `val2017/`,
     `contact_sheet.png`, and `README.txt`. The same arguments give the same bytes, whatever `jobs` is.
@@ -61,9 +61,6 @@ def compose_scenes(
         seed: of the scenes; the split of the sprites does not depend on it.
         jobs: number of processes; by default one for each core, fewer for few images.
         sprites: a folder with own RGBA cut-outs to add, `<COCO class name>/<picture>.png`.
-
-    Returns:
-        The folder.
 
     Raises:
         InputError: an argument is out of range, `out` is not empty, or a sprite cannot be used.
