@@ -57,7 +57,6 @@ class Study:
             work_dir: holds data sets and training runs; those that are there are used again.
             results_path: where the results JSON goes; results of rows lie in `rows/` beside it. None: the
                 notebook writes none, and rows are those of `papermill_runs/<profile>`.
-            root: the checkout.
 
         Raises:
             InputError: no such profile, or not in a checkout.
