@@ -1,6 +1,7 @@
 """The camera-trap browser: what the kernel sends, what keys and mouse do, and the notebook around it."""
 
 import io
+import json
 import shutil
 
 import camera_traps
@@ -129,7 +130,41 @@ def test_missing_pictures_and_boxes_of_nothing_are_shown_as_such(browser, tmp_pa
     browser._collection.animals = open_collection(tmp_path).animals
     page, _ = _ask(browser, view="sequence")
     assert "missing" in page["tiles"][0]["problem"]
-    assert [animal["number"] for animal in page["tiles"][0]["animals"]] == [2]
+    animals = page["tiles"][0]["animals"]
+    assert [animal["number"] for animal in animals] == [1, 2], "what is counted can be rejected"
+    assert animals[0]["box"] is None and len(animals[1]["box"]) == 4
+    line = animals[0]["line"]
+    page, _ = _ask(browser, view="picture", at="train/a-1.jpg", closer=True, animal=line)
+    assert page["tiles"][0]["animals"][0]["box"] is None
+    browser._handle_custom_msg({"review": [line], "verdict": "reject"}, [])
+    assert browser._collection.animals.loc[line, "review"] == "reject"
+
+
+def test_every_animal_of_a_large_flock_is_shown_counted_and_exported(tmp_path):
+    """More than a PNG has colours, and more than 8 bits tell apart."""
+    boxes = [[x / 20, y / 15, 1 / 20, 1 / 15] for y in range(15) for x in range(20)]
+    found = [{"category": "1", "bbox": box, "conf": 0.5} for box in boxes]
+    document = {"images": [{"file": "a.jpg", "detections": found}], "detection_categories": {"1": "animal"}}
+    (tmp_path / "detections.json").write_text(json.dumps(document))
+    camera_traps.write_picture(tmp_path / "a.jpg", size=(300, 400))
+    labels = np.arange(1, 301, dtype=np.uint16).reshape(15, 20).repeat(20, 0).repeat(20, 1)
+    write_label_image(tmp_path / "instance_masks/a.png", labels)
+    browser = Browser(open_collection(tmp_path), tmp_path / "out")
+    browser.sent = []
+    browser.send = lambda content, buffers=None: browser.sent.append((content, buffers))
+    page, images = _ask(browser, view="picture")
+    animals = page["tiles"][0]["animals"]
+    assert (len(animals), page["animals"]) == (300, [300, 300])
+    masks = Image.open(io.BytesIO(images[1])).convert("RGBA")
+    for animal in animals:
+        xmin, ymin, xmax, ymax = animal["box"]
+        *color, alpha = masks.getpixel((int(200 * (xmin + xmax)), int(150 * (ymin + ymax))))
+        assert alpha > 0 and animal["color"] == "#{:02x}{:02x}{:02x}".format(*color)
+    edge = np.asarray(masks)[:, 1:-1, 3]
+    assert (edge[:, 18:20] == 255).all(), "an outline also where a colour comes again"
+    browser._handle_custom_msg({"review": [animals[-1]["line"]], "verdict": "reject"}, [])
+    browser._handle_custom_msg({"export": 1}, [])
+    assert "299 animals in animals.csv, 1 rejected left out; 299 masks" in browser.sent[-1][0]["said"]
 
 
 def test_a_collection_without_anything(tmp_path):

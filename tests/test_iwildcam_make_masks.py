@@ -170,10 +170,12 @@ def test_more_than_255_detections(tmp_path, loads):
     arguments = ["iwildcam-masks", "--images", tmp_path, "--detections", tmp_path / "detections.json"]
     arguments += ["--out", tmp_path / "out"]
     assert "300 detections, and 8-bit masks tell 255 apart" in command_line.refused(*arguments)
-    command_line.run(*arguments, "--sixteen-bit")
+    command_line.run(*arguments, "--sixteen-bit", "--overlays")
     labels = np.asarray(Image.open(tmp_path / "out/a.png"))
     assert labels.dtype == np.uint16
     assert labels.max() == 300
+    picture, seen = (np.asarray(Image.open(tmp_path / name), int) for name in ("a.jpg", "out/overlays/a.jpg"))
+    assert (np.abs(picture - seen).max(axis=2) > 20)[labels > 255].mean() > 0.9
 
 
 def test_overlays_a_contact_sheet_and_coloured_masks_of_the_same_values(release, tmp_path):

@@ -54,5 +54,8 @@ def test_labels_of_another_size_and_of_many_animals():
     labels = np.zeros((24, 40), np.uint16)
     labels[12:] = 300
     view = fit_view(np.zeros((*SIZE, 3), np.uint8), labels, [300], (1000, 1000))
-    assert view.labels.shape == SIZE and view.labels.dtype == np.uint8
+    assert view.labels.shape == SIZE
     assert (view.labels[24:] == 1).all() and not view.labels[:24].any()
+    view = fit_view(np.zeros((*SIZE, 3), np.uint8), labels, range(1, 301), (40, 40), (0, 0.25, 1, 1))
+    assert view.labels.shape == (18, 40)
+    assert (view.labels[6:] == 300).all() and not view.labels[:6].any()

@@ -39,7 +39,7 @@ def sample_bits(num_detections: int, sixteen_bit: bool = False) -> int:
     if not sixteen_bit:
         raise InputError(
             f"{num_detections} detections, and 8-bit masks tell {MOST_DETECTIONS[8]} apart: leave weak ones "
-            "out of the detections file, or allow 16-bit masks"
+            "out of the detections file, or allow 16-bit masks (--sixteen-bit)"
         )
     if num_detections > MOST_DETECTIONS[16]:
         raise InputError(f"{num_detections} detections: a PNG tells {MOST_DETECTIONS[16]} apart at most")

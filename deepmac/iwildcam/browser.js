@@ -172,6 +172,7 @@ class Window {
     const alone = this.query.view === "picture";
     const boxes = tile.animals.map((animal, place) => {
       const { box, color, track, review, rating } = animal;
+      if (!box) return ""; // nothing of the picture is in it
       const label = `${letter(track)}${review ? ` ${MARKS[review]}` : ""}${rating ? ` ${RATINGS[rating]}` : ""}`;
       const side = `${box[1] > 0.1 ? "above" : ""} ${box[0] > 0.8 ? "left" : ""}`;
       const tag = element("span", { class: side, style: `background: ${color}; color: ${inkOn(color)}` }, label);
@@ -207,7 +208,7 @@ class Window {
     const titles = ["animal", "what", "conf.", "mask, px", "of box", "quality", "verdict"];
     const head = element("tr", {}, ...titles.map((title) => element("th", { scope: "col" }, title)));
     const rows = animals.map((animal, index) => {
-      const { track, number: place, color, confidence, area, fill, rating, quality, review, line } = animal;
+      const { track, number: place, color, confidence, area, fill, rating, quality, review, line, box } = animal;
       const style = `background: ${color}; color: ${inkOn(color)}`;
       const title = `detection ${place} of the file`;
       const name = element("button", { style, title, "aria-pressed": index === this.chosen }, letter(track));
@@ -219,7 +220,7 @@ class Window {
       const word = element("span", { class: rating, title: `expected IoU ${fixed(quality, 2)}` });
       word.append(rating ? `${RATINGS[rating]} ${rating}` : "–");
       const verdicts = element("span", {}, verdict("keep", "✓ keep"), " ", verdict("reject", "✕ reject"));
-      const size = area === null ? "–" : number(area);
+      const size = !box ? "no box" : area === null ? "–" : number(area);
       const cells = [name, called(animal), fixed(confidence, 2), size, fixed(fill, 2), word, verdicts];
       const row = { class: index === this.chosen ? "chosen" : "", onclick: () => this.choose(index) };
       return element("tr", row, ...cells.map((cell) => element("td", {}, cell)));

@@ -17,14 +17,16 @@ from deepmac.core.errors import InputError
 from deepmac.iwildcam import exports
 from deepmac.iwildcam.collection import Collection
 from deepmac.iwildcam.selection import ORDERS, filters, pages, select
-from deepmac.iwildcam.views import WHOLE, View, read_view
+from deepmac.iwildcam.views import WHOLE, read_view
 
+# A PNG's palette: of no mask, of masks in colours that come again after so many animals, of their outlines.
+_COLORS = instance_colors(127)
+_PALETTE = np.concatenate([np.zeros((1, 3), np.uint8), _COLORS, _COLORS]).tobytes()
+_ALPHA = bytes([0, *[115] * len(_COLORS), *[255] * len(_COLORS)])  # opacity
 _HERE = Path(__file__).parent
 _SCRIPTS = ("../core/page.js", "browser.js")
 _TILE, _LARGE = (560, 420), (1600, 1200)  # pixels that a picture must not exceed, beside others and alone
-_MOST_ANIMALS = 127  # whose masks are shown in a picture
 _MARGIN = 0.6  # of a box's longer side, around it, where it is seen closer
-_FILL = 115  # opacity of masks inside their outlines, of 255
 _FIRST_QUERY = {"where": {}, "view": "grid", "at": "", "animal": None, "closer": False, "asked": 0}
 _FACTS = ["number", "track", "kind", "species", "confidence", "area", "fill", "quality", "rating", "review"]
 
@@ -111,19 +113,21 @@ class Browser(anywidget.AnyWidget):
 
     def _tile(self, name: str, lines: pd.DataFrame) -> tuple[dict[str, Any], tuple]:
         """A picture, as the web browser draws it, and the arguments of `_read_images` for it."""
-        animals = lines[lines["box_share"].notna()].head(_MOST_ANIMALS)
-        large, window = self.query["view"] == "picture", WHOLE
+        animals = lines[lines["number"] > 0]
+        large, window, has_box = self.query["view"] == "picture", WHOLE, animals["box_share"].notna()
         corners = animals[["xmin", "ymin", "width", "height"]].to_numpy(float, copy=True)
         corners[:, 2:] += corners[:, :2]
-        if large and self.query["closer"] and len(animals):
-            window = _around(corners[np.argmax(animals.index == self.query["animal"])])
+        chosen = np.argmax(animals.index == self.query["animal"]) if len(animals) else 0
+        if large and self.query["closer"] and has_box.iloc[chosen : chosen + 1].any():
+            window = _around(corners[chosen])
         numbers, tracks = tuple(animals["number"]), tuple(animals["track"])
         view = name, numbers, tracks, _LARGE if large else _TILE, window
         _, _, size, problem = self._images(*view)
         low = np.tile(window[:2], 2)
-        places = (corners - low) / (np.tile(window[2:], 2) - low)
-        colors = ["#{:02x}{:02x}{:02x}".format(*color) for color in _colors(tracks).tolist()]
+        places = pd.Series(((corners - low) / (np.tile(window[2:], 2) - low)).tolist(), animals.index, object)
+        colors = ["#{:02x}{:02x}{:02x}".format(*_COLORS[code - 1]) for code in _codes(tracks)]
         facts = animals[_FACTS].astype(object).where(animals[_FACTS].notna(), None).rename_axis("line")
+        facts = facts.assign(color=colors, box=places.where(has_box, None))
         first = lines.iloc[0]
         named = [*lines["species"].unique(), first.camera and f"camera {first.camera}"]
         named += [f"{first.time:%Y-%m-%d %H:%M:%S}"] if first.time == first.time else []
@@ -134,7 +138,7 @@ class Browser(anywidget.AnyWidget):
             "sequence": first.sequence if first.sequence != name else "",
             "problem": problem,
             "size": size,
-            "animals": facts.assign(color=colors, box=places.tolist()).reset_index().to_dict("records"),
+            "animals": facts.reset_index().to_dict("records"),
         }
         return tile, view
 
@@ -144,29 +148,22 @@ class Browser(anywidget.AnyWidget):
         view = read_view(*paths, numbers, size, window)
         jpeg, png = io.BytesIO(), io.BytesIO()
         Image.fromarray(view.image).save(jpeg, "JPEG", quality=88)
-        _mask_image(view, _colors(tracks)).save(png, "PNG", transparency=_ALPHA)
+        _mask_image(view.labels, tracks).save(png, "PNG", transparency=_ALPHA)
         return jpeg.getvalue(), png.getvalue(), [view.image.shape[1], view.image.shape[0]], view.problem
 
 
-# Opacity of the colours of a PNG: of no mask, of 127 masks, of their outlines.
-_ALPHA = bytes([0, *[_FILL] * _MOST_ANIMALS, *[255] * _MOST_ANIMALS])
-
-
-def _mask_image(view: View, colors: np.ndarray) -> Image.Image:
-    """Masks with outlines as a picture with a palette."""
-    labels = view.labels.copy()
-    labels[label_border(labels, 1 + labels.shape[1] // 800)] += _MOST_ANIMALS
-    image = Image.fromarray(labels)
-    palette = np.zeros((256, 3), np.uint8)
-    for first in (1, _MOST_ANIMALS + 1):
-        palette[first : first + len(colors)] = colors
-    image.putpalette(palette.tobytes())
+def _mask_image(labels: np.ndarray, tracks: Sequence[int]) -> Image.Image:
+    """Masks, labels as of `View`, with outlines as a picture with a palette."""
+    drawn = np.array([0, *_codes(tracks)], np.uint8)[labels]
+    drawn[label_border(labels, 1 + labels.shape[1] // 800)] += len(_COLORS)
+    image = Image.fromarray(drawn)
+    image.putpalette(_PALETTE)
     return image
 
 
-def _colors(tracks: Sequence[int]) -> np.ndarray:
-    """uint8 RGB [N, 3]."""
-    return instance_colors(max(tracks, default=0))[np.array(tracks, int) - 1]
+def _codes(tracks: Sequence[int]) -> list[int]:
+    """The colours of the palette, from 1, of animals."""
+    return [(track - 1) % len(_COLORS) + 1 for track in tracks]
 
 
 def _around(box: np.ndarray) -> tuple[float, ...]:

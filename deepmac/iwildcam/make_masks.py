@@ -235,7 +235,7 @@ class CollectionJob(PictureJob):
         size = image.shape[:2]
         labels = label_image(prediction.mask_probs, boxes, self.numbers, self.confidences, *size, bits)
         if self.options.overlays:
-            view = fit_view(image, labels, self.numbers[:255], _OVERLAY_SIZE)
+            view = fit_view(image, labels, self.numbers, _OVERLAY_SIZE)
             names = [f"{k} {conf:.2f}" for k, conf in zip(self.numbers, self.confidences, strict=True)]
             with atomic_file(self.overlay) as path:
                 Image.fromarray(overlay(view.image, view.labels, boxes, names)).save(path, quality=90)

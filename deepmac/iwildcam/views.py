@@ -21,7 +21,7 @@ class View(NamedTuple):
 
     Attributes:
         image: uint8 RGB [H, W, 3].
-        labels: uint8 [H, W]; k + 1 is the mask of the k-th animal asked for, 0 belongs to none of them.
+        labels: uint16 [H, W]; k + 1 is the mask of the k-th animal asked for, 0 belongs to none of them.
         problem: why there is no picture; "" if there is one.
     """
 
@@ -38,7 +38,7 @@ def read_view(
     Args:
         picture: its file; None if it is missing.
         masks: the label image; without it there are no masks.
-        numbers: of the animals that are asked for, at most 255.
+        numbers: of the animals that are asked for.
         size: width and height in pixels that the view must not exceed.
         window: the part to see.
     """
@@ -67,7 +67,7 @@ def fit_view(
     window: Window = WHOLE,
 ) -> View:
     """Makes a picture, uint8 RGB [H, W, 3], and its label image fit; other arguments as of `read_view`."""
-    index = np.zeros(max(labels.max(initial=0), *numbers, 0, 0) + 1, np.uint8)
+    index = np.zeros(max(labels.max(initial=0), *numbers, 0, 0) + 1, np.uint16)
     index[list(numbers)] = np.arange(1, len(numbers) + 1)
     part, masks = (_cut(Image.fromarray(array), window) for array in (image, index[labels]))
     scale = min(1, size[0] / part.width, size[1] / part.height)
