@@ -54,6 +54,8 @@ def test_ids_name_the_masks(name, identity):
         (["{images}/a.jpg", "{images}/b/c.jpg"], ["a.jpg", "b/c.jpg"]),
         (["/data/traps/1/a.jpg", "/data/traps/2/a.jpg"], ["1/a.jpg", "2/a.jpg"]),
         (["C:/traps/1/a.jpg", "C:/traps/12/a.jpg"], ["1/a.jpg", "12/a.jpg"]),
+        (["C:/traps/1/a.jpg", "/mnt/2/a.jpg"], ["C/traps/1/a.jpg", "mnt/2/a.jpg"]),
+        (["../a.jpg", "../b.jpg"], ["a.jpg", "b.jpg"]),
         ([], []),
     ],
 )
@@ -62,9 +64,32 @@ def test_absolute_names_become_relative(tmp_path, names, expected):
     assert relative_names(names, tmp_path) == expected
 
 
-@pytest.mark.parametrize("names", [["../a.jpg"], ["a/../../b.jpg"], [""], ["a.jpg", "/b/c.jpg"]])
-def test_names_that_lead_elsewhere_are_refused(tmp_path, names):
-    with pytest.raises(InputError):
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("C:/data/2/b.jpg", "2/b.jpg"),
+        ("/mnt/old/2/b.jpg", "2/b.jpg"),
+        ("../traps/2/b.jpg", "2/b.jpg"),
+        ("C:/data/b.jpg", "C/data/b.jpg"),  # may be another picture of that name
+        ("/mnt/1/a.jpg", "mnt/1/a.jpg"),  # has a name already
+        ("/mnt/../1/c.jpg", "mnt/1/c.jpg"),
+        ("D:/a.jpg", "D/a.jpg"),
+    ],
+)
+@pytest.mark.parametrize("start", ["", "traps/", "/mnt/disk/", "C:/traps/"])
+def test_a_name_from_elsewhere_is_found_by_its_end_or_missing(tmp_path, name, expected, start):
+    """It does not stop the others; what is missing is named by all that read the collection."""
+    for picture in ("1/a.jpg", "1/d.jpg", "2/b.jpg"):
+        camera_traps.write_picture(tmp_path / picture)
+    others = {f"{start}{other}": other for other in ("1/a.jpg", "1/missing.jpg", "1/d.jpg")}
+    for names in ([name, *others], [*others, name]):
+        found = dict(zip(names, relative_names(names, tmp_path), strict=True))
+        assert found == others | {name: expected}
+
+
+@pytest.mark.parametrize("names", [[""], ["a.jpg", "/"], ["..", "a.jpg"]])
+def test_pictures_without_a_name_are_refused(tmp_path, names):
+    with pytest.raises(InputError, match="has no name"):
         relative_names(names, tmp_path)
 
 

@@ -116,6 +116,18 @@ def test_unreadable_pictures_are_listed_and_do_not_stop_the_others(release, tmp_
     assert (tmp_path / "out/iwildcam_masks_report_1-of-2.json").is_file()
 
 
+@pytest.mark.parametrize("name", [r"C:\\data\\train\\b-2.jpg", "/mnt/elsewhere/b-2.jpg"])
+def test_a_picture_named_after_another_machine_is_found_or_named(release, tmp_path, name):
+    path = release / "metadata/iwildcam2022_mdv4_detections.json"
+    path.write_text(path.read_text().replace("train/b-2.jpg", name))
+    summary = _make(release, release / "instance_masks")
+    problems = [] if "train" in name else ["skipped: mnt/elsewhere/b-2.jpg: no such picture"]
+    assert (summary.problems(), summary.written) == (problems, 3 - len(problems))
+    collection = open_collection(release)
+    assert [problem.kind for problem in check_collection(collection)] == ["missing picture"] * len(problems)
+    assert (collection.animals["area"] > 0).sum() == (3 if problems else 6)
+
+
 def test_unusable_boxes_and_failures_of_the_detector_are_named(tmp_path, loads):
     """They are no pictures without an animal."""
     good, beyond = ({"category": "1", "bbox": box, "conf": 0.9} for box in ([0.1] * 4, [1.2, 0.4, 0.3, 0.3]))

@@ -13,9 +13,11 @@ Another collection keeps its pictures in folders as it likes; its masks lie in t
 that holds such, or the `datapackage.json` of a Camtrap DP, at the top or in `metadata`.
 """
 
+import contextlib
 import dataclasses
 import os
 import posixpath
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -102,35 +104,55 @@ def relative_names(names: Sequence[str], images: Path) -> list[str]:
     """Makes the names of pictures relative to a folder.
 
     They may start from a folder of the machine where they were made: up to where the first of them lead to
-    pictures, or if there are none, the folder that all absolute ones share.
+    pictures, or if there are none and all are absolute, the folder that they share. Others that are absolute
+    or lead out of the folder are those of the picture to which the longest end of their path leads; without
+    one, or if it has a name already, they become names of pictures that are missing.
 
     Args:
         names: paths with forward slashes, or ids.
         images: the folder.
 
     Raises:
-        InputError: a name that leads out of the folder, or absolute and relative names mixed.
+        InputError: a name with nothing in it.
     """
-    absolute = [name for name in names if name.startswith("/") or name[1:2] == ":"]  # ":" of Windows
-    if absolute and len(absolute) < len(names):
-        raise InputError(f"{absolute[0]} is absolute and other pictures' names are not")
-    start = next(filter(None, (_start(name, images) for name in names[:_TRIED])), "")
-    if absolute and not (start and all(name.startswith(f"{start}/") for name in names)):
-        start = posixpath.commonpath([posixpath.dirname(name) for name in names])
-    if start and all(name.startswith(start) for name in names):
-        names = [name[len(start) :].lstrip("/") for name in names]
-    for name in names:
-        if not name or ".." in PurePosixPath(name).parts:
-            raise InputError(f"{name!r} is not the name of a picture in {images}")
-    return list(names)
+    foreign = [name for name in names if _is_foreign(name)]
+    own = [name for name in names if not _is_foreign(name)]
+    start, own_start = _start(foreign, images), _start(own, images)
+    if foreign and not start and not own:
+        with contextlib.suppress(ValueError):  # absolute and relative ones
+            start = posixpath.commonpath([posixpath.dirname(name) for name in foreign]).rstrip("/")
+    if not all(name.startswith(f"{own_start}/") for name in own):
+        own_start = ""
+    relative = {name: name.removeprefix(f"{own_start}/") for name in own}
+    taken, prefix = set(relative.values()), f"{start}/" if start else ""
+    for name in sorted(set(foreign), key=lambda name: (not name.startswith(prefix), name)):
+        end = name.removeprefix(prefix)
+        end = _tail(name, images) if _is_foreign(end) else end
+        parts = [part.rstrip(":") for part in name.split("/") if part not in ("", "..")]
+        relative[name] = end if end and end not in taken else "/".join(parts)
+        taken.add(relative[name])
+    if "" in taken:
+        raise InputError(f"a picture of {images} has no name")
+    return [relative[name] for name in names]
 
 
-def _start(name: str, images: Path) -> str:
-    """What stands before the part of a name that leads to a picture in the folder; "" if nothing does."""
+def _is_foreign(name: str) -> bool:
+    """Whether a name is absolute, also on Windows, or leads out of its folder."""
+    return name.startswith("/") or name[1:2] == ":" or ".." in name.split("/")
+
+
+def _start(names: Sequence[str], images: Path) -> str:
+    """What stands most often before the tail of the first names; "" if nothing does."""
+    tails = ((name, _tail(name, images)) for name in names[:_TRIED])
+    starts = Counter(name.removesuffix(tail).rstrip("/") for name, tail in tails if tail)
+    return max(filter(None, starts), key=starts.__getitem__, default="")
+
+
+def _tail(name: str, images: Path) -> str:
+    """The longest end of a name that leads to a picture in the folder; "" if none does."""
     parts = name.split("/")
-    tails = ((k, "/".join(parts[k:])) for k in range(len(parts)))
-    relative = ((k, tail) for k, tail in tails if tail and not tail.startswith("/"))
-    return "/".join(parts[: next((k for k, tail in relative if picture_path(images, tail)), 0)])
+    tails = ("/".join(parts[k:]) for k in range(len(parts)))
+    return next((tail for tail in tails if not _is_foreign(tail) and picture_path(images, tail)), "")
 
 
 def picture_id(name: str) -> str:
