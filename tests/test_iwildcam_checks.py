@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepmac.core.label_images import label_image, write_label_image
+from deepmac.core.label_images import label_image, read_label_image, write_label_image
+from deepmac.iwildcam import checks
 from deepmac.iwildcam.checks import check_collection
 from deepmac.iwildcam.collection import open_collection
 
@@ -89,6 +90,22 @@ def test_masks_of_detections_in_another_order_are_noticed(root):
     kinds, texts = zip(*_problems(root).values(), strict=True)
     assert kinds == ("masks of other detections",) * 2
     assert texts == tuple(f"mask {k} leaves its box: run iwildcam-masks again" for k in (1, 2))
+
+
+def test_masks_are_looked_at_in_their_boxes_only(root, monkeypatch):
+    """With many animals in a picture, whole label images would take long."""
+    compared = []
+
+    class Labels(np.ndarray):
+        def __eq__(self, other):
+            compared.append(self.size)
+            return np.asarray(self) == other
+
+    monkeypatch.setattr(checks, "read_label_image", lambda path: read_label_image(path).view(Labels))
+    assert _problems(root) == {}
+    boxes = [camera_traps.BOXES[k] for count in camera_traps.DETECTIONS.values() for k in range(count)]
+    assert len(compared) == len(boxes)
+    assert sum(compared) <= sum((80 * width + 4) * (48 * height + 4) for *_, width, height in boxes)
 
 
 def test_what_is_missing_of_a_picture_is_no_fault_of_its_masks(root):

@@ -1,16 +1,17 @@
 """Finds what is wrong with a collection, and lists all of it."""
 
+import itertools
 from collections.abc import Iterator
-from typing import NamedTuple
+from operator import attrgetter
+from typing import Any, NamedTuple
 
-import pandas as pd
-from PIL import Image
+import numpy as np
 from tqdm.auto import tqdm
 
 from deepmac.core.errors import InputError
 from deepmac.core.executors import ahead, threads
-from deepmac.core.images import read_image
 from deepmac.core.label_images import read_label_image
+from deepmac.data.picture_files import PictureSize, measure
 from deepmac.iwildcam.collection import Collection
 
 _ROUNDING = 2  # pixels by which masks may reach outside their boxes
@@ -42,16 +43,17 @@ def check_collection(collection: Collection, min_conf: float = 0.0, progress: bo
     Returns all problems, in the order of the pictures; masks of no picture last, if the collection is whole.
     """
 
-    def check(item: tuple[str, pd.DataFrame]) -> list[Problem]:
+    def check(item: tuple[str, list]) -> list[Problem]:
         return [Problem(kind, item[0], text) for kind, text in _check(collection, *item, min_conf)]
 
-    pictures = collection.animals.groupby("picture", sort=False)
+    names = collection.animals["picture"].unique()
+    pictures = itertools.groupby(collection.animals.itertuples(), attrgetter("picture"))
     with threads() as pool:
-        found = ahead(pool, check, pictures)
-        bar = tqdm(found, "checking", total=len(pictures), unit="picture", disable=not progress)
+        found = ahead(pool, check, ((name, list(lines)) for name, lines in pictures))
+        bar = tqdm(found, "checking", total=len(names), unit="picture", disable=not progress)
         problems = [problem for of_picture in bar for problem in of_picture]
     folder = collection.layout.masks
-    known = {collection.mask_path(name) for name in collection.animals["picture"].unique()}
+    known = {collection.mask_path(name) for name in names}
     for path in sorted(folder.rglob("*.png")) if collection.is_whole else ():
         if path not in known and not path.name.startswith("."):
             name = path.relative_to(folder).as_posix()
@@ -59,39 +61,40 @@ def check_collection(collection: Collection, min_conf: float = 0.0, progress: bo
     return problems
 
 
-def _check(
-    collection: Collection, name: str, animals: pd.DataFrame, min_conf: float
-) -> Iterator[tuple[str, str]]:
-    """Kind and particulars of what is wrong with a picture."""
-    animals = animals[animals["number"] > 0]
-    for number in animals["number"][animals["box_share"].isna()]:
-        yield "unusable box", f"detection {number} has no area in the picture"
+def _check(collection: Collection, name: str, lines: list[Any], min_conf: float) -> Iterator[tuple[str, str]]:
+    """Kind and particulars of what is wrong with a picture, of which these are the lines of the table."""
+    animals = [animal for animal in lines if animal.number > 0]
+    for animal in animals:
+        if animal.box_share != animal.box_share:
+            yield "unusable box", f"detection {animal.number} has no area in the picture"
     path, masks = collection.picture_path(name), collection.mask_path(name)
-    wanted = ((animals["confidence"] >= min_conf) & animals["box_share"].notna()).sum()
-    size = labels = None
-    try:
-        size = None if path is None else read_image(path).shape[:2]
-    except InputError as error:
-        yield "unreadable picture", str(error)
+    wanted = sum(animal.confidence >= min_conf and animal.box_share > 0 for animal in animals)
+    size, labels = None if path is None else measure(path), None
+    if isinstance(size, str):
+        yield "unreadable picture", size
     try:
         labels = read_label_image(masks) if masks.is_file() else None
     except InputError as error:
         yield "unreadable masks", str(error)
     if path is None:
         yield "missing picture", f"not in {collection.layout.images}"
-    elif size is not None and wanted and not masks.is_file():
+    elif isinstance(size, PictureSize) and wanted and not masks.is_file():
         yield "missing masks", f"{wanted} detections, but no {masks}"
     if labels is None:
         return
-    if size is not None and labels.shape != size:
-        (height, width), (mask_height, mask_width) = size, labels.shape
+    sides = np.array(labels.shape[::-1])
+    if isinstance(size, PictureSize) and size.upright != (*sides,):
+        (width, height), (mask_width, mask_height) = size.upright, sides
         yield "size mismatch", f"picture {width} x {height}, masks {mask_width} x {mask_height} pixels"
     if labels.max(initial=0) > len(animals):
         yield "unknown detection", f"masks of detection {labels.max()}, but {len(animals)} detections"
-    low = animals[["xmin", "ymin"]].to_numpy() * labels.shape[::-1]
-    high = low + animals[["width", "height"]].to_numpy() * labels.shape[::-1]
-    for number, start, end in zip(animals["number"], low - _ROUNDING, high + _ROUNDING, strict=True):
-        seen = Image.fromarray(labels == number).getbbox()
-        if seen and not ((seen[:2] >= start).all() and (seen[2:] <= end).all()):
-            yield "masks of other detections", f"mask {number} leaves its box: run iwildcam-masks again"
-            return
+        return
+    for animal in animals:  # what is in its box is taken away
+        low, high = np.array([[animal.xmin, animal.ymin], [animal.width, animal.height]]).cumsum(0) * sides
+        corners = np.clip([np.ceil(low - _ROUNDING), np.floor(high + _ROUNDING)], 0, sides)
+        (left, top), (right, bottom) = np.nan_to_num(corners).astype(int)
+        part = labels[top:bottom, left:right]
+        part[part == animal.number] = 0
+    if labels.any():
+        text = f"mask {labels[labels > 0].min()} leaves its box: run iwildcam-masks again"
+        yield "masks of other detections", text
