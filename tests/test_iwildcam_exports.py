@@ -41,6 +41,9 @@ def test_masks_become_coco_annotations_with_species(collection, labels, tmp_path
         assert annotation["area"] == (labels == annotation["detection"]).sum()
         assert coco.cats[annotation["category_id"]]["name"] == "panthera pardus"
     assert [category["name"] for category in coco.dataset["categories"]] == ["animal", "panthera pardus"]
+    mixed = collection.animals.sort_values("number")
+    assert write_coco(tmp_path / "mixed.json", collection, mixed) == (3, 2)
+    assert (tmp_path / "mixed.json").read_text() == (tmp_path / "coco.json").read_text()
     test = collection.animals.query("split == 'test'")
     assert write_coco(tmp_path / "test.json", collection, test) == (1, 1)
 
@@ -58,6 +61,23 @@ def test_what_is_rejected_is_not_exported(collection, tmp_path):
     assert table["area"].tolist()[2:] == [300 - 5 * 5, 0, 48 * 80]
     lines = (tmp_path / "out/animals.csv").read_text("utf-8-sig").splitlines()
     assert ",0.1,0.2,0.5,0.6,275," in lines[3], "no 0.30000000000000004, and no half pixels"
+
+
+def test_numbers_have_the_digits_that_readers_need(collection, tmp_path):
+    """Detectors compute in single precision, of which 0.61 is 0.6100000143051147."""
+    path = collection.layout.detections
+    path.write_text(path.read_text().replace("0.61", "0.6100000143051147"))
+    texts = {"Quality": '{"1": 0.823456789}'}
+    write_label_image(tmp_path / "instance_masks" / "d-4.png", np.full(camera_traps.SIZE, 1, np.uint8), texts)
+    collection = open_collection(tmp_path)
+    export(collection, collection.animals, tmp_path / "out")
+    line = (tmp_path / "out/animals.csv").read_text("utf-8-sig").splitlines()[-1]
+    assert ",0.61,0.1,0.2,0.5,0.6,3840,100.0,30,3.33333,0.82346,good," in line
+    scores = [
+        entry["score"]
+        for entry in json.loads((tmp_path / "out/animals_coco.json").read_text())["annotations"]
+    ]
+    assert scores == [0.61, 0.22, 0.61]
 
 
 def test_damaged_masks_do_not_stop_the_others(collection, tmp_path):

@@ -1,6 +1,8 @@
 """Animals of a collection for other programs: a table, and masks as COCO JSON with run-length encoding."""
 
+import itertools
 import json
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from deepmac.core.label_images import read_label_image
 from deepmac.iwildcam.collection import Collection
 
 TABLE, COCO = "animals.csv", "animals_coco.json"
-_DIGITS = 5  # of numbers in the table
+_DIGITS = 5  # of numbers
 
 
 def export(collection: Collection, animals: pd.DataFrame, folder: Path) -> str:
@@ -51,38 +53,34 @@ def write_coco(path: Path, collection: Collection, animals: pd.DataFrame) -> tup
     Returns:
         Numbers of annotations and of pictures.
     """
-    seen = animals[animals["area"] > 0]
+    seen = animals[animals["area"] > 0].sort_index()  # the lines of a picture one after the other
     seen = seen.assign(name=seen["species"].where(seen["species"] != "", seen["kind"]))
     ids = {name: number for number, name in enumerate(sorted(seen["name"].unique()), start=1)}
     images, count = [], 0
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write('{"annotations": [')
-        for picture, found in seen.groupby("picture", sort=False):
+        for picture, lines in itertools.groupby(seen.itertuples(), attrgetter("picture")):
+            found = list(lines)
             try:
                 labels = read_label_image(collection.mask_path(picture))
             except InputError:
                 continue
             height, width = labels.shape
-            first = found.iloc[0]
+            first = found[0]
             image = {"id": len(images) + 1, "file_name": picture, "height": height, "width": width}
             image |= {"location": first.camera, "seq_id": first.sequence, "datetime": str(first.time)}
             image["frame_num"] = "" if pd.isna(first.frame) else int(first.frame)
             images.append({key: value for key, value in image.items() if value not in ("", "NaT")})
-            for animal in found.itertuples():
+            for animal in found:
                 mask = labels == animal.number
                 rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
                 box = np.array([animal.xmin, animal.ymin, animal.width, animal.height])
-                annotation = {
-                    "id": (count := count + 1),
-                    "image_id": len(images),
-                    "category_id": ids[animal.name],
-                    "bbox": (box * [width, height, width, height]).round(2).tolist(),
-                    "segmentation": {"size": [height, width], "counts": rle["counts"].decode("ascii")},
-                    "area": int(mask.sum()),
-                    "iscrowd": 0,
-                    "score": animal.confidence,
-                    "detection": animal.number,
-                }
+                box = (box * [width, height, width, height]).round(2).tolist()
+                counts = {"size": [height, width], "counts": rle["counts"].decode("ascii")}
+                annotation = {"id": (count := count + 1), "image_id": len(images)}
+                annotation |= {"category_id": ids[animal.name], "bbox": box, "segmentation": counts}
+                annotation |= {"area": int(mask.sum()), "iscrowd": 0}
+                annotation |= {"score": round(animal.confidence, _DIGITS), "detection": animal.number}
                 file.write(("," if count > 1 else "") + "\n" + json.dumps(annotation))
         categories = [{"id": number, "name": name} for name, number in ids.items()]
         file.write(f'\n],\n"images": {json.dumps(images)},\n"categories": {json.dumps(categories)}}}\n')

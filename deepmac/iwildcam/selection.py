@@ -92,8 +92,10 @@ def pages(selected: pd.DataFrame, order: str, view: str) -> list[list[str]]:
     groups = [pictures]
     if view == "sequence":
         sequences = selected.set_index("picture")["sequence"].to_dict()
-        members = selected.groupby("sequence", sort=False)["picture"].unique()
+        members = {}
+        for picture, sequence in sequences.items():
+            members.setdefault(sequence, []).append(picture)
         names = dict.fromkeys(sequences[picture] for picture in pictures)
-        groups = [members[name].tolist() for name in names]
+        groups = [members[name] for name in names]
     size = 1 if view == "picture" else PAGE
     return [group[start : start + size] for group in groups for start in range(0, len(group), size)]
