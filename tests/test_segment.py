@@ -328,11 +328,19 @@ def test_boxes_that_are_all_unusable_are_told(photos, tmp_path):
     assert "left out: box 0 of a.png, which shows nothing: [0.5, 0.0, 0.2, 1.0] as [ymin, xmin, ymax" in line
 
 
-def test_pages_that_are_not_segmented_are_told(tmp_path, loads):
+def test_pages_that_are_not_segmented_are_told(tmp_path, loads, monkeypatch):
+    opened, open_ = [], Image.open
+    monkeypatch.setattr(Image, "open", lambda file, *more: opened.append(file) or open_(file, *more))
     pages = [Image.fromarray(tiny_model.picture(seed)) for seed in range(2)]
     pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
     result = _segment(tmp_path / "stack.tif", "--box", BOX, "--out", tmp_path / "out")
     assert result.stderr == f"{tmp_path / 'stack.tif'}: only the first of its 2 pages is segmented\n"
+    assert opened.count(tmp_path / "stack.tif") == 1, "pictures on slow disks are not opened for their pages"
+    truncated = tmp_path / "truncated.tif"
+    truncated.write_bytes((tmp_path / "stack.tif").read_bytes()[:3000])
+    result = _segment(tmp_path / "*.tif", "--box", BOX, "--out", tmp_path / "out")
+    assert result.stdout.startswith("Pictures: 1 there already, 1 skipped")
+    assert f"skipped: cannot read {truncated}: " in result.stderr
 
 
 def test_a_file_is_no_folder_for_results(photos):

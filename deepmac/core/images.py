@@ -17,15 +17,8 @@ _KINDS = "avif bmp gif jfif jpeg jpg jp2 pbm pgm png ppm tif tiff webp"
 PICTURE_SUFFIXES = frozenset(f".{kind}" for kind in _KINDS.split())
 
 # What Pillow's readers raise for files that are damaged or no pictures.
-READ_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    struct.error,
-    Image.DecompressionBombError,
-)
+READ_ERRORS: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError)
+READ_ERRORS += (struct.error, Image.DecompressionBombError)
 # Pillow refuses pictures of twice the size that it warns of.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 # EXIF orientation -> what turns the stored pixels upright.
@@ -104,7 +97,8 @@ def open_picture_file(source) -> Iterator[tuple[Image.Image, str]]:
     Yields:
         The picture, and what to call it.
     """
-    name = str(source) if isinstance(source, str | os.PathLike) else "the picture"
+    path = source if isinstance(source, str | os.PathLike) else getattr(source, "filename", "")
+    name = str(path or "the picture")
     try:
         if isinstance(source, Image.Image):
             yield source, name

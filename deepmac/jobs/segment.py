@@ -16,7 +16,7 @@ from tqdm import tqdm
 from deepmac.core.drawing import overlay
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file, refuse_occupied, write_text
-from deepmac.core.images import open_picture_file, turn_boxes
+from deepmac.core.images import open_picture_file, read_image, turn_boxes
 from deepmac.core.label_images import read_texts, write_label_image
 from deepmac.data.coco import CocoData
 from deepmac.data.picture_files import turn_of_annotated
@@ -123,7 +123,7 @@ class _SegmentJob(PictureJob):
             pages = getattr(picture, "n_frames", 1)
             if pages > 1 and picture.format != "MPO":  # phones add a small copy
                 tqdm.write(f"{name}: only the first of its {pages} pages is segmented", file=sys.stderr)
-        return super().read(path)
+            return read_image(picture)
 
     def _file(self, ending: str) -> Path:
         return self.target.with_name(self.target.name.removesuffix("_labels.png") + ending)
