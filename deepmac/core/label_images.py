@@ -34,16 +34,13 @@ def sample_bits(num_detections: int, sixteen_bit: bool = False) -> int:
     Raises:
         InputError: too many detections.
     """
-    if num_detections <= MOST_DETECTIONS[8]:
-        return 8
-    if not sixteen_bit:
+    most_bits = 16 if sixteen_bit else 8
+    if num_detections > (most := MOST_DETECTIONS[most_bits]):
         raise InputError(
-            f"{num_detections} detections, and 8-bit masks tell {MOST_DETECTIONS[8]} apart: leave weak ones "
-            "out of the detections file, or allow 16-bit masks (--sixteen-bit)"
+            f"{num_detections} detections, and {most_bits}-bit masks tell {most} apart: leave weak ones out "
+            "of the detections file" + ("" if sixteen_bit else ", or allow 16-bit masks (--sixteen-bit)")
         )
-    if num_detections > MOST_DETECTIONS[16]:
-        raise InputError(f"{num_detections} detections: a PNG tells {MOST_DETECTIONS[16]} apart at most")
-    return 16
+    return 8 if num_detections <= MOST_DETECTIONS[8] else 16
 
 
 def label_image(

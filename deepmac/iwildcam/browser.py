@@ -125,7 +125,7 @@ class Browser(anywidget.AnyWidget):
         _, _, size, problem = self._images(*view)
         low = np.tile(window[:2], 2)
         places = pd.Series(((corners - low) / (np.tile(window[2:], 2) - low)).tolist(), animals.index, object)
-        colors = ["#{:02x}{:02x}{:02x}".format(*_COLORS[code - 1]) for code in _codes(tracks)]
+        colors = ["#{:02x}{:02x}{:02x}".format(*_COLORS[(track - 1) % len(_COLORS)]) for track in tracks]
         facts = animals[_FACTS].astype(object).where(animals[_FACTS].notna(), None).rename_axis("line")
         facts = facts.assign(color=colors, box=places.where(has_box, None))
         first = lines.iloc[0]
@@ -154,16 +154,12 @@ class Browser(anywidget.AnyWidget):
 
 def _mask_image(labels: np.ndarray, tracks: Sequence[int]) -> Image.Image:
     """Masks, labels as of `View`, with outlines as a picture with a palette."""
-    drawn = np.array([0, *_codes(tracks)], np.uint8)[labels]
+    codes = [0, *((track - 1) % len(_COLORS) + 1 for track in tracks)]
+    drawn = np.array(codes, np.uint8)[labels]
     drawn[label_border(labels, 1 + labels.shape[1] // 800)] += len(_COLORS)
     image = Image.fromarray(drawn)
     image.putpalette(_PALETTE)
     return image
-
-
-def _codes(tracks: Sequence[int]) -> list[int]:
-    """The colours of the palette, from 1, of animals."""
-    return [(track - 1) % len(_COLORS) + 1 for track in tracks]
 
 
 def _around(box: np.ndarray) -> tuple[float, ...]:

@@ -25,15 +25,7 @@ from deepmac.core.label_images import QUALITY, read_label_image, read_texts
 from deepmac.data.megadetector import Detections, read_detections
 from deepmac.data.trap_tables import read_coco_camera_traps
 from deepmac.inference.prediction import quality_words
-from deepmac.iwildcam.layout import (
-    SPLITS,
-    Layout,
-    find_layout,
-    mask_path,
-    picture_id,
-    picture_path,
-    relative_names,
-)
+from deepmac.iwildcam.layout import SPLITS, Layout, find_layout, mask_path, picture_path, relative_names
 from deepmac.iwildcam.tracks import tracks
 
 REVIEW_FILE = "mask_review.csv"
@@ -169,12 +161,13 @@ def _read_pictures(layout: Layout, found: Detections) -> pd.DataFrame:
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{layout.counts} is not a table of seq_id and count: {error}") from error
     known = itertools.chain.from_iterable(map(read_coco_camera_traps, layout.metadata))
-    described = {picture_id(facts["picture"]): facts for facts in known}
+    # By the files of their masks, which are the same for a name and an id.
+    described = {mask_path(layout.masks, facts["picture"]): facts for facts in known}
     lines = []
     for row, name in enumerate(relative_names(found.names, layout.images)):
         folder = name.rpartition("/")[0]
         facts = {"picture": name, "split" if folder in SPLITS else "camera": folder, "row": row}
-        lines.append(facts | found.facts.get(row, {}) | described.pop(picture_id(name), {}))
+        lines.append(facts | found.facts.get(row, {}) | described.pop(mask_path(layout.masks, name), {}))
     pictures = pd.DataFrame([*lines, *described.values()], columns=[*_PICTURE, "row"])
     pictures[_TEXTS] = pictures[_TEXTS].astype(object).fillna("").astype(str)
     pictures["time"] = pd.Series(map(_time, pictures["time"]), dtype="datetime64[ns]")

@@ -105,15 +105,12 @@ def relative_names(names: Sequence[str], images: Path) -> list[str]:
 
     They may start from a folder of the machine where they were made: up to where the first of them lead to
     pictures, or if there are none and all are absolute, the folder that they share. Others that are absolute
-    or lead out of the folder are those of the picture to which the longest end of their path leads; without
-    one, or if it has a name already, they become names of pictures that are missing.
+    or lead out of the folder belong to the picture to which the longest end of their path leads; without one,
+    or if it has a name already, to one that is missing. InputError: a name with nothing in it.
 
     Args:
         names: paths with forward slashes, or ids.
         images: the folder.
-
-    Raises:
-        InputError: a name with nothing in it.
     """
     foreign = [name for name in names if _is_foreign(name)]
     own = [name for name in names if not _is_foreign(name)]
