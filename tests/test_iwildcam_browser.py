@@ -269,6 +269,20 @@ def test_real_pictures_are_seen_whole_with_their_masks(chromium, camera_traps_di
 
 
 @pytest.mark.browser
+def test_tags_do_not_hide_small_animals_and_their_signs_are_explained(window):
+    places = window.page.locator(".deepmac-traps .box").evaluate_all(
+        """boxes => boxes.map(box => [box, box.firstChild].map(part => {
+            const { top, bottom } = part.getBoundingClientRect();
+            return [top, bottom];
+        }))"""
+    )
+    assert len(places) == 6
+    for (top, bottom), (tag_top, tag_bottom) in places:
+        assert tag_bottom <= top + 3 or tag_top >= bottom - 3
+    assert "● ▲ ▼ stand for masks" in window.page.locator(".help").inner_text()
+
+
+@pytest.mark.browser
 def test_keys_meant_for_the_next_picture_wait_for_it(window, browser):
     """A reviewer is faster than the kernel: a verdict is never that of the picture before."""
     window.page.evaluate(

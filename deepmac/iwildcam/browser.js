@@ -6,7 +6,8 @@ const VERDICTS = { k: "keep", r: "reject", u: "" };
 const VIEWS = { g: "grid", s: "sequence", p: "picture" };
 const ARROWS = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -1, ArrowDown: 1 };
 const KEYS = new Set([...Object.keys({ ...VERDICTS, ...VIEWS, ...ARROWS }), "n", "b", "z", "Escape", "Enter"]);
-const HELP = `Keys: arrows move, Enter opens a picture, Esc closes it, K keep, R reject, U undo that, N and B next
+const HELP = `${RATINGS.good} ${RATINGS.check} ${RATINGS.doubtful} stand for masks that are probably good, to be checked,
+  doubtful. Keys: arrows move, Enter opens a picture, Esc closes it, K keep, R reject, U undo that, N and B next
   page and back, Z closer to an animal, G grid, S sequence, P picture. In the pictures of a sequence a letter, and
   its colour, stand for the same animal, as far as boxes tell.`;
 
@@ -174,7 +175,8 @@ class Window {
       const { box, color, track, review, rating } = animal;
       if (!box) return ""; // nothing of the picture is in it
       const label = `${letter(track)}${review ? ` ${MARKS[review]}` : ""}${rating ? ` ${RATINGS[rating]}` : ""}`;
-      const side = `${box[1] > 0.1 ? "above" : ""} ${box[0] > 0.8 ? "left" : ""}`;
+      const outside = box[1] > 0.1 ? "above" : box[3] < 0.9 ? "below" : ""; // inside it hides a small animal
+      const side = `${outside} ${box[0] > 0.8 ? "left" : ""}`;
       const tag = element("span", { class: side, style: `background: ${color}; color: ${inkOn(color)}` }, label);
       const [left, top, right, bottom] = box.map((side) => 100 * side);
       const where = `left: ${left}%; top: ${top}%; width: ${right - left}%; height: ${bottom - top}%`;
