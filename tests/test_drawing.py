@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from deepmac.core.drawing import instance_colors, mask_grid, overlay, plot_prediction, sheet
+from deepmac.core.drawing import instance_colors, mask_grid, overlay, sheet
 from deepmac.inference.prediction import Prediction
 
 matplotlib.use("agg")
@@ -113,7 +113,7 @@ def test_a_prediction_is_plotted_with_boxes_and_labels():
     np.testing.assert_array_equal(ax.figure.canvas.get_width_height(), IMAGE.shape[1::-1])
     figure = matplotlib.figure.Figure()
     given_axes = figure.add_subplot()
-    assert plot_prediction(prediction, given_axes, opacity=0.2, outline=False, boxes=False) is given_axes
+    assert prediction.plot(given_axes, opacity=0.2, outline=False, boxes=False) is given_axes
     expected = overlay(IMAGE, masks, opacity=0.2, outline=False)
     np.testing.assert_array_equal(given_axes.images[0].get_array(), expected)
 

@@ -1,4 +1,4 @@
-"""Pictures of masks: overlays, plots of predictions, grids for comparison, sheets of many."""
+"""Pictures of masks: overlays, grids for comparison, sheets of many."""
 
 import colorsys
 from collections.abc import Sequence
@@ -53,7 +53,11 @@ def overlay(
         uint8 RGB [H, W, 3].
     """
     height, width = image.shape[:2]
-    label_image = masks if masks.ndim == 2 else _label_image(masks, (height, width))
+    label_image = masks
+    if masks.ndim == 3:
+        label_image = np.zeros((height, width), np.int32)
+        for index in np.argsort(-masks.sum(axis=(1, 2)), kind="stable"):
+            label_image[masks[index]] = index + 1
     count = max(int(label_image.max()), 0 if boxes is None else len(boxes))
     colors = instance_colors(count) if colors is None else np.asarray(colors, np.uint8)
     colors = np.concatenate([np.zeros((1, 3), np.uint8), colors])
@@ -68,39 +72,6 @@ def overlay(
     if boxes is not None:
         result = _draw_boxes(result, boxes, colors[1:], labels, line)
     return result
-
-
-def plot_prediction(
-    prediction,
-    ax=None,
-    opacity: float = 0.5,
-    outline: bool = True,
-    boxes: bool = True,
-    labels: Sequence[str] | None = None,
-):
-    """Draws a prediction over its image with matplotlib.
-
-    Args:
-        prediction: `deepmac.Prediction`.
-        ax: matplotlib axes; unless given, of a new figure with the picture's pixels, 2,000 at most.
-        opacity: of the masks, 0 to 1.
-        outline: whether masks get a border.
-        boxes: whether boxes are drawn.
-        labels: N texts, written at the boxes.
-
-    Returns:
-        The axes.
-    """
-    from matplotlib import pyplot as plt  # only here: chooses a backend
-
-    if ax is None:
-        height, width = prediction.image.shape[:2]
-        figure = plt.figure(figsize=(8, 8 * height / width), dpi=min(width, 2000) / 8)
-        ax = figure.add_axes((0, 0, 1, 1))
-    drawn = prediction.boxes if boxes else None
-    ax.imshow(overlay(prediction.image, prediction.to_label_image(), drawn, labels, opacity, outline))
-    ax.set_axis_off()
-    return ax
 
 
 def mask_grid(
@@ -172,15 +143,6 @@ def sheet(
         row, column = divmod(place, columns)
         result.paste(field, (_GAP + column * step[0], _GAP + row * step[1]))
     return result
-
-
-def _label_image(masks, size):
-    """Label image [H, W] of masks [N, H, W], the smaller ones on top."""
-    labels = np.zeros(size, np.int32)
-    areas = masks.sum(axis=(1, 2))
-    for index in np.argsort(-areas, kind="stable"):
-        labels[masks[index]] = index + 1
-    return labels
 
 
 def label_border(labels: np.ndarray, thickness: int) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 
 from deepmac.core import masks
 from deepmac.core.boxes import pixel_xywh
+from deepmac.core.drawing import overlay
 from deepmac.core.errors import InputError
 from deepmac.core.polygons import outline
 
@@ -160,11 +161,36 @@ class Prediction:
             window[mask & (areas[window] >= areas[index + 1])] = index + 1
         return labels
 
-    def plot(self, ax=None, **options):
-        """Draws the image with masks and boxes; see `deepmac.core.drawing.plot_prediction`."""
-        from deepmac.core import drawing  # matplotlib takes a while to import
+    def plot(
+        self,
+        ax=None,
+        opacity: float = 0.5,
+        outline: bool = True,
+        boxes: bool = True,
+        labels: Sequence[str] | None = None,
+    ):
+        """Draws the image with masks and boxes with matplotlib.
 
-        return drawing.plot_prediction(self, ax=ax, **options)
+        Args:
+            ax: matplotlib axes; unless given, of a new figure with the picture's pixels, 2,000 at most.
+            opacity: of the masks, 0 to 1.
+            outline: whether masks get a border.
+            boxes: whether boxes are drawn.
+            labels: N texts, written at the boxes.
+
+        Returns:
+            The axes.
+        """
+        from matplotlib import pyplot as plt  # only here: chooses a backend
+
+        if ax is None:
+            height, width = self._size
+            figure = plt.figure(figsize=(8, 8 * height / width), dpi=min(width, 2000) / 8)
+            ax = figure.add_axes((0, 0, 1, 1))
+        drawn = self.boxes if boxes else None
+        ax.imshow(overlay(self.image, self.to_label_image(), drawn, labels, opacity, outline))
+        ax.set_axis_off()
+        return ax
 
     @property
     def _size(self) -> tuple[int, int]:
