@@ -98,11 +98,13 @@ def test_folder_filled_by_somebody_else_meanwhile_is_kept(tmp_path):
 @pytest.mark.parametrize(
     ("umask", "file_mode", "folder_mode"), [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700)]
 )
-def test_permissions_are_those_of_ordinary_files(tmp_path, umask, file_mode, folder_mode):
+def test_permissions_are_those_of_ordinary_files(tmp_path, umask, file_mode, folder_mode, monkeypatch):
     before = os.umask(umask)
     try:
-        with atomic_file(tmp_path / "file"), atomic_folder(tmp_path / "folder"):
-            pass
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "umask", lambda mask: pytest.fail("it is that of all threads"))
+            with atomic_file(tmp_path / "file"), atomic_folder(tmp_path / "folder"):
+                pass
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == file_mode
