@@ -58,8 +58,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server(monkeypatch):
+def server(monkeypatch, tmp_path):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("DEEPMAC_CACHE", str(tmp_path))
     with Server() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -77,11 +78,11 @@ def test_what_is_no_name_is_an_input_error(name):
 
 
 def test_downloads_once(server, tmp_path, capsys):
-    folder = find.published_model(NAME, tmp_path)
+    folder = find.published_model(NAME)
     assert (folder / "pipeline.config").read_text() == "model {}"
     assert (folder / "checkpoint" / "ckpt-0.data").read_bytes() == CONTENT
     assert "100%" in capsys.readouterr().err  # a progress bar
-    assert find.published_model(NAME, tmp_path) == folder
+    assert find.published_model(NAME) == folder
     assert server.requests == 1
     assert {path.name for path in tmp_path.iterdir()} == {NAME, ARCHIVE}
 
@@ -89,33 +90,28 @@ def test_downloads_once(server, tmp_path, capsys):
 def test_an_interrupted_download_leaves_nothing_and_can_be_repeated(server, tmp_path):
     server.cut = 1_200_000
     with pytest.raises(InputError, match=r"cannot download .* run again"):
-        find.published_model(NAME, tmp_path)
+        find.published_model(NAME)
     assert not list(tmp_path.iterdir())
     server.cut = None
-    folder = find.published_model(NAME, tmp_path)
+    folder = find.published_model(NAME)
     assert (folder / "checkpoint" / "ckpt-0.data").read_bytes() == CONTENT
-
-
-def test_the_cache_folder_comes_from_the_environment(server, tmp_path, monkeypatch):
-    monkeypatch.setenv("DEEPMAC_CACHE", str(tmp_path / "models"))
-    assert tmp_path / "models" in find.published_model(NAME).parents
 
 
 def test_offline_says_where_to_put_the_file(server, tmp_path, monkeypatch):
     content = server.content
     monkeypatch.setitem(find.PUBLISHED_MODELS, NAME, f"http://127.0.0.1:9/{ARCHIVE}")
     with pytest.raises(InputError) as caught:
-        find.published_model(NAME, tmp_path)
+        find.published_model(NAME)
     assert str(tmp_path / ARCHIVE) in str(caught.value)
     (tmp_path / ARCHIVE).write_bytes(content)
-    assert (find.published_model(NAME, tmp_path) / "pipeline.config").is_file()
+    assert (find.published_model(NAME) / "pipeline.config").is_file()
     assert server.requests == 0
 
 
 def test_a_server_error_is_an_input_error(server, tmp_path, monkeypatch):
     monkeypatch.setattr(Handler, "do_GET", lambda handler: handler.send_error(404))
     with pytest.raises(InputError, match="404"):
-        find.published_model(NAME, tmp_path)
+        find.published_model(NAME)
 
 
 def link(name, target):
@@ -140,11 +136,12 @@ def device(name):
         [device(f"{NAME}/null")],
     ],
 )
-def test_nothing_is_written_outside(server, tmp_path, members):
+def test_nothing_is_written_outside(server, tmp_path, members, monkeypatch):
     server.content = archive(*members)
     cache = tmp_path / "cache"
+    monkeypatch.setenv("DEEPMAC_CACHE", str(cache))
     with pytest.raises(InputError, match="refused: it would write outside"):
-        find.published_model(NAME, cache)
+        find.published_model(NAME)
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
     assert [path.name for path in cache.iterdir()] == [ARCHIVE]
 
@@ -161,16 +158,11 @@ def test_nothing_is_written_outside(server, tmp_path, members):
 def test_a_damaged_archive_leaves_no_folder(server, tmp_path, content, expected):
     server.content = content
     with pytest.raises(InputError, match=expected):
-        find.published_model(NAME, tmp_path)
+        find.published_model(NAME)
     assert not (tmp_path / NAME).exists()
     server.content = archive()
     (tmp_path / ARCHIVE).unlink()
-    assert (find.published_model(NAME, tmp_path) / "pipeline.config").is_file()
-
-
-def test_unknown_names_list_the_known_ones():
-    with pytest.raises(InputError, match=NAME):
-        find.published_model("deepmac_2048")
+    assert (find.published_model(NAME) / "pipeline.config").is_file()
 
 
 def files(folder, *names):

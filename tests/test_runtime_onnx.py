@@ -10,7 +10,7 @@ import tiny_model
 import deepmac
 from deepmac.core.errors import InputError
 from deepmac.export import export_model
-from deepmac.inference.find import find_model, read_graphs, weights_sha256
+from deepmac.inference.find import find_model, read_graphs
 from deepmac.inference.load import InferenceNetwork
 from deepmac.inference.predictor import load_network
 from deepmac.inference.runtime_onnx import OnnxNetwork
@@ -126,6 +126,7 @@ def test_damaged_and_missing_files_are_named(folder, tmp_path, name, damage):
 
 def test_different_exports_have_different_hashes(folder, tmp_path):
     other = copied(folder / "onnx", tmp_path)
-    assert weights_sha256(other) == weights_sha256(folder / "onnx") != weights_sha256(folder)
+    exported = find_model(folder / "onnx").weights_sha256
+    assert find_model(other).weights_sha256 == exported != find_model(folder).weights_sha256
     (other / "mask_head.onnx").write_bytes(b"other")
-    assert weights_sha256(other) != weights_sha256(folder / "onnx")
+    assert find_model(other).weights_sha256 != exported

@@ -15,7 +15,7 @@ from deepmac.data.preprocessing import network_input, pad_to_square, resize_imag
 from deepmac.export.formats import FORMATS
 from deepmac.export.graphs import half_graphs, whole_graph
 from deepmac.inference.exported import SIGNATURE
-from deepmac.inference.find import GRAPHS_FILE, weights_sha256
+from deepmac.inference.find import GRAPHS_FILE, find_model
 from deepmac.inference.load import build_model, most_boxes, normalization, trained_model
 from deepmac.modeling.model import DeepMACModel
 
@@ -75,7 +75,7 @@ def export_model(
         document = {
             "model": Path(name_or_path).name,
             "format": file_format,
-            "weights_sha256": weights_sha256(name_or_path),
+            "weights_sha256": find_model(name_or_path).weights_sha256,
             "input_size": config.model.input_size[0],
             "most_boxes": most_boxes(config.model.mask_head, pixel_embedding.shape[1:3]),
             "largest_difference_from_model": float(f"{difference:.1e}"),

@@ -47,9 +47,28 @@ class ModelFolder:
         if self.kind != "checkpoint":
             return self.folder if self.kind == "onnx" else None
         beside = self.folder / "onnx"
-        if not (beside / GRAPHS_FILE).is_file() or read_graphs(beside)["weights_sha256"] != _sha256(self):
-            return None  # none, or of weights that were trained further
-        return beside
+        if not (beside / GRAPHS_FILE).is_file():
+            return None
+        is_theirs = read_graphs(beside)["weights_sha256"] == self.weights_sha256
+        return beside if is_theirs else None  # the weights may have been trained further
+
+    @property
+    def weights_sha256(self) -> str:
+        """Hash that tells one state of a model from another without loading it, the same on every machine.
+
+        Hashes what describes the model, and the index of its weights, which holds a checksum of every tensor;
+        of an ONNX export all of it.
+        """
+        described = (PARAMS_FILE, PIPELINE_FILE, "checkpoint", "saved_model.pb")
+        files = [self.folder / name for name in described]
+        for folder in (self.folder, self.folder / "checkpoint", self.folder / "variables"):
+            files += folder.glob("*.index")
+        if self.kind == "onnx":
+            files += self.folder.glob("*.onnx")
+        digest = hashlib.sha256()
+        for path in sorted(path for path in files if path.is_file()):
+            digest.update(path.read_bytes())
+        return digest.hexdigest()
 
     @property
     def detects(self) -> bool:
@@ -144,31 +163,6 @@ class _ParamsLoader(yaml.SafeLoader):
 _ParamsLoader.add_constructor("tag:yaml.org,2002:python/tuple", yaml.SafeLoader.construct_yaml_seq)
 
 
-def weights_sha256(name_or_path: str | os.PathLike) -> str:
-    """Hash that tells one state of a model from another without loading it, the same on every machine.
-
-    Hashes what describes the model, and the index of its weights, which holds a checksum of every tensor; of
-    an ONNX export all of it.
-
-    Raises:
-        InputError: no such model.
-    """
-    return _sha256(find_model(name_or_path))
-
-
-def _sha256(model: ModelFolder) -> str:
-    described = (PARAMS_FILE, PIPELINE_FILE, "checkpoint", "saved_model.pb")
-    files = [model.folder / name for name in described]
-    for folder in (model.folder, model.folder / "checkpoint", model.folder / "variables"):
-        files += folder.glob("*.index")
-    if model.kind == "onnx":
-        files += model.folder.glob("*.onnx")
-    digest = hashlib.sha256()
-    for path in sorted(path for path in files if path.is_file()):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
 def read_graphs(folder: Path) -> dict[str, Any]:
     """What an export says of itself; see `deepmac.export`.
 
@@ -186,37 +180,27 @@ def read_graphs(folder: Path) -> dict[str, Any]:
     return graphs
 
 
-def cache_folder() -> Path:
-    """Where what can be had again is kept: the folder `DEEPMAC_CACHE` names, else the user's cache folder."""
-    if not (folder := os.environ.get("DEEPMAC_CACHE")):
-        import pooch
-
-        folder = pooch.os_cache("deepmac")
-    return Path(folder).absolute()
-
-
-def published_model(name: str, cache: str | os.PathLike | None = None) -> Path:
+def published_model(name: str) -> Path:
     """Returns the folder of a published model, downloaded and unpacked on first use.
+
+    Archives and models are kept in the folder that `DEEPMAC_CACHE` names, else in the user's cache folder.
 
     Args:
         name: a key of `PUBLISHED_MODELS`.
-        cache: where archives and models are kept; `cache_folder()` by default.
 
     Returns:
         A folder with `pipeline.config`, `checkpoint/` and `saved_model/`.
 
     Raises:
-        InputError: unknown name, no connection, or an archive that is damaged or unsafe.
+        InputError: no connection, or an archive that is damaged or unsafe.
     """
-    if name not in PUBLISHED_MODELS:
-        raise InputError(f"unknown model {name!r}: use one of {', '.join(PUBLISHED_MODELS)}")
+    import pooch  # not above: both take longer to import than `mini` to load
+    import requests
+
     url = PUBLISHED_MODELS[name]
-    cache = Path(cache or cache_folder())
+    cache = Path(os.environ.get("DEEPMAC_CACHE") or pooch.os_cache("deepmac")).absolute()
     folder, archive = cache / name, cache / url.rsplit("/", 1)[1]
     if not folder.is_dir():
-        import pooch  # not above: both take longer to import than `mini` to load
-        import requests
-
         pooch.get_logger().setLevel("WARNING")
         downloader = pooch.HTTPDownloader(progressbar=True, chunk_size=1 << 20)
         try:

@@ -32,7 +32,7 @@ from deepmac.core.executors import ahead, open_executor, threads
 from deepmac.core.images import read_image
 from deepmac.core.label_images import read_texts
 from deepmac.data.flaws import summary
-from deepmac.inference.find import weights_sha256
+from deepmac.inference.find import find_model
 from deepmac.inference.prediction import QUALITY_WORDS, Prediction, quality_words
 from deepmac.inference.predictor import EncodedImage, Network, Predictor, load_network
 
@@ -55,7 +55,7 @@ class ModelChoice:
     def state(self) -> dict[str, Any]:
         """Tells one state of a model from another without loading it. InputError: no such model."""
         choices = dataclasses.asdict(self)
-        weights = weights_sha256(choices.pop("name"))
+        weights = find_model(choices.pop("name")).weights_sha256
         return choices | {"version": __version__, "weights": weights}
 
     def load(self) -> Network:

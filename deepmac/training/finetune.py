@@ -24,7 +24,7 @@ from deepmac.core.files import atomic_folder, refuse_occupied, write_text
 from deepmac.data.classes import read_classes, write_classes
 from deepmac.data.coco import read_annotation_files
 from deepmac.data.tfrecords import write_tfrecords
-from deepmac.inference.find import weights_sha256
+from deepmac.inference.find import find_model
 from deepmac.inference.load import build_model, normalization, trained_model, without_warnings
 from deepmac.modeling.mask_heads import build_mask_head
 from deepmac.modeling.model import build_deepmac, save_model
@@ -89,7 +89,7 @@ class Recipe:
 
     def state(self) -> dict:
         """What tells one recipe from another: of the model a hash of its weights."""
-        return dataclasses.asdict(self) | {"model": weights_sha256(self.model)}
+        return dataclasses.asdict(self) | {"model": find_model(self.model).weights_sha256}
 
 
 @without_warnings()
