@@ -68,6 +68,7 @@ def test_fractions_in_the_place_of_pixels_are_refused(box_format):
         ([GOOD, None], "box 1 is"),
         ("0.1,0.2,0.5,0.6", "N x 4 numbers"),
         (None, "N x 4 numbers"),
+        (object(), "N x 4 numbers.*; not <object"),
     ],
 )
 def test_what_is_no_list_of_boxes_is_refused(boxes, words):

@@ -22,8 +22,7 @@ def normalized_boxes(boxes, box_format: str, height: int, width: int) -> np.ndar
     Args:
         boxes: numbers [N, 4], N at least 1.
         box_format: one of `BOX_FORMATS`.
-        height: image height in pixels.
-        width: image width in pixels.
+        height, width: of the image in pixels.
 
     Returns:
         float32 [N, 4], (ymin, xmin, ymax, xmax) normalised to the image and clipped to it.
@@ -49,15 +48,9 @@ def normalized_boxes(boxes, box_format: str, height: int, width: int) -> np.ndar
 
 
 def pixel_xywh(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Turns (ymin, xmin, ymax, xmax) normalised into COCO's (xmin, ymin, width, height) in pixels.
+    """Turns boxes [N, 4], (ymin, xmin, ymax, xmax) normalised to an image of `height` and `width` in pixels.
 
-    Args:
-        boxes: float [N, 4].
-        height: image height in pixels.
-        width: image width in pixels.
-
-    Returns:
-        float64 [N, 4].
+    Returns COCO's (xmin, ymin, width, height) in pixels, float64 [N, 4].
     """
     ymin, xmin, ymax, xmax = np.asarray(boxes, np.float64).T * np.array([[height], [width]] * 2)
     return np.stack([xmin, ymin, xmax - xmin, ymax - ymin], axis=1)
@@ -82,12 +75,13 @@ def _array_of_boxes(boxes, box_format):
 
 def _odd_one_out(boxes):
     """Names the first box that is not four numbers."""
-    try:
-        for index, box in enumerate(boxes):
-            if np.asarray(box, np.float64).shape != (4,):
-                return f"box {index} is {box!r:.60}"
-    except (TypeError, ValueError):
-        return f"box {index} is {box!r:.60}"
+    for index, box in enumerate(boxes if np.iterable(boxes) else ()):
+        try:
+            is_box = np.asarray(box, np.float64).shape == (4,)
+        except (TypeError, ValueError):
+            is_box = False
+        if not is_box:
+            return f"box {index} is {box!r:.60}"
     return f"not {boxes!r:.60}"
 
 
