@@ -159,17 +159,13 @@ def _from_pil(picture, name, upright):
     if upright and (turn := orientation(picture)) > 1:
         picture = picture.transpose(_TURNS[turn])  # ImageOps.exif_transpose stumbles over odd EXIF data
     if picture.mode.startswith("I"):
-        return _from_array(_sixteen_bits(np.asarray(picture), name))
+        samples = np.asarray(picture)  # of 16 bits, in int32 or in either order of bytes
+        if samples.size and (samples.min() < 0 or samples.max() > 65535):
+            raise InputError(f"{name} has samples beyond 16 bits: convert it to 8 or 16 bits")
+        return _from_array(samples.astype(np.uint16))
     if picture.mode == "F":
         raise InputError(f"{name} has floating-point samples: convert it to 8 or 16 bits")
     return _from_array(np.asarray(picture.convert("RGBA" if picture.has_transparency_data else "RGB")))
-
-
-def _sixteen_bits(samples, name):
-    """Samples of Pillow's 16- and 32-bit grey modes as uint16."""
-    if samples.size and (samples.min() < 0 or samples.max() > 65535):
-        raise InputError(f"{name} has samples beyond 16 bits: convert it to 8 or 16 bits")
-    return samples.astype(np.uint16)
 
 
 def _from_array(array):
@@ -189,11 +185,6 @@ def _from_array(array):
         white = (1 << max(8, int(array.max()).bit_length())) - 1
         array = ((array.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
     if array.shape[2] == 4:
-        array = _over_white(array)
+        alpha = array[..., 3:].astype(np.uint16)
+        array = ((array[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
     return np.array(np.broadcast_to(array, (*array.shape[:2], 3)), order="C")
-
-
-def _over_white(rgba):
-    alpha = rgba[..., 3:].astype(np.uint16)
-    blended = (rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255
-    return blended.astype(np.uint8)

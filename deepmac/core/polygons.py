@@ -21,8 +21,7 @@ def outline(
     Args:
         mask_prob: float [S, S], probabilities inside the box.
         box: float [4], (ymin, xmin, ymax, xmax) normalised to the image.
-        height: image height in pixels.
-        width: image width in pixels.
+        height, width: of the image in pixels.
         threshold: a point belongs to the mask when its probability is greater.
 
     Returns:
@@ -31,12 +30,8 @@ def outline(
     """
     ymin, xmin, ymax, xmax = np.asarray(box, np.float64)
     padded = np.pad(np.asarray(mask_prob, np.float64), 1)
-    ys, xs = (
-        _sample_positions(low, high, samples, pixels)
-        for low, high, samples, pixels in zip(
-            (ymin, xmin), (ymax, xmax), mask_prob.shape, (height, width), strict=True
-        )
-    )
+    ys = _sample_positions(ymin, ymax, mask_prob.shape[0], height)
+    xs = _sample_positions(xmin, xmax, mask_prob.shape[1], width)
     generator = contourpy.contour_generator(xs, ys, padded, fill_type=contourpy.FillType.OuterOffset)
     islands = [
         _with_holes(points, offsets)

@@ -61,10 +61,6 @@ class PictureName(NamedTuple):
 def find_pictures(names: Iterable[str], folder: Path) -> dict[str, Path]:
     """Finds the pictures of a folder and its subfolders by their names in an annotation file.
 
-    Args:
-        names: of the pictures, of any machine.
-        folder: of the pictures.
-
     Returns:
         Name -> path relative to the folder, for those that are there. A file has one name only: that which
         says more of its path.
@@ -72,7 +68,8 @@ def find_pictures(names: Iterable[str], folder: Path) -> dict[str, Path]:
     Raises:
         InputError: a name that fits to several files alike.
     """
-    found = {name: Path(name) for name in names if _is_file(folder / name)}
+    # Path.is_file fails for names that are longer than they can be.
+    found = {name: Path(name) for name in names if os.path.isfile(folder / name)}  # noqa: PTH113
     others = [name for name in names if name not in found]
     if not others:
         return found
@@ -114,13 +111,6 @@ def _best_file(name: str, by_stem: dict[str, list[Path]], folder: Path) -> tuple
     return most, files[0]
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # longer than names can be
-        return False
-
-
 def files_below(folder: Path) -> list[Path]:
     """The files of pictures in a folder and its subfolders, sorted."""
     found = []
@@ -154,28 +144,15 @@ class PictureSize(NamedTuple):
 
 
 def read_annotated(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """Reads a picture as it is annotated: as it is meant to be seen, or as it is stored.
+    """Reads a picture that is annotated as (width, height) in pixels: upright, or as it is stored.
 
-    Args:
-        path: of the picture.
-        size: width and height of the annotated picture in pixels.
-
-    Returns:
-        uint8 RGB [H, W, 3].
-
-    Raises:
-        InputError: as `read_image`.
+    Returns uint8 RGB [H, W, 3]; errors as of `read_image`.
     """
     return read_image(path, upright=turn_of_annotated(path, size) == 1)
 
 
 def turn_of_annotated(path: Path, size: tuple[int, int]) -> int:
-    """The EXIF orientation, 1 to 8, of a picture that is annotated as it is stored; else 1.
-
-    Args:
-        path: of the picture.
-        size: width and height of the annotated picture in pixels.
-    """
+    """The EXIF orientation, 1 to 8, of a picture if its annotated (width, height) is as stored; else 1."""
     found = PictureSize.read(path)
     return found.turn if found and found.turn >= 5 and found.stored == size != size[::-1] else 1
 
@@ -201,8 +178,7 @@ def encode_for_records(path: Path, width: int, height: int) -> bytes | None:
 
     Args:
         path: of the picture.
-        width: of the annotated picture in pixels; with the height it says which way up that is.
-        height: of the annotated picture in pixels.
+        width, height: of the annotated picture in pixels; they say which way up it is.
 
     Returns:
         A JPEG file if the picture is one or of that kind, else a PNG file; None if the picture can stay.
