@@ -5,10 +5,11 @@ from collections.abc import Iterable
 from deepmac.core.categories import COCO_CATEGORIES, NAME_BY_ID
 from deepmac.core.errors import InputError
 from deepmac.data.flaws import GROUPING, NO_CATEGORIES, ODD_CATEGORIES, ODD_ID, Finding, Findings
-from deepmac.data.numbers import key_of, whole
+from deepmac.data.numbers import key_in, key_of, whole
 
 _LARGEST_ID = 2**63 - 1
-_CATEGORY_FIELDS = ("category_id", "category", "category_name", "label", "class")
+# How annotations name their category: by id or by name.
+CATEGORY_FIELDS = ("category_id", "category", "category_name", "label", "class")
 _UNNAMED = "object"  # the category of annotations without one
 
 
@@ -23,7 +24,7 @@ def numbered(entries: list[dict], section: str, findings: Findings) -> list[dict
             unused.remove(entry_id)
         else:
             entry_id = free = free + 1
-        if entry.get("id") is not entry_id and (type(entry.get("id")) is not int or entry["id"] != entry_id):
+        if type(entry.get("id")) is not int or entry["id"] != entry_id:
             given = repr(entry["id"])[:40] if "id" in entry else "missing"
             findings.add(Finding(ODD_ID, f"'id' is {given}", {}), f"entry {index} of '{section}'")
             entry = entry | {"id": entry_id} | ({"given_id": entry["id"]} if "id" in entry else {})
@@ -48,7 +49,7 @@ def read_categories(
     Raises:
         InputError: it is not known which id is which category.
     """
-    used: list = list(dict.fromkeys(map(category_key, annotations)))
+    used: list = list(dict.fromkeys(key_in(entry, CATEGORY_FIELDS) for entry in annotations))
     lacking = None in used
     used = [key for key in used if key is not None]
     entries = _category_entries(name, given, used) if given else _categories_made(used)
@@ -76,15 +77,6 @@ def read_categories(
     ids = {entry["name"]: entry["id"] for entry in result}
     ids |= {key: ids[label] for key, label in lookup.items() if label in ids}
     return result, ids | {"": ids.get(_UNNAMED, result[0]["id"])}
-
-
-def category_key(annotation: dict) -> int | str | None:
-    """How an annotation names its category: an id, or a name; None if it does not."""
-    for field in _CATEGORY_FIELDS:
-        value = annotation.get(field)
-        if isinstance(value, str | int | float) and value == value and value != "":
-            return key_of(value)
-    return None
 
 
 def _categories_made(used: list[int | str]) -> list[dict]:

@@ -14,7 +14,7 @@ from deepmac.core.executors import threads
 from deepmac.data.category_lists import numbered, read_categories
 from deepmac.data.flaws import LOST, NOT_AN_ENTRY, TRAINING, TWICE, Finding, Findings, Policy, summary
 from deepmac.data.formats import find_splits, load_annotations
-from deepmac.data.numbers import key_of
+from deepmac.data.numbers import key_in, key_of
 from deepmac.data.picture_files import PictureSize, find_pictures, measure
 from deepmac.data.points import most_points
 from deepmac.data.rules import (
@@ -22,12 +22,12 @@ from deepmac.data.rules import (
     CORNERS,
     boxes_are_corners,
     image_findings,
-    image_key,
     name_findings,
     size_findings,
 )
 from deepmac.data.splits import draw_validation
 
+_IMAGE_FIELDS = ("image_id", "img_id", "file_name", "image")  # with which annotations name their image
 _REPORTED = 20  # examples of each kind of flaw in a report
 
 
@@ -131,7 +131,7 @@ def read_coco(
 
     pairs = []
     for entry in numbered(entries, "annotations", findings):
-        image_id = image_of.get(image_key(entry))
+        image_id = image_of.get(key_in(entry, _IMAGE_FIELDS))
         if image_id is None or image_id in images:
             pairs.append((entry, images.get(image_id)))
     if policy.mends is None and boxes_are_corners(name, (pair for pair in pairs if pair[1])):
@@ -213,14 +213,9 @@ def read_annotation_files(
 
 
 def read_image_ids(path: str | os.PathLike) -> set[int] | dict[str, set[int]]:
-    """Reads a list of image ids.
+    """Reads a list of image ids; of a JSON object {split: list}, the ids of each split.
 
-    Args:
-        path: text with ids separated by white space or commas (`#` starts a comment), a JSON list, or a
-            JSON object {split: list}.
-
-    Returns:
-        The ids; for a JSON object, {split: ids}.
+    Otherwise a JSON list, or text with ids separated by white space or commas (`#` starts a comment).
     """
     try:
         text = Path(path).read_text()

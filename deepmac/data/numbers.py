@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterable
 
 
 def number(value) -> float | int:
@@ -32,3 +33,12 @@ def key_of(value) -> int | str:
     found = whole(value)
     is_padded = isinstance(value, str) and value.strip() != "0" and value.strip().startswith("0")
     return str(value) if found is None or is_padded else found
+
+
+def key_in(entry: dict, fields: Iterable[str]) -> int | str | None:
+    """The id or name in the first of these fields that holds one, as it compares; None if none does."""
+    for field in fields:
+        value = entry.get(field)
+        if isinstance(value, str | int | float) and value == value and value != "":
+            return key_of(value)
+    return None

@@ -10,15 +10,14 @@ import numpy as np
 
 from deepmac.core.errors import InputError
 from deepmac.data import flaws
-from deepmac.data.category_lists import category_key
+from deepmac.data.category_lists import CATEGORY_FIELDS
 from deepmac.data.flaws import Finding
-from deepmac.data.numbers import key_of, number, numbers_in, whole
+from deepmac.data.numbers import key_in, number, numbers_in, whole
 from deepmac.data.picture_files import PictureSize
 from deepmac.data.points import read_points
 from deepmac.data.segmentations import mask_area, mask_box, mask_findings
 
 _MOST_PIXELS = 2**32  # more, run lengths cannot count
-_IMAGE_FIELDS = ("image_id", "img_id", "file_name", "image")
 _NAME_FIELDS = ("file_name", "filename", "path", "name", "file", "image", "coco_url", "url", "given_id")
 # Forms of a box that are read: its fields, and whether the last two are the far corner.
 _BOX_FIELDS = (
@@ -33,14 +32,6 @@ _BOX_FIELDS = (
 CORNERS = 0  # `bbox_mode` of boxes as (xmin, ymin, xmax, ymax) in pixels, as in Detectron2
 
 
-def image_key(annotation: dict) -> int | str | None:
-    """How an annotation names its image: by id, or by file name."""
-    for field in _IMAGE_FIELDS:
-        if isinstance(annotation.get(field), str | int | float):
-            return key_of(annotation[field])
-    return None
-
-
 def name_findings(image: dict) -> Iterator[Finding]:
     """Finds images without `file_name`."""
     if not (isinstance(image.get("file_name"), str) and image["file_name"].strip()):
@@ -52,9 +43,7 @@ def name_findings(image: dict) -> Iterator[Finding]:
 def image_findings(image: dict, found: tuple[str, PictureSize | str] | None) -> Iterator[Finding]:
     """Finds what is wrong with an image's entry, beside its picture.
 
-    Args:
-        image: the entry, with `file_name`.
-        found: path and size of its picture, or what is wrong with it; None if it is missing.
+    `found` is path and size of the picture, or what is wrong with it; None if it is missing.
     """
     if found is None:
         yield Finding(flaws.MISSING_PICTURE, image["file_name"])
@@ -95,7 +84,7 @@ def size_findings(image: dict) -> Iterator[Finding]:
 
 def category_findings(entry: dict, image: dict, categories: Mapping[int | str, int]) -> Iterator[Finding]:
     """Finds what is wrong with an annotation's `category_id`."""
-    key = category_key(entry)
+    key = key_in(entry, CATEGORY_FIELDS)
     if key is None:
         yield Finding(flaws.NO_CATEGORY, "it has no 'category_id'", {"category_id": categories[""]})
     elif key not in categories:
@@ -212,12 +201,7 @@ def _length(start: float, end: float) -> float:
 def boxes_are_corners(name: str, pairs: Iterable[tuple[dict, dict]]) -> bool:
     """Whether all boxes can be (xmin, ymin, xmax, ymax) and most cannot be (x, y, width, height).
 
-    Args:
-        name: of the file, for messages.
-        pairs: annotations with their images.
-
-    Raises:
-        InputError: they are parts of the image instead of pixels.
+    `pairs` are annotations with their images. InputError: they are parts of the image instead of pixels.
     """
     boxes, sizes = [], []
     for entry, image in pairs:
