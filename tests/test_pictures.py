@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from deepmac.core.errors import InputError
-from deepmac.jobs.pictures import find_pictures, without_results
+from deepmac.jobs.pictures import list_pictures, without_results
 
 
 @pytest.fixture
@@ -20,13 +20,13 @@ def _names(pictures):
 
 
 def test_a_folder_gives_the_pictures_of_all_its_subfolders_in_order(folder, tmp_path):
-    pictures = find_pictures([str(folder)])
+    pictures = list_pictures([str(folder)])
     assert _names(pictures) == ["a.PNG", "b.jpg", "sub/a.png", "sub/deep/c.tif"]
     assert all(picture.path == folder / picture.name for picture in pictures)
 
 
 def test_a_file_is_taken_whatever_it_is_called(folder, tmp_path):
-    pictures = find_pictures([str(folder / "notes.txt"), str(folder / "sub/a.png")])
+    pictures = list_pictures([str(folder / "notes.txt"), str(folder / "sub/a.png")])
     assert _names(pictures) == ["notes.txt", "a.png"]
 
 
@@ -41,32 +41,32 @@ def test_a_file_is_taken_whatever_it_is_called(folder, tmp_path):
     ],
 )
 def test_patterns(folder, tmp_path, pattern, names):
-    assert _names(find_pictures([f"{folder}/{pattern}"])) == names
+    assert _names(list_pictures([f"{folder}/{pattern}"])) == names
 
 
 def test_patterns_relative_to_the_current_folder(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
-    assert _names(find_pictures(["*.jpg"])) == ["b.jpg"]
-    assert _names(find_pictures(["sub/*.png"])) == ["a.png"]
+    assert _names(list_pictures(["*.jpg"])) == ["b.jpg"]
+    assert _names(list_pictures(["sub/*.png"])) == ["a.png"]
 
 
 def test_a_name_with_brackets_is_first_of_all_a_name(tmp_path):
     (tmp_path / "a[1].jpg").touch()
-    assert _names(find_pictures([str(tmp_path / "a[1].jpg")])) == ["a[1].jpg"]
+    assert _names(list_pictures([str(tmp_path / "a[1].jpg")])) == ["a[1].jpg"]
 
 
 def test_each_picture_is_found_once(folder, tmp_path):
     sources = [str(folder / "sub/a.png"), str(folder), f"{folder}/sub/../*.jpg"]
-    assert _names(find_pictures(sources)) == ["a.png", "a.PNG", "b.jpg", "sub/deep/c.tif"]
+    assert _names(list_pictures(sources)) == ["a.png", "a.PNG", "b.jpg", "sub/deep/c.tif"]
 
 
 def test_results_are_no_pictures(folder):
     for name in ("b_labels.png", "b_overlay.png", "b_masks.json", "c_labels.png"):
         (folder / "sub" / name).touch()
-    found = find_pictures([str(folder)])
+    found = list_pictures([str(folder)])
     assert _names(without_results(found))[2:] == ["sub/a.png", "sub/c_labels.png", "sub/deep/c.tif"]
     with pytest.raises(InputError, match="is a result"):
-        without_results(find_pictures([f"{folder}/sub/b_*"]))
+        without_results(list_pictures([f"{folder}/sub/b_*"]))
 
 
 @pytest.mark.parametrize("source", ["missing.jpg", "missing/*.jpg", "photos/*.gif", "empty"])
@@ -74,4 +74,4 @@ def test_a_source_without_pictures_is_an_input_error(folder, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
     with pytest.raises(InputError, match="no pictures at"):
-        find_pictures(["photos", source])
+        list_pictures(["photos", source])

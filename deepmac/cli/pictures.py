@@ -51,7 +51,7 @@ def segment(
     options.show_start()
     from deepmac.inference.find import find_model
     from deepmac.jobs.box_files import ImageBoxes, boxes_from_texts, read_boxes
-    from deepmac.jobs.pictures import find_pictures, without_results
+    from deepmac.jobs.pictures import list_pictures, without_results
     from deepmac.jobs.segment import segment
     from deepmac.jobs.stream import ModelChoice
 
@@ -68,7 +68,7 @@ def segment(
     else:
         folder = Path(images[0]) if len(images) == 1 and Path(images[0]).is_dir() else None
         boxes = read_boxes(box_file, box_format, min_score or 0.0, folder)
-    found = find_pictures(images)
+    found = list_pictures(images)
     pictures = without_results(found)
     if results := len(found) - len(pictures):
         click.echo(f"skipped: {results} label images and overlays of earlier results", err=True)

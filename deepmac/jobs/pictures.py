@@ -1,28 +1,22 @@
 """Finds the pictures that files, folders and globs name."""
 
-import dataclasses
 import glob
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from deepmac.core.errors import InputError
 from deepmac.core.images import PICTURE_SUFFIXES
 
 
-@dataclasses.dataclass(frozen=True)
-class Picture:
-    """A picture's file.
-
-    Attributes:
-        path: of the file.
-        name: the path relative to the folder that was asked for; the file's name if the file was.
-    """
+class Picture(NamedTuple):
+    """A picture's file; `name` is its path in the folder that was asked for, or the file's name."""
 
     path: Path
     name: Path
 
 
-def find_pictures(sources: Iterable[str]) -> list[Picture]:
+def list_pictures(sources: Iterable[str]) -> list[Picture]:
     """Lists the pictures of files, folders (with their subfolders) and globs, each once.
 
     Args:
