@@ -14,14 +14,7 @@ _MARGIN = 0.2  # of the box's size, shown on each side of it in a grid
 
 
 def instance_colors(count: int) -> np.ndarray:
-    """Colours that are easy to tell apart; the first ones stay the same however many there are.
-
-    Args:
-        count: number of colours.
-
-    Returns:
-        uint8 RGB [count, 3].
-    """
+    """Colours, uint8 RGB [count, 3], that are easy to tell apart; the first are the same for any count."""
     index = np.arange(count)
     hue = (0.92 + index * _GOLDEN_RATIO) % 1  # neighbours in the sequence are far apart on the colour wheel
     saturation, value = 0.9 - 0.3 * (index // 3 % 2), 1 - 0.2 * (index // 6 % 2)

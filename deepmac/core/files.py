@@ -50,9 +50,6 @@ def refuse_occupied(path: str | os.PathLike) -> None:
 def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a temporary folder beside `path`; renames it to `path` when the block succeeds.
 
-    Args:
-        path: the final folder; must not exist, or be an empty folder.
-
     Yields:
         The temporary folder to fill. It is removed when the block fails.
 
@@ -75,10 +72,7 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[IO]:
-    """Holds a lock while the block runs; waits for whoever holds it.
-
-    Args:
-        path: the lock's file; stays behind.
+    """Holds a lock, a file that stays behind, while the block runs; waits for whoever holds it.
 
     Yields:
         The open file. A child process that inherits it (`pass_fds`) keeps the lock until it ends, even when

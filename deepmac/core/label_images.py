@@ -60,8 +60,7 @@ def label_image(
         boxes: float [N, 4], (ymin, xmin, ymax, xmax) normalised to the picture.
         numbers: N numbers of detections, from 1.
         confidences: N confidences; of equal ones the detection with the lower number is seen.
-        height: of the picture in pixels.
-        width: of the picture in pixels.
+        height, width: of the picture in pixels.
         bits: of a sample, 8 or 16.
         threshold: a pixel belongs to a mask when its probability is greater.
 
@@ -103,10 +102,7 @@ def in_colors(labels: np.ndarray) -> Image.Image:
 
 
 def read_label_image(path: str | os.PathLike) -> np.ndarray:
-    """Reads a label image.
-
-    Returns:
-        uint8 or uint16 [H, W].
+    """Reads a label image, uint8 or uint16 [H, W].
 
     Raises:
         InputError: no such file, a damaged one, or one with several channels.

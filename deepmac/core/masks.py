@@ -23,8 +23,7 @@ def paste_mask(
     Args:
         mask_prob: float [S, S], probabilities inside the box.
         box: float [4], (ymin, xmin, ymax, xmax) normalised to the image; may reach beyond it.
-        height: image height in pixels.
-        width: image width in pixels.
+        height, width: of the image in pixels.
         threshold: a pixel belongs to the mask when its probability is greater.
 
     Returns:

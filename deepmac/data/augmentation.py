@@ -108,12 +108,7 @@ def random_square_crop(
         image: RGB float32 [H, W, 3].
         boxes: float32 [n, 4], normalised (ymin, xmin, ymax, xmax).
         size: side of the output in pixels.
-        scale_min: smallest scale.
-        scale_max: largest scale.
         seed: int32 [2].
-
-    Returns:
-        The view.
     """
     shape = tf.shape(image)[:2]
     seeds = tf.random.split(seed, 3)

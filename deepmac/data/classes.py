@@ -20,10 +20,7 @@ CATEGORIES_FILE = "categories.json"
 
 
 def classes_of(splits: Mapping[str, CocoData]) -> list[dict]:
-    """The classes of a data set, in the order of their ids.
-
-    Args:
-        splits: name -> annotations.
+    """The classes of a data set of these splits, in the order of their ids.
 
     Returns:
         A dict for each: `id` in records, `file_id` in the annotation file, `name`, `supercategory` if there

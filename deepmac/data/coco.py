@@ -152,15 +152,12 @@ def read_coco(
 def read_coco_folder(
     coco_dir: str | os.PathLike, splits: Sequence[str] = (), ids: set[int] | dict[str, set[int]] | None = None
 ) -> dict[str, CocoData]:
-    """Reads and checks a folder for training, in COCO's layout or that of an annotation tool.
+    """Reads and checks a folder for training: split -> its annotations.
 
     Args:
-        coco_dir: the folder.
+        coco_dir: the folder, in COCO's layout or that of an annotation tool.
         splits: names of the splits; none stands for those that `find_splits` finds.
         ids: image ids to use, as from `read_image_ids`; None uses all.
-
-    Returns:
-        Split -> its annotations.
 
     Raises:
         InputError: as `read_coco`, or listed ids are in none of the splits.

@@ -111,10 +111,6 @@ def load_annotations(path: Path, image_dir: Path | None) -> dict:
 def load_json(path: str | os.PathLike, object_hook: Callable[[dict], Any] | None = None) -> Any:
     """Reads a JSON file, in UTF-8, 16 or 32, with or without a byte order mark, or compressed by gzip.
 
-    Args:
-        path: of the file.
-        object_hook: as for `json.loads`.
-
     Raises:
         InputError: no such file, or not JSON.
     """

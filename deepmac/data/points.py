@@ -18,9 +18,6 @@ def read_points(annotation: dict) -> np.ndarray:
     COCO calls a keypoint visible (2) if it falls inside the object's segment; hidden ones (1) fall outside,
     which makes them background.
 
-    Args:
-        annotation: of an annotation file in COCO format.
-
     Returns:
         float32 [k, 4]: x, y in pixels, visibility, depth.
 

@@ -14,14 +14,9 @@ from official.vision.ops import preprocess_ops
 
 
 def resized_shape(shape: tf.Tensor, size: int) -> tf.Tensor:
-    """Returns the shape of an image scaled so that its longer side is `size`.
+    """Returns the shape, height and width in pixels, of an image scaled so that its longer side is `size`.
 
-    Args:
-        shape: int [2], height and width in pixels.
-        size: side of the network input in pixels.
-
-    Returns:
-        int32 [2], height and width, rounded half to even, at least 1.
+    From int [2] to int32 [2], rounded half to even, at least 1.
     """
     shape = tf.cast(shape, tf.float32)
     scale = tf.reduce_min(size / shape)

@@ -10,7 +10,7 @@ _MIN_FOLDERS = 8  # fewer are no sequences, but parts of a data set
 
 
 def draw_validation(images: Mapping[int, dict], annotations: Iterable[dict], fraction: float) -> set[int]:
-    """Draws pictures to validate with, the same ones every time.
+    """Draws ids of pictures to validate with, the same ones every time.
 
     Pictures of a sequence stay together (COCO Camera Traps' `seq_id`, else the folder, where there are many).
     Of every class about the same part is drawn, the rarest first, but never all pictures that have it.
@@ -19,9 +19,6 @@ def draw_validation(images: Mapping[int, dict], annotations: Iterable[dict], fra
         images: id -> entry of the annotation file.
         annotations: their entries, with `image_id` and `category_id`.
         fraction: part of the pictures, 0 to 1.
-
-    Returns:
-        Ids of the pictures drawn.
     """
     group_of = _groups(images)
     categories = defaultdict(set)  # of each group

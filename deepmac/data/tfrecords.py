@@ -41,8 +41,7 @@ def write_tfrecords(
         num_shards: files per split; None: 8, and one per 400 images of larger splits, up to 256.
 
     Raises:
-        FileExistsError: `out_dir` is not empty.
-        InputError: splits name a category differently.
+        InputError: `out_dir` is not empty, or splits name a category differently.
     """
     level = tf.get_logger().level
     from official.vision.data import create_coco_tf_record, tfrecord_lib  # noqa: F401
@@ -80,8 +79,7 @@ def write_tfrecords(
 def _tf_example(item: tuple[dict, list[dict], str, int, dict[int, str]]) -> tuple[tf.train.Example, int]:
     """Converts an image and its annotations; also counts annotations left out.
 
-    Args:
-        item: image, annotations, folder of the pictures, points of each object, id -> name of categories.
+    `item` is image, annotations, folder of the pictures, points of each object, id -> name of categories.
     """
     from official.vision.data import create_coco_tf_record, tfrecord_lib
 
@@ -194,9 +192,6 @@ def padded_batches(global_batch_size: int) -> Callable[..., tf.data.Dataset]:
     Shapes stay static, as TPUs need, and no replica is left without a batch. The padding has `source_id`
     -1, no objects, and no part of its image is valid.
 
-    Args:
-        global_batch_size: over all replicas.
-
     Returns:
         Function of (dataset of parsed examples, input context or None) -> batched dataset.
     """
@@ -214,11 +209,7 @@ def padded_batches(global_batch_size: int) -> Callable[..., tf.data.Dataset]:
 
 
 def find_damage(files: Sequence[str], decode: Callable) -> str | None:
-    """Looks for the first record that cannot be read or decoded.
-
-    Args:
-        files: TFRecord files.
-        decode: function of a serialised example.
+    """Looks for the first record of TFRecord files that cannot be read, or that `decode` refuses.
 
     Returns:
         "FILE: record NUMBER: reason", counted from 0; None if there is none.
@@ -308,11 +299,7 @@ def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
     The thread that chooses again sleeps for up to a minute, and whoever deletes an iterator waits for it: the
     wake-up call often gets lost. So a third of all trainings, and some evaluations, ended half a minute late.
 
-    Args:
-        dataset: in which `AUTOTUNE` stands for a number of parallel calls.
-
-    Returns:
-        The same elements; `AUTOTUNE` stands for the number of threads, at most 16.
+    Returns the same elements; `AUTOTUNE` then stands for the number of threads, at most 16.
     """
     options = tf.data.Options()
     options.autotune.enabled = False

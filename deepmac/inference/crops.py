@@ -27,8 +27,7 @@ def plan_crops(boxes: np.ndarray, height: int, width: int, input_size: int) -> d
 
     Args:
         boxes: float [N, 4], (ymin, xmin, ymax, xmax) normalised to the picture.
-        height: of the picture in pixels.
-        width: of the picture in pixels.
+        height, width: of the picture in pixels.
         input_size: side of the network's input in pixels.
 
     Returns:

@@ -60,14 +60,11 @@ class ExportedGraph:
         return self.outputs(embeddings, boxes[np.newaxis])["detection_masks"][0]
 
     def outputs(self, images, boxes) -> dict[str, np.ndarray]:
-        """Everything the graph gives.
+        """Everything the graph gives: output name, as in `deepmac.export`, -> array.
 
         Args:
             images: uint8 [B, H, W, 3].
             boxes: float32 [B, N, 4], (ymin, xmin, ymax, xmax) normalised to the picture.
-
-        Returns:
-            Output name -> array; see `deepmac.export` for the published names.
         """
         outputs = self._run(input_tensor=tf.constant(images), boxes=tf.constant(boxes, tf.float32))
         return {name: value.numpy() for name, value in outputs.items()}

@@ -181,15 +181,10 @@ def read_graphs(folder: Path) -> dict[str, Any]:
 
 
 def published_model(name: str) -> Path:
-    """Returns the folder of a published model, downloaded and unpacked on first use.
+    """Returns the folder of one of `PUBLISHED_MODELS`, downloaded and unpacked on first use.
 
-    Archives and models are kept in the folder that `DEEPMAC_CACHE` names, else in the user's cache folder.
-
-    Args:
-        name: a key of `PUBLISHED_MODELS`.
-
-    Returns:
-        A folder with `pipeline.config`, `checkpoint/` and `saved_model/`.
+    It holds `pipeline.config`, `checkpoint/` and `saved_model/`. Archives and models are kept in the folder
+    that `DEEPMAC_CACHE` names, else in the user's cache folder.
 
     Raises:
         InputError: no connection, or an archive that is damaged or unsafe.

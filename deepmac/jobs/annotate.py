@@ -243,14 +243,10 @@ def _json(value: Any) -> str:
 
 
 def write_yolo(data: CocoData, out: Path, made: Callable[[dict], dict] = lambda entry: {}) -> None:
-    """Writes annotations as Ultralytics reads them.
+    """Writes annotations as Ultralytics reads them, into a folder that is new or empty.
 
-    `data.yaml`, and for every picture a file of lines: class, from 0, and x0 y0 x1 y1 … from 0 to 1.
-
-    Args:
-        data: the annotations.
-        out: folder to write, new or empty.
-        made: what an annotation has besides.
+    `data.yaml`, and for every picture a file of lines: class, from 0, and x0 y0 x1 y1 … from 0 to 1. `made`
+    gives what an annotation has besides.
     """
     names = {category["id"]: category["name"] for category in data.categories}
     numbers = {category_id: number for number, category_id in enumerate(sorted(names))}
