@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from deepmac.core import executors
 from deepmac.core.errors import InputError
 from deepmac.data.megadetector import Detections
 from deepmac.iwildcam import make_masks as masks
@@ -73,12 +74,13 @@ def test_masks_are_the_predictors_and_the_more_confident_detection_is_seen(tmp_p
 
 
 @pytest.mark.parametrize("shards", [2, 3, 11])
-def test_files_are_the_same_for_any_number_of_shards(tmp_path, loads, shards):
+def test_files_are_the_same_for_any_number_of_shards_and_threads(tmp_path, loads, shards, monkeypatch):
     detections = _many(tmp_path / "pictures", 19)
     make_masks(tmp_path / "pictures", detections, tmp_path / "whole")
     for index in range(shards):
         part = Shard(index, shards)
-        make_masks(tmp_path / "pictures", detections, tmp_path / "parts", shard=part, workers=1 + index)
+        monkeypatch.setattr(executors, "usable_cores", lambda count=1 + index: count)
+        make_masks(tmp_path / "pictures", detections, tmp_path / "parts", shard=part)
     assert len(_files(tmp_path / "whole")) == 19
     assert _files(tmp_path / "whole") == _files(tmp_path / "parts")
 

@@ -40,13 +40,9 @@ def open_executor(jobs: int, scheduler: str | None = None) -> Iterator[Executor]
 
 
 @contextlib.contextmanager
-def threads(count: int | None = None) -> Iterator[Executor]:
-    """A pool of threads; what they have not begun when the block is left is dropped.
-
-    Args:
-        count: of the threads; one for each core that may be used unless given.
-    """
-    pool = ThreadPoolExecutor(count or usable_cores())
+def threads() -> Iterator[Executor]:
+    """A pool of a thread for each core; what they have not begun when the block is left is dropped."""
+    pool = ThreadPoolExecutor(usable_cores())
     try:
         yield pool
     finally:

@@ -98,7 +98,7 @@ def make_masks(
         model: what makes them.
         options: what they are like.
         shard: which pictures.
-        how: `overwrite`, `workers`, `scheduler` and `progress` of `segment_pictures`.
+        how: `overwrite`, `scheduler` and `progress` of `segment_pictures`.
 
     Returns:
         What became of the pictures; those that cannot be read are skipped and listed.

@@ -203,7 +203,6 @@ def segment_pictures(
     *,
     batch_size: int = 1,
     overwrite: bool = False,
-    workers: int | None = None,
     scheduler: str | None = None,
     progress: bool | None = None,
 ) -> Generator[Outcome, None, None]:
@@ -214,7 +213,6 @@ def segment_pictures(
         model: what segments them; loaded only if something is missing.
         batch_size: pictures encoded at once.
         overwrite: whether masks that are there are made again.
-        workers: threads that decode, and as many that write; one for each core unless given.
         scheduler: address of a Dask scheduler, as tcp://host:8786, whose workers make the masks; they need
             this package, and the folders under the same paths.
         progress: whether to show progress bars; in a terminal unless given.
@@ -239,7 +237,7 @@ def segment_pictures(
     missing = (jobs[index] for index in todo)
     with tqdm(desc=f"loading {model.name}", total=len(todo), **bar) as shown:
         if scheduler is None:
-            outcomes = _stream(missing, model.load(), batch_size, workers)
+            outcomes = _stream(missing, model.load(), batch_size)
         else:
             outcomes = _on_cluster(missing, model, batch_size, overwrite, scheduler)
         shown.set_description("segmenting")
@@ -277,11 +275,9 @@ def _remove_leftovers(targets: set[Path]) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _stream(
-    jobs: Iterable[PictureJob], network, batch_size: int, workers: int | None = None
-) -> Generator[Outcome, None, None]:
+def _stream(jobs: Iterable[PictureJob], network, batch_size: int) -> Generator[Outcome, None, None]:
     """Decodes, segments and writes, one after the other and all at the same time."""
-    with threads(workers) as readers, threads(workers) as writers:
+    with threads() as readers, threads() as writers:
         decoded = ahead(readers, lambda job: _decode(job, network), jobs, 2 * batch_size)
         yield from ahead(writers, _write, _segment(decoded, network, batch_size), 2 * batch_size)
 
