@@ -40,9 +40,6 @@ def load(
             folder `onnx`; "tensorflow": for everything but ONNX exports; or "auto": ONNX Runtime where it
             can, unless a precision or an input size is asked for that it has not.
 
-    Returns:
-        The predictor.
-
     Raises:
         InputError: no such model, a damaged one, an unknown precision or runtime, an unsuitable input size,
             or TensorFlow is needed and not installed.
@@ -201,7 +198,13 @@ class Predictor:
 
     def encode(self, image, detect: bool = False) -> EncodedImage:
         """Encodes an image without setting it, see `set_image`; with `detect` also finds its objects."""
-        return self._encode_all([image], detect=detect)[0]
+        image = read_image(image)
+        pixels, part = self._network.prepare(image)
+        if detect:
+            [(embeddings, detections)] = self._network.detect([pixels])
+            return EncodedImage(image, embeddings, part, detections)
+        [embeddings] = self._network.encode([pixels])
+        return EncodedImage(image, embeddings, part)
 
     def predict(
         self,
@@ -316,25 +319,19 @@ class Predictor:
             )
         predictions = []
         for start in range(0, len(images), batch_size):
-            batch = self._encode_all(images[start : start + batch_size], start)
-            for index, encoded in enumerate(batch, start):
+            batch = range(start, min(start + batch_size, len(images)))
+            pictures = []
+            for index in batch:
+                with _naming(index):
+                    pictures.append(read_image(images[index]))
+            inputs, parts = zip(*map(self._network.prepare, pictures), strict=True)
+            encoded = map(EncodedImage, pictures, self._network.encode(inputs), parts)
+            for index, image in zip(batch, encoded, strict=True):
                 with _naming(index):
                     predictions.append(
-                        self.predict(boxes[index], box_format, encoded=encoded, threshold=threshold)
+                        self.predict(boxes[index], box_format, encoded=image, threshold=threshold)
                     )
         return predictions
-
-    def _encode_all(self, images, first=None, detect=False):
-        """Encodes images in one call; `first`: index of the first, for error messages."""
-        pictures = []
-        for index, image in enumerate(images):
-            with contextlib.nullcontext() if first is None else _naming(first + index):
-                pictures.append(read_image(image))
-        inputs, parts = zip(*map(self._network.prepare, pictures), strict=True)
-        if not detect:
-            return list(map(EncodedImage, pictures, self._network.encode(inputs), parts))
-        embeddings, detections = zip(*self._network.detect(inputs), strict=True)
-        return list(map(EncodedImage, pictures, embeddings, parts, detections))
 
 
 @contextlib.contextmanager
