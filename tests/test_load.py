@@ -13,7 +13,7 @@ from deepmac import configs
 from deepmac.core.errors import InputError
 from deepmac.data.preprocessing import network_input
 from deepmac.inference import load
-from deepmac.inference.load import build_network, call_sizes, read_task_config
+from deepmac.inference.load import InferenceNetwork, call_sizes, read_task_config
 from deepmac.inference.predictor import Predictor, load_network
 from deepmac.modeling.keras_fixes import compute_dtype
 from deepmac.modeling.model import build_deepmac
@@ -52,7 +52,7 @@ def test_detections_are_those_of_the_whole_model_by_the_names_of_its_classes():
     kept = kept[np.argsort(-whole["confidence"][kept], kind="stable")]
     assert 0 < len(kept) < len(boxes)
 
-    predictor = Predictor(build_network(config, restore, "float32", classes=classes))
+    predictor = Predictor(InferenceNetwork(config, restore, "float32", classes=classes))
     found = predictor.detect(image, min_score=threshold)
     np.testing.assert_allclose(found.boxes, boxes[kept], atol=1e-5)
     np.testing.assert_allclose(found.scores, whole["confidence"][kept], atol=1e-5)
@@ -73,7 +73,7 @@ def test_nothing_found_is_a_prediction_of_nothing():
 def test_a_model_trained_on_masks_alone_finds_no_objects():
     config = read_task_config(tiny_model.model_dir() / "params.yaml")
     config.losses.detection.object_center_weight = 0.0
-    predictor = Predictor(build_network(config, lambda model: None, "float32"))
+    predictor = Predictor(InferenceNetwork(config, lambda model: None, "float32"))
     with pytest.raises(InputError, match="finds no objects: give boxes, or load one of `deepmac finetune`"):
         predictor.detect(tiny_model.picture())
 
@@ -129,7 +129,7 @@ def test_the_memory_of_a_call_is_bounded_for_full_resolution_masks():
     config = configs.deepmac_mini().task
     config.model.input_size = [512, 512, 3]
     config.model.mask_head.predict_full_resolution_masks = True
-    network = build_network(config, lambda model: None, "float32")
+    network = InferenceNetwork(config, lambda model: None, "float32")
     assert network._most_boxes == 16  # 128 x 128 positions each
 
 
@@ -155,7 +155,7 @@ def test_a_rectangular_network_is_refused():
     config = configs.deepmac_mini().task
     config.model.input_size = [64, 128, 3]
     with pytest.raises(InputError, match="square"):
-        build_network(config, lambda model: None, "float32")
+        InferenceNetwork(config, lambda model: None, "float32")
 
 
 def test_the_configuration_is_read_as_training_wrote_it():

@@ -40,21 +40,24 @@ class InferenceNetwork:
     calibration = (0.0, 1.0)
 
     def __init__(
-        self, model: DeepMACModel, config: configs.DeepMACTaskConfig, precision: str, classes: Sequence[dict]
+        self,
+        config: configs.DeepMACTaskConfig,
+        restore: Callable[[DeepMACModel], object],
+        precision: str = "auto",
+        input_size: int | None = None,
+        classes: Sequence[dict] = COCO_CLASSES,
     ):
-        """Compiles a model; the part that detects when it is first asked to.
+        """Builds a model, restores its weights and compiles it; the part that detects when it is asked to.
 
-        Args:
-            model: with its weights.
-            config: of the task it was trained for.
-            precision: it was built with.
-            classes: from `model_classes`.
+        Arguments and errors as `build_model`, where 'auto' is bfloat16 if the hardware computes with it;
+        `classes` come from `model_classes`.
         """
+        self.precision = resolve_precision(precision)
+        model = build_model(config, restore, self.precision, input_size)
         self._model, self._config = model, config
         self._classes = {entry["id"]: (entry.get("file_id", entry["id"]), entry["name"]) for entry in classes}
         self._normalization = normalization(config)
         self.input_size = config.model.input_size[0]
-        self.precision = precision
         self._encode = fold(model.encode, [tf.TensorSpec([None, *config.model.input_size])])
         maps = [
             tf.TensorSpec([1, *output.shape[1:]], output.dtype)
@@ -112,22 +115,6 @@ class InferenceNetwork:
         return np.concatenate(parts)
 
 
-def build_network(
-    config: configs.DeepMACTaskConfig,
-    restore: Callable[[DeepMACModel], object],
-    precision: str = "auto",
-    input_size: int | None = None,
-    classes: Sequence[dict] = COCO_CLASSES,
-) -> InferenceNetwork:
-    """Builds a model, restores its weights and compiles it; arguments and errors as `build_model`.
-
-    `precision` may also be 'auto': bfloat16 where the hardware computes with it. `classes` come from
-    `model_classes`.
-    """
-    precision = resolve_precision(precision)
-    return InferenceNetwork(build_model(config, restore, precision, input_size), config, precision, classes)
-
-
 def model_classes(folder: Path) -> Sequence[dict]:
     """The classes a model detects, as from `read_classes`: those in its folder, else COCO's."""
     return read_classes(folder) or COCO_CLASSES
@@ -165,9 +152,7 @@ def build_model(
 def most_boxes(mask_head: configs.MaskHeadConfig, map_size: Sequence[int]) -> int | None:
     """How many boxes the mask head takes at once, which bounds memory; None: all of a picture.
 
-    Args:
-        mask_head: its options.
-        map_size: height and width of the pixel embedding.
+    `map_size` is height and width of the pixel embedding.
     """
     if not mask_head.predict_full_resolution_masks:
         positions = mask_head.mask_size**2

@@ -130,10 +130,10 @@ def load_network(
 
             network = ExportedGraph(model.folder)
         else:
-            from deepmac.inference.load import build_network, model_classes, trained_model
+            from deepmac.inference.load import InferenceNetwork, model_classes, trained_model
 
             classes = model_classes(model.folder)
-            network = build_network(*trained_model(model.folder), precision, input_size, classes)
+            network = InferenceNetwork(*trained_model(model.folder), precision, input_size, classes)
     except ModuleNotFoundError as error:
         raise missing_package(error) from error
     network.calibration = model.calibration

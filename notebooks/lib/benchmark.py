@@ -22,7 +22,7 @@ from deepmac.evaluation import MaskEvaluator
 from deepmac.export.formats import FORMATS
 from deepmac.export.graphs import whole_graph
 from deepmac.inference.exported import ExportedGraph
-from deepmac.inference.load import build_model, build_network, trained_model
+from deepmac.inference.load import InferenceNetwork, build_model, trained_model
 from deepmac.inference.predictor import Predictor
 from deepmac.suite.results import Claim, ResultRow, number
 from deepmac.suite.rows import PreparedData
@@ -185,7 +185,7 @@ def measure_full_size(scope: Scope) -> Section:
     weights = model.get_weights()
     graph = _exported(model, config)
     del model
-    predictor = Predictor(build_network(config, lambda model: model.set_weights(weights)))
+    predictor = Predictor(InferenceNetwork(config, lambda model: model.set_weights(weights)))
     times = _latencies(predictor, graph, scope.full_size_repeats, warm_ups=1)
     held = (resident() - before) / sum(value.nbytes for value in weights)
     name = "hourglass-104, 512x512"
