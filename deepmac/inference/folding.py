@@ -103,7 +103,8 @@ def _fold_batch_norm(graph, graph_def, values):
         scale *= tf.math.rsqrt(variance + norm.get_attr("epsilon"))
         kernel = convolution.inputs[1]  # (h, w, in, out), or (h, w, channels, 1) where it is depthwise
         factor = scale[:, tf.newaxis] if convolution.type == _DEPTHWISE else scale
-        folded[kernel.name] = tf.cast(_uncast(kernel, values) * factor, kernel.dtype)
+        weight = kernel.op.inputs[0] if kernel.op.type == "Cast" else kernel  # at its own precision
+        folded[kernel.name] = tf.cast(values[weight.name] * factor, kernel.dtype)
         bias = f"{norm.name}/folded_bias"
         folded[f"{bias}:0"] = tf.cast(offset - mean * scale, norm.outputs[0].dtype)
         graph_def.node.add(name=bias)
@@ -127,11 +128,6 @@ def _is_foldable(norm, values):
         and all(tensor.name in values for tensor in [convolution.inputs[1], *norm.inputs[1:5]])
         and not any(output.consumers() for output in norm.outputs[1:])
     )
-
-
-def _uncast(tensor, values):
-    """The weight at its own precision."""
-    return values[tensor.op.inputs[0].name if tensor.op.type == "Cast" else tensor.name]
 
 
 def _cut(graph_def, values):
