@@ -21,7 +21,7 @@ from deepmac.data.classes import read_classes
 from deepmac.data.preprocessing import network_input
 from deepmac.inference.find import PARAMS_FILE, PIPELINE_FILE, find_model, read_params
 from deepmac.inference.folding import fold
-from deepmac.inference.prediction import Detections
+from deepmac.inference.prediction import FoundObjects
 from deepmac.interop.pipeline import pipeline_experiment
 from deepmac.interop.published import find_checkpoint, restore_published
 from deepmac.modeling.keras_fixes import compute_dtype
@@ -81,7 +81,7 @@ class InferenceNetwork:
         maps = self._encode(tf.concat(pixels, axis=0))
         return list(zip(*(tf.split(output, len(pixels)) for output in maps), strict=True))
 
-    def detect(self, pixels: Sequence[tf.Tensor]) -> list[tuple[tuple[tf.Tensor, tf.Tensor], Detections]]:
+    def detect(self, pixels: Sequence[tf.Tensor]) -> list[tuple[tuple[tf.Tensor, tf.Tensor], FoundObjects]]:
         """Gives for each input what `encode` gives, and what was found."""
         *maps, boxes, class_ids, scores = self._detect(tf.concat(pixels, axis=0))
         embeddings = zip(*(tf.split(output, len(pixels)) for output in maps), strict=True)
@@ -97,12 +97,12 @@ class InferenceNetwork:
             )
         return fold(self._model.encode_and_detect, [tf.TensorSpec([None, *self._config.model.input_size])])
 
-    def _named(self, boxes, class_ids, scores) -> Detections:
+    def _named(self, boxes, class_ids, scores) -> FoundObjects:
         """The detections of a picture that are of a category: ids between COCO's are of none."""
         kept = np.isin(class_ids, list(self._classes)) & (scores > 0)
         categories = [self._classes[class_id] for class_id in class_ids[kept].tolist()]
         category_ids = np.array([category_id for category_id, _ in categories], np.int64)
-        return Detections(boxes[kept], scores[kept], category_ids, [name for _, name in categories])
+        return FoundObjects(boxes[kept], scores[kept], category_ids, [name for _, name in categories])
 
     def mask_probs(self, embeddings: tuple[tf.Tensor, tf.Tensor], boxes: np.ndarray) -> np.ndarray:
         """Predicts masks, in calls of few different numbers of boxes."""

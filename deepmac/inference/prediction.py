@@ -17,7 +17,7 @@ from deepmac.core.polygons import outline
 QUALITY_WORDS = {"good": 0.75, "check": 0.6, "doubtful": 0.0}
 
 
-class Detections(NamedTuple):
+class FoundObjects(NamedTuple):
     """What a network found in a picture, D objects.
 
     Attributes:

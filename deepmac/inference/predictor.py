@@ -14,7 +14,7 @@ from deepmac.core.images import read_image
 from deepmac.core.machine import RUNTIMES
 from deepmac.inference.crops import plan_crops
 from deepmac.inference.find import find_model, read_graphs
-from deepmac.inference.prediction import Detections, Prediction
+from deepmac.inference.prediction import FoundObjects, Prediction
 
 
 def load(
@@ -78,7 +78,7 @@ class Network(Protocol):
     def encode(self, pixels: Sequence[Any]) -> list[Any]:
         """Encodes network inputs, from `prepare`, in one call; gives for each what `mask_probs` takes."""
 
-    def detect(self, pixels: Sequence[Any]) -> list[tuple[Any, Detections]]:
+    def detect(self, pixels: Sequence[Any]) -> list[tuple[Any, FoundObjects]]:
         """As `encode`, with what was found in each; InputError: this network has no detector."""
 
     def mask_probs(self, embeddings: Any, boxes: np.ndarray) -> np.ndarray:
@@ -154,7 +154,7 @@ class EncodedImage:
     image: np.ndarray
     embeddings: Any
     part: np.ndarray
-    detections: Detections | None = None
+    detections: FoundObjects | None = None
 
 
 class Predictor:
