@@ -157,7 +157,7 @@ def test_rows_and_boxes_select_each_other(page):
     page.drag((100, 100), (300, 300))
     page.drag((400, 100), (500, 200))
     mask = {"of": page.canvas.boxes[0]["box"], "path": "", "area": 12345, "quality": "check"}
-    page.canvas.masks = [mask]
+    page.canvas.show_masks([mask])
     rows = page.page.locator("tbody tr")
     rows.nth(0).locator("td").nth(2).click()
     page.settle()
@@ -175,10 +175,45 @@ def test_rows_and_boxes_select_each_other(page):
 
 
 @pytest.mark.browser
+def test_lines_of_the_table_that_say_the_same_are_left_alone(page):
+    page.canvas.begin([_item(10 * number, 10, 10 * number + 9, 60) for number in range(60)])
+    page.ask()
+    watch = """() => {
+        const seen = { subtree: true, childList: true, attributes: true, characterData: true };
+        const count = (changes) => (window.changes = (window.changes ?? 0) + changes.length);
+        new MutationObserver(count).observe(document.querySelector("tbody"), seen);
+    }"""
+    page.page.evaluate(watch)
+    page.page.locator("canvas").focus()
+    page.press("+", "+", "ArrowLeft")
+    assert page.page.evaluate("window.changes") is None
+    mask = {"of": page.canvas.boxes[7]["box"], "path": "", "area": 123, "quality": "good"}
+    page.canvas.show_masks([mask])
+    page.ask()
+    rows = page.page.locator("tbody tr").all_inner_texts()
+    assert [number for number, text in enumerate(rows) if "123" in text] == [7]
+    assert page.page.evaluate("window.changes") < 10
+
+
+@pytest.mark.browser
+def test_a_kernel_that_is_busy_with_something_else_is_told(page, monkeypatch):
+    page.canvas.status = ["Draw a box", False]
+    page.ask()
+    line = page.page.locator("[role=status]")
+    with monkeypatch.context() as busy:
+        busy.setattr(page.canvas, "_handle_custom_msg", lambda *_: None)
+        page.drag((100, 100), (300, 300))
+        page.page.wait_for_timeout(600)
+        assert "busy with other cells" in line.inner_text()
+    page.press("Escape")
+    assert line.inner_text() == "Draw a box"
+
+
+@pytest.mark.browser
 def test_clicks_with_shift_say_what_is_missing_and_what_is_too_much(page):
     page.drag((100, 100), (300, 300))
     half = "M100 100 200 100 200 300 100 300Z"
-    page.canvas.masks = [{"of": page.canvas.boxes[0]["box"], "path": half, "area": 1, "quality": "good"}]
+    page.canvas.show_masks([{"of": page.canvas.boxes[0]["box"], "path": half, "area": 1, "quality": "good"}])
     page.click(200, 200)  # the mask comes with the answer
     page.page.keyboard.down("Shift")
     page.click(150, 200)
@@ -276,7 +311,7 @@ def test_close_by_a_large_picture_shows_its_own_pixels_and_sharp_masks(chromium)
     canvas.show_picture(image)
     canvas.boxes = [_item(2900, 900, 3100, 1100)]
     triangle = "M2900.0 900.0 3100.0 900.0 2900.0 1100.0Z"
-    canvas.masks = [{"of": [2900, 900, 3100, 1100], "path": triangle, "area": 20000, "quality": "good"}]
+    canvas.show_masks([{"of": [2900, 900, 3100, 1100], "path": triangle, "area": 20000, "quality": "good"}])
     canvas.opacity, canvas.ready = 1.0, True
     page = CanvasPage(chromium, canvas)
     np.testing.assert_allclose(page.color(20, 200), [128] * 3, atol=20)

@@ -100,12 +100,12 @@ def test_masks_follow_the_boxes(demo):
         drawn = _filled([[float(number) for number in part.split()] for part in parts], mask.shape)
         assert (drawn & mask).sum() / (drawn | mask).sum() > 0.95
         assert shown["quality"] in {"good", "check", "doubtful"}
-    assert "2 new masks" in demo.message.value
+    assert "2 new masks" in demo.canvas.status[0]
 
     demo.canvas.boxes = []
     assert demo.prediction is None
     assert demo.canvas.masks == []
-    assert "Draw a box" in demo.message.value
+    assert "Draw a box" in demo.canvas.status[0]
 
 
 def test_clicks_add_to_their_mask_and_take_from_it(demo):
@@ -143,6 +143,26 @@ def test_nothing_is_predicted_twice(demo, monkeypatch):
     assert [mask["area"] for mask in demo.canvas.masks] == demo.prediction.masks.sum(axis=(1, 2)).tolist()
 
 
+def test_only_new_masks_are_sent_and_how_many_are_left_is_told(demo):
+    sent, said = [], []
+    demo.canvas.send = lambda content, _=(): sent.append(content)
+    demo.canvas.observe(lambda change: said.append(change["new"][0]), names="status")
+    boxes = [{"box": [10 * number, 50, 10 * number + 200, 200], "name": "thing"} for number in range(20)]
+    demo.canvas.boxes = boxes
+    assert [text for text in said if "done" in text] == [
+        "Finding masks: 0 of 20 done ...",
+        "Finding masks: 16 of 20 done ...",
+    ]
+    demo.canvas.boxes = [*boxes, EDGE]
+    assert [[mask["of"] for mask in content["masks"]] for content in sent] == [
+        [item["box"] for item in boxes],
+        [EDGE["box"]],
+    ]
+    assert {content["picture"] for content in sent} == {demo.canvas.picture[2]}
+    demo.canvas._handle_custom_msg({"ask": 7, "masks": True}, [])  # a page that was loaded again
+    assert sent[-2]["masks"] == demo.canvas.masks and sent[-1] == {"answer": 7}
+
+
 def test_removing_all_and_drawing_the_examples_can_be_undone(demo):
     demo.canvas.boxes = []
     demo.examples.click()
@@ -155,12 +175,13 @@ def test_removing_all_and_drawing_the_examples_can_be_undone(demo):
 
 def test_exports(demo, tmp_path):
     sent = {}
-    demo.canvas.send = lambda content, buffers: sent.update({content["download"]: bytes(buffers[0])})
     demo.canvas.boxes = [BOX, {**OTHER, "name": "cup"}, EDGE]
+    demo.canvas.send = lambda content, buffers: sent.update({content["download"]: bytes(buffers[0])})
     for button in demo.exports.values():
         assert not button.disabled
         button.click()
-        assert str(tmp_path / "exports") in demo.message.value
+        assert str(tmp_path / "exports") in demo.canvas.status[0]
+        assert "overlap" not in demo.canvas.status[0]
     files = {path.name.removeprefix("rocket_"): path for path in (tmp_path / "exports").iterdir()}
     assert {path.name: path.read_bytes() for path in files.values()} == sent
     masks = demo.prediction.masks
@@ -210,11 +231,20 @@ def test_exports(demo, tmp_path):
     assert all(button.disabled for button in demo.exports.values())
 
 
+def test_pixels_that_a_label_image_gives_to_one_of_two_masks_are_told(demo):
+    demo.canvas.boxes = [BOX, {**BOX, "box": [120, 60, 280, 190]}]
+    demo.exports["Labels"].click()
+    shared = demo.prediction.masks.all(axis=0).sum()
+    assert shared > 0 and f"lose {shared:,} pixels" in demo.canvas.status[0]
+    demo.exports["COCO"].click()
+    assert "lose" not in demo.canvas.status[0]
+
+
 def test_an_export_folder_that_cannot_be_made_is_told(loads, tmp_path):
     (tmp_path / "file").write_text("")
     demo = _shown("rocket", export_dir=tmp_path / "file" / "exports")
     demo.exports["Labels"].click()
-    assert "#b00020" in demo.message.value
+    assert demo.canvas.status[1]
 
 
 def test_pictures_are_chosen_given_and_uploaded(demo, tmp_path):
@@ -234,6 +264,39 @@ def test_pictures_are_chosen_given_and_uploaded(demo, tmp_path):
     assert _names(demo) == ["rocket"]
     demo.sample.value = OWN  # the last one
     assert (demo.sample.label, demo.picture.file_name) == ("other.png", "other.png")
+
+
+def test_the_same_file_given_again_is_read_again(demo, loads, tmp_path):
+    file = {
+        "name": "same.png",
+        "type": "",
+        "size": 9,
+        "last_modified": datetime.datetime.now(tz=datetime.UTC),
+    }
+    file["content"] = _file(tiny_model.picture(), "PNG")
+    for _ in range(2):
+        demo.sample.value = "rocket"
+        demo.upload.value = [file]
+        assert demo.picture.file_name == "same.png"
+    path = tmp_path / "same.png"
+    for seed in range(3):
+        Image.fromarray(tiny_model.picture(seed)).save(path)
+        if seed < 2:
+            demo.address.value = str(path)
+        else:  # in the menu, after another one was seen
+            demo.sample.value = "rocket"
+            demo.sample.value = OWN
+        np.testing.assert_array_equal(demo.picture.image, tiny_model.picture(seed))
+    demo.address.value = str(tmp_path / "later.png")
+    assert demo.canvas.status[1]
+    path.rename(tmp_path / "later.png")
+    demo.address.value += " "  # what Enter makes of an unchanged line
+    assert demo.picture.file_name == "later.png"
+    demo.model.value = FOLDER
+    for ending in ("", " ", " "):
+        demo.folder.value = f"{tiny_model.model_dir()}{ending}"
+    assert loads[1:] == [str(tiny_model.model_dir())] * 3
+    assert demo.folder.value == str(tiny_model.model_dir())
 
 
 def test_a_stack_of_16_bits_is_stretched_and_turned_page_by_page(demo, tmp_path):
@@ -266,7 +329,7 @@ def test_a_picture_that_cannot_be_opened_is_told_and_changes_nothing(demo, sourc
     before = demo.canvas.preview
     demo.address.value = source
     if source:
-        assert "#b00020" in demo.message.value
+        assert demo.canvas.status[1]
     assert demo.sample.value == demo.picture.sample == "rocket"
     assert demo.canvas.preview == before
     assert _names(demo) == ["rocket"]
@@ -274,10 +337,10 @@ def test_a_picture_that_cannot_be_opened_is_told_and_changes_nothing(demo, sourc
 
 def test_an_upload_that_is_no_picture_is_told(demo):
     _upload(demo, "letter.docx", b"no picture")
-    assert "letter.docx" in demo.message.value
-    assert "not a picture" in demo.message.value
+    assert "letter.docx" in demo.canvas.status[0]
+    assert "not a picture" in demo.canvas.status[0]
     _upload(demo, "photo.jpg", _file(tiny_model.picture(), "JPEG")[:400])
-    assert "damaged" in demo.message.value
+    assert "damaged" in demo.canvas.status[0]
     assert demo.picture.sample == "rocket"
 
 
@@ -312,10 +375,10 @@ def test_other_models(demo, loads):
     demo.folder.value = str(tiny_model.model_dir())
     assert loads[-1] == str(tiny_model.model_dir())
     assert demo.model.value == FOLDER
-    assert "#b00020" not in demo.message.value
+    assert not demo.canvas.status[1]
     assert demo.prediction.mask_probs.shape == before.shape
     demo.folder.value = "no such folder"
-    assert "no model" in demo.message.value
+    assert "no model" in demo.canvas.status[0]
     assert demo.folder.value == str(tiny_model.model_dir())
     demo.model.value = "mini"
     assert loads[-1] == "mini"
@@ -329,7 +392,7 @@ def test_a_published_model_that_cannot_be_downloaded_is_told(demo, monkeypatch):
 
     monkeypatch.setattr(deepmac, "load", fail)
     demo.model.value = "deepmac_1024x1024_coco17"
-    assert "no connection" in demo.message.value
+    assert "no connection" in demo.canvas.status[0]
     assert demo.model.value == "mini"
     demo.canvas.boxes = [BOX]
     assert len(demo.prediction) == 1
@@ -342,7 +405,7 @@ def test_what_nobody_expected_is_told_and_logged(demo, monkeypatch):
     monkeypatch.setattr(deepmac, "load", fail)
     with pytest.raises(RuntimeError):
         demo.model.value = "deepmac_1024x1024_coco17"
-    assert "out of memory" in demo.message.value
+    assert "out of memory" in demo.canvas.status[0]
     assert demo.model.value == "mini"
 
 
@@ -355,10 +418,10 @@ def test_parameters(loads):
     assert (folder.model.value, folder.folder.value) == (FOLDER, str(tiny_model.model_dir()))
     for arguments in ({"picture": "nowhere.jpg"}, {"boxes": [[0, 0, 0, 1]]}, {"boxes": 3}, {"model": "none"}):
         demo = Demo(**{"picture": "rocket", **arguments})
-        assert "Loading" in demo.message.value and not demo.canvas.ready
+        assert "Loading" in demo.canvas.status[0] and not demo.canvas.ready
         with pytest.raises(InputError):
             demo.show()
-        assert "#b00020" in demo.message.value and "so this is a sample" in demo.message.value
+        assert demo.canvas.status[1] and "so this is a sample" in demo.canvas.status[0]
         assert demo.canvas.ready and demo.picture.sample == "coffee"
         demo.address.value = "astronaut"
         assert demo.picture.sample == "astronaut" and len(demo.canvas.masks) == 2, "all works on"

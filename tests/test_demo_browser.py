@@ -1,9 +1,11 @@
 """The demo as people meet it: in JupyterLab, with the mouse; `test_canvas.py` has the details."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
+from browser import ROOT
 from PIL import Image
 from pycocotools import mask as rle
 from skimage import data
@@ -137,6 +139,53 @@ def test_what_cannot_be_opened_is_told_in_the_window(notebook_page):
     errors.first.scroll_into_view_if_needed()
     assert all(error.count("\n") == 0 for error in errors.all_inner_texts())
     assert "no model 'no such model'" in page.locator(".jp-OutputArea [role=status]").inner_text()
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_the_same_file_given_again_is_read_again(notebook_page, tmp_path):
+    path = tmp_path / "picture.png"
+
+    def write(width: int):
+        Image.new("RGB", (width, 100), "gray").save(path)
+
+    def wait_for_width(width: int):
+        label = page.locator(".deepmac-stage canvas")
+        page.wait_until(lambda: f"Picture of {width} by 100 pixels" in label.get_attribute("aria-label"), 60)
+
+    page = notebook_page("deepmac_colab", picture="cell", boxes=[])
+    page.run_all()
+    window = Window(page)
+    window.wait_for("Draw a box")
+    address = page.locator("input[placeholder*='address']")
+    address.fill(str(path))
+    for _ in range(2):  # the second time by Enter alone
+        address.press("Enter")
+        window.wait_for("picture.png")
+    write(150)
+    address.press("Enter")
+    wait_for_width(150)
+    write(160)
+    address.fill(str(path))
+    address.press("Enter")
+    wait_for_width(160)
+    for width in (170, 180):
+        write(width)
+        with page.page.expect_file_chooser() as chooser:
+            page.locator(".widget-upload").click()
+        chooser.value.set_files(path)
+        wait_for_width(width)
+
+    menus = page.locator(".widget-dropdown select")
+    menus.nth(1).select_option("a folder ...")
+    folder = page.locator("input[placeholder*='folder']")
+    shutil.copytree(ROOT / "deepmac/weights/mini", tmp_path / "model")
+    folder.fill(str(tmp_path / "model"))
+    folder.press("Enter")
+    window.wait_for("Draw a box")
+    shutil.rmtree(tmp_path / "model")
+    folder.press("Enter")
+    window.wait_for("no model")
 
 
 # Milliseconds from letting go of the mouse to the frame in which a new line of the table has its area: it is

@@ -188,3 +188,10 @@ def _from_array(array):
         alpha = array[..., 3:].astype(np.uint16)
         array = ((array[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
     return np.array(np.broadcast_to(array, (*array.shape[:2], 3)), order="C")
+
+
+def encoded(image: Image.Image, file_format: str, **options) -> bytes:
+    """A picture as a file's content; format and options are those of Pillow's `save`."""
+    file = io.BytesIO()
+    image.save(file, file_format, **options)
+    return file.getvalue()

@@ -15,7 +15,7 @@ from deepmac.core.boxes import normalized_boxes
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file
 from deepmac.demo.controls import FOLDER, OWN, Controls
-from deepmac.demo.exports import EXPORTS, Drawing, mask_areas, overlaid
+from deepmac.demo.exports import EXPORTS, Drawing, hidden_pixels, mask_areas, overlaid
 from deepmac.demo.samples import SAMPLES
 from deepmac.demo.sources import OpenedPicture, open_picture, opened_upload
 from deepmac.inference.find import PUBLISHED_MODELS
@@ -24,6 +24,7 @@ from deepmac.inference.prediction import quality_words
 _LARGEST_FIGURE = 800  # pixels of its longer side
 # A click brings log odds so far beyond the threshold, and less around it: a Gaussian, in parts of the box.
 _SURE, _REACH = 2.0, 0.15
+_AT_ONCE = 16  # boxes whose masks are found before the window says how many are left
 _FALLBACK = "coffee", None, "mini"  # picture, boxes and model that are always there
 
 
@@ -56,7 +57,9 @@ class Demo(Controls):
         self.prediction: deepmac.Prediction | None = None
         self._own: OpenedPicture | None = None
         self._predicted: dict[tuple, deepmac.Prediction] = {}  # box -> its mask alone
-        self._shown: dict[tuple, dict] = {}  # (box and clicks, threshold) -> its mask as the canvas takes it
+        self._shown: dict[
+            tuple, tuple
+        ] = {}  # (box and clicks, threshold) -> its mask, as the canvas takes it, too
         self._export_dir = Path(export_dir)
         self._first = picture, boxes, os.fspath(model)
         self.say("Loading ...")
@@ -71,7 +74,6 @@ class Demo(Controls):
         try:
             self._begin(*self._first)
         except (InputError, OSError) as error:
-            self.say(str(error), error=True)
             self._begin(*_FALLBACK)  # so that another picture or model can be chosen
             self.say(f"{error} (so this is a sample)", error=True)
             raise
@@ -150,14 +152,15 @@ class Demo(Controls):
         if change["new"] != OWN:
             self._open(open_picture, change["new"])
         elif self._own is not None:
-            self._open(lambda: self._own)
+            self._open(self._own.turned_to, self._own.page)  # read again: the file may have changed
         else:
             self._show_choices()
             self.say("Upload a picture, or write its path or its address.")
 
     def _on_upload(self, change):
-        if change["new"]:
-            self._open(opened_upload, *_uploaded(change["new"]))
+        if uploaded := change["new"]:
+            self.upload.set_trait("value", type(uploaded)())  # else the same file again would be no change
+            self._open(opened_upload, *_uploaded(uploaded))
 
     def _on_address(self, change):
         if change["new"].strip():
@@ -178,28 +181,31 @@ class Demo(Controls):
             self._show_choices()
 
     def _use(self, picture: OpenedPicture, boxes: list[dict]):
-        start = time.perf_counter()
-        self._encoded = self._predictor.encode(picture.image)
-        self._encoding_ms = 1000 * (time.perf_counter() - start)
+        self._encode(picture)
         self.picture = picture
         if picture.sample is None:
             self._own = picture
             self.name_own(picture.file_name)
-        self._predicted, self._shown = {}, {}
         self.canvas.show_picture(picture.image)
         self.canvas.begin(boxes)
         self._update()
 
+    def _encode(self, picture: OpenedPicture):
+        self.say("Encoding the picture ...")
+        start = time.perf_counter()
+        self._encoded = self._predictor.encode(picture.image)
+        self._encoding_ms = 1000 * (time.perf_counter() - start)
+        self._predicted, self._shown = {}, {}
+
     # Models
 
     def _on_model(self, change):
-        """Takes another model, of the menu or in a folder."""
-        if (model := change["new"].strip()) in ("", FOLDER, self._model):
+        """Takes another model, of the menu or in a folder; the same one again if a space follows its name."""
+        if change["new"] in (FOLDER, self._model) or not (model := change["new"].strip()):
             return
         try:
             self._load(model)
-            self._predicted, self._shown = {}, {}
-            self._encoded = self._predictor.encode(self.picture.image)
+            self._encode(self.picture)
             self._update()
         finally:
             self._show_choices()
@@ -218,17 +224,21 @@ class Demo(Controls):
         """Predicts the masks of the boxes that have none yet, and shows those of all."""
         asked = [(tuple(item["box"]), *map(tuple, item.get("clicks", ()))) for item in self.canvas.boxes]
         start = time.perf_counter()
-        if new := [box for box in dict.fromkeys(box for box, *_ in asked) if box not in self._predicted]:
-            predicted = self._predictor.predict(new, "xyxy", encoded=self._encoded)
-            self._predicted |= {box: _joined([predicted], [index]) for index, box in enumerate(new)}
+        new = [box for box in dict.fromkeys(box for box, *_ in asked) if box not in self._predicted]
+        for first in range(0, len(new), _AT_ONCE):
+            self.say(f"Finding masks: {first} of {len(new)} done ...")
+            batch = new[first : first + _AT_ONCE]
+            predicted = self._predictor.predict(batch, "xyxy", encoded=self._encoded)
+            self._predicted |= {box: _joined([predicted], [index]) for index, box in enumerate(batch)}
         milliseconds = 1000 * (time.perf_counter() - start)
         threshold = self.threshold.value
-        parts = [_corrected(self._predicted[box], clicks, threshold) for box, *clicks in asked]
-        self.prediction = _joined(parts) if parts else None
-        for key, part in zip(asked, parts, strict=True):
+        for key in asked:
             if (key, threshold) not in self._shown:
-                self._shown[key, threshold] = _canvas_mask(key, part)
-        self.canvas.masks = [self._shown[key, threshold] for key in dict.fromkeys(asked)]
+                part = _corrected(self._predicted[key[0]], key[1:], threshold)
+                self._shown[key, threshold] = part, _canvas_mask(key, part)
+        shown = {key: self._shown[key, threshold] for key in asked}
+        self.prediction = _joined([shown[key][0] for key in asked]) if asked else None
+        self.canvas.show_masks([mask for _, mask in shown.values()])
         for button in self.exports.values():
             button.disabled = not asked
         if not asked:
@@ -252,15 +262,18 @@ class Demo(Controls):
         path = self._export_dir / f"{self.picture.stem}_{ending}"
         with atomic_file(path) as temporary:
             temporary.write_bytes(content)
-        self.canvas.download(path.name, content)
-        self.say(f"Your browser downloads {path.name}; it is also in the folder {path.parent.resolve()}.")
+        self.canvas.send({"download": path.name}, [content])
+        hint = ""
+        if title == "Labels" and (hidden := hidden_pixels(self.prediction)):
+            hint = f" Masks overlap: in this image larger ones lose {hidden:,} pixels to smaller ones. "
+            hint += "COCO, ImageJ and Polygons keep every mask whole."
+        self.say(f"Your browser downloads {path.name}; it is also in {path.parent.resolve()}.{hint}")
 
 
 def _examples(picture: OpenedPicture) -> list[dict]:
     """The boxes of a sample as the canvas takes them; none for other pictures."""
-    if picture.sample is None:
-        return []
-    return [{"box": list(map(float, box)), "name": name} for name, box in SAMPLES[picture.sample].boxes]
+    drawn = SAMPLES[picture.sample].boxes if picture.sample else ()
+    return [{"box": list(map(float, box)), "name": name} for name, box in drawn]
 
 
 def _items(boxes: Sequence, picture: OpenedPicture) -> list[dict]:
@@ -281,6 +294,8 @@ def _joined(parts: Sequence[deepmac.Prediction], kept=slice(None)) -> deepmac.Pr
 
 def _corrected(prediction: deepmac.Prediction, clicks: Sequence, threshold: float) -> deepmac.Prediction:
     """The only mask after clicks (x, y, 1 or -1) in pixels: each adds, or removes, what is near it."""
+    if not clicks:
+        return dataclasses.replace(prediction, threshold=threshold)
     ymin, xmin, ymax, xmax = prediction.boxes[0] * (prediction.image.shape[:2] * 2)
     probs, size = np.clip(prediction.mask_probs, 1e-4, 1 - 1e-4), prediction.mask_probs.shape[-1]
     log_odds, border = np.log(probs / (1 - probs)), np.log(threshold / (1 - threshold))
@@ -291,8 +306,7 @@ def _corrected(prediction: deepmac.Prediction, clicks: Sequence, threshold: floa
         distance = np.hypot(middles[:, np.newaxis] - place[0], middles - place[1])
         change = border + sign * _SURE - log_odds[0, row, column]
         log_odds += change * np.exp(-((distance / _REACH) ** 2) / 2)
-    probs = 1 / (1 + np.exp(-log_odds)) if clicks else prediction.mask_probs
-    return dataclasses.replace(prediction, mask_probs=probs, threshold=threshold)
+    return dataclasses.replace(prediction, mask_probs=1 / (1 + np.exp(-log_odds)), threshold=threshold)
 
 
 def _canvas_mask(key: tuple, prediction: deepmac.Prediction) -> dict:

@@ -5,6 +5,8 @@ const HELP = `Drag: new box. Click: select; drag its handles. Alt + drag: move. 
   next and previous box, arrows move it (Shift: resize), C a cross for arrows to move and Enter to click with, Enter
   name, Delete remove, Esc let go, Ctrl + Z undo (Shift: redo), + − 0 1 zoom.`;
 
+const BUSY = "The notebook is busy with other cells. Boxes can be drawn already; masks come when it is done.";
+
 // The boxes as a table: number, name, area and quality of the mask.
 function boxTable(model, editor) {
   const body = element("tbody");
@@ -28,12 +30,16 @@ function boxTable(model, editor) {
     body.append(element("tr", { onclick: select }, ...cells.map((content) => element("td", {}, content))));
   }
 
+  // Touches the line only where it says something else than before: hundreds are laid out for each frame otherwise.
   function updateRow(item, index) {
     const row = body.rows[index];
     const [number, input, size, quality] = [...row.cells].map((cell) => cell.firstElementChild ?? cell);
     const color = model.get("colors")[index];
-    const mask = maskOf(model, item);
+    const mask = editor.masks.of(item);
     const chosen = index === editor.selected;
+    const says = [item.name, color, mask, chosen, document.activeElement === input];
+    if (row.says?.every((value, part) => value === says[part])) return;
+    row.says = says;
     Object.assign(number.style, { background: color, color: inkOn(color) });
     number.setAttribute("aria-label", `box ${index + 1}, ${item.name}`);
     number.setAttribute("aria-pressed", chosen);
@@ -58,8 +64,8 @@ function toolbar(model, editor, view, changed) {
     const symbol = text.match(/[a-z]/) ? {} : { "aria-label": title };
     return element("button", { title, onclick: () => (action(), changed()), ...symbol }, text);
   };
-  const undo = button("Undo", "Take the last change back (Ctrl + Z)", () => model.send({ step: -1 }));
-  const redo = button("Redo", "Make it again (Ctrl + Shift + Z)", () => model.send({ step: 1 }));
+  const undo = button("Undo", "Take the last change back (Ctrl + Z)", () => editor.step(-1));
+  const redo = button("Redo", "Make it again (Ctrl + Shift + Z)", () => editor.step(1));
   const remove = button("Remove", "Remove the selected box (Delete)", () => editor.remove());
   const clear = button("Remove all", "Remove all boxes; Undo brings them back", () => editor.commit([], -1));
   const scale = element("output", { title: "Pixels of the screen for one of the picture" });
@@ -82,11 +88,30 @@ function toolbar(model, editor, view, changed) {
   return { element: made, update };
 }
 
+// What the kernel says, or that it has not come to what was asked.
+function statusLine(model, masks) {
+  const line = element("p", { role: "status" });
+  const update = () => {
+    const [text, error] = masks.late ? [BUSY, false] : model.get("status");
+    if (line.textContent !== text) line.textContent = text; // else read aloud again
+    line.classList.toggle("error", error);
+  };
+  return { element: line, update };
+}
+
 // The sliders of ipywidgets beside the canvas have no names that screen readers know.
 function nameSliders(window) {
   for (const handle of window?.querySelectorAll("[role=slider]:not([aria-label])") ?? []) {
     handle.setAttribute("aria-label", handle.closest(".widget-slider").querySelector("label").textContent);
   }
+}
+
+// Enter in a line of text counts although the text is the same: the file may have changed. ipywidgets only tells
+// changes, so a space comes at its end, or goes; the kernel takes it off.
+function tellEnter({ key, target }) {
+  if (key !== "Enter" || !target.matches(".widget-text input[type=text]")) return;
+  target.value = target.value.endsWith(" ") ? target.value.trimEnd() : `${target.value} `;
+  target.dispatchEvent(new Event("change", { bubbles: true }));
 }
 
 function render({ model, el }) {
@@ -95,11 +120,12 @@ function render({ model, el }) {
   const canvas = element("canvas", { tabindex: 0, role: "application" });
   const view = new View();
   const pixels = new Pixels(model, changed);
-  const editor = new Editor(model, canvas, pixels, view, changed);
-  const parts = [toolbar(model, editor, view, changed), boxTable(model, editor)];
+  const masks = new Masks(model, changed);
+  const editor = new Editor(model, canvas, pixels, masks, view, changed);
+  const parts = [toolbar(model, editor, view, changed), boxTable(model, editor), statusLine(model, masks)];
   const stage = element("div", { class: "deepmac-stage" }, parts[0].element, canvas);
   const help = element("p", { class: "deepmac-help" }, HELP);
-  const whole = element("div", { class: "deepmac-canvas" }, stage, parts[1].element, help);
+  const whole = element("div", { class: "deepmac-canvas" }, parts[2].element, stage, parts[1].element, help);
   el.append(whole);
   // "Run all" leads to the end of a notebook: back to the window, as long as it is being loaded.
   if (!model.get("ready")) setTimeout(() => whole.scrollIntoView({ block: "center" }), 100);
@@ -110,6 +136,7 @@ function render({ model, el }) {
     editor.draw();
     for (const part of parts) part.update();
     nameSliders(el.closest(".widget-vbox"));
+    el.closest(".widget-vbox")?.addEventListener("keydown", tellEnter, true); // once, however often it is added
     const { boxes, selected } = editor;
     const chosen = boxes[selected] ? ` Box ${selected + 1}, ${boxes[selected].name}, is selected.` : "";
     const seen = `Picture of ${view.picture.join(" by ")} pixels with ${boxes.length} boxes.`;
@@ -131,11 +158,17 @@ function render({ model, el }) {
     editor.cancel();
     resize();
   }
-  const receive = (message, buffers) => message.tile && pixels.receive(message, buffers);
+  const receive = (message, buffers) => {
+    if (message.tile) pixels.receive(message, buffers);
+    else masks.receive(message);
+    changed();
+  };
   const listening = [
     ["msg:custom", receive],
     ["change:picture", open],
     ["change:boxes", () => (editor.drag = editor.edited = null)], // after "undo" they may be gone
+    ["change:status", () => masks.heard()],
+    ["change:ready", () => masks.ask()],
     ["change:selected", () => (editor.aim = null)],
     ["change", changed],
   ];

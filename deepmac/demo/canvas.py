@@ -1,6 +1,5 @@
 """The picture one draws boxes on: an anywidget, whose side in the browser are `canvas.js` and its parts."""
 
-import io
 from pathlib import Path
 
 import anywidget
@@ -9,11 +8,13 @@ import traitlets
 from PIL import Image
 
 from deepmac.core.drawing import instance_colors
+from deepmac.core.images import encoded
 
 _HERE = Path(__file__).parent
-_SCRIPTS = ("../core/page.js", "view.js", "editor.js", "canvas.js")
+_SCRIPTS = ("../core/page.js", "view.js", "masks.js", "editor.js", "canvas.js")
 _PREVIEW = 1024  # pixels: longest side of what the browser has at once; more it asks for as it zooms in
 _TILE = 512  # pixels; also in view.js
+_QUALITY = {"quality": 92, "subsampling": 0}
 _FEWEST_COLORS = 64
 
 
@@ -26,10 +27,10 @@ class Canvas(anywidget.AnyWidget):
         boxes: for each `{"box": [xmin, ymin, xmax, ymax], "name": str}`, and if its mask was corrected
             "clicks": [[x, y, sign]], 1 where something was missing, -1 where too much; numbers count from 1.
         selected: index of the selected box, -1 for none.
-        masks: for each box that has one `{"of", "path", "area", "quality"}`, path as SVG writes it, which is
-            sent faster than numbers; it belongs to all boxes whose numbers and clicks are those in "of".
+        masks: those shown by `show_masks`.
         opacity, outline: how masks are drawn.
         undoable, redoable: whether there is a step to take back, or to take again.
+        status: a line of plain text above the picture, and whether it tells an error.
         ready: whether boxes can be drawn: not while the window is being loaded.
     """
 
@@ -38,12 +39,12 @@ class Canvas(anywidget.AnyWidget):
 
     boxes = traitlets.List(traitlets.Dict()).tag(sync=True)
     selected = traitlets.Int(-1).tag(sync=True)
-    masks = traitlets.List(traitlets.Dict()).tag(sync=True)
     opacity = traitlets.Float(0.5).tag(sync=True)
     outline = traitlets.Bool(True).tag(sync=True)
     undoable = traitlets.Bool(False).tag(sync=True)
     redoable = traitlets.Bool(False).tag(sync=True)
     ready = traitlets.Bool(False).tag(sync=True)
+    status = traitlets.List(["", False]).tag(sync=True)
     colors = traitlets.List(traitlets.Unicode()).tag(sync=True)
     # Width, height, number of the picture, and how often it is halved down to the preview, a JPEG.
     picture = traitlets.List([1, 1, 0, 0]).tag(sync=True)
@@ -63,11 +64,23 @@ class Canvas(anywidget.AnyWidget):
         while max(self._level(halvings).size) > _PREVIEW:
             halvings += 1
         height, width = image.shape[:2]
+        self.masks: list[dict] = []
         with self.hold_sync():
-            self.masks = []
-            self.preview = _jpeg(self._level(halvings))
+            self.preview = encoded(self._level(halvings), "JPEG", **_QUALITY)
             self.picture = [width, height, self.picture[2] + 1, halvings]
             self.edit = [self.picture[2], 0]
+
+    def show_masks(self, masks: list[dict]):
+        """Shows the masks of the boxes; those that are shown already are not sent again.
+
+        Args:
+            masks: for each box that has one `{"of", "path", "area", "quality"}`, path as SVG writes it, sent
+                faster than numbers; it belongs to all boxes whose numbers and clicks are those in "of".
+        """
+        shown = set(map(id, self.masks))
+        self.masks = masks
+        if new := [mask for mask in masks if id(mask) not in shown]:
+            self.send({"masks": new, "picture": self.picture[2]})
 
     def begin(self, boxes: list[dict]):
         """Replaces the boxes, with nothing to take back."""
@@ -105,23 +118,18 @@ class Canvas(anywidget.AnyWidget):
         return self._levels[halvings]
 
     def _on_message(self, _, message: dict, _buffers):
-        """Answers the browser: `{"step": int}`, or `{"tiles": [[halvings, column, row]], "picture": int}`."""
+        """Answers `{"step": int}`, `{"tiles": [[halvings, column, row]], "picture": int}`, and with a sign of
+        life, once all before is done, `{"ask": its number, "masks": whether all are wanted}`."""
         if "step" in message:
             self.step(message["step"])
+        if message.get("masks"):
+            self.send({"masks": self.masks, "picture": self.picture[2]})
+        if "ask" in message:
+            self.send({"answer": message["ask"]})
         if message.get("picture") == self.picture[2]:
             for halvings, column, row in message["tiles"]:
                 level = self._level(halvings)
                 left, top = column * _TILE, row * _TILE
                 right, bottom = min(left + _TILE, level.width), min(top + _TILE, level.height)
-                tile = _jpeg(level.crop((left, top, right, bottom)))
+                tile = encoded(level.crop((left, top, right, bottom)), "JPEG", **_QUALITY)
                 self.send({"tile": [halvings, column, row], "picture": message["picture"]}, [tile])
-
-    def download(self, name: str, content: bytes):
-        """Lets the browser, which may run elsewhere, save a file."""
-        self.send({"download": name}, [content])
-
-
-def _jpeg(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=92, subsampling=0)
-    return file.getvalue()

@@ -16,9 +16,6 @@ const upright = ([x0, y0, x1, y1]) => {
   return [Math.min(x0, x1), Math.min(y0, y1), Math.max(x0, x1), Math.max(y0, y1)];
 };
 const area = ([x0, y0, x1, y1]) => (x1 - x0) * (y1 - y0);
-const maskOf = (model, { box, clicks = [] }) => {
-  return model.get("masks").find((mask) => mask.of.join() === [...box, ...clicks].join());
-};
 
 // Draws boxes and masks, and changes boxes by mouse, touch and keys.
 class Editor {
@@ -30,8 +27,8 @@ class Editor {
   spaced = false; // whether the space bar is down
   nextName = "";
 
-  constructor(model, canvas, pixels, view, changed) {
-    Object.assign(this, { model, canvas, pixels, view, changed });
+  constructor(model, canvas, pixels, masks, view, changed) {
+    Object.assign(this, { model, canvas, pixels, masks, view, changed });
     const listen = (type, handler) => canvas.addEventListener(type, handler.bind(this), { passive: false });
     listen("pointerdown", this.press);
     listen("pointermove", this.move);
@@ -57,7 +54,14 @@ class Editor {
     this.model.set("boxes", boxes);
     this.model.set("selected", selected);
     this.model.save_changes();
+    this.masks.ask();
     this.changed();
+  }
+
+  // Takes the last change back (-1), or makes it again (1).
+  step(by) {
+    this.model.send({ step: by });
+    this.masks.ask();
   }
 
   select(index) {
@@ -132,8 +136,8 @@ class Editor {
     const point = at.map((value) => Math.round(100 * value) / 100);
     const [x0, y0, x1, y1] = item?.box ?? [];
     if (!(point[0] >= x0 && point[0] <= x1 && point[1] >= y0 && point[1] <= y1)) return;
-    const mask = maskOf(this.model, item);
-    const masked = mask && POINTS.isPointInPath(new Path2D(mask.path), ...point);
+    const mask = this.masks.of(item);
+    const masked = mask && POINTS.isPointInPath(mask.drawn, ...point);
     this.change(this.selected, { clicks: [...(item.clicks ?? []), [...point, masked ? -1 : 1]] });
   }
 
@@ -224,8 +228,8 @@ class Editor {
     const { view, selected, boxes } = this;
     const cycle = (by) => boxes.length && this.select((selected + by + boxes.length) % boxes.length);
     const commands = {
-      z: () => this.model.send({ step: event.shiftKey ? 1 : -1 }),
-      y: () => this.model.send({ step: 1 }),
+      z: () => this.step(event.shiftKey ? 1 : -1),
+      y: () => this.step(1),
     };
     const actions = {
       " ": () => (this.spaced = true),
@@ -297,8 +301,8 @@ class Editor {
     context.imageSmoothingEnabled = scale < 2; // pixels are seen as they are when one is close
     this.pixels.draw(context, this.view);
     const colors = this.model.get("colors");
-    const largest = this.boxes.map(({ box }, index) => [box, index]).sort(([a], [b]) => area(b) - area(a));
-    for (const [, index] of largest) this.drawMask(context, this.boxes[index], colors[index]);
+    const seen = this.boxes.map(({ box }, index) => [box, index]).filter(([box]) => this.view.sees(box));
+    for (const [, index] of seen.toSorted(([a], [b]) => area(b) - area(a))) this.drawMask(context, this.boxes[index], colors[index]);
     context.setTransform(dots, 0, 0, dots, 0, 0);
     const { index: editing, box: edited } = this.edited ?? {};
     this.boxes.forEach(({ box, name }, index) => {
@@ -311,9 +315,8 @@ class Editor {
   }
 
   drawMask(context, item, color) {
-    const mask = maskOf(this.model, item);
+    const mask = this.masks.of(item);
     if (!mask) return;
-    mask.drawn ??= new Path2D(mask.path);
     context.fillStyle = context.strokeStyle = color;
     context.globalAlpha = this.model.get("opacity");
     context.fill(mask.drawn);
@@ -339,7 +342,7 @@ class Editor {
   drawBox(context, box, number, name, color, chosen) {
     const [x0, y0] = this.view.toScreen(box.slice(0, 2));
     const [x1, y1] = this.view.toScreen(box.slice(2));
-    if (x1 < 0 || y1 < 0 || x0 > this.view.screen[0] || y0 > this.view.screen[1]) return; // not even its name
+    if (!this.view.sees(box)) return; // not even its name
     for (const [style, width] of [["#0008", chosen ? 5 : 3], [color, chosen ? 3 : 1.5]]) {
       Object.assign(context, { strokeStyle: style, lineWidth: width });
       context.strokeRect(x0, y0, x1 - x0, y1 - y0);

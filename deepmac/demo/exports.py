@@ -17,6 +17,7 @@ from pycocotools import mask as rle
 from deepmac.core.boxes import pixel_xywh
 from deepmac.core.categories import ID_BY_NAME, MAX_CATEGORY_ID
 from deepmac.core.drawing import instance_colors, overlay
+from deepmac.core.images import encoded
 from deepmac.core.label_images import in_colors
 from deepmac.inference.prediction import Prediction, quality_words
 
@@ -42,7 +43,12 @@ class Drawing(NamedTuple):
 
 def mask_areas(prediction: Prediction) -> list[int]:
     """Pixels of N masks."""
-    return [_area(result) for result in prediction.to_coco(1)]
+    return [int(rle.area(result["segmentation"])) for result in prediction.to_coco(1)]
+
+
+def hidden_pixels(prediction: Prediction) -> int:
+    """Pixels that masks lose in a label image to smaller ones over them, of all masks together."""
+    return sum(mask_areas(prediction)) - np.count_nonzero(prediction.to_label_image())
 
 
 def coco(drawing: Drawing) -> bytes:
@@ -54,7 +60,7 @@ def coco(drawing: Drawing) -> bytes:
     dataset = {
         "images": [{"id": 1, "file_name": drawing.file_name, "height": height, "width": width}],
         "annotations": [
-            {"id": number, **result, "area": _area(result), "iscrowd": 0}
+            {"id": number, **result, "area": int(rle.area(result["segmentation"])), "iscrowd": 0}
             for number, result in enumerate(results, 1)
         ],
         "categories": [{"id": category_id, "name": name} for name, category_id in ids.items()],
@@ -63,8 +69,8 @@ def coco(drawing: Drawing) -> bytes:
 
 
 def labels(drawing: Drawing) -> bytes:
-    """Image whose pixels are the numbers of their masks, shown in colours (PNG)."""
-    return _png(in_colors(drawing.prediction.to_label_image()))
+    """Image whose pixels are the numbers of their masks, where masks overlap of the smaller one (PNG)."""
+    return encoded(in_colors(drawing.prediction.to_label_image()), "PNG")
 
 
 def table(drawing: Drawing) -> bytes:
@@ -101,7 +107,10 @@ def geojson(drawing: Drawing) -> bytes:
         {
             "type": "Feature",
             "id": str(number),
-            "geometry": {"type": "MultiPolygon", "coordinates": [[_closed(ring)] for ring in polygons]},
+            "geometry": {
+                "type": "MultiPolygon",  # of rings, each of which ends where it begins
+                "coordinates": [[np.reshape(ring + ring[:2], (-1, 2)).tolist()] for ring in polygons],
+            },
             "properties": {
                 "objectType": "annotation",
                 "name": f"{number} {name}",
@@ -115,7 +124,7 @@ def geojson(drawing: Drawing) -> bytes:
 
 def picture(drawing: Drawing) -> bytes:
     """The picture with masks, boxes, numbers and names, at its own size (PNG)."""
-    return _png(Image.fromarray(overlaid(drawing, drawing.prediction.image)))
+    return encoded(Image.fromarray(overlaid(drawing, drawing.prediction.image)), "PNG")
 
 
 def overlaid(drawing: Drawing, image: np.ndarray) -> np.ndarray:
@@ -141,24 +150,8 @@ EXPORTS: dict[str, tuple[str, Callable[[Drawing], bytes]]] = {
 }
 
 
-def _area(result):
-    return int(rle.area(result["segmentation"]))
-
-
 def _outlined(drawing):
     """Number, name and polygons of each mask that is not empty."""
     polygons = drawing.prediction.to_polygons()
     numbered = enumerate(zip(drawing.names, polygons, strict=True), 1)
     return [(number, name, found) for number, (name, found) in numbered if found]
-
-
-def _closed(polygon):
-    """Corners [[x, y], ...], the first one again at the end."""
-    corners = np.reshape(polygon, (-1, 2)).tolist()
-    return [*corners, corners[0]]
-
-
-def _png(image):
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()

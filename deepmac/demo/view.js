@@ -47,6 +47,13 @@ class View {
     return at.map((value, axis) => this.scale * value + this.offset[axis]);
   }
 
+  // Whether something of a box is on the screen.
+  sees([x0, y0, x1, y1]) {
+    const [left, top] = this.toScreen([x0, y0]);
+    const [right, bottom] = this.toScreen([x1, y1]);
+    return right >= 0 && bottom >= 0 && left <= this.screen[0] && top <= this.screen[1];
+  }
+
   // The nearest point of the picture.
   inside(at) {
     return this.toPicture(at).map((value, axis) => clamp(value, 0, this.picture[axis]));

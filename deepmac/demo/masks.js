@@ -1,0 +1,48 @@
+// The masks of the demo's boxes, which the kernel sends once each, and whether it is busy with something else.
+
+const LATE = 500; // milliseconds without a word from the kernel
+
+// What a mask belongs to: the numbers of a box and of its clicks.
+const keyOf = ({ box, clicks = [] }) => [box, ...clicks].join();
+
+class Masks {
+  found = new Map(); // key of a box -> its mask
+  picture = 0; // number of theirs
+  asked = 0;
+  answered = 0;
+
+  constructor(model, changed) {
+    Object.assign(this, { model, changed });
+    if (model.get("ready")) this.ask(true); // they were sent before there was this view
+  }
+
+  // Asks for a sign of life, which comes when everything before is done.
+  ask(masks = false) {
+    if (this.asked === this.answered) this.silent = performance.now();
+    this.asked += 1;
+    this.model.send({ ask: this.asked, masks });
+    setTimeout(this.changed, LATE);
+  }
+
+  // What the kernel does is said in the window, unless it has not come to that.
+  get late() {
+    return this.asked !== this.answered && performance.now() - this.silent >= LATE - 1;
+  }
+
+  heard() {
+    this.silent = Infinity;
+  }
+
+  // Keeps masks, which may come before their picture does.
+  receive({ masks, picture, answer }) {
+    this.answered = answer ?? this.answered;
+    if (!masks) return;
+    if (picture !== this.picture) this.found.clear();
+    this.picture = picture;
+    for (const mask of masks) this.found.set(mask.of.join(), { ...mask, drawn: new Path2D(mask.path) });
+  }
+
+  of(item) {
+    return this.picture === this.model.get("picture")[2] ? this.found.get(keyOf(item)) : undefined;
+  }
+}
