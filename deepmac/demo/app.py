@@ -57,9 +57,8 @@ class Demo(Controls):
         self.prediction: deepmac.Prediction | None = None
         self._own: OpenedPicture | None = None
         self._predicted: dict[tuple, deepmac.Prediction] = {}  # box -> its mask alone
-        self._shown: dict[
-            tuple, tuple
-        ] = {}  # (box and clicks, threshold) -> its mask, as the canvas takes it, too
+        # (box and clicks, threshold) -> its mask, and as the canvas takes it
+        self._shown: dict[tuple, tuple[deepmac.Prediction, dict]] = {}
         self._export_dir = Path(export_dir)
         self._first = picture, boxes, os.fspath(model)
         self.say("Loading ...")
