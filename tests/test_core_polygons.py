@@ -7,16 +7,22 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from deepmac.core.masks import paste_masks
-from deepmac.core.polygons import outline
+from deepmac.core.polygons import outline, rings
 from deepmac.evaluation.baselines import ellipse_mask
 
 BOX = np.array([0.1, 0.2, 0.9, 0.7], np.float32)
+WHOLE = np.array([0.0, 0.0, 1.0, 1.0])
 
 
 def _bitmap(polygons, height, width):
     if not polygons:
         return np.zeros((height, width), bool)
     return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))).astype(bool)
+
+
+def _signed_area(polygon):
+    x, y = np.reshape(polygon, (-1, 2)).T
+    return (np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
 
 
 def _iou(one, other):
@@ -43,9 +49,7 @@ def test_a_smooth_mask_and_its_polygons_cover_the_same_pixels(seed, height, widt
 def test_an_ellipse_has_its_area_and_few_corners():
     (polygon,) = outline(ellipse_mask(32), BOX, 1000, 2000)
     assert len(polygon) < 2 * 150
-    x, y = np.reshape(polygon, (-1, 2)).T
-    area = abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
-    assert area == pytest.approx(np.pi / 4 * 0.8 * 999 * 0.5 * 1999, rel=0.01)
+    assert _signed_area(polygon) == pytest.approx(np.pi / 4 * 0.8 * 999 * 0.5 * 1999, rel=0.01)
 
 
 def test_a_full_box_reaches_its_edges():
@@ -59,9 +63,12 @@ def test_holes_are_cut_out_and_islands_come_one_by_one():
     ring[2:20, 2:20] = 1
     ring[8:14, 8:14] = 0
     ring[26:30, 26:30] = 1
-    polygons = outline(ring, np.array([0.0, 0.0, 1.0, 1.0]), 320, 320)
+    polygons = outline(ring, WHOLE, 320, 320)
     assert len(polygons) == 2
-    bitmap = paste_masks(ring[None], np.array([[0.0, 0.0, 1.0, 1.0]]), 320, 320)[0]
+    borders = [[_signed_area(border) for border in island] for island in rings(ring, WHOLE, 320, 320)]
+    assert [np.sign(island).tolist() for island in borders] == [[1, -1], [1]]
+    assert [sum(island) for island in borders] == pytest.approx([abs(_signed_area(one)) for one in polygons])
+    bitmap = paste_masks(ring[None], WHOLE[None], 320, 320)[0]
     assert not bitmap[110, 110] and _iou(bitmap, _bitmap(polygons, 320, 320)) > 0.97
 
 

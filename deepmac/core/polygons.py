@@ -1,6 +1,8 @@
 """Masks as COCO polygons, drawn where the probability passes the threshold, at no size in particular."""
 
+import functools
 import itertools
+from collections.abc import Sequence
 
 import contourpy
 import numpy as np
@@ -9,14 +11,13 @@ _EDGE = 1e-3  # samples; how far beyond the last ones the probability falls to z
 _MIN_AREA = 1.0  # pixels; smaller islands are dropped, unless there is no other
 
 
-def outline(
+def rings(
     mask_prob: np.ndarray, box: np.ndarray, height: int, width: int, threshold: float = 0.5
-) -> list[list[float]]:
+) -> list[list[np.ndarray]]:
     """Outlines a mask predicted in a box.
 
     Between samples the probability is interpolated, as `deepmac.core.masks` does for bitmaps; its contour has
-    the corners of the sampling, few and smooth however large the picture is. A hole is joined to the outline
-    around it by an edge there and back, which covers nothing.
+    the corners of the sampling, few and smooth however large the picture is.
 
     Args:
         mask_prob: float [S, S], probabilities inside the box.
@@ -25,8 +26,9 @@ def outline(
         threshold: a point belongs to the mask when its probability is greater.
 
     Returns:
-        A polygon [x0, y0, x1, y1, ...] in pixels for each island, the largest first; none for an empty mask.
-        The image spans 0 to width and 0 to height: the middle of its first pixel is 0.5.
+        For each island, the largest first, its border and those of its holes, the other way round: float64
+        [n, 2], x and y in pixels, not closed; none for an empty mask. The image spans 0 to width and 0 to
+        height: the middle of its first pixel is 0.5.
     """
     ymin, xmin, ymax, xmax = np.asarray(box, np.float64)
     padded = np.pad(np.asarray(mask_prob, np.float64), 1)
@@ -34,12 +36,23 @@ def outline(
     xs = _sample_positions(xmin, xmax, mask_prob.shape[1], width)
     generator = contourpy.contour_generator(xs, ys, padded, fill_type=contourpy.FillType.OuterOffset)
     islands = [
-        _with_holes(points, offsets)
+        [points[start : end - 1] for start, end in itertools.pairwise(offsets)]
         for points, offsets in zip(*generator.filled(threshold, np.inf), strict=True)
     ]
-    islands.sort(key=area, reverse=True)
-    kept = [island for island in islands if area(island) >= _MIN_AREA] or islands[:1]
-    return [np.clip(island, 0, [width, height]).round(2).ravel().tolist() for island in kept]
+    islands.sort(key=_area_of_island, reverse=True)
+    kept = [island for island in islands if _area_of_island(island) >= _MIN_AREA] or islands[:1]
+    return [[np.clip(ring, 0, [width, height]).round(2) for ring in island] for island in kept]
+
+
+def outline(
+    mask_prob: np.ndarray, box: np.ndarray, height: int, width: int, threshold: float = 0.5
+) -> list[list[float]]:
+    """As `rings`, a polygon [x0, y0, x1, y1, ...] for each island.
+
+    A hole is joined to the border around it by an edge there and back, which covers nothing.
+    """
+    islands = rings(mask_prob, box, height, width, threshold)
+    return [functools.reduce(join, island).ravel().tolist() for island in islands]
 
 
 def join(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
@@ -56,16 +69,12 @@ def _sample_positions(low: float, high: float, samples: int, pixels: int) -> np.
     return (low + steps / max(samples - 1, 1) * (high - low)) * (pixels - 1) + 0.5
 
 
-def _with_holes(points: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """An outline [n, 2], not closed, of contourpy's closed outlines: the outer one, then holes."""
-    outlines = [points[start : end - 1] for start, end in itertools.pairwise(offsets)]
-    result = outlines[0]
-    for hole in outlines[1:]:
-        result = join(result, hole)
-    return result
-
-
 def area(polygon: np.ndarray) -> float:
     """Area of a polygon [n, 2] in squares of its unit, that of holes joined to it taken off."""
     x, y = polygon.T
     return abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
+
+
+def _area_of_island(rings_of_island: Sequence[np.ndarray]) -> float:
+    border, *holes = map(area, rings_of_island)
+    return border - sum(holes)

@@ -310,9 +310,10 @@ def _corrected(prediction: deepmac.Prediction, clicks: Sequence, threshold: floa
 
 def _canvas_mask(key: tuple, prediction: deepmac.Prediction) -> dict:
     """A mask, the only one of `prediction`, as the canvas takes it; `key`: its box and clicks."""
+    borders = [ring.ravel().tolist() for island in prediction.to_rings()[0] for ring in island]
     return {
         "of": [number for numbers in key for number in numbers],
-        "path": "".join(f"M{' '.join(map(str, polygon))}Z" for polygon in prediction.to_polygons()[0]),
+        "path": "".join(f"M{' '.join(map(str, border))}Z" for border in borders),
         "area": mask_areas(prediction)[0],
         "quality": quality_words(prediction.quality)[0],
     }

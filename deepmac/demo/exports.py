@@ -92,7 +92,7 @@ def imagej_rois(drawing: Drawing) -> bytes:
     """Outlines for the RoI Manager of ImageJ and Fiji, one for each part of a mask (ZIP)."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for number, name, polygons in _outlined(drawing):
+        for number, name, polygons in _not_empty(drawing, drawing.prediction.to_polygons()):
             for part, polygon in enumerate(polygons, 1):
                 title = f"{number:03d} {name}" + (f" part {part}" if part > 1 else "")
                 roi = roifile.ImagejRoi.frompoints(np.reshape(polygon, (-1, 2)), name=title)
@@ -108,8 +108,8 @@ def geojson(drawing: Drawing) -> bytes:
             "type": "Feature",
             "id": str(number),
             "geometry": {
-                "type": "MultiPolygon",  # of rings, each of which ends where it begins
-                "coordinates": [[np.reshape(ring + ring[:2], (-1, 2)).tolist()] for ring in polygons],
+                "type": "MultiPolygon",  # its rings, borders and holes, end where they begin
+                "coordinates": [[[*ring.tolist(), ring[0].tolist()] for ring in one] for one in islands],
             },
             "properties": {
                 "objectType": "annotation",
@@ -117,7 +117,7 @@ def geojson(drawing: Drawing) -> bytes:
                 "classification": {"name": name, "color": colors[number - 1]},
             },
         }
-        for number, name, polygons in _outlined(drawing)
+        for number, name, islands in _not_empty(drawing, drawing.prediction.to_rings())
     ]
     return json.dumps({"type": "FeatureCollection", "features": features}).encode()
 
@@ -150,8 +150,7 @@ EXPORTS: dict[str, tuple[str, Callable[[Drawing], bytes]]] = {
 }
 
 
-def _outlined(drawing):
-    """Number, name and polygons of each mask that is not empty."""
-    polygons = drawing.prediction.to_polygons()
-    numbered = enumerate(zip(drawing.names, polygons, strict=True), 1)
+def _not_empty(drawing, outlines):
+    """Number, name and outlines of each mask that has some."""
+    numbered = enumerate(zip(drawing.names, outlines, strict=True), 1)
     return [(number, name, found) for number, (name, found) in numbered if found]
