@@ -179,11 +179,11 @@ def test_the_same_file_given_again_is_read_again(notebook_page, tmp_path):
     menus = page.locator(".widget-dropdown select")
     menus.nth(1).select_option("a folder ...")
     folder = page.locator("input[placeholder*='folder']")
-    shutil.copytree(ROOT / "deepmac/weights/mini", tmp_path / "model")
-    folder.fill(str(tmp_path / "model"))
+    model = shutil.copytree(ROOT / "deepmac/weights/mini", tmp_path / "model")
+    folder.fill(str(model))
     folder.press("Enter")
-    window.wait_for("Draw a box")
-    shutil.rmtree(tmp_path / "model")
+    page.wait_until(lambda: folder.input_value() == str(model))  # it is loaded: the space of Enter is gone
+    shutil.rmtree(model)
     folder.press("Enter")
     window.wait_for("no model")
 
