@@ -77,6 +77,24 @@ def test_a_failing_notebook_is_reported_and_does_not_stop_the_others(checkout):
     assert {path.name for path in (folder / "figures").iterdir()} == {"headline.png", "good-1.png"}
 
 
+def test_figures_of_cells_tagged_details_are_folded(checkout):
+    folder = checkout / "out"
+    (done,) = run.reproduce("smoke", ["good"], checkout, output_dir=folder)
+    executed = nbformat.read(done.output, 4)
+    (cell,) = (
+        cell
+        for cell in executed.cells
+        if any("image/png" in one.get("data", {}) for one in cell.get("outputs", []))
+    )
+    for tags, is_folded in (([], False), (["details"], True)):
+        cell.metadata["tags"] = tags
+        nbformat.write(executed, done.output)
+        write_report(folder, Suite.load("smoke", checkout), {})
+        text = (folder / "report.md").read_text()
+        section = text[text.index('<a id="good">') :]
+        assert (section.index("<details>") < section.index("good-1.png")) == is_folded
+
+
 def test_a_dead_kernel_is_reported_and_does_not_stop_the_others(checkout):
     notebook = nbformat.read(checkout / "notebooks" / "bad.ipynb", 4)
     notebook.cells[-1].source = "import os; os._exit(9)"

@@ -171,7 +171,8 @@ def _provenance(document: dict, suite: Suite) -> str:
 def _figures(notebook: nbformat.NotebookNode, name: str, folder: Path) -> tuple[list[str], list[str]]:
     """Saves the pictures that an executed notebook shows; returns Markdown of each, the appendix apart.
 
-    A figure's caption is the cell after it that is tagged so, or else the text before it.
+    A figure's caption is the cell after it that is tagged so, or else the text before it. Figures of cells
+    tagged "details" are part of the appendix, too.
     """
     shown: list[str] = []
     appendix: list[str] = []
@@ -183,12 +184,13 @@ def _figures(notebook: nbformat.NotebookNode, name: str, folder: Path) -> tuple[
             caption = " ".join(" ".join(text).split())
             if "caption" in cell.metadata.get("tags", []):
                 place[-1], caption = _figure(f"{name}-{len(shown) + len(appendix)}.png", caption), ""
+        figures = appendix if "details" in cell.metadata.get("tags", []) else place
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
                 path = folder / FIGURES / f"{name}-{len(shown) + len(appendix) + 1}.png"
                 with atomic_file(path) as temporary:
                     temporary.write_bytes(base64.b64decode(output.data["image/png"]))
-                place.append(_figure(path.name, caption))
+                figures.append(_figure(path.name, caption))
                 caption = ""
     return shown, appendix
 
