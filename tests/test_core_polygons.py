@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from deepmac.core.masks import paste_masks
-from deepmac.core.polygons import outline, rings
+from deepmac.core.polygons import polygon, rings
 from deepmac.evaluation.baselines import ellipse_mask
 
 BOX = np.array([0.1, 0.2, 0.9, 0.7], np.float32)
@@ -18,6 +18,10 @@ def _bitmap(polygons, height, width):
     if not polygons:
         return np.zeros((height, width), bool)
     return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))).astype(bool)
+
+
+def outline(*mask_and_place):
+    return [polygon(island) for island in rings(*mask_and_place)]
 
 
 def _signed_area(polygon):

@@ -44,15 +44,12 @@ def rings(
     return [[np.clip(ring, 0, [width, height]).round(2) for ring in island] for island in kept]
 
 
-def outline(
-    mask_prob: np.ndarray, box: np.ndarray, height: int, width: int, threshold: float = 0.5
-) -> list[list[float]]:
-    """As `rings`, a polygon [x0, y0, x1, y1, ...] for each island.
+def polygon(island: Sequence[np.ndarray]) -> list[float]:
+    """An island of `rings` as a polygon [x0, y0, x1, y1, ...].
 
     A hole is joined to the border around it by an edge there and back, which covers nothing.
     """
-    islands = rings(mask_prob, box, height, width, threshold)
-    return [functools.reduce(join, island).ravel().tolist() for island in islands]
+    return functools.reduce(join, island).ravel().tolist()
 
 
 def join(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
@@ -69,9 +66,9 @@ def _sample_positions(low: float, high: float, samples: int, pixels: int) -> np.
     return (low + steps / max(samples - 1, 1) * (high - low)) * (pixels - 1) + 0.5
 
 
-def area(polygon: np.ndarray) -> float:
+def area(outline: np.ndarray) -> float:
     """Area of a polygon [n, 2] in squares of its unit, that of holes joined to it taken off."""
-    x, y = polygon.T
+    x, y = outline.T
     return abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
 
 

@@ -11,7 +11,7 @@ from deepmac.core import masks
 from deepmac.core.boxes import pixel_xywh
 from deepmac.core.drawing import overlay
 from deepmac.core.errors import InputError
-from deepmac.core.polygons import outline, rings
+from deepmac.core.polygons import polygon, rings
 
 # What masks are called, from these qualities on.
 QUALITY_WORDS = {"good": 0.75, "check": 0.6, "doubtful": 0.0}
@@ -133,10 +133,7 @@ class Prediction:
 
         As COCO's `segmentation`; an empty mask has none. Holes are cut out: see `deepmac.core.polygons`.
         """
-        return [
-            outline(mask_prob, box, *self._size, self.threshold)
-            for mask_prob, box in zip(self.mask_probs, self.boxes, strict=True)
-        ]
+        return [[polygon(island) for island in islands] for islands in self.to_rings()]
 
     def to_rings(self) -> list[list[list[np.ndarray]]]:
         """As `to_polygons`, with the border of each hole apart: see `deepmac.core.polygons.rings`."""

@@ -19,7 +19,7 @@ from pycocotools import mask as coco_mask
 
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file, atomic_folder
-from deepmac.core.polygons import join, outline
+from deepmac.core.polygons import join, polygon, rings
 from deepmac.data.coco import CocoData, read_coco
 from deepmac.data.flaws import TRAINING
 from deepmac.data.formats import load_annotations
@@ -274,7 +274,8 @@ def polygons(segmentation: list | dict, image: dict) -> list[list[float]]:
     height, width = image["height"], image["width"]
     # Samples in the middle of pixels, and a pixel of nothing around the picture.
     box = np.array([-1, -1, height, width]) / np.maximum([height - 1, width - 1] * 2, 1)
-    return outline(np.pad(coco_mask.decode(run_lengths(segmentation)), 1), box, height, width)
+    islands = rings(np.pad(coco_mask.decode(run_lengths(segmentation)), 1), box, height, width)
+    return [polygon(island) for island in islands]
 
 
 def _one_polygon(annotation: dict, image: dict) -> np.ndarray:
