@@ -1,7 +1,6 @@
 """A browser of a collection for notebooks: an anywidget, whose side in the web browser is `browser.js`."""
 
 import functools
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from PIL import Image
 
 from deepmac.core.drawing import instance_colors, label_border
 from deepmac.core.errors import InputError
+from deepmac.core.images import encoded
 from deepmac.iwildcam import exports
 from deepmac.iwildcam.collection import Collection
 from deepmac.iwildcam.selection import ORDERS, filters, pages, select
@@ -146,10 +146,9 @@ class Browser(anywidget.AnyWidget):
         """JPEG of a picture, PNG of its masks, their size, and what is wrong with the picture."""
         paths = self._collection.picture_path(name), self._collection.mask_path(name)
         view = read_view(*paths, numbers, size, window)
-        jpeg, png = io.BytesIO(), io.BytesIO()
-        Image.fromarray(view.image).save(jpeg, "JPEG", quality=88)
-        _mask_image(view.labels, tracks).save(png, "PNG", transparency=_ALPHA)
-        return jpeg.getvalue(), png.getvalue(), [view.image.shape[1], view.image.shape[0]], view.problem
+        jpeg = encoded(Image.fromarray(view.image), "JPEG", quality=88)
+        png = encoded(_mask_image(view.labels, tracks), "PNG", transparency=_ALPHA)
+        return jpeg, png, [view.image.shape[1], view.image.shape[0]], view.problem
 
 
 def _mask_image(labels: np.ndarray, tracks: Sequence[int]) -> Image.Image:

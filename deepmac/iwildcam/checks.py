@@ -1,8 +1,6 @@
 """Finds what is wrong with a collection, and lists all of it."""
 
-import itertools
 from collections.abc import Iterator
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +10,7 @@ from deepmac.core.errors import InputError
 from deepmac.core.executors import ahead, threads
 from deepmac.core.label_images import read_label_image
 from deepmac.data.picture_files import PictureSize, measure
-from deepmac.iwildcam.collection import Collection
+from deepmac.iwildcam.collection import Collection, lines_of_pictures
 
 _ROUNDING = 2  # pixels by which masks may reach outside their boxes
 
@@ -47,9 +45,8 @@ def check_collection(collection: Collection, min_conf: float = 0.0, progress: bo
         return [Problem(kind, item[0], text) for kind, text in _check(collection, *item, min_conf)]
 
     names = collection.animals["picture"].unique()
-    pictures = itertools.groupby(collection.animals.itertuples(), attrgetter("picture"))
     with threads() as pool:
-        found = ahead(pool, check, ((name, list(lines)) for name, lines in pictures))
+        found = ahead(pool, check, lines_of_pictures(collection.animals))
         bar = tqdm(found, "checking", total=len(names), unit="picture", disable=not progress)
         problems = [problem for of_picture in bar for problem in of_picture]
     folder = collection.layout.masks

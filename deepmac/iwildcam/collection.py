@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,12 @@ class Collection:
         with atomic_file(self.layout.images / REVIEW_FILE) as path:
             verdicts.to_csv(path, index=False)
         self.animals.loc[rows, "review"] = verdict
+
+
+def lines_of_pictures(animals: pd.DataFrame) -> Iterator[tuple[str, list[Any]]]:
+    """Name of each picture, and its lines as `itertuples` gives them: they stand one after the other."""
+    for name, lines in itertools.groupby(animals.itertuples(), lambda line: line.picture):
+        yield name, list(lines)
 
 
 def open_collection(

@@ -1,8 +1,6 @@
 """Animals of a collection for other programs: a table, and masks as COCO JSON with run-length encoding."""
 
-import itertools
 import json
-from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,7 @@ from pycocotools import mask as coco_mask
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file
 from deepmac.core.label_images import read_label_image
-from deepmac.iwildcam.collection import Collection
+from deepmac.iwildcam.collection import Collection, lines_of_pictures
 
 TABLE, COCO = "animals.csv", "animals_coco.json"
 _DIGITS = 5  # of numbers
@@ -59,8 +57,7 @@ def write_coco(path: Path, collection: Collection, animals: pd.DataFrame) -> tup
     images, count = [], 0
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write('{"annotations": [')
-        for picture, lines in itertools.groupby(seen.itertuples(), attrgetter("picture")):
-            found = list(lines)
+        for picture, found in lines_of_pictures(seen):
             try:
                 labels = read_label_image(collection.mask_path(picture))
             except InputError:
@@ -75,12 +72,17 @@ def write_coco(path: Path, collection: Collection, animals: pd.DataFrame) -> tup
                 mask = labels == animal.number
                 rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
                 box = np.array([animal.xmin, animal.ymin, animal.width, animal.height])
-                box = (box * [width, height, width, height]).round(2).tolist()
-                counts = {"size": [height, width], "counts": rle["counts"].decode("ascii")}
-                annotation = {"id": (count := count + 1), "image_id": len(images)}
-                annotation |= {"category_id": ids[animal.name], "bbox": box, "segmentation": counts}
-                annotation |= {"area": int(mask.sum()), "iscrowd": 0}
-                annotation |= {"score": round(animal.confidence, _DIGITS), "detection": animal.number}
+                annotation = {
+                    "id": (count := count + 1),
+                    "image_id": len(images),
+                    "category_id": ids[animal.name],
+                    "bbox": (box * [width, height, width, height]).round(2).tolist(),
+                    "segmentation": {"size": [height, width], "counts": rle["counts"].decode("ascii")},
+                    "area": int(mask.sum()),
+                    "iscrowd": 0,
+                    "score": round(animal.confidence, _DIGITS),
+                    "detection": animal.number,
+                }
                 file.write(("," if count > 1 else "") + "\n" + json.dumps(annotation))
         categories = [{"id": number, "name": name} for name, number in ids.items()]
         file.write(f'\n],\n"images": {json.dumps(images)},\n"categories": {json.dumps(categories)}}}\n')
