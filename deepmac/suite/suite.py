@@ -245,7 +245,7 @@ class Suite:
             if isinstance(part, Recipe)
         }
         # An empty file changes nothing of its experiment.
-        configurations = {file: yaml.safe_load(file.read_text()) or {} for file in files if file.is_file()}
+        configurations = {file: yaml.safe_load(file.read_bytes()) or {} for file in files if file.is_file()}
         return cls(profile, settings, recipes, document.notebooks, root, configurations)
 
     @property
