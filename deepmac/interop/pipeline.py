@@ -11,7 +11,8 @@ import os
 
 import yaml
 
-from deepmac.interop.prototext import Prototext, read_prototext, scalars
+from deepmac.interop import prototext
+from deepmac.interop.prototext import Prototext
 
 EXPERIMENT = "deepmac_hourglass_coco"
 
@@ -23,20 +24,6 @@ _BACKBONES = {
     "hourglass_52": (52, 64, 1),
     "hourglass_104": (52, 128, 2),
 }
-# Options of `DeepMACMaskEstimation` that are the mask head's; the others are the mask losses'.
-_MASK_HEAD = (
-    "network_type",
-    "num_init_channels",
-    "dim",
-    "pixel_embedding_dim",
-    "mask_size",
-    "use_xy",
-    "use_instance_embedding",
-    "predict_full_resolution_masks",
-    "postprocess_crop_size",
-    "max_roi_jitter_ratio",
-    "jitter_mode",
-)
 # `fine_tune_checkpoint_type` -> `task.init_checkpoint_modules`.
 _CHECKPOINT_MODULES = {
     "classification": "backbone",
@@ -83,7 +70,7 @@ def read_pipeline(path: str | os.PathLike) -> Pipeline:
         InputError: the file is missing or malformed, a field is unknown or has a value that is not
             supported; with the line.
     """
-    file = read_prototext(path)
+    file = prototext.read_prototext(path)
     root, options = file.root, {}
     if root.HasField("train_config"):
         options["runtime.mixed_precision_dtype"] = "bfloat16" if root.train_config.use_bfloat16 else "float32"
@@ -150,29 +137,24 @@ def _model(file: Prototext) -> dict:
         raise file.error(f"{_CENTER_NET}.feature_extractor.type", problem)
     model_id, channels, stages = _BACKBONES[kind]
     size = _input_size(file)
-    center = center_net.object_center_params
-    mask = center_net.deepmac_mask_estimation
     boxes = file.root.train_config.max_number_of_boxes
     if file.root.train_input_reader.HasField("max_number_of_boxes"):  # replaced the field of `train_config`
         boxes = file.root.train_input_reader.max_number_of_boxes
     options = {
-        "num_classes": center_net.num_classes,
-        "input_size": [size, size, 3],
-        "backbone.type": "hourglass",
-        "backbone.hourglass.model_id": model_id,
-        "backbone.hourglass.input_channel_dims": channels,
-        "backbone.hourglass.num_hourglasses": stages,
-        "head.input_levels": [*(f"2_{stage}" for stage in range(stages - 1)), "2"],
-        "head.num_filters": 256,
-        "head.heatmap_bias": center.heatmap_bias_init,
-        "detection_generator.max_detections": center.max_box_predictions,
-        "detection_generator.peak_extract_kernel_size": center.peak_max_pool_kernel_size,
-        "max_num_instances": boxes,
-        **{f"mask_head.{name}": value for name, value in scalars(mask).items() if name in _MASK_HEAD},
+        "task.model.num_classes": center_net.num_classes,
+        "task.model.input_size": [size, size, 3],
+        "task.model.backbone.type": "hourglass",
+        "task.model.backbone.hourglass.model_id": model_id,
+        "task.model.backbone.hourglass.input_channel_dims": channels,
+        "task.model.backbone.hourglass.num_hourglasses": stages,
+        "task.model.head.input_levels": [*(f"2_{stage}" for stage in range(stages - 1)), "2"],
+        "task.model.head.num_filters": 256,
+        **prototext.options(center_net.object_center_params),
+        "task.model.max_num_instances": boxes,
     }
-    if mask.predict_full_resolution_masks:
-        options["mask_head.resize_by_box_count"] = True  # as the published code does
-    return {f"task.model.{place}": value for place, value in options.items()}
+    if center_net.deepmac_mask_estimation.predict_full_resolution_masks:
+        options["task.model.mask_head.resize_by_box_count"] = True  # as the published code does
+    return options
 
 
 def _input_size(file: Prototext) -> int:
@@ -191,7 +173,7 @@ def _input_size(file: Prototext) -> int:
 
 
 def _objective(file: Prototext) -> dict:
-    """Losses, and the classes whose masks may be used."""
+    """Losses, the mask head, and the classes whose masks may be used."""
     center_net = file.root.model.center_net
     detection, center = center_net.object_detection_task, center_net.object_center_params
     for path, head in (
@@ -207,19 +189,12 @@ def _objective(file: Prototext) -> dict:
         path = "object_center_params.classification_loss.penalty_reduced_logistic_focal_loss"
         raise file.error(f"{_CENTER_NET}.{path}", "only alpha: 2.0 beta: 4.0 is supported")
     mask = center_net.deepmac_mask_estimation
-    options = {
-        "task.losses.detection.object_center_weight": center.object_center_loss_weight,
+    return {
         "task.losses.detection.offset_weight": detection.task_loss_weight * detection.offset_loss_weight,
         "task.losses.detection.scale_weight": detection.task_loss_weight * detection.scale_loss_weight,
-        "task.losses.gaussian_iou": center.min_box_overlap_iou,
         "task.losses.mask.classification_loss": _classification_loss(mask.classification_loss),
+        **prototext.options(mask),
     }
-    for name, value in scalars(mask).items():
-        if name in ("allowed_masked_classes_ids", "mask_num_subsamples"):
-            options[f"task.{name}"] = value
-        elif name not in _MASK_HEAD:
-            options[f"task.losses.mask.{name}"] = value
-    return options
 
 
 def _classification_loss(loss) -> dict:
@@ -240,7 +215,7 @@ def _input(file: Prototext, name: str, place: str) -> dict:
     reader = getattr(file.root, name)
     if reader.sample_1_of_n_examples > 1:
         raise file.error(f"{name}.sample_1_of_n_examples", "only 1 is supported")
-    if reader.load_instance_masks and scalars(reader)["mask_type"] != "png_masks":
+    if reader.load_instance_masks and prototext.scalar(reader, "mask_type") != "png_masks":
         raise file.error(f"{name}.mask_type", "masks must be PNG_MASKS, as `deepmac tfrecord` writes them")
     return {f"{place}.input_path": ",".join(reader.tf_record_input_reader.input_path)}
 

@@ -75,16 +75,19 @@ def read_prototext(path: str | os.PathLike) -> Prototext:
     return file
 
 
-def scalars(message: Message) -> dict[str, Any]:
-    """All fields that are not messages: name -> value; enumerations by their value's name in lower case."""
-    values = {}
-    for field in message.DESCRIPTOR.fields:
-        if not field.message_type:
-            value = getattr(message, field.name)
-            if field.enum_type:
-                value = field.enum_type.values_by_number[value].name.lower()
-            values[field.name] = value if field.has_presence else list(value)
-    return values
+def options(message: Message) -> dict[str, Any]:
+    """What the schema names for fields of a message: option -> value."""
+    _, treatments = _schema()
+    named = {field.name: treatments.get(field.full_name, "") for field in message.DESCRIPTOR.fields}
+    return {option: scalar(message, name) for name, option in named.items() if "." in option}
+
+
+def scalar(message: Message, name: str) -> Any:
+    """A field that is no message, or a list of it; of an enumeration the value's name in lower case."""
+    field, value = message.DESCRIPTOR.fields_by_name[name], getattr(message, name)
+    if field.enum_type:
+        return field.enum_type.values_by_number[value].name.lower()
+    return value if field.has_presence else list(value)
 
 
 class _Check:
@@ -156,7 +159,7 @@ class _Check:
 
 @functools.cache
 def _schema() -> tuple[type[Message], dict[str, str]]:
-    """The class of a whole file; and full name of a field -> its treatment, "only" or "ignored"."""
+    """The class of a whole file; and full name of a field -> "only", "ignored", or the option it becomes."""
     types = yaml.safe_load(_SCHEMA.read_text(encoding="utf-8"))
     file = descriptor_pb2.FileDescriptorProto(name="deepmac/pipeline.proto", package="deepmac")
     treatments = {}
@@ -167,6 +170,7 @@ def _schema() -> tuple[type[Message], dict[str, str]]:
             message.enum_type.add(name="Value", value=values)
             continue
         for number, (name, declaration) in enumerate(content.items(), 1):
+            declaration, _, option = declaration.partition(" -> ")
             words, _, default = declaration.partition(" = ")
             *labels, kind = words.split()
             field = message.field.add(name=name, number=number, label=FieldDescriptorProto.LABEL_OPTIONAL)
@@ -177,6 +181,8 @@ def _schema() -> tuple[type[Message], dict[str, str]]:
                 field.type = FieldDescriptorProto.Type.Value(f"TYPE_{kind.upper()}")
             if default:
                 field.default_value = default
+            if option:
+                treatments[f"deepmac.{type_name}.{name}"] = option + name * option.endswith(".")
             for label in labels:
                 if label in ("required", "repeated"):
                     field.label = FieldDescriptorProto.Label.Value(f"LABEL_{label.upper()}")
