@@ -4,7 +4,6 @@ Names come from other machines: with backslashes, folders that are not here, add
 accents, another case, without a suffix. A name fits to a file if one path ends with the other.
 """
 
-import io
 import os
 import unicodedata
 from collections import defaultdict
@@ -17,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from deepmac.core.errors import InputError
-from deepmac.core.images import PICTURE_SUFFIXES, READ_ERRORS, open_picture_file, orientation, read_image
+from deepmac.core.images import PICTURE_SUFFIXES, encoded, open_picture_file, orientation, read_image
 
 _SAME_SUFFIX = {".jpeg": ".jpg", ".jfif": ".jpg", ".tiff": ".tif"}
 # What TensorFlow decodes to the colours that are meant; all else is encoded anew for records.
@@ -137,9 +136,9 @@ class PictureSize(NamedTuple):
     def read(cls, path: Path) -> "PictureSize | None":
         """Reads the sides of a picture without decoding it; None if it is none."""
         try:
-            with Image.open(path) as picture:
+            with open_picture_file(path) as (picture, _):
                 return cls.of(picture)
-        except READ_ERRORS:
+        except InputError:
             return None
 
 
@@ -188,9 +187,5 @@ def encode_for_records(path: Path, width: int, height: int) -> bytes | None:
         turned = orientation(picture) != 1 and PictureSize.of(picture).upright == (width, height)
         if (kind, picture.mode) in _DECODED_ALIKE and not turned:
             return None
-    image, buffer = Image.fromarray(read_image(path, upright=turned)), io.BytesIO()
-    if kind in _LOSSY:
-        image.save(buffer, "JPEG", quality=95, subsampling=0)
-    else:
-        image.save(buffer, "PNG")
-    return buffer.getvalue()
+    image = Image.fromarray(read_image(path, upright=turned))
+    return encoded(image, "JPEG", quality=95, subsampling=0) if kind in _LOSSY else encoded(image, "PNG")
