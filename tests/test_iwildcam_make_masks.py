@@ -412,7 +412,7 @@ def test_weak_detections_keep_their_numbers(tmp_path):
     assert job.numbers == [1, 2]
     [job] = _jobs(tmp_path, min_conf=0.7)
     assert job.numbers == [2]
-    np.testing.assert_allclose(job.boxes, [[0.1, 0.3, 0.6, 0.9]])
+    np.testing.assert_allclose(job.given.boxes, [[0.1, 0.3, 0.6, 0.9]])
     jobs = _jobs(tmp_path, min_conf=0.95)
     assert (list(jobs), jobs.summary.without_boxes) == ([], 1)
 

@@ -35,9 +35,8 @@ def make_job(tmp_path):
         path = tmp_path / name
         camera_traps.write_picture(path, seed)
         target = target or tmp_path / "masks" / f"{path.stem}.png"
-        return LabelJob(
-            name, path, boxes, "yxyx_norm", target, stream.fingerprint(path, boxes, [*map(str, state)])
-        )
+        made_from = stream.fingerprint(path, boxes, [*map(str, state)])
+        return LabelJob(name, path, stream.ImageBoxes("yxyx_norm", boxes), target, made_from)
 
     return make
 

@@ -60,7 +60,7 @@ def segment(
     if detect:
         if not find_model(model).detects:
             raise InputError(f"{model} finds no objects: use a model of `deepmac finetune`, or give boxes")
-        boxes = ImageBoxes("", None, [], [], min_score=0.3 if min_score is None else min_score)
+        boxes = ImageBoxes(min_score=0.3 if min_score is None else min_score)
         if runs_on["runtime"] == "auto":
             runs_on["runtime"] = "tensorflow"  # ONNX files have no detector
     elif box_texts:

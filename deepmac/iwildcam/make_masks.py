@@ -22,6 +22,7 @@ from deepmac.data.megadetector import EXPECTED_BOX, Detections, PictureDetection
 from deepmac.inference.prediction import Prediction
 from deepmac.iwildcam.layout import REPORT_NAME, mask_path, picture_path, relative_names
 from deepmac.iwildcam.views import fit_view
+from deepmac.jobs.box_files import ImageBoxes
 from deepmac.jobs.stream import FINGERPRINT, ModelChoice, PictureJob, Summary, fingerprint, segment_pictures
 
 _OVERLAY_SIZE = (1600, 1600)  # pixels that an overlay must not exceed
@@ -196,8 +197,7 @@ class CollectionJobs(Sequence):
         return CollectionJob(
             name=name,
             path=path,
-            boxes=detections.corners[numbers - 1],
-            box_format="yxyx_norm",
+            given=ImageBoxes("yxyx_norm", detections.corners[numbers - 1]),
             target=mask_path(self._masks, name),
             fingerprint=fingerprint(path, rows, self._settings),
             numbers=numbers.tolist(),

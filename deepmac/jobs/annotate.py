@@ -26,6 +26,7 @@ from deepmac.data.formats import load_annotations
 from deepmac.data.picture_files import read_annotated
 from deepmac.data.segmentations import run_lengths
 from deepmac.inference.prediction import Prediction
+from deepmac.jobs.box_files import ImageBoxes
 from deepmac.jobs.stream import ModelChoice, PictureJob, Summary, fingerprint, segment_pictures
 
 _POSITION = "position in the file"  # key of an annotation while it is worked on
@@ -201,8 +202,7 @@ def _jobs(data: CocoData, journal: _Journal, options: MaskOptions) -> list[_Anno
             _AnnotateJob(
                 name=str(path),
                 path=path,
-                boxes=[entry["bbox"] for entry in wanted],
-                box_format="xywh",
+                given=ImageBoxes("xywh", [entry["bbox"] for entry in wanted]),
                 target=journal.path,  # holds no label image: nothing of what is asked for is there yet
                 fingerprint="",
                 image_id=image_id,

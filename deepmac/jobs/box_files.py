@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 
@@ -35,13 +36,13 @@ CSV_COLUMNS = {
 _OTHER_COLUMNS = {"bbox_left": "xmin", "bbox_top": "ymin", "bbox_right": "xmax", "bbox_bottom": "ymax"}
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class ImageBoxes:
-    """Boxes of one picture, not checked yet.
+    """Boxes of one picture, not checked yet; or none, and what is to be found in it.
 
     Attributes:
         box_format: one of `deepmac.core.boxes.BOX_FORMATS`.
-        boxes: N lists of 4 numbers; None: objects are to be found.
+        boxes: numbers [N, 4]; None: objects are to be found.
         category_ids: N category ids.
         scores: N scores, None for boxes without.
         image_id: the file's id of the picture; None if it only has a name.
@@ -49,10 +50,10 @@ class ImageBoxes:
         min_score: objects that are found with a lower score are left out.
     """
 
-    box_format: str
-    boxes: list[list[float]] | None
-    category_ids: list[int]
-    scores: list[float | None]
+    box_format: str = "yxyx_norm"
+    boxes: Any = None
+    category_ids: Sequence[int] = ()
+    scores: Sequence[float | None] = ()
     image_id: int | str | None = None
     size: tuple[int, int] | None = None
     min_score: float = 0.0

@@ -107,16 +107,11 @@ class _SegmentJob(PictureJob):
 
     Attributes:
         source: digest of the picture's path.
-        file_name: of the picture, relative to the folder that was asked for.
-        image_id: of the picture in the COCO results.
-        given: ids of categories and scores of the boxes; those of objects that are found come with them. The
-            quality of the mask stands in for a score that is None.
+        file_name: of the picture, relative to the folder that was asked for; its id where boxes have none.
     """
 
     source: str
     file_name: str
-    image_id: int | str
-    given: ImageBoxes
 
     def read(self, path: Path) -> np.ndarray:
         with open_picture_file(path) as (picture, name):
@@ -137,16 +132,19 @@ class _SegmentJob(PictureJob):
             results = self.results()
         except (OSError, ValueError):
             return False
-        is_whole = isinstance(results, list) and (self.boxes is None or len(results) == len(self.boxes))
+        boxes = self.given.boxes
+        is_whole = isinstance(results, list) and (boxes is None or len(results) == len(boxes))
         return is_whole and read_texts(self._file("_overlay.png")) is not None
 
     def write(self, prediction: Prediction) -> None:
-        if self.boxes is None:
-            results = prediction.to_coco(self.image_id)
+        given = self.given
+        image_id = self.file_name if given.image_id is None else given.image_id
+        if given.boxes is None:
+            results = prediction.to_coco(image_id)
         else:
-            pairs = zip(self.given.scores, prediction.quality.tolist(), strict=True)
+            pairs = zip(given.scores, prediction.quality.tolist(), strict=True)
             scores = [quality if score is None else score for score, quality in pairs]
-            results = prediction.to_coco(self.image_id, self.given.category_ids, scores)
+            results = prediction.to_coco(image_id, given.category_ids, scores)
         labels = prediction.to_label_image()
         write_text(self._file("_masks.json"), json.dumps(results))
         with atomic_file(self._file("_overlay.png")) as path:
@@ -176,13 +174,9 @@ def _job(picture: Picture, boxes: ImageBoxes, out: Path, taken: set[Path], model
     return _SegmentJob(
         name=str(picture.path),
         path=picture.path,
-        boxes=boxes.boxes,
-        box_format=boxes.box_format,
+        given=boxes,
         target=target,
         fingerprint=fingerprint(picture.path, dataclasses.asdict(boxes), model_state),
         source=source,
         file_name=picture.name.as_posix(),
-        image_id=picture.name.as_posix() if boxes.image_id is None else boxes.image_id,
-        given=boxes,
-        min_score=boxes.min_score,
     )

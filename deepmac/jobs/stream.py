@@ -35,6 +35,7 @@ from deepmac.data.flaws import summary
 from deepmac.inference.find import find_model
 from deepmac.inference.prediction import QUALITY_WORDS, Prediction, quality_words
 from deepmac.inference.predictor import EncodedImage, Network, Predictor, load_network
+from deepmac.jobs.box_files import ImageBoxes
 
 # Text in a label image: digest of what it was made from.
 FINGERPRINT = "Fingerprint"
@@ -74,20 +75,16 @@ class PictureJob:
     Attributes:
         name: of the picture, for messages.
         path: its file; None if it is missing.
-        boxes: numbers [N, 4], not checked yet; None: objects are found, in all jobs of a run.
-        box_format: one of `deepmac.core.boxes.BOX_FORMATS`.
+        given: its boxes; or none, in all jobs of a run, in which objects are found.
         target: file of the label image.
         fingerprint: of all that is written, from `fingerprint`.
-        min_score: objects that are found with a lower score are left out.
     """
 
     name: str
     path: Path | None
-    boxes: Any
-    box_format: str
+    given: ImageBoxes
     target: Path
     fingerprint: str
-    min_score: float = dataclasses.field(default=0.0, kw_only=True)
 
     def read(self, path: Path) -> np.ndarray:
         """Reads the picture, uint8 RGB [H, W, 3], as its boxes see it; InputError: it cannot be read."""
@@ -304,7 +301,7 @@ def _segment(
             continue
         inputs = [image.embeddings for _, image in pictures]
         inputs += inputs[-1:] * (batch_size - len(inputs))
-        finds = pictures[0][0].boxes is None
+        finds = pictures[0][0].given.boxes is None
         results = network.detect(inputs) if finds else ((maps, None) for maps in network.encode(inputs))
         for (job, image), (embeddings, detections) in zip(pictures, results, strict=False):
             encoded = dataclasses.replace(image, embeddings=embeddings, detections=detections)
@@ -312,9 +309,9 @@ def _segment(
                 with warnings.catch_warnings(record=True) as caught:
                     warnings.simplefilter("always", UserWarning)
                     if finds:
-                        prediction = predictor.detect(encoded=encoded, min_score=job.min_score)
+                        prediction = predictor.detect(encoded=encoded, min_score=job.given.min_score)
                     else:
-                        prediction = predictor.predict(job.boxes, job.box_format, encoded=encoded)
+                        prediction = predictor.predict(job.given.boxes, job.given.box_format, encoded=encoded)
             except InputError as error:
                 yield Outcome(job.name, "failed", str(error))
                 continue
