@@ -1,6 +1,7 @@
 """The command that completes a data set, on small pictures with the small random model."""
 
 import copy
+import errno
 import json
 import subprocess
 import sys
@@ -74,7 +75,7 @@ def test_what_had_no_mask_gets_one_and_nothing_else_changes(data_set, tmp_path):
         edge = np.abs(np.diff(expected.masks[0].astype(int), axis=0)).sum()
         edge += np.abs(np.diff(expected.masks[0].astype(int), axis=1)).sum()
         assert (_drawn(coco, after) ^ expected.masks[0]).sum() <= 0.75 * edge + 4
-    assert not list(tmp_path.glob(".*.sqlite"))
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_all_get_run_lengths_and_poor_ones_are_left_out(data_set, tmp_path):
@@ -100,58 +101,51 @@ def test_yolo_has_a_polygon_from_0_to_1_for_each_annotation(data_set, tmp_path):
     assert data == {"train": "images", "val": "images", "names": ["bolt", "nut"]}
 
 
+def _fail_at_the_third(monkeypatch, error):
+    """Lets two pictures be written, then fails in the middle of a file."""
+    write, written, one_at_a_time = job._AnnotateJob.write, [], threading.Lock()
+
+    def failing(self, prediction):
+        with one_at_a_time:
+            if len(written) == 2:
+                (self.target.parent / f".{self.target.stem}-abcdefgh.json").write_text("{")
+                raise error
+            write(self, prediction)
+            written.append(self.name)
+
+    monkeypatch.setattr(job._AnnotateJob, "write", failing)
+
+
 def test_a_killed_run_goes_on_where_it_was(data_set, tmp_path, monkeypatch):
     """Killed in the middle of a picture; what was whole is kept, the half one is made again."""
     _annotate(tmp_path, out="whole.json")
-    add, pictures, one_at_a_time = job._Journal.add, [], threading.Lock()
-
-    def killed_at_the_third(journal, image_id, masks):
-        with one_at_a_time:
-            if len(journal.pictures) == 2:
-                journal._rows.execute("INSERT OR REPLACE INTO masks VALUES (5, ?, '{}')", [journal._state])
-                raise KeyboardInterrupt
-            add(journal, image_id, masks)
-
-    monkeypatch.setattr(job._Journal, "add", killed_at_the_third)
-    _annotate(tmp_path, status=130)
-    assert list(tmp_path.glob(".out*.sqlite")) and not (tmp_path / "out.json").exists()
-
-    def counted(journal, image_id, masks):
-        pictures.append(image_id)
-        add(journal, image_id, masks)
-
-    monkeypatch.setattr(job._Journal, "add", counted)
-    assert "), 2 there already" in _annotate(tmp_path).stdout
-    assert len(pictures) == 2
+    with monkeypatch.context() as patched:
+        _fail_at_the_third(patched, KeyboardInterrupt)
+        _annotate(tmp_path, status=130)
+    assert list(tmp_path.glob(".out*-masks")) and not (tmp_path / "out.json").exists()
+    assert ": 2 segmented" in (result := _annotate(tmp_path).stdout) and "), 2 there already" in result
     assert (tmp_path / "out.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
+    assert not list(tmp_path.glob(".*")), "nothing is left beside it"
 
 
 def test_a_full_disk_is_named_in_one_line_and_what_was_made_is_kept(data_set, tmp_path, monkeypatch):
-    add = job._Journal.add
-
-    def full_at_the_third(journal, image_id, masks):
-        if len(journal.pictures) >= 2:
-            journal._rows.execute("PRAGMA max_page_count = 4")
-            masks = {position: {"segmentation": [[0.5] * 100_000]} for position in masks}
-        add(journal, image_id, masks)
-
     with monkeypatch.context() as patched:
-        patched.setattr(job._Journal, "add", full_at_the_third)
+        _fail_at_the_third(patched, OSError(errno.ENOSPC, "No space left on device"))
         error = _annotate(tmp_path, status=2).stderr
-    assert error.count("\n") == 1 and "-masks.sqlite: database or disk is full; free some" in error
+    assert error.count("\n") == 1 and ".json: No space left on device; free some" in error
     assert not (tmp_path / "out.json").exists()
     again = _annotate(tmp_path).stdout
     assert "4 of 4 masks made" in again and "there already" in again
 
 
-def test_other_options_do_not_go_on_with_the_masks_of_these(data_set, tmp_path):
-    path = tmp_path / ".journal.sqlite"
-    for state, expected in (("a", 0), ("a", 1), ("b", 0)):
-        journal = job._Journal(path, state)
-        assert len(journal) == expected
-        journal.add(1, {3: {"quality": 0.5}})
-        assert journal.mask(3) == {"quality": 0.5} and journal.mask(4) == {}
-        journal.close()
+def test_only_masks_of_the_same_options_and_boxes_are_kept(data_set, tmp_path, monkeypatch):
+    for option in ("--rle", "--rle", "--all"):
+        with monkeypatch.context() as patched:
+            _fail_at_the_third(patched, KeyboardInterrupt)
+            _annotate(tmp_path, option, status=130)
+        data_set["annotations"][1]["bbox"][0] += 1  # of the first picture
+        (tmp_path / "boxes.json").write_text(json.dumps(data_set))
+    assert ": 4 segmented" in _annotate(tmp_path).stdout
 
 
 def test_one_broken_picture_is_named_and_the_rest_goes_on(data_set, tmp_path, monkeypatch):
@@ -209,8 +203,8 @@ def test_what_is_no_data_set_is_named_in_one_line(data_set, tmp_path, content):
     assert command_line.refused(*_arguments(tmp_path)).startswith(f"deepmac: {tmp_path / 'boxes.json'} h")
 
 
-def test_a_folder_that_takes_no_journal_is_named_in_one_line(data_set, tmp_path):
-    (tmp_path / ".out.json-masks.sqlite").mkdir()
+def test_a_folder_that_takes_no_masks_is_named_in_one_line(data_set, tmp_path):
+    (tmp_path / ".out.json-masks").touch()
     assert command_line.refused(*_arguments(tmp_path)).startswith("deepmac: cannot write ")
 
 
@@ -238,12 +232,12 @@ def test_kill_9_at_any_moment_loses_nothing(tmp_path):
     output, _ = start(tmp_path / "whole.json").communicate()
     assert output.startswith("96 of 96 masks made; Pictures: 24 segmented")
 
-    def journal_size():
-        return sum(path.stat().st_size for path in tmp_path.glob(".out*-masks.sqlite"))
+    def written():
+        return len(list(tmp_path.glob(".out*-masks/*.json")))
 
     for _ in range(3):  # when it has written some pictures more
-        before, process = journal_size(), start(tmp_path / "out.json")
-        while process.poll() is None and journal_size() < before + 32_768:
+        before, process = written(), start(tmp_path / "out.json")
+        while process.poll() is None and written() < before + 4:
             time.sleep(0.005)
         process.kill()
         process.communicate()

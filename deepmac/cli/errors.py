@@ -45,8 +45,7 @@ class ErrorReportingGroup(click.Group):
                 raise
             fail(_describe(explained))
         except Exception as error:
-            # TensorFlow and SQLite have errors of their own for a full disk.
-            is_full = re.search("No space left on device|disk is full", str(error))
+            is_full = "No space left on device" in str(error)  # also in errors of TensorFlow's own
             if not is_full and not isinstance(error, (InputError, OSError)):  # no such file, no permission
                 raise
             fail(_describe(error) + ("; free some, and run the same command again" if is_full else ""))

@@ -1,16 +1,14 @@
 """The work behind `deepmac annotate`: masks for the annotations of a data set that have none.
 
-Masks go into a journal beside the result, those of a picture at once. A run that was killed reads it and
-makes what is missing; the result is written in one go when nothing is.
+The masks of each picture go into a file of a folder beside the result. A run that was killed makes what is
+missing there; the result is written in one go when nothing is.
 """
 
-import contextlib
 import dataclasses
 import functools
 import json
-import sqlite3
-import threading
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +16,18 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from deepmac.core.errors import InputError
-from deepmac.core.files import atomic_file, atomic_folder
-from deepmac.core.polygons import join, polygon, rings
+from deepmac.core.files import write_text
 from deepmac.data.coco import CocoData, read_coco
 from deepmac.data.flaws import TRAINING
 from deepmac.data.formats import load_annotations
 from deepmac.data.picture_files import read_annotated
-from deepmac.data.segmentations import run_lengths
 from deepmac.inference.prediction import Prediction
 from deepmac.jobs.box_files import ImageBoxes
-from deepmac.jobs.stream import ModelChoice, PictureJob, Summary, fingerprint, segment_pictures
+from deepmac.jobs.datasets import write_coco, write_yolo
+from deepmac.jobs.stream import FINGERPRINT, ModelChoice, PictureJob, Summary, fingerprint, segment_pictures
 
 _POSITION = "position in the file"  # key of an annotation while it is worked on
+_MASKS = "masks"  # in the file of a picture: position of an annotation -> what it gets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,26 +70,25 @@ def annotate(
     Raises:
         InputError: unusable annotations, no such model, `out` exists, or all pictures were skipped.
     """
-    out = Path(out)
+    images, out = Path(images), Path(out)
     if out.exists():
         raise InputError(f"{out} already exists: name another one, or delete it")
-    document = load_annotations(Path(annotations), Path(images))
+    document = load_annotations(Path(annotations), images)
     _add_positions(document)
-    data = read_coco(document, TRAINING, image_dir=Path(images), name=str(annotations))
-    state = fingerprint(Path(annotations), model.state(), dataclasses.asdict(options))
-    with contextlib.closing(_Journal(out.with_name(f".{out.name}-masks.sqlite"), state)) as journal:
-        jobs = _jobs(data, journal, options)
-        became = Summary(pictures=len(data.images), present=len(journal.pictures))
-        became.count(segment_pictures(jobs, model))
-        became.require_success()
-        if file_format == "coco":
-            _write_coco(document, journal, out)
-        else:
-            write_yolo(data, out, lambda entry: journal.mask(entry[_POSITION]))
-        made = f"{len(journal)} of {_count_wanted(document, data, options)} masks made; {became}"
-        lines = [*data.lost, *became.problems(), made]
-    journal.path.unlink()
-    return "\n".join(lines)
+    data = read_coco(document, TRAINING, image_dir=images, name=str(annotations))
+    folder = out.with_name(f".{out.name}-masks")
+    jobs = _jobs(data, images, folder, options, model.state())
+    became = Summary(pictures=len(data.images))
+    became.count(segment_pictures(jobs, model))
+    became.require_success()
+    if file_format == "coco":
+        write_coco(out, document | {"annotations": _completed(document["annotations"], _made(jobs))})
+    else:
+        write_yolo(data, out, _made(jobs))
+    count = sum(len(job.masks()) for job in jobs)
+    shutil.rmtree(folder, ignore_errors=True)
+    made = f"{count} of {_count_wanted(document, data, options)} masks made; {became}"
+    return "\n".join([*data.lost, *became.problems(), made])
 
 
 def _add_positions(document: dict) -> None:
@@ -102,80 +99,47 @@ def _add_positions(document: dict) -> None:
             entry[_POSITION] = number
 
 
-class _Journal:
-    """Masks by the position of their annotation, in a database; safe to use from several threads."""
-
-    def __init__(self, path: Path, state: str):
-        """Opens a journal; what another state of data, model or options wrote is forgotten."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.path, self._state, self._lock = path, state, threading.Lock()
-        try:
-            self._rows = sqlite3.connect(path, check_same_thread=False)
-            with self._rows:
-                for table in ("pictures", "masks"):
-                    columns = "(id INTEGER PRIMARY KEY, state, mask)"
-                    self._rows.execute(f"CREATE TABLE IF NOT EXISTS {table} {columns}")
-                    self._rows.execute(f"DELETE FROM {table} WHERE state != ?", [state])
-        except sqlite3.Error as error:
-            raise InputError(f"cannot write {path}: {error}") from error
-        self.pictures = {picture for (picture,) in self._rows.execute("SELECT id FROM pictures")}
-
-    def __len__(self):
-        return self._rows.execute("SELECT count(*) FROM masks").fetchone()[0]
-
-    def add(self, image_id: int, masks: dict[int, dict]) -> None:
-        """Writes the masks of a picture, all or none: position of the annotation -> what it gets."""
-        rows = [(position, self._state, json.dumps(mask)) for position, mask in masks.items()]
-        with self._lock, self._rows:
-            self._rows.executemany("INSERT OR REPLACE INTO masks VALUES (?, ?, ?)", rows)
-            self._rows.execute("INSERT OR REPLACE INTO pictures VALUES (?, ?, NULL)", [image_id, self._state])
-        self.pictures.add(image_id)
-
-    def mask(self, position: int) -> dict:
-        """What the annotation of a position gets; nothing if no mask was made for it."""
-        row = self._rows.execute("SELECT mask FROM masks WHERE id = ?", [position]).fetchone()
-        return json.loads(row[0]) if row else {}
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._rows.close()
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class _AnnotateJob(PictureJob):
-    """A picture whose masks go into the journal.
+    """A picture whose masks go into a JSON file.
 
     Attributes:
-        image_id: of the picture.
         size: its width and height in pixels, as annotated.
         positions: of the annotations of its boxes.
     """
 
-    image_id: int
     size: tuple[int, int]
     positions: list[int]
-    journal: _Journal
     options: MaskOptions
 
     def read(self, path: Path) -> np.ndarray:
         return read_annotated(path, self.size)
 
+    def texts(self) -> dict[str, Any] | None:
+        try:
+            return json.loads(self.target.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def masks(self) -> dict[str, dict]:
+        """What annotations get, by their position; those without a mask nothing."""
+        texts = self.texts() or {}
+        return texts[_MASKS] if texts.get(FINGERPRINT) == self.fingerprint else {}
+
     def write(self, prediction: Prediction) -> None:
         if self.options.rle:
-            masks: list[Any] = [entry["segmentation"] for entry in prediction.to_coco(self.image_id)]
+            masks: list[Any] = [entry["segmentation"] for entry in prediction.to_coco(0)]
             is_empty = [not area for area in coco_mask.area(masks)]
         else:
             masks = prediction.to_polygons()
             is_empty = [not polygons for polygons in masks]
         quality = [round(value, 3) for value in prediction.quality.tolist()]
-        self.journal.add(
-            self.image_id,
-            {
-                position: {"segmentation": mask, "quality": value}
-                for position, mask, value, empty in zip(self.positions, masks, quality, is_empty, strict=True)
-                if not empty and value >= self.options.min_quality
-            },
-        )
+        made = {
+            position: {"segmentation": mask, "quality": value}
+            for position, mask, value, empty in zip(self.positions, masks, quality, is_empty, strict=True)
+            if not empty and value >= self.options.min_quality
+        }
+        write_text(self.target, json.dumps({FINGERPRINT: self.fingerprint, _MASKS: made}))
 
 
 def _is_wanted(annotation: dict, options: MaskOptions) -> bool:
@@ -189,99 +153,43 @@ def _count_wanted(document: dict, data: CocoData, options: MaskOptions) -> int:
     return sum(not isinstance(entry, dict) or _is_wanted(entry, options) for entry in entries)
 
 
-def _jobs(data: CocoData, journal: _Journal, options: MaskOptions) -> list[_AnnotateJob]:
-    """The pictures with annotations that want a mask, without those that are done."""
+def _jobs(
+    data: CocoData, images: Path, folder: Path, options: MaskOptions, model_state: dict
+) -> list[_AnnotateJob]:
+    """The pictures with annotations that want a mask; their masks go into a folder."""
     jobs = []
     for image_id, annotations in data.annotations_of_images().items():
         wanted = [entry for entry in annotations if _is_wanted(entry, options)]
-        if not wanted or image_id in journal.pictures:
+        if not wanted:
             continue
+        boxes, positions = ([entry[key] for entry in wanted] for key in ("bbox", _POSITION))
         image = data.images[image_id]
-        path = Path(data.image_dir or ".", image["file_name"])
-        jobs.append(
-            _AnnotateJob(
-                name=str(path),
-                path=path,
-                given=ImageBoxes("xywh", [entry["bbox"] for entry in wanted]),
-                target=journal.path,  # holds no label image: nothing of what is asked for is there yet
-                fingerprint="",
-                image_id=image_id,
-                size=(image["width"], image["height"]),
-                positions=[entry[_POSITION] for entry in wanted],
-                journal=journal,
-                options=options,
-            )
+        path, size = images / image["file_name"], (image["width"], image["height"])
+        job = _AnnotateJob(
+            name=str(path),
+            path=path,
+            given=ImageBoxes("xywh", boxes),
+            target=folder / f"{image_id}.json",
+            fingerprint=fingerprint(path, size, boxes, positions, dataclasses.asdict(options), model_state),
+            size=size,
+            positions=positions,
+            options=options,
         )
+        jobs.append(job)
     return jobs
 
 
-def _write_coco(document: dict, journal: _Journal, out: Path) -> None:
-    """The document as it was, with the masks; they are never all in memory."""
-    with atomic_file(out) as path, path.open("w", encoding="utf-8") as file:
-        file.write("{")
-        for number, (key, value) in enumerate(document.items()):
-            file.write(f"{', ' if number else ''}{json.dumps(key)}: ")
-            if key != "annotations":
-                file.write(_json(value))
-                continue
-            file.write("[")
-            for position, entry in enumerate(value):
-                if isinstance(entry, dict):
-                    entry = entry | journal.mask(position)
-                    del entry[_POSITION]
-                file.write(f"{',' if position else ''}\n{_json(entry)}")
-            file.write("]")
-        file.write("}\n")
+def _made(jobs: list[_AnnotateJob]) -> Callable[[dict], dict]:
+    """What tells the mask of an annotation; it holds those of few pictures at a time."""
+    job_of = {position: job for job in jobs for position in job.positions}
+    masks = functools.lru_cache(maxsize=64)(lambda job: job.masks() if job else {})
+    return lambda entry: masks(job_of.get(entry[_POSITION])).get(str(entry[_POSITION]), {})
 
 
-def _json(value: Any) -> str:
-    """A value as JSON, which knows neither NaN nor infinity: they become null."""
-    try:
-        return json.dumps(value, allow_nan=False)
-    except ValueError:
-        return json.dumps(json.loads(json.dumps(value), parse_constant=lambda name: None))
-
-
-def write_yolo(data: CocoData, out: Path, made: Callable[[dict], dict] = lambda entry: {}) -> None:
-    """Writes annotations as Ultralytics reads them, into a folder that is new or empty.
-
-    `data.yaml`, and for every picture a file of lines: class, from 0, and x0 y0 x1 y1 … from 0 to 1. `made`
-    gives what an annotation has besides.
-    """
-    names = {category["id"]: category["name"] for category in data.categories}
-    numbers = {category_id: number for number, category_id in enumerate(sorted(names))}
-    with atomic_folder(out) as folder:
-        # Without `path`, Ultralytics starts from the folder of the file.
-        content = {"train": "images", "val": "images", "names": [names[one] for one in numbers]}
-        text = json.dumps(content, ensure_ascii=False, indent=1)  # JSON is YAML
-        (folder / "data.yaml").write_text(text, encoding="utf-8")
-        for image_id, annotations in data.annotations_of_images().items():
-            image = data.images[image_id]
-            lines = []
-            for entry in annotations:
-                polygon = _one_polygon(entry | made(entry), image)
-                corners = " ".join(f"{value:.6g}" for value in polygon.ravel())
-                lines.append(f"{numbers[entry['category_id']]} {corners}\n")
-            path = (folder / "labels" / image["file_name"]).with_suffix(".txt")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("".join(lines), encoding="utf-8")
-
-
-def polygons(segmentation: list | dict, image: dict) -> list[list[float]]:
-    """A `segmentation` as polygons, in pixels; `image` has the height and width of its picture."""
-    if not isinstance(segmentation, dict):
-        return segmentation
-    height, width = image["height"], image["width"]
-    # Samples in the middle of pixels, and a pixel of nothing around the picture.
-    box = np.array([-1, -1, height, width]) / np.maximum([height - 1, width - 1] * 2, 1)
-    islands = rings(np.pad(coco_mask.decode(run_lengths(segmentation)), 1), box, height, width)
-    return [polygon(island) for island in islands]
-
-
-def _one_polygon(annotation: dict, image: dict) -> np.ndarray:
-    """The mask of an annotation as one polygon [n, 2] from 0 to 1, islands joined; without a mask its box."""
-    x, y, w, h = annotation["bbox"]
-    corners = [[x, y, x + w, y, x + w, y + h, x, y + h]]
-    islands = polygons(annotation["segmentation"], image) or corners
-    joined = functools.reduce(join, (np.reshape(island, (-1, 2)) for island in islands))
-    return np.clip(joined / [image["width"], image["height"]], 0, 1)
+def _completed(entries: list, made: Callable[[dict], dict]) -> Iterator:
+    """The annotations as they were, with the masks."""
+    for entry in entries:
+        if isinstance(entry, dict):
+            entry = entry | made(entry)
+            del entry[_POSITION]
+        yield entry

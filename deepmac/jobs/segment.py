@@ -21,8 +21,8 @@ from deepmac.core.label_images import read_texts, write_label_image
 from deepmac.data.coco import CocoData
 from deepmac.data.picture_files import turn_of_annotated
 from deepmac.inference.prediction import Prediction
-from deepmac.jobs.annotate import polygons, write_yolo
 from deepmac.jobs.box_files import BoxFile, ImageBoxes
+from deepmac.jobs.datasets import polygons, write_coco, write_yolo
 from deepmac.jobs.pictures import Picture
 from deepmac.jobs.stream import FINGERPRINT, ModelChoice, PictureJob, Summary, fingerprint, segment_pictures
 
@@ -98,7 +98,7 @@ def _write_together(jobs: Sequence["_SegmentJob"], names: Mapping[str, str], out
         write_yolo(CocoData("", None, images, categories, annotations, {}), out / "yolo")
         return
     content = {"images": [*images.values()], "annotations": annotations, "categories": categories}
-    write_text(out / "annotations.json", json.dumps(content))
+    write_coco(out / "annotations.json", content)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -4,8 +4,9 @@ Pictures are decoded by threads that run ahead, segmented in batches, and their 
 run behind, so that at any time only a few pictures are held. A batch always has the same shape, so that a
 picture's masks do not depend on which pictures are segmented with it.
 
-What is written for a picture is up to its job, a subclass of `PictureJob`. Last of all comes a label image,
-which holds the digest of what everything was made from: by it a later run knows what it may keep.
+What is written for a picture is up to its job, a subclass of `PictureJob`. Last of all comes its target, a
+label image mostly, which holds the digest of what everything was made from: by it a later run knows what it
+may keep.
 """
 
 import contextlib
@@ -14,7 +15,6 @@ import functools
 import hashlib
 import itertools
 import json
-import sqlite3
 import sys
 import threading
 import time
@@ -37,7 +37,7 @@ from deepmac.inference.prediction import QUALITY_WORDS, Prediction, quality_word
 from deepmac.inference.predictor import EncodedImage, Network, Predictor, load_network
 from deepmac.jobs.box_files import ImageBoxes
 
-# Text in a label image: digest of what it was made from.
+# Text in a target: digest of what it was made from.
 FINGERPRINT = "Fingerprint"
 
 _PART = 128  # pictures that a worker of a cluster gets at once
@@ -76,7 +76,7 @@ class PictureJob:
         name: of the picture, for messages.
         path: its file; None if it is missing.
         given: its boxes; or none, in all jobs of a run, in which objects are found.
-        target: file of the label image.
+        target: the file that is written last, a label image.
         fingerprint: of all that is written, from `fingerprint`.
     """
 
@@ -90,12 +90,16 @@ class PictureJob:
         """Reads the picture, uint8 RGB [H, W, 3], as its boxes see it; InputError: it cannot be read."""
         return read_image(path)
 
+    def texts(self) -> dict[Any, Any] | None:
+        """The texts in the target, its fingerprint among them; None if it is damaged."""
+        return read_texts(self.target)
+
     def is_complete(self) -> bool:
-        """Whether the other files that belong to the label image are there, and whole."""
+        """Whether the other files that belong to the target are there, and whole."""
         return True
 
     def write(self, prediction: Prediction) -> None:
-        """Writes the masks, each file complete or not at all, the label image with its fingerprint last.
+        """Writes the masks, each file complete or not at all, the target with its fingerprint last.
 
         Raises:
             InputError: these masks cannot be written; others may.
@@ -248,14 +252,14 @@ def is_done(job: PictureJob, overwrite: bool = False) -> bool:
     """Whether a picture's masks are there, whole, made from the same things, and not older than it.
 
     Raises:
-        InputError: the label image is the picture itself; or it is somebody else's and `overwrite` is false.
+        InputError: the target is the picture itself; or it is somebody else's and `overwrite` is false.
     """
     target, picture = job.target, job.path
     if not target.exists():
         return False
     if picture is not None and target.samefile(picture):
         raise InputError(f"the masks of {picture} would replace it: choose another --out")
-    texts = read_texts(target)
+    texts = job.texts()
     if overwrite or texts is None:  # damaged: made again
         return False
     if FINGERPRINT not in texts:
@@ -265,10 +269,10 @@ def is_done(job: PictureJob, overwrite: bool = False) -> bool:
 
 
 def _remove_leftovers(targets: set[Path]) -> None:
-    """Removes temporary files that a killed run left beside label images."""
+    """Removes temporary files that a killed run left beside targets."""
     for folder in {target.parent for target in targets}:
-        for path in folder.glob(".*-*.png"):  # as `deepmac.core.files` calls them
-            if path.with_name(f"{path.stem[1:].rpartition('-')[0]}.png") in targets:
+        for path in folder.glob(".*-*"):  # as `deepmac.core.files` calls them
+            if path.with_name(path.stem[1:].rpartition("-")[0] + path.suffix) in targets:
                 path.unlink(missing_ok=True)
 
 
@@ -328,8 +332,8 @@ def _write(segmented: tuple[PictureJob, Prediction] | Outcome) -> Outcome:
         job.write(prediction)
     except InputError as error:
         return Outcome(job.name, "failed", str(error))
-    except (OSError, sqlite3.Error) as error:
-        raise InputError(f"cannot write {job.target}: {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        raise InputError(f"cannot write {job.target}: {error.strerror or error}") from error
     return Outcome(job.name, "written", words=quality_words(prediction.quality))
 
 
