@@ -1,6 +1,8 @@
 """Annotation files of other formats and folders of annotation tools, as the content of one COCO file."""
 
+import csv
 import gzip
+import io
 import json
 import os
 import re
@@ -20,6 +22,8 @@ _GZIP = b"\x1f\x8b"
 _HALF_A_CHARACTER = re.compile(
     r"(?<!\\)((?:\\\\)*)(?:\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]..)"
 )
+# Of numbers between semicolons.
+_DECIMAL_COMMA = re.compile(r"(?<=[0-9]),(?=[0-9]+(;|$))", re.MULTILINE)
 # What the readers of single pictures raise for what they do not expect.
 _UNREADABLE = (ElementTree.ParseError, LookupError, TypeError, ValueError, AttributeError, StopIteration)
 SPLITS = ("train2017", "val2017")  # of COCO
@@ -98,7 +102,11 @@ def load_annotations(path: Path, image_dir: Path | None) -> dict:
             if any(isinstance(image, dict) for image in content["images"]):  # others say what is wrong
                 return content
         raise InputError(f"{path} has no files of YOLO, Pascal VOC or LabelMe: name one for all pictures")
-    content = load_json(path)
+    return as_coco(load_json(path), path)
+
+
+def as_coco(content: Any, path: Path) -> dict:
+    """The content of a JSON file, COCO's or Label Studio's, as that of a COCO file. InputError: neither."""
     if isinstance(content, list) and all(isinstance(task, dict) and "data" in task for task in content):
         return _collected(content, _label_studio_picture)
     if not isinstance(content, dict):
@@ -128,6 +136,24 @@ def load_json(path: str | os.PathLike, object_hook: Callable[[dict], Any] | None
         what = f"is not valid JSON ({error})" if data else "is empty"
         what = "is NDJSON, a document in each line" if "Extra data: line 2 " in what else what
         raise InputError(f"{path} {what}; it must hold annotations, such as COCO's JSON") from error
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Reads a CSV file as spreadsheets write it: commas, semicolons or tabs, numbers with point or comma.
+
+    Returns its lines by their columns, in small letters; "" for what is missing, under None what is too much.
+
+    Raises:
+        InputError: no such file, or no table.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+        delimiter = max(",;\t", key=text.partition("\n")[0].count)
+        text = _DECIMAL_COMMA.sub(".", text) if delimiter == ";" else text
+        lines = list(csv.DictReader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True))
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"cannot read the table {path}: {error}") from error
+    return [{key and key.strip().lower(): value or "" for key, value in line.items()} for line in lines]
 
 
 def _collected(

@@ -80,8 +80,8 @@ class Detections(Sequence):
         named_by: "file" or "id", what the file calls the name.
         categories: id of a detection category -> its name.
         species: id of a classification -> its name.
-        facts: number of a picture -> what the file says of it: "time", "camera", "sequence", "species", and
-            "failure" of the detector.
+        facts: number of a picture -> what the file says of it, such as "time", "camera", "sequence",
+            "species", and "failure" of the detector.
     """
 
     def __init__(self, named_by: str = "file", categories: dict[str, str] | None = None):
@@ -90,7 +90,7 @@ class Detections(Sequence):
         self.named_by = named_by
         self.categories = categories if categories is not None else {"1": "animal"}
         self.species: dict[str, str] = {}
-        self.facts: dict[int, dict[str, str]] = {}
+        self.facts: dict[int, dict[str, Any]] = {}
         self._ends = array("q")  # number of detections up to and with each picture
         self._boxes, self._confidences = array("d"), array("d")
         self._category_codes, self._species_codes = array("H"), array("H")
@@ -105,7 +105,7 @@ class Detections(Sequence):
             table.add_image(image["file"], image)
         return table
 
-    def add(self, name: str, detections: Iterable[tuple], facts: dict[str, str] | None = None) -> None:
+    def add(self, name: str, detections: Iterable[tuple], facts: dict[str, Any] | None = None) -> None:
         """Adds a picture.
 
         Args:

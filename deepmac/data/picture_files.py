@@ -18,6 +18,7 @@ from PIL import Image
 from deepmac.core.errors import InputError
 from deepmac.core.images import PICTURE_SUFFIXES, encoded, open_picture_file, orientation, read_image
 
+LARGER_THAN_ANY = (65_000, 65_000)  # width and height, in pixels, of pictures of which nobody knows more
 _SAME_SUFFIX = {".jpeg": ".jpg", ".jfif": ".jpg", ".tiff": ".tif"}
 # What TensorFlow decodes to the colours that are meant; all else is encoded anew for records.
 _DECODED_ALIKE = {("JPEG", "RGB"), ("JPEG", "L"), ("PNG", "RGB"), ("PNG", "L"), ("BMP", "RGB")}

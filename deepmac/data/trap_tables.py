@@ -1,19 +1,17 @@
 """Tables of detections, animl's and Camtrap DP, as images of MegaDetector's JSON; metadata of pictures."""
 
-import csv
 from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from deepmac.core.errors import InputError
-from deepmac.data.formats import load_json
+from deepmac.data.formats import load_json, read_table
 from deepmac.data.numbers import key_of, whole
-from deepmac.data.picture_files import PictureSize, find_pictures
+from deepmac.data.picture_files import LARGER_THAN_ANY, PictureSize, find_pictures
 from deepmac.data.rules import CORNERS, read_box
 
 Images = list[dict[str, Any]]  # each {"file", "detections", "datetime", "location", "seq_id", "prediction"}
-_LARGER_THAN_PICTURES = (65_000, 65_000)  # pixels
 _ANIML_CATEGORIES = {"0": "empty", "1": "animal", "2": "person", "3": "vehicle"}
 _ANIML_BOXES = (("bbox1", "bbox2", "bbox3", "bbox4"), ("bbox_x", "bbox_y", "bbox_w", "bbox_h"))
 _CAMTRAP_CLASS = ("classificationprobability", "scientificname")
@@ -25,7 +23,7 @@ def read_animl(path: Path) -> tuple[Images, dict[str, str]]:
 
     Returns its pictures, also those without detections, and categories: id -> name.
     """
-    rows = _read(path)
+    rows = read_table(path)
     columns = rows[0] if rows else {}
     box = next((names for names in _ANIML_BOXES if columns.keys() >= {*names}), None)
     if box is None or not columns.keys() >= {"file", "category", "conf"}:
@@ -50,7 +48,7 @@ def read_camtrap_dp(path: Path, resources: list[Any]) -> tuple[Images, dict[str,
     files = {str(entry.get("name")): str(entry.get("path")) for entry in resources if isinstance(entry, dict)}
     try:
         deployments, media, observations = (
-            _read(path.parent / files[name]) for name in ("deployments", "media", "observations")
+            read_table(path.parent / files[name]) for name in ("deployments", "media", "observations")
         )
         cameras = {row["deploymentid"]: row.get("locationname") or row["deploymentid"] for row in deployments}
         kinds = sorted({row["observationtype"] for row in observations})
@@ -111,7 +109,7 @@ def read_pytorch_wildlife(document: dict, folder: Path | None = None) -> tuple[I
         images.append({"file": name, "detections": found})
         if folder:
             size = PictureSize.read(folder / paths.get(name, ""))
-            sides = (size.upright if size else _LARGER_THAN_PICTURES) * 2
+            sides = (size.upright if size else LARGER_THAN_ANY) * 2
             for detection in found:
                 box = read_box(detection | {"bbox_mode": CORNERS}) or []
                 detection["bbox"] = [x / side for x, side in zip(box, sides, strict=False)]
@@ -163,15 +161,3 @@ def _detection(row: dict[str, str], box: tuple, category: str, confidence: str, 
     classes = [[species, 1.0]] if species else []
     bbox = [row[column] for column in box]
     return {"category": category, "conf": confidence, "bbox": bbox, "classifications": classes}
-
-
-def _read(path: Path) -> list[dict[str, str]]:
-    """The lines of a CSV file by its columns, in small letters."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = list(csv.DictReader(file))
-    except FileNotFoundError as error:
-        raise InputError(f"no such file: {path}") from error
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"cannot read the table {path}: {error}") from error
-    return [{str(key).lower(): str(value or "") for key, value in line.items()} for line in lines]

@@ -1,8 +1,6 @@
 """Boxes of many pictures from one file: annotations of any format, MegaDetector's results, a table."""
 
-import csv
 import dataclasses
-import io
 import math
 import os
 import warnings
@@ -16,17 +14,16 @@ from deepmac.core.boxes import BOX_FORMATS, normalized_boxes
 from deepmac.core.errors import InputError
 from deepmac.data.coco import read_coco
 from deepmac.data.flaws import BOXES, EXAMPLES
-from deepmac.data.formats import load_annotations
+from deepmac.data.formats import as_coco, load_annotations, read_table
 from deepmac.data.megadetector import Detections, read_json
 from deepmac.data.numbers import key_of, number, whole
-from deepmac.data.picture_files import PictureName
+from deepmac.data.picture_files import LARGER_THAN_ANY, PictureName
 from deepmac.data.rules import annotated_size
 from deepmac.data.trap_tables import is_pytorch_wildlife, read_pytorch_wildlife
 
 _IMAGE_COLUMNS = ("image", "file_name", "filename", "file", "relative_path", "path")
 _CATEGORY_COLUMNS = ("category_id", "category", "class", "label", "name")
 _SCORE_COLUMNS = ("score", "confidence", "conf")
-_UNKNOWN_SIZE = {"width": 65_000, "height": 65_000}  # more than that of any picture
 # Box format -> columns of a CSV file.
 CSV_COLUMNS = {
     "yxyx_norm": ("ymin", "xmin", "ymax", "xmax"),
@@ -73,34 +70,34 @@ class BoxFile:
         table: Detections,
         box_format: str,
         min_score: float,
-        ids: Sequence[int | str | None] = (),
-        sizes: Sequence[tuple[int, int] | None] = (),
         problems: Sequence[str] = (),
     ):
         """Sorts the pictures by name.
 
         Args:
             path: of the file, for messages.
-            table: the boxes; pictures without a name are called "".
+            table: the boxes; pictures without a name are called "". Its `facts` have the "image_id" of a
+                picture, and its "size", width and height in pixels, if the file does.
             box_format: of the boxes, or "megadetector".
             min_score: boxes with a lower score are left out.
-            ids: of its pictures, None for those without; none if no picture has one.
-            sizes: of its pictures, width and height in pixels, likewise.
             problems: lines about what was left out.
         """
         self.path, self.problems, self.category_names = path, list(problems), table.categories
         self._table, self._box_format, self._min_score = table, box_format, min_score
         if table.is_scored.any() and (unscored := np.count_nonzero(~table.is_scored)):
             self.problems.append(f"{unscored} boxes have no score, others do: theirs is their mask's quality")
-        self._ids, self._sizes = ids or [None] * len(table), sizes or [None] * len(table)
         self._by_stem: dict[str, list[tuple[PictureName, int]]] = {}
         self._by_id: dict[str, int] = {}
-        for row, (name, image_id) in enumerate(zip(table.names, self._ids, strict=True)):
+        for row, name in enumerate(table.names):
             if name and table.named_by == "file":
                 key = PictureName.of(name)
                 self._by_stem.setdefault(key.stem, []).append((key, row))
             else:
-                self._by_id[str(image_id)] = row
+                self._by_id[str(self._image_id(row))] = row
+
+    def _image_id(self, row: int) -> int | str | None:
+        named = self._table.names[row] if self._table.named_by == "id" else None
+        return self._table.facts.get(row, {}).get("image_id", named)
 
     def of(self, path: Path, name: PurePath) -> ImageBoxes | None:
         """Finds the boxes of a picture; there may be none of it, or an empty list.
@@ -136,7 +133,7 @@ class BoxFile:
             boxes, box_format = found.exact_corners, "yxyx_norm"
         low, high = boxes[:, :2], boxes[:, 2:]
         has_area = np.isfinite(boxes).all(axis=1) & (high > (0 if box_format == "xywh" else low)).all(axis=1)
-        where = self._table.names[row] or self._ids[row]
+        where = found.name or self._image_id(row)
         self.problems += [
             f"left out: box {index} of {where}, which shows nothing: {boxes[index].round(3).tolist()} as "
             f"{BOX_FORMATS[box_format]}"
@@ -149,14 +146,13 @@ class BoxFile:
             boxes[kept].tolist(),
             [int(found.categories[i]) for i in kept],
             [None if math.isnan(score) else score for score in scores],
-            self._ids[row],
-            self._sizes[row],
+            self._image_id(row),
+            self._table.facts.get(row, {}).get("size"),
         )
 
     def describe(self) -> str:
         """What the file is called, the first of its pictures, and what of its boxes was left out."""
-        names = (self._table.names[row] for rows in self._by_stem.values() for _, row in rows)
-        first = next(names, None) or next(iter(self._by_id), None)
+        first = next(filter(None, self._table.names), None) or next(iter(self._by_id), None)
         holds = "boxes of no picture" if first is None else f"{first!r} first"
         return "; ".join([f"{self.path}, with {holds}", *self.problems[:EXAMPLES]])
 
@@ -203,52 +199,48 @@ def read_boxes(
     if box_format not in BOX_FORMATS:
         raise InputError(f"unknown box format {box_format!r}: use one of {', '.join(BOX_FORMATS)}")
     if path.suffix.lower() == ".csv":
-        return BoxFile(path, _read_csv(path, box_format), box_format, min_score)
+        return BoxFile(path, _from_table(path, box_format), box_format, min_score)
     document = load_annotations(path, image_dir) if path.is_dir() else read_json(path)
     if isinstance(document, Detections):
         if not all(category.isdecimal() for category in document.found_categories):
             raise InputError(f"{path}: the ids of categories must be numbers")
-        ids = document.names if document.named_by == "id" else []
-        return BoxFile(path, document, "megadetector", min_score, ids)
+        return BoxFile(path, document, "megadetector", min_score)
+    if is_pytorch_wildlife(document):
+        return BoxFile(path, Detections.of_images(*read_pytorch_wildlife(document)), "xyxy", min_score)
     if isinstance(document, list):
-        has_tasks = any(isinstance(entry, dict) and "data" in entry for entry in document)
-        content = load_annotations(path, image_dir) if has_tasks else _coco_results(document)
-        return _coco_boxes(path, content, min_score)
-    if isinstance(document, dict) and isinstance(document.get("annotations"), list):
-        if is_pytorch_wildlife(document):
-            table = Detections.of_images(*read_pytorch_wildlife(document))
-            return BoxFile(path, table, "xyxy", min_score)
-        return _coco_boxes(path, document, min_score)
-    raise InputError(
-        f"{path} has boxes in no known format: give COCO results or annotations, MegaDetector's batch "
-        "output, or a .csv table"
-    )
+        are_tasks = any(isinstance(entry, dict) and "data" in entry for entry in document)
+        document = as_coco(document, path) if are_tasks else _with_images(document)
+    if not isinstance(document, dict) or not isinstance(document.get("annotations"), list):
+        raise InputError(
+            f"{path} has boxes in no known format: give COCO results or annotations, MegaDetector's batch "
+            "output, or a .csv table"
+        )
+    return _of_annotations(path, document, min_score)
 
 
-def _coco_boxes(path: Path, document: dict, min_score: float) -> BoxFile:
+def _of_annotations(path: Path, document: dict, min_score: float) -> BoxFile:
     """The boxes of annotations, checked by the one reader; pictures are not needed."""
     images = document.get("images")
+    unknown = dict(zip(("width", "height"), LARGER_THAN_ANY, strict=True))
     if isinstance(images, list):
         sized = [
-            image if not isinstance(image, dict) or annotated_size(image) else image | _UNKNOWN_SIZE
-            for image in images
+            one | unknown if isinstance(one, dict) and not annotated_size(one) else one for one in images
         ]
         document = document | {"images": sized}
     data = read_coco(document, BOXES, name=str(path))
     table = Detections(categories={str(one["id"]): one["name"] for one in data.categories})
-    by_image, ids, sizes = data.annotations_of_images(), [], []
+    by_image = data.annotations_of_images()
     for image_id, image in data.images.items():
         boxes = [entry for entry in by_image[image_id] if not entry["iscrowd"]]
         rows = [(entry["bbox"], entry["category_id"], number(entry.get("score"))) for entry in boxes]
-        name = image.get("file_name")
-        table.add(name.replace("\\", "/") if isinstance(name, str) else "", rows)
-        ids.append(image.get("given_id", image_id))
-        is_unknown = image.items() >= _UNKNOWN_SIZE.items()
-        sizes.append(None if is_unknown else (image["width"], image["height"]))
-    return BoxFile(path, table, "xywh", min_score, ids, sizes, data.lost)
+        name, size = image.get("file_name"), (image["width"], image["height"])
+        facts = {"image_id": image.get("given_id", image_id)}
+        facts |= {} if size == LARGER_THAN_ANY else {"size": size}
+        table.add(name.replace("\\", "/") if isinstance(name, str) else "", rows, facts)
+    return BoxFile(path, table, "xywh", min_score, data.lost)
 
 
-def _coco_results(entries: list) -> dict:
+def _with_images(entries: list) -> dict:
     """COCO results as annotations: their images are those that they name."""
     images: dict = {}
     for entry in entries:
@@ -258,41 +250,33 @@ def _coco_results(entries: list) -> dict:
     return {"images": list(images.values()), "annotations": entries}
 
 
-def _read_csv(path: Path, box_format: str) -> Detections:
-    """A table of boxes, as spreadsheets write it: commas, semicolons or tabs, numbers with point or comma."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read boxes from {path}: {error}") from error
-    delimiter = max(",;\t", key=text.partition("\n")[0].count)
-    decimal = "," if delimiter == ";" else "."
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
-    header = {(name or "").strip().lower(): name for name in rows.fieldnames or ()}
-    header |= {_OTHER_COLUMNS[name]: column for name, column in header.items() if name in _OTHER_COLUMNS}
+def _from_table(path: Path, box_format: str) -> Detections:
+    """The boxes of a table with the columns of `CSV_COLUMNS`, or as other programs call them."""
+    rows, columns = read_table(path), CSV_COLUMNS[box_format]
+    header = {_OTHER_COLUMNS.get(name, name): name for name in rows[0]} if rows else {}
     image, category, score = (
-        next((header[name] for name in names if name in header), None)
+        next((name for name in names if name in header), None)
         for names in (_IMAGE_COLUMNS, _CATEGORY_COLUMNS, _SCORE_COLUMNS)
     )
-    columns = CSV_COLUMNS[box_format]
     if image is None or any(name not in header for name in columns):
         raise InputError(
             f"{path} needs a header with the columns image, {', '.join(columns)} for {box_format} "
-            f"boxes, not {', '.join(header) or 'nothing'}"
+            f"boxes, and a line for each, not {', '.join(filter(None, header)) or 'nothing'}"
         )
     grouped: dict[str, list] = {}
     classes: dict[str, int] = {}  # name -> number
-    for row in rows:
+    for number_of_line, row in enumerate(rows, start=2):
         try:
-            if any(row.get(None, ())):
+            if None in row:
                 raise ValueError("more values than columns; write numbers with a point")
-            box = [float(row[header[name]].replace(decimal, ".")) for name in columns]
+            box = [float(row[header[name]]) for name in columns]
             label = row[category] if category else "1"
             kind = whole(label)
             kind = classes.setdefault(label, len(classes) + 1) if kind is None else kind
-            confidence = float(row[score].replace(decimal, ".")) if score and row[score] else math.nan
+            confidence = float(row[score]) if score and row[score] else math.nan
             grouped.setdefault(row[image].replace("\\", "/"), []).append((box, kind, confidence))
-        except (TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{path}: line {rows.line_num} is malformed: {error}") from error
+        except ValueError as error:
+            raise InputError(f"{path}: line {number_of_line} is malformed: {error}") from error
     table = Detections()
     for name, boxes in grouped.items():
         table.add(name, boxes)
