@@ -1,6 +1,5 @@
 """Evaluates a trained model on annotated pictures."""
 
-import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
@@ -14,7 +13,7 @@ from tqdm.auto import tqdm
 
 from deepmac.core.errors import InputError
 from deepmac.core.machine import resolve_precision
-from deepmac.data.classes import ids_by_name, read_classes
+from deepmac.data.classes import classes_of, ids_by_name
 from deepmac.data.coco import CocoData
 from deepmac.data.tfrecords import write_tfrecords
 from deepmac.evaluation import MaskEvaluator
@@ -57,8 +56,7 @@ def evaluate_model(
         write_tfrecords({"val": data}, records)
         config.validation_data.input_path = f"{records}/val-*"
         config.annotation_file = str(records / "instances_val.json")
-        annotations = json.loads(Path(config.annotation_file).read_text())["annotations"]
-        classes = read_classes(records) or []
+        classes = classes_of({"val": data})
         data_ids = ids_by_name(model_classes(find_model(model).folder), classes)
         if seen is None:
             trained_on = config.allowed_masked_classes_ids or data_ids
@@ -74,7 +72,7 @@ def evaluate_model(
         for class_id, data_id in data_ids.items():
             if class_id < len(id_table):
                 id_table[class_id] = data_id
-        counts = Counter(annotation["image_id"] for annotation in annotations)
+        counts = Counter(annotation["image_id"] for annotation in data.annotations)
         config.model.max_num_instances = max(counts.values())
         network = build_model(config, restore, resolve_precision(precision))
         task = DeepMACTask(config)
