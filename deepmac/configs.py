@@ -198,7 +198,7 @@ class DeepMACTaskConfig(centernet.CenterNetTask):
     init_checkpoint_modules: str = "detection"
 
 
-def _trainer(train_steps: int, warmup_steps: int, interval: int) -> cfg.TrainerConfig:
+def trainer(train_steps: int, warmup_steps: int, interval: int) -> cfg.TrainerConfig:
     """The published schedule: Adam, linear warm-up from a quarter of 1e-3, then cosine decay."""
     cosine = {"decay_steps": train_steps - warmup_steps, "offset": warmup_steps}
     linear = {"warmup_learning_rate": 2.5e-4, "warmup_steps": warmup_steps}
@@ -260,7 +260,7 @@ def deepmac_hourglass_coco() -> cfg.ExperimentConfig:
             gradient_clip_norm=0.0,
             weight_decay=0.0,
         ),
-        trainer=_trainer(train_steps=50_000, warmup_steps=5_000, interval=5_000),
+        trainer=trainer(train_steps=50_000, warmup_steps=5_000, interval=5_000),
         restrictions=_RESTRICTIONS,
     )
 
@@ -281,7 +281,7 @@ def _mini_experiment(task) -> cfg.ExperimentConfig:
     return cfg.ExperimentConfig(
         runtime=cfg.RuntimeConfig(mixed_precision_dtype="auto", distribution_strategy="off"),
         task=task,
-        trainer=_trainer(train_steps=1_500, warmup_steps=100, interval=500),
+        trainer=trainer(train_steps=1_500, warmup_steps=100, interval=500),
         restrictions=_RESTRICTIONS,
     )
 

@@ -176,6 +176,6 @@ def test_larger_data_sets_train_longer_and_small_pictures_on_a_small_input():
     assert finetune._input_size(96, sides) == 96
     assert finetune._input_size(384, [{"height": 3000, "width": 4000}]) == 384
     for steps in (1, 7, 200, 1234):
-        schedule = finetune._schedule(steps)
-        assert schedule["summary_interval"] % schedule["steps_per_loop"] == 0
-        assert 1 <= schedule["validation_interval"] <= steps
+        trainer = finetune._trainer(steps)
+        assert trainer.summary_interval % trainer.steps_per_loop == 0
+        assert 1 <= trainer.validation_interval <= steps

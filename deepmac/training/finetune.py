@@ -16,7 +16,7 @@ from pathlib import Path
 
 import tensorflow as tf
 import tf_keras
-from official.core import exp_factory
+from official.core import config_definitions, exp_factory
 
 from deepmac import configs
 from deepmac.core.errors import InputError
@@ -188,7 +188,7 @@ def _experiment(start: configs.DeepMACTaskConfig, records: Path, masks_of: Seque
     task.train_data.deterministic = not tf.config.list_physical_devices("GPU")
     task.train_data.override({"global_batch_size": _BATCH_SIZE, "parser": pixels | zoom})
     task.validation_data.override({"global_batch_size": _BATCH_SIZE, "parser": pixels})
-    params.trainer.override(_schedule(recipe.steps or default_steps(len(truth["images"]))))
+    params.trainer = _trainer(recipe.steps or default_steps(len(truth["images"])))
     has_masks = any(entry["masks"]["val"] for entry in classes if entry["id"] in seen)
     measured = "mask/seen" if has_masks else "box"
     params.trainer.best_checkpoint_eval_metric = f"detections/{measured}/AP"
@@ -218,22 +218,13 @@ def default_steps(num_images: int) -> int:
     return max(150, round(30 * num_images**0.5))
 
 
-def _schedule(steps: int) -> dict:
-    """Overrides of the trainer: a short warm-up, cosine decay, and something to see every two per cent."""
-    loop, warmup = max(1, steps // 50), steps // 10
-    learning_rate = {"initial_learning_rate": 1e-3, "decay_steps": steps - warmup, "offset": warmup}
-    return {
-        "train_steps": steps,
-        "steps_per_loop": loop,
-        "summary_interval": loop,
-        "checkpoint_interval": 2 * loop,
-        "validation_interval": -(-steps // (_EVALUATIONS * loop)) * loop,
-        "max_to_keep": 2,
-        "optimizer_config": {
-            "learning_rate": {"cosine": learning_rate},
-            "warmup": {"linear": {"warmup_steps": warmup}},
-        },
-    }
+def _trainer(steps: int) -> config_definitions.TrainerConfig:
+    """The published schedule in so many steps, and something to see every two per cent."""
+    loop = max(1, steps // 50)
+    trainer = configs.trainer(steps, warmup_steps=steps // 10, interval=loop)
+    trainer.steps_per_loop, trainer.checkpoint_interval, trainer.max_to_keep = loop, 2 * loop, 2
+    trainer.validation_interval = -(-steps // (_EVALUATIONS * loop)) * loop
+    return trainer
 
 
 def _warm_start(recipe: Recipe, params, folder: Path) -> str:
