@@ -207,9 +207,11 @@ def test_pytorch_wildlife_has_corners_in_pixels(tmp_path):
     ids=["TF Object Detection", "spreadsheet", "AddaxAI"],
 )
 def test_tables_of_other_programs_are_read(tmp_path, text):
-    boxes = _of(read_boxes(_write(tmp_path, text, "boxes.csv"), "xyxy"), "a.jpg")
+    file = read_boxes(_write(tmp_path, text, "boxes.csv"), "xyxy")
+    boxes = _of(file, "a.jpg")
     assert boxes.boxes == [[1.5, 2, 3, 4]] * 2
     assert boxes.category_ids == ([1, 1] if "relative" in text else [1, 2])
+    assert file.category_names == ({"1": "x"} if "relative" in text else {"1": "bolt", "2": "nut"})
 
 
 def test_a_folder_of_yolo_labels_is_read(tmp_path):

@@ -152,7 +152,8 @@ def read_table(path: Path) -> list[dict[str, str]]:
         text = _DECIMAL_COMMA.sub(".", text) if delimiter == ";" else text
         lines = list(csv.DictReader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True))
     except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"cannot read the table {path}: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot read the table {path}: {reason}") from error
     return [{key and key.strip().lower(): value or "" for key, value in line.items()} for line in lines]
 
 

@@ -277,7 +277,7 @@ def _from_table(path: Path, box_format: str) -> Detections:
             grouped.setdefault(row[image].replace("\\", "/"), []).append((box, kind, confidence))
         except ValueError as error:
             raise InputError(f"{path}: line {number_of_line} is malformed: {error}") from error
-    table = Detections()
+    table = Detections(categories={str(kind): label for label, kind in classes.items()})
     for name, boxes in grouped.items():
         table.add(name, boxes)
     return table
