@@ -23,6 +23,14 @@ _NAME = """() => {
 }"""
 
 
+def _recording(collection, out) -> Browser:
+    """A browser that notes what the kernel sends in `sent`."""
+    browser = Browser(collection, out)
+    browser.sent = []
+    browser.send = lambda content, buffers=None: browser.sent.append((content, buffers))
+    return browser
+
+
 @pytest.fixture
 def browser(tmp_path):
     """Of four pictures; b-2 has masks of its first two detections."""
@@ -30,10 +38,7 @@ def browser(tmp_path):
     labels = np.zeros(camera_traps.SIZE, np.uint8)
     labels[5:15, 5:15], labels[20:40, 40:70] = 1, 2
     write_label_image(root / "instance_masks/b-2.png", labels, {"Quality": '{"1": 0.9, "2": 0.5, "3": 0.0}'})
-    browser = Browser(open_collection(root), tmp_path / "out")
-    browser.sent = []
-    browser.send = lambda content, buffers=None: browser.sent.append((content, buffers))
-    return browser
+    return _recording(open_collection(root), tmp_path / "out")
 
 
 def _ask(browser, **changes):
@@ -149,9 +154,7 @@ def test_every_animal_of_a_large_flock_is_shown_counted_and_exported(tmp_path):
     camera_traps.write_picture(tmp_path / "a.jpg", size=(300, 400))
     labels = np.arange(1, 301, dtype=np.uint16).reshape(15, 20).repeat(20, 0).repeat(20, 1)
     write_label_image(tmp_path / "instance_masks/a.png", labels)
-    browser = Browser(open_collection(tmp_path), tmp_path / "out")
-    browser.sent = []
-    browser.send = lambda content, buffers=None: browser.sent.append((content, buffers))
+    browser = _recording(open_collection(tmp_path), tmp_path / "out")
     page, images = _ask(browser, view="picture")
     animals = page["tiles"][0]["animals"]
     assert (len(animals), page["animals"]) == (300, [300, 300])
@@ -169,10 +172,10 @@ def test_every_animal_of_a_large_flock_is_shown_counted_and_exported(tmp_path):
 
 def test_a_collection_without_anything(tmp_path):
     camera_traps.write_detections(tmp_path / "detections.json", {})
-    browser = Browser(open_collection(tmp_path))
-    browser.send = lambda content, buffers=None: setattr(browser, "sent", content)
+    browser = _recording(open_collection(tmp_path), tmp_path / "out")
     browser._handle_custom_msg({"show": 1}, [])
-    assert (browser.sent["pages"], browser.sent["tiles"]) == (0, [])
+    page, _ = browser.sent[-1]
+    assert (page["pages"], page["tiles"]) == (0, [])
 
 
 @pytest.fixture
@@ -269,20 +272,6 @@ def test_real_pictures_are_seen_whole_with_their_masks(chromium, camera_traps_di
 
 
 @pytest.mark.browser
-def test_tags_do_not_hide_small_animals_and_their_signs_are_explained(window):
-    places = window.page.locator(".deepmac-traps .box").evaluate_all(
-        """boxes => boxes.map(box => [box, box.firstChild].map(part => {
-            const { top, bottom } = part.getBoundingClientRect();
-            return [top, bottom];
-        }))"""
-    )
-    assert len(places) == 6
-    for (top, bottom), (tag_top, tag_bottom) in places:
-        assert tag_bottom <= top + 3 or tag_top >= bottom - 3
-    assert "● ▲ ▼ stand for masks" in window.page.locator(".help").inner_text()
-
-
-@pytest.mark.browser
 def test_keys_meant_for_the_next_picture_wait_for_it(window, browser):
     """A reviewer is faster than the kernel: a verdict is never that of the picture before."""
     window.page.evaluate(
@@ -319,26 +308,33 @@ def test_a_page_that_is_loaded_again_shows_the_filters_asked_for(window, browser
 
 
 @pytest.mark.browser
-def test_saving_is_left_to_the_notebook(window):
+def test_everything_is_seen_named_and_reached_by_tab_and_saving_is_left_to_the_notebook(window):
     page = window.page
+    places = page.locator(".deepmac-traps .box").evaluate_all(
+        """boxes => boxes.map(box => [box, box.firstChild].map(part => {
+            const { top, bottom } = part.getBoundingClientRect();
+            return [top, bottom];
+        }))"""
+    )
+    assert len(places) == 6
+    for (top, bottom), (tag_top, tag_bottom) in places:
+        assert tag_bottom <= top + 3 or tag_top >= bottom - 3, "tags do not hide small animals"
+    assert "● ▲ ▼ stand for masks" in page.locator(".help").inner_text()
+
+    names = []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if not page.evaluate("document.activeElement.matches('.deepmac-traps *')"):
+            break
+        names.append(page.evaluate(_NAME))
+    assert all(name.strip() for name in names), names
+    assert {"Export", "grid", "Order of pictures", "confidence at most"} <= set(names)
+    assert sum("train/a-1.jpg" in name for name in names) == 1, "one picture; arrows lead to the others"
+
     page.evaluate("() => { document.body.onkeydown = ({ key }) => (window.heard ??= []).push(key) }")
     page.locator("figure").first.focus()
     window.press("Control+s", "g")
     assert page.evaluate("window.heard.filter(key => key.length === 1)") == ["s"]
-
-
-@pytest.mark.browser
-def test_everything_can_be_reached_by_tab_and_has_a_name(window):
-    focused = "document.activeElement.matches('.deepmac-traps *')"
-    names = []
-    for _ in range(60):
-        window.page.keyboard.press("Tab")
-        if not window.page.evaluate(focused):
-            break
-        names.append(window.page.evaluate(_NAME))
-    assert all(name.strip() for name in names), names
-    assert {"Export", "grid", "Order of pictures", "confidence at most"} <= set(names)
-    assert sum("train/a-1.jpg" in name for name in names) == 1, "one picture; arrows lead to the others"
 
 
 @pytest.mark.slow
