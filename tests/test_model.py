@@ -48,27 +48,18 @@ def _boxes(images=2, count=3):
 
 
 def test_all_outputs_have_the_documented_shapes(model):
-    outputs = model({"image": _images(), "boxes": _boxes()}, training=False)
-    shapes = {
-        name: [tuple(stage.shape) for stage in outputs["raw_output"][name]] for name in outputs["raw_output"]
-    }
-    channels = {
-        "ct_heatmaps": 90,
-        "ct_offset": 2,
-        "ct_size": 2,
-        "instance_embedding": 32,
-        "pixel_embedding": 16,
-    }
-    assert shapes == {name: [(2, 16, 16, depth)] * 2 for name, depth in channels.items()} | {
-        "mask_logits": [(2, 3, 32, 32)] * 2
-    }
+    features = {"image": _images(), "boxes": _boxes()}
+    assert list(model(features, training=True)) == ["raw_output"], "in training nothing is detected"
+    outputs = model(features, training=False)
+    raw = {name: [tuple(stage.shape) for stage in stages] for name, stages in outputs["raw_output"].items()}
+    channels = {"ct_heatmaps": 90, "ct_offset": 2, "ct_size": 2, "instance_embedding": 32}
+    channels["pixel_embedding"] = 16
+    maps = {name: [(2, 16, 16, depth)] * 2 for name, depth in channels.items()}
+    assert raw == maps | {"mask_logits": [(2, 3, 32, 32)] * 2}
     detections = {name: tuple(outputs[name].shape) for name in outputs if name != "raw_output"}
     assert detections == {
-        "boxes": (2, 32, 4),
-        "classes": (2, 32),
-        "confidence": (2, 32),
-        "num_detections": (2,),
-        "masks": (2, 32, 32, 32),
+        **{"boxes": (2, 32, 4), "classes": (2, 32), "confidence": (2, 32)},
+        **{"num_detections": (2,), "masks": (2, 32, 32, 32)},
     }
 
 
@@ -77,10 +68,6 @@ def test_an_image_alone_gives_detections_but_no_masks_in_given_boxes(model):
     with_boxes = model({"image": _images(), "boxes": _boxes()}, training=False)
     assert "mask_logits" not in outputs["raw_output"]
     np.testing.assert_allclose(outputs["masks"], with_boxes["masks"], atol=1e-5)
-
-
-def test_in_training_nothing_is_detected(model):
-    assert list(model({"image": _images(), "boxes": _boxes()}, training=True)) == ["raw_output"]
 
 
 def test_masks_of_detections_are_masks_in_their_boxes(model):
@@ -101,18 +88,16 @@ def test_encode_and_mask_logits_give_the_last_stages_masks(model):
 def test_boxes_stay_float32_under_mixed_precision(model, bfloat16_model):
     # 0.501 and 0.5 are the same number in bfloat16.
     boxes = np.array([[[0.501, 0.2, 0.9, 0.8], [0.5, 0.2, 0.9, 0.8]]], np.float32)
-    outputs = bfloat16_model({"image": _images(1), "boxes": boxes}, training=False)["raw_output"]
+    outputs = bfloat16_model({"image": _images(1), "boxes": boxes}, training=False)
+    assert {outputs[name].dtype for name in ("boxes", "confidence", "masks")} == {tf.float32}
+    outputs = outputs["raw_output"]
+    assert outputs["ct_size"][-1].dtype == tf.float32, "regressed coordinates"
     assert outputs["pixel_embedding"][-1].dtype == tf.bfloat16
     assert outputs["mask_logits"][-1].dtype == tf.float32
     first, second = outputs["mask_logits"][-1][0]
     assert not np.array_equal(first, second)
     exact = model({"image": _images(1), "boxes": boxes}, training=False)["raw_output"]["mask_logits"][-1]
     np.testing.assert_allclose(outputs["mask_logits"][-1], exact, atol=0.1)
-
-
-def test_detections_stay_float32_under_mixed_precision(bfloat16_model):
-    outputs = bfloat16_model(_images(), training=False)
-    assert {outputs[name].dtype for name in ("boxes", "confidence", "masks")} == {tf.float32}
 
 
 def test_padding_boxes_do_not_influence_other_masks(model):
@@ -211,16 +196,6 @@ def test_inference_compiles_under_xla():
         np.testing.assert_allclose(value, expected, rtol=1e-3, atol=1e-3)
 
 
-def test_checkpoints_hold_the_parts_one_by_one(model, tmp_path):
-    assert set(model.checkpoint_items) == {"backbone", "head", "mask_head"}
-    tf.train.Checkpoint(**model.checkpoint_items).write(str(tmp_path / "parts"))
-    other = tiny_model.build_model(_config(), seed=5)
-    status = tf.train.Checkpoint(**other.checkpoint_items).read(str(tmp_path / "parts"))
-    status.assert_consumed()
-    for variable, expected in zip(other.variables, model.variables, strict=True):
-        np.testing.assert_array_equal(variable, expected)
-
-
 @pytest.mark.parametrize(
     ("override", "words"),
     [
@@ -246,7 +221,7 @@ def _prediction_heads():
     return heads, features
 
 
-def test_a_set_of_heads_for_every_stage():
+def test_a_set_of_heads_for_every_stage_of_which_only_the_heatmap_starts_with_a_bias():
     heads, features = _prediction_heads()
     outputs = heads(features)
     assert {name: [tuple(x.shape) for x in stages] for name, stages in outputs.items()} == {
@@ -255,17 +230,6 @@ def test_a_set_of_heads_for_every_stage():
     kernels = [v.shape for v in heads.trainable_variables if v.shape.rank == 4]
     assert kernels.count((3, 3, 8, 11)) == 2 * len(HEADS), "hidden layers have a width of their own"
     assert not np.allclose(outputs["ct_size"][0], outputs["ct_size"][1])
-
-
-def test_only_the_heatmap_starts_with_a_bias():
-    heads, features = _prediction_heads()
     outputs = heads({level: tf.zeros_like(x) for level, x in features.items()})
     np.testing.assert_allclose(outputs["ct_heatmaps"][1], np.full([2, 4, 6, 7], -2.19), rtol=1e-6)
     np.testing.assert_array_equal(outputs["ct_offset"][1], 0)
-
-
-@pytest.mark.parametrize(("name", "dtype"), [("ct_size", "float32"), ("pixel_embedding", "bfloat16")])
-def test_regressed_coordinates_stay_in_float32(name, dtype):
-    with compute_dtype("bfloat16"):
-        heads, features = _prediction_heads()
-        assert heads(features)[name][-1].dtype == dtype
