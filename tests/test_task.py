@@ -66,13 +66,6 @@ def _trained(config, steps):
     return task, model, logs
 
 
-def test_input_pipelines_are_not_tuned_while_they_run(config):
-    """The thread that does so holds up whoever deletes an iterator, for up to a minute."""
-    task = DeepMACTask(config)
-    for data in (config.train_data, config.validation_data):
-        assert task.build_inputs(data).options().autotune.enabled is False
-
-
 def test_every_loss_falls_and_the_total_is_their_weighted_sum(config):
     _, _, logs = _trained(config, 40)
     for name in ("total_loss", "ct_loss", "scale_loss", "deep_mask_estimation"):
@@ -116,16 +109,22 @@ def test_moved_boxes_crop_their_targets(config):
 
 def _losses(config):
     task = DeepMACTask(config)
-    features, labels = next(iter(task.build_inputs(config.train_data)))
+    batches = task.build_inputs(config.train_data)
+    assert not batches.options().autotune.enabled, "its thread holds up whoever deletes an iterator"
+    features, labels = next(iter(batches))
     model = task.build_model()
     outputs = tf.function(model)(features, training=True)["raw_output"]
     return task.build_losses(outputs, labels, task.mask_batch(outputs, features, labels, 0, model))
 
 
-def test_masks_of_classes_not_allowed_do_not_count(config):
+def test_masks_of_classes_not_allowed_do_not_count_and_a_detector_trains_without_any(config):
     assert _losses(config)["deep_mask_estimation"] > 0
     config.allowed_masked_classes_ids = [90]
     assert _losses(config)["deep_mask_estimation"] == 0
+    config.losses.mask.task_loss_weight = 0.0
+    losses = _losses(config)
+    assert "deep_mask_estimation" not in losses
+    assert losses["total_loss"] > 0
 
 
 def test_masks_that_are_missing_are_learnt_from_the_starting_model(config, tmp_path):
@@ -168,13 +167,6 @@ def test_self_supervision_compares_with_a_second_pass_over_moved_images(config):
     assert _losses(config)[name] > 1e-4
 
 
-def test_a_detector_trains_without_masks(config):
-    config.losses.mask.task_loss_weight = 0.0
-    losses = _losses(config)
-    assert "deep_mask_estimation" not in losses
-    assert losses["total_loss"] > 0
-
-
 def _evaluate(task, model, config):
     metrics = task.build_metrics(training=False)
     state = None
@@ -184,7 +176,8 @@ def _evaluate(task, model, config):
     return task.reduce_aggregated_logs(state)
 
 
-def test_validation_measures_every_picture_from_detections_and_from_boxes(config):
+def test_validation_measures_every_picture_and_shows_masks_inside_their_boxes(config):
+    config.allow_image_summary = True
     task = DeepMACTask(config)
     results = _evaluate(task, task.build_model(), config)
     for source in ("detections", "gt_boxes"):
@@ -195,12 +188,8 @@ def test_validation_measures_every_picture_from_detections_and_from_boxes(config
     assert 0 < results["gt_boxes/mask/mIoU"] <= 100
     assert not [name for name in results if "/class/" in name]
 
-
-def test_pictures_of_an_evaluation_show_masks_inside_the_boxes(config):
-    """Outside the annotated boxes they are the network's input, inside there is colour."""
-    config.allow_image_summary = True
-    task = DeepMACTask(config)
-    shown = _evaluate(task, task.build_model(), config)[SHOWN_MASKS]
+    # Pictures: outside the annotated boxes the network's input, inside there is colour.
+    shown = results[SHOWN_MASKS]
     features, labels = next(iter(task.build_inputs(config.validation_data)))
     parser = config.validation_data.parser
     inputs = np.asarray(features["image"]) * parser.channel_stds + parser.channel_means
@@ -226,51 +215,32 @@ def test_validation_refuses_annotations_of_other_records(config, tmp_path):
         _evaluate(task, task.build_model(), config)
 
 
-def _save(model, folder):
-    items = model.checkpoint_items
-    return tf.train.Checkpoint(model=model, **items).save(f"{folder}/ckpt")
-
-
-@pytest.mark.parametrize(
-    ("modules", "restored"),
-    [
-        ("all", {"backbone", "head", "mask_head"}),
-        ("detection", {"backbone", "head"}),
-        ("backbone", {"backbone"}),
-    ],
-)
-def test_initial_checkpoint_restores_the_modules_asked_for(config, tmp_path, modules, restored):
+def test_initial_checkpoint_restores_the_modules_asked_for(config, tmp_path):
     task = DeepMACTask(config)
     model = task.build_model()
-    prefix = _save(model, tmp_path)
-    config.init_checkpoint, config.init_checkpoint_modules = str(tmp_path), modules
+    tf.train.Checkpoint(model=model, **model.checkpoint_items).save(f"{tmp_path}/ckpt")
+    config.init_checkpoint = str(tmp_path)
+    expected = {
+        "all": {"backbone", "head", "mask_head"},
+        "detection": {"backbone", "head"},
+        "backbone": {"backbone"},
+    }
     fresh = task.build_model()
-    task.initialize(fresh)
-    for name, item in fresh.checkpoint_items.items():
-        kernels = [
-            np.array_equal(ours, theirs)
-            for ours, theirs in zip(item.weights, model.checkpoint_items[name].weights, strict=True)
-            if ours.shape.rank == 4
-        ]
-        assert all(kernels) if name in restored else not any(kernels), name
-    assert prefix
-
-
-@pytest.mark.parametrize(
-    ("checkpoint", "modules", "message"),
-    [
-        ("nowhere", "detection", "no checkpoint at nowhere"),
-        (None, "mask", "must be all, backbone or detection"),
-    ],
-)
-def test_wrong_initial_checkpoints_are_input_errors(config, tmp_path, checkpoint, modules, message):
-    task = DeepMACTask(config)
-    model = task.build_model()
-    _save(model, tmp_path)
-    config.init_checkpoint = checkpoint or str(tmp_path)
-    config.init_checkpoint_modules = modules
-    with pytest.raises(InputError, match=message):
-        task.initialize(model)
+    random_weights = fresh.get_weights()
+    for modules, restored in expected.items():
+        config.init_checkpoint_modules = modules
+        fresh.set_weights(random_weights)
+        task.initialize(fresh)
+        for name, item in fresh.checkpoint_items.items():
+            pairs = zip(item.weights, model.checkpoint_items[name].weights, strict=True)
+            same = [np.array_equal(ours, theirs) for ours, theirs in pairs if ours.shape.rank == 4]
+            assert all(same) if name in restored else not any(same), name
+    config.init_checkpoint_modules = "mask"
+    with pytest.raises(InputError, match="must be all, backbone or detection"):
+        task.initialize(fresh)
+    config.init_checkpoint, config.init_checkpoint_modules = "nowhere", "detection"
+    with pytest.raises(InputError, match="no checkpoint at nowhere"):
+        task.initialize(fresh)
 
 
 @pytest.fixture(scope="module")
