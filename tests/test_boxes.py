@@ -74,9 +74,6 @@ def test_fractions_in_the_place_of_pixels_are_refused(box_format):
 def test_what_is_no_list_of_boxes_is_refused(boxes, words):
     with pytest.raises(InputError, match=words):
         normalized_boxes(boxes, "yxyx_norm", 100, 100)
-
-
-def test_an_unknown_format_is_refused():
     with pytest.raises(InputError, match="yxyx_norm, xyxy, xywh"):
         normalized_boxes([GOOD], "yxyx", 100, 100)
 
@@ -85,10 +82,7 @@ def test_boxes_that_reach_beyond_the_image_are_clipped_with_a_warning():
     with pytest.warns(UserWarning, match="^clipped to the image: box 1$"):
         boxes = normalized_boxes([GOOD, [-0.5, 0.2, 0.5, 1.7]], "yxyx_norm", 100, 100)
     np.testing.assert_allclose(boxes, np.float32([GOOD, [0, 0.2, 0.5, 1]]))
-
-
-def test_rounding_at_the_edge_is_clipped_in_silence():
-    with warnings.catch_warnings(action="error"):
+    with warnings.catch_warnings(action="error"):  # by rounding at the edge
         boxes = normalized_boxes([[0, 0, 640.01, 480.01]], "xyxy", 480, 640)
     np.testing.assert_array_equal(boxes, [[0, 0, 1, 1]])
 

@@ -2,7 +2,6 @@ import itertools
 
 import matplotlib
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -39,17 +38,21 @@ def test_masks_are_blended_and_the_rest_is_untouched(opacity):
     np.testing.assert_allclose(result[masks[0]], expected, atol=0.501)
 
 
-def test_colours_can_be_given():
+def test_colours_can_be_given_and_masks_be_labels_or_none_at_all():
     colors = np.array([[1, 2, 3], [200, 100, 50]], np.uint8)
+    labels, before = np.zeros((60, 80), np.uint16), IMAGE.copy()
+    for index, mask in enumerate(_masks()):
+        labels[mask] = index + 1
     result = overlay(IMAGE, _masks(), opacity=1.0, colors=colors)
+    np.testing.assert_array_equal(overlay(IMAGE, labels, opacity=1.0, colors=colors), result)
     np.testing.assert_array_equal(result[_masks()[1]], np.broadcast_to(colors[1], (100, 3)))
     np.testing.assert_array_equal(result[15, 15], colors[0])
-
-
-def test_the_image_itself_is_not_drawn_on():
-    before = IMAGE.copy()
-    overlay(IMAGE, _masks(), boxes=[[0, 0, 1, 1], [0, 0, 0.5, 0.5]])
-    np.testing.assert_array_equal(IMAGE, before)
+    np.testing.assert_array_equal(overlay(IMAGE, np.zeros((0, 60, 80), bool)), IMAGE)
+    for size in ((1, 1), (1, 300), (200, 12000)):
+        image = np.zeros((*size, 3), np.uint8)
+        drawn = overlay(image, np.ones((1, *size), bool), boxes=[[0, 0, 1, 1]], labels=["all"])
+        assert drawn.shape == image.shape and drawn.any()
+    np.testing.assert_array_equal(IMAGE, before, "the image itself is not drawn on")
 
 
 def test_the_smaller_mask_is_seen_whatever_the_order():
@@ -59,13 +62,6 @@ def test_the_smaller_mask_is_seen_whatever_the_order():
         for position, index in enumerate(order):
             point = [(45, 45), (25, 25)][index]
             np.testing.assert_array_equal(result[point], colors[position])
-
-
-def test_label_image_and_masks_give_the_same_picture():
-    labels = np.zeros((60, 80), np.uint16)
-    for index, mask in enumerate(_masks()):
-        labels[mask] = index + 1
-    np.testing.assert_array_equal(overlay(IMAGE, labels), overlay(IMAGE, _masks()))
 
 
 def test_the_outline_follows_the_border():
@@ -90,18 +86,6 @@ def test_boxes_are_drawn_inside_the_image_with_their_labels():
         labelled = overlay(IMAGE, nothing, boxes=[[corner, 0.25, 1.0, 1.0]], labels=["cat"])
         unlabelled = overlay(IMAGE, nothing, boxes=[[corner, 0.25, 1.0, 1.0]])
         assert (labelled != unlabelled).any(axis=2).sum() > 50
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 300), (200, 12000)])
-def test_images_of_any_size(size):
-    image = np.zeros((*size, 3), np.uint8)
-    result = overlay(image, np.ones((1, *size), bool), boxes=[[0, 0, 1, 1]], labels=["all"])
-    assert result.shape == image.shape
-    assert result.any()
-
-
-def test_no_masks_at_all():
-    np.testing.assert_array_equal(overlay(IMAGE, np.zeros((0, 60, 80), bool)), IMAGE)
 
 
 def test_a_prediction_is_plotted_with_boxes_and_labels():

@@ -23,52 +23,37 @@ def test_file_appears_only_when_complete(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_file_that_failed_leaves_the_old_one(tmp_path):
+def test_a_file_is_replaced_in_one_step_or_not_at_all(tmp_path):
+    """A reader that opened the old file goes on reading the old content."""
     path = tmp_path / "results.json"
     path.write_text("old")
     with pytest.raises(RuntimeError), atomic_file(path) as temporary:
         temporary.write_text("half")
         raise RuntimeError
     assert path.read_text() == "old"
+    with path.open() as reader:
+        with atomic_file(path) as temporary:
+            temporary.write_text("new")
+        assert reader.read() == "old"
+    assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_file_is_replaced_in_one_step(tmp_path):
-    """A reader that opened the old file goes on reading the old content."""
-    path = tmp_path / "results.json"
-    path.write_text("old")
-    with path.open() as reader, atomic_file(path) as temporary:
-        temporary.write_text("new")
-    with path.open() as reader:
-        with atomic_file(path) as temporary:
-            temporary.write_text("newer")
-        assert reader.read() == "new"
-    assert path.read_text() == "newer"
-
-
-def test_folder_appears_only_when_complete(tmp_path):
+@pytest.mark.parametrize("there_already", [False, True])
+def test_folder_appears_only_when_complete(tmp_path, there_already):
     path = tmp_path / "deep" / "scenes"
+    if there_already:  # empty
+        path.mkdir(parents=True)
+    with pytest.raises(RuntimeError), atomic_folder(path) as temporary:
+        (temporary / "1.png").write_bytes(b"1")
+        raise RuntimeError
+    assert not list(tmp_path.rglob("*.png"))
     with atomic_folder(path) as temporary:
         (temporary / "images").mkdir()
         (temporary / "images" / "1.png").write_bytes(b"1")
-        assert not path.exists()
+        assert there_already == path.exists()
     assert (path / "images" / "1.png").read_bytes() == b"1"
     assert list(path.parent.iterdir()) == [path]
-
-
-def test_folder_that_failed_leaves_nothing(tmp_path):
-    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "scenes") as temporary:
-        (temporary / "1.png").write_bytes(b"1")
-        raise RuntimeError
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_empty_folder_is_filled(tmp_path):
-    path = tmp_path / "scenes"
-    path.mkdir()
-    with atomic_folder(path) as temporary:
-        (temporary / "1.png").write_bytes(b"1")
-    assert [file.name for file in path.iterdir()] == ["1.png"]
 
 
 @pytest.mark.parametrize("kind", ["file", "full folder"])

@@ -76,17 +76,6 @@ def test_pixels_equal_the_published_reframing(samples):
         np.testing.assert_array_equal(mask[sure], (prob > 0.5)[sure])
 
 
-def test_pasting_inverts_the_crop():
-    import tensorflow as tf
-
-    rows, columns = np.mgrid[:90, :120]
-    image = ((rows - 40) ** 2 / 900 + (columns - 60) ** 2 / 1600 < 1).astype(np.float32)
-    box = np.array([[0.05, 0.1, 0.85, 0.9]], np.float32)
-    crop = tf.image.crop_and_resize(image[None, ..., None], box, [0], (32, 32)).numpy()[..., 0]
-    pasted = paste_masks(crop, box, 90, 120)[0]
-    assert np.sum(pasted & (image > 0)) / np.sum(pasted | (image > 0)) > 0.97
-
-
 def test_a_pixel_belongs_to_the_mask_only_above_the_threshold():
     box = np.array([[0.0, 0.0, 1.0, 1.0]])
     assert not paste_masks(np.full((1, 5, 5), 0.5), box, 11, 17).any()
@@ -126,10 +115,8 @@ def test_no_boxes_and_single_pixels():
     assert paste_masks(np.zeros((0, 4, 4)), np.zeros((0, 4)), 5, 6).shape == (0, 5, 6)
     assert encode_masks(np.zeros((0, 4, 4)), np.zeros((0, 4)), 5, 6) == []
     assert paste_masks(np.ones((1, 4, 4)), np.array([[0.2, 0, 0.9, 1]]), 1, 3).tolist() == [[[True] * 3]]
-    assert (
-        paste_masks(np.ones((1, 1, 1)), np.array([[0.0, 0, 1, 0.5]]), 2, 3)[0].tolist()
-        == [[True, True, False]] * 2
-    )
+    pasted = paste_masks(np.ones((1, 1, 1)), np.array([[0.0, 0, 1, 0.5]]), 2, 3)
+    assert pasted.tolist() == [[[True, True, False]] * 2]
 
 
 @settings(max_examples=80, deadline=None)
