@@ -8,35 +8,20 @@ import deepmac
 from deepmac.core.errors import InputError
 
 
-@pytest.fixture(scope="module")
-def predictor(reference_dir):
-    return deepmac.load(reference_dir / "hourglass20" / "saved_model")
-
-
-def test_gives_the_masks_of_the_checkpoint_it_was_made_of(predictor, reference_dir):
-    reference = np.load(reference_dir / "hourglass20" / "predict_io.npz")
+def test_gives_the_masks_of_the_checkpoint_it_was_made_of_and_can_do_nothing_else(reference_dir):
+    folder = reference_dir / "hourglass20"
+    predictor, reference = deepmac.load(folder / "saved_model"), np.load(folder / "predict_io.npz")
+    assert (predictor.precision, predictor.input_size) == ("float32", None), "the graph resizes"
     names = ("exact", "padded", "resized")
-    predictions = predictor.predict_batch(
-        [reference[f"{name}/image"] for name in names], [reference[f"{name}/boxes"] for name in names]
-    )
-    for name, prediction in zip(names, predictions, strict=True):
+    images, boxes = ([reference[f"{name}/{what}"] for name in names] for what in ("image", "boxes"))
+    for name, prediction in zip(names, predictor.predict_batch(images, boxes), strict=True):
         np.testing.assert_allclose(prediction.mask_probs, reference[f"{name}/mask_probs"], atol=1e-4)
         assert prediction.masks.shape[1:] == reference[f"{name}/image"].shape[:2]
-
-
-def test_a_graph_that_takes_boxes_finds_no_objects(predictor):
     with pytest.raises(InputError, match="finds no objects: give boxes"):
         predictor.detect(np.zeros((32, 32, 3), np.uint8))
-
-
-def test_says_that_the_graph_resizes(predictor):
-    assert (predictor.precision, predictor.input_size) == ("float32", None)
-
-
-@pytest.mark.parametrize("options", [{"precision": "bfloat16"}, {"precision": "half"}, {"input_size": 256}])
-def test_what_a_graph_cannot_change_is_refused(options, reference_dir):
-    with pytest.raises(InputError, match=r"exported graph, whose precision .* cannot be chosen"):
-        deepmac.load(reference_dir / "hourglass20" / "saved_model", **options)
+    for options in ({"precision": "bfloat16"}, {"precision": "half"}, {"input_size": 256}):
+        with pytest.raises(InputError, match=r"exported graph, whose precision .* cannot be chosen"):
+            deepmac.load(folder / "saved_model", **options)
 
 
 def test_a_damaged_graph_is_an_input_error(tmp_path):

@@ -88,7 +88,7 @@ def test_only_kernels_become_constants():
     assert {operation.inputs[1].op.type for operation in biases} == {"ReadVariableOp"}
 
 
-def test_weights_are_read_once():
+def test_weights_are_read_once_and_other_batch_sizes_need_no_other_trace():
     model = _randomized(_residual_network())
     folded = _fold(model)
     before = [output.numpy() for output in folded(IMAGES)]
@@ -96,13 +96,7 @@ def test_weights_are_read_once():
         variable.assign(tf.zeros_like(variable))
     for output, expected in zip(folded(IMAGES), before, strict=True):
         np.testing.assert_array_equal(output, expected)
-
-
-def test_other_batch_sizes_need_no_other_trace():
-    folded = _fold(_randomized(_residual_network()))
-    whole = folded(IMAGES)[0].numpy()
-    for index in range(3):
-        np.testing.assert_allclose(folded(IMAGES[index : index + 1])[0][0], whole[index], atol=1e-5)
+    np.testing.assert_allclose(folded(IMAGES[1:2])[0][0], before[0][1], atol=1e-5)
     assert folded.experimental_get_tracing_count() == 1
 
 

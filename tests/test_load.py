@@ -64,13 +64,10 @@ def test_detections_are_those_of_the_whole_model_by_the_names_of_its_classes():
     assert (first["category_id"], first["score"]) == (found.category_ids[0], round(float(found.scores[0]), 4))
 
 
-def test_nothing_found_is_a_prediction_of_nothing():
+def test_nothing_found_is_a_prediction_of_nothing_and_a_model_of_masks_alone_finds_no_objects():
     found = tiny_model.predictor().detect(tiny_model.picture(), min_score=1)
     assert len(found) == 0 and found.masks.shape == (0, 48, 80) and found.names == []
     assert found.to_coco(1) == [] and not found.to_label_image().any()
-
-
-def test_a_model_trained_on_masks_alone_finds_no_objects():
     config = read_task_config(tiny_model.model_dir() / "params.yaml")
     config.losses.detection.object_center_weight = 0.0
     predictor = Predictor(InferenceNetwork(config, lambda model: None, "float32"))
@@ -145,13 +142,10 @@ def test_a_larger_input_size_uses_the_same_weights():
     assert not np.array_equal(predictions[0].mask_probs, predictions[1].mask_probs)
 
 
-@pytest.mark.parametrize("size", [0, 4, 63, 100])
-def test_an_input_size_that_does_not_fit_is_refused(size):
-    with pytest.raises(InputError, match=f"multiple of 8 .* not {size}"):
-        load_network(tiny_model.model_dir(), "float32", input_size=size)
-
-
-def test_a_rectangular_network_is_refused():
+def test_input_sizes_that_do_not_fit_are_refused():
+    for size in (0, 4, 63, 100):
+        with pytest.raises(InputError, match=f"multiple of 8 .* not {size}"):
+            load_network(tiny_model.model_dir(), "float32", input_size=size)
     config = configs.deepmac_mini().task
     config.model.input_size = [64, 128, 3]
     with pytest.raises(InputError, match="square"):
@@ -189,7 +183,7 @@ def test_a_damaged_configuration_is_an_input_error(tmp_path, text, monkeypatch):
     assert not (tmp_path / "pwned").exists()
 
 
-def test_a_model_dir_without_or_with_another_checkpoint_is_an_input_error(tmp_path):
+def test_a_model_dir_without_a_checkpoint_or_with_another_or_half_of_it_is_an_input_error(tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(tiny_model.model_dir(), folder, ignore=shutil.ignore_patterns("ckpt-*", "checkpoint"))
     with pytest.raises(InputError, match="no checkpoint in"):
@@ -199,8 +193,10 @@ def test_a_model_dir_without_or_with_another_checkpoint_is_an_input_error(tmp_pa
     (folder / "params.yaml").write_text(params.replace("num_init_channels: 16", "num_init_channels: 8"))
     with pytest.raises(InputError, match=r"ckpt-12 does not fit .*params\.yaml"):
         load_network(folder)
-    (folder / "params.yaml").write_text(params.replace("hourglass20", "hourglass32"))
-    with pytest.raises(InputError, match=r"ckpt-12 does not fit .*params\.yaml"):
+    (folder / "params.yaml").write_text(params)
+    data = next(folder.glob("*.data-*"))
+    data.write_bytes(data.read_bytes()[:10000])
+    with pytest.raises(InputError, match="ckpt-12"):
         load_network(folder)
 
 
@@ -218,12 +214,3 @@ def test_moving_averages_of_the_weights_go_before_the_weights(tmp_path):
     averaged = {id(variable) for variable in model.trainable_variables}
     for variable, trained in zip(loaded.variables, model.variables, strict=True):
         np.testing.assert_array_equal(variable, trained + (id(trained) in averaged))
-
-
-def test_a_truncated_checkpoint_is_an_input_error(tmp_path):
-    folder = tmp_path / "run"
-    shutil.copytree(tiny_model.model_dir(), folder)
-    data = next(folder.glob("*.data-*"))
-    data.write_bytes(data.read_bytes()[:10000])
-    with pytest.raises(InputError, match="ckpt-12"):
-        load_network(folder)

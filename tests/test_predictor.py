@@ -1,6 +1,4 @@
 import shutil
-import subprocess
-import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -22,12 +20,13 @@ def predictor():
     return Predictor(tiny_model.predictor()._network)
 
 
-def test_load_takes_a_model_dir_and_says_what_it_computes_with():
-    predictor = deepmac.load(str(tiny_model.model_dir()), precision="auto")
-    assert predictor.precision in ("float32", "bfloat16")
-    assert predictor.input_size == tiny_model.SIZE
-    predictor.set_image(tiny_model.picture())
-    assert predictor.predict([[0, 0, 1, 1]]).masks.shape == (1, 48, 80)
+def test_load_takes_a_model_dir_and_warns_of_nothing_in_normal_use():
+    with warnings.catch_warnings(action="error"):
+        predictor = deepmac.load(str(tiny_model.model_dir()), precision="auto")
+        assert predictor.precision in ("float32", "bfloat16")
+        assert predictor.input_size == tiny_model.SIZE
+        predictor.set_image(tiny_model.picture())
+        assert predictor.predict([[0, 0, 1, 1]]).masks.shape == (1, 48, 80)
 
 
 def test_a_shipped_model_that_is_missing_says_so(monkeypatch, tmp_path):
@@ -38,12 +37,9 @@ def test_a_shipped_model_that_is_missing_says_so(monkeypatch, tmp_path):
     assert deepmac.load("mini").input_size == tiny_model.SIZE
 
 
-def test_predict_before_set_image(predictor):
+def test_an_image_is_needed_and_a_damaged_one_leaves_the_one_before(predictor, tmp_path):
     with pytest.raises(InputError, match="call set_image before predict"):
         predictor.predict([[0, 0, 1, 1]])
-
-
-def test_a_damaged_image_leaves_the_one_before(predictor, tmp_path):
     predictor.set_image(tiny_model.picture())
     before = predictor.predict([[0, 0, 1, 1]]).mask_probs
     (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff")
@@ -71,13 +67,7 @@ def test_a_box_that_reaches_beyond_the_image_is_clipped(predictor):
     np.testing.assert_array_equal(prediction.boxes, [[0.5, 0.5, 1, 1]])
     inside = predictor.predict([[0.5, 0.5, 1, 1]])
     np.testing.assert_array_equal(prediction.mask_probs, inside.mask_probs)
-
-
-def test_the_threshold_is_the_predictions(predictor):
-    predictor.set_image(tiny_model.picture())
-    low, high = (predictor.predict([[0, 0, 1, 1]], threshold=threshold) for threshold in (0.4, 0.55))
-    assert low.threshold == 0.4
-    assert low.masks.sum() > high.masks.sum()
+    assert predictor.predict([[0.5, 0.5, 1, 1]], threshold=0.4).threshold == 0.4
 
 
 def _count_traces(predictor):
@@ -96,7 +86,7 @@ def test_masks_do_not_depend_on_the_other_boxes_and_nothing_is_traced_again(pred
         masks = predictor.predict(boxes[:count]).mask_probs
         np.testing.assert_allclose(masks, together[:count], atol=2e-6)
     predictor.set_image(tiny_model.picture(seed=1, height=300, width=17))
-    predictor.predict(boxes[:9])
+    assert np.isfinite(predictor.predict(tiny_model.random_boxes(300)).mask_probs).all()
     assert _count_traces(predictor) == traces == 2
 
 
@@ -112,14 +102,6 @@ def test_a_small_object_of_a_large_picture_is_seen_in_a_square_around_it(predict
     np.testing.assert_allclose(small, expected, atol=1e-4)
     predictor.set_image(image)
     np.testing.assert_allclose(large, predictor.predict([[0, 0, 400, 400]], "xyxy").mask_probs[0], atol=1e-4)
-
-
-def test_a_thousand_boxes(predictor):
-    predictor.set_image(tiny_model.picture())
-    prediction = predictor.predict(tiny_model.random_boxes(1000))
-    assert prediction.mask_probs.shape == (1000, 32, 32)
-    assert np.isfinite(prediction.mask_probs).all()
-    assert prediction.to_label_image().dtype == np.uint16
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (200, 12000), (3000, 7)])
@@ -192,39 +174,3 @@ def test_threads_that_share_the_image_see_one_whole_image(predictor):
             which = [image.shape == prediction.image.shape for image in images].index(True)
             np.testing.assert_allclose(prediction.mask_probs, expected[which], atol=2e-6)
         done.set()
-
-
-def test_nothing_is_warned_about_in_normal_use(predictor):
-    with warnings.catch_warnings(action="error"):
-        predictor.set_image(tiny_model.picture())
-        predictor.predict([[0, 0, 1, 1]])
-
-
-WITHOUT_TENSORFLOW = """
-import sys
-import numpy as np
-import deepmac
-
-class Halves:
-    input_size, precision, calibration = 32, "float32", (0.0, 1.0)
-    def prepare(self, image):
-        return image.mean(), np.array([1, 0.5], np.float32)
-    def encode(self, pixels):
-        return list(pixels)
-    def mask_probs(self, embeddings, boxes):
-        assert np.allclose(boxes, [[0, 0, 0.5, 0.25]]), boxes  # of the square input
-        return np.full((1, 4, 4), embeddings / 255, np.float32)
-
-predictor = deepmac.Predictor(Halves())
-predictor.set_image(np.full((40, 20, 3), 204, np.uint8))
-prediction = predictor.predict([[0, 0, 0.5, 0.5]])
-assert prediction.masks.sum() == 20 * 10 and np.allclose(prediction.mask_probs, 0.8)
-assert prediction.to_coco(1)[0]["bbox"] == [0, 0, 10, 20] and deepmac.load
-print("tensorflow" in sys.modules)
-"""
-
-
-def test_any_network_will_do_and_tensorflow_is_not_needed():
-    command = [sys.executable, "-c", WITHOUT_TENSORFLOW]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert result.stdout == "False\n"
