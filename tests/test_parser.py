@@ -55,15 +55,8 @@ def instances(features, labels):
         yield labels["masks"][index], features["boxes"][index] * SIZE, labels["mask_classes"][index]
 
 
-AUGMENTATIONS = pytest.mark.parametrize(
-    "options",
-    [
-        {"aug_rand_hflip": True},
-        SQUARE_CROP | {"aug_rand_hflip": True},
-        SCALE_CROP | {"aug_rand_hflip": True},
-    ],
-    ids=["flip", "square crop and flip", "scale crop and flip"],
-)
+FLIP = {"aug_rand_hflip": True}
+AUGMENTATIONS = pytest.mark.parametrize("options", [SQUARE_CROP | FLIP, SCALE_CROP | FLIP])
 
 
 @AUGMENTATIONS
@@ -183,18 +176,15 @@ def test_more_objects_than_slots():
     assert features["boxes"].all(axis=1).sum() <= 5 and labels["groundtruths"]["num_detections"] == 5
 
 
-def test_crowd_regions_are_not_trained_on():
-    data = example(draw_scene(80, 80, objects=4, seed=6), [1, 2, 3, 4], crowds=(0, 2))
+def test_crowd_regions_are_not_trained_on_and_stay_in_the_ground_truth_of_evaluation():
+    scene = draw_scene(80, 80, objects=4, seed=6)
+    data = example(scene, [1, 2, 3, 4], crowds=(0, 2))
     for features, labels in parse(data, 5):
         assert labels["groundtruths"]["num_detections"] == 2
         assert set(labels["classes"]) == {2, 4, -1} and set(labels["mask_classes"]) == {2, 4, 0}
         for mask, box, _ in instances(features, labels):
             assert np.abs(np.array(box_of(mask)) - box).max() <= 1
-
-
-def test_crowd_regions_stay_in_the_ground_truth_of_evaluation():
-    scene = draw_scene(80, 80, objects=4, seed=6)
-    ((features, labels),) = parse(example(scene, [1, 2, 3, 4], crowds=(0, 2)), 1, is_training=False)
+    ((features, labels),) = parse(data, 1, is_training=False)
     truth = labels["groundtruths"]
     assert truth["num_detections"] == 4
     assert truth["classes"][:4].tolist() == [2, 4, 1, 3] and truth["is_crowds"][:4].tolist() == [0, 0, 1, 1]
@@ -215,10 +205,15 @@ def drawn_classes(times, classes, **options):
     return counts, masked
 
 
-def test_subsampling_is_unbiased():
-    counts, masked = drawn_classes(600, range(1, 7), mask_num_subsamples=2)
-    assert sum(counts.values()) == 1200 and masked == counts
+@pytest.mark.parametrize("supervise_all_classes", [False, True])
+def test_subsampling_is_unbiased(supervise_all_classes):
+    """Also where classes without masks may be drawn as often as those with masks."""
+    options = {"allowed_masked_classes_ids": [2, 4, 6]} if supervise_all_classes else {}
+    options |= {"mask_num_subsamples": 2, "supervise_all_classes": supervise_all_classes}
+    counts, masked = drawn_classes(600, range(1, 7), **options)
+    assert sum(counts.values()) == 1200
     assert all(abs(counts[class_id] - 200) < 60 for class_id in range(1, 7))  # 5 standard deviations
+    assert masked == {key: counts[key] for key in ((2, 4, 6) if supervise_all_classes else counts)}
 
 
 def test_larger_instances_are_drawn_in_proportion_to_their_squared_side_up_to_a_limit():
@@ -242,17 +237,6 @@ def test_instances_with_masks_come_first():
     assert all(counts[class_id] == 300 for class_id in (2, 4, 6))
     assert all(abs(counts[class_id] - 100) < 45 for class_id in (1, 3, 5))
     assert set(masked) == {2, 4, 6}
-
-
-def test_supervising_all_classes_draws_from_all():
-    options = {
-        "mask_num_subsamples": 2,
-        "allowed_masked_classes_ids": [2, 4, 6],
-        "supervise_all_classes": True,
-    }
-    counts, masked = drawn_classes(600, range(1, 7), **options)
-    assert all(abs(counts[class_id] - 200) < 60 for class_id in range(1, 7))
-    assert masked == {class_id: counts[class_id] for class_id in (2, 4, 6)}
 
 
 def test_masks_of_other_classes_are_never_decoded():
