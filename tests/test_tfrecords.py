@@ -1,5 +1,3 @@
-"""Records: what is written and decoded; order, resumption, sharing, padding and damage of their streams."""
-
 import json
 
 import command_line
@@ -56,13 +54,10 @@ def turned(picture, path):
 
 FORMATS = {
     "WebP": lambda picture, path: picture.save(f"{path}.webp", lossless=True),
-    "TIFF": lambda picture, path: picture.save(f"{path}.tif"),
-    "GIF": lambda picture, path: picture.save(f"{path}.gif"),
     "BMP": lambda picture, path: picture.save(f"{path}.bmp"),
+    "RGBA": lambda picture, path: picture.convert("RGBA").save(f"{path}.png"),
     "CMYK": lambda picture, path: picture.convert("CMYK").save(f"{path}.jpg", quality=95),
     "palette": lambda picture, path: picture.convert("P").save(f"{path}.png"),
-    "RGBA": lambda picture, path: picture.convert("RGBA").save(f"{path}.png"),
-    "1 bit": lambda picture, path: picture.convert("1").save(f"{path}.png"),
     "16 bit": sixteen_bits,
     "wrong suffix": lambda picture, path: picture.save(f"{path}.jpg", "PNG"),
     "turned": turned,
@@ -131,7 +126,9 @@ def assert_records_hold(out_dir, split, annotation_file, image_dir):
             np.testing.assert_array_equal(mask, coco.annToMask(annotation))
 
 
-def test_records_hold_the_annotations(folder, tmp_path):
+@pytest.mark.parametrize("least_for_processes", [1, 1000])
+def test_records_hold_the_annotations(folder, tmp_path, monkeypatch, least_for_processes):
+    monkeypatch.setattr(tfrecords, "_MIN_IMAGES_FOR_PROCESSES", least_for_processes)
     coco_dir, content = folder
     write_tfrecords(read_coco_folder(coco_dir, [SPLIT]), tmp_path / "out", num_shards=2)
     names = {path.name for path in (tmp_path / "out").iterdir()}
@@ -142,8 +139,7 @@ def test_records_hold_the_annotations(folder, tmp_path):
     assert json.loads((tmp_path / "out" / f"instances_{SPLIT}.json").read_text()) == content
 
 
-@pytest.mark.parametrize("crowd", [0, 1])
-@pytest.mark.parametrize("form", ["polygons", "run lengths", "compressed"])
+@pytest.mark.parametrize(("form", "crowd"), [("polygons", 0), ("run lengths", 1), ("compressed", 0)])
 def test_every_form_of_mask_is_converted(folder, tmp_path, form, crowd):
     coco_dir, content = folder
     mask = np.zeros((40, 30), bool)
@@ -213,17 +209,6 @@ def test_splits_must_name_categories_alike(folder):
         classes_of({"train": data, "val": other})
 
 
-def test_command_takes_files_and_draws_pictures_for_validation(folder, tmp_path):
-    coco_dir, _ = folder
-    file = coco_dir / "annotations" / f"instances_{SPLIT}.json"
-    arguments = ["tfrecord", "--annotations", file, "--images", coco_dir / SPLIT, "--out", tmp_path / "out"]
-    result = command_line.run(*arguments, "--val-fraction", 0.4)
-    assert result.stdout.endswith(f"Wrote train, val to {tmp_path / 'out'}\n")
-    assert len(decoded_records(tmp_path / "out", "train")) == 2
-    assert len(decoded_records(tmp_path / "out", "val")) == 1
-    assert "--images DIR" in command_line.refused(*arguments[:3], "--out", tmp_path / "none")
-
-
 def test_real_coco_round_trip(coco_dir, tmp_path):
     source = coco_dir / "annotations" / f"instances_{SPLIT}.json"
     content = json.loads(source.read_text())
@@ -240,14 +225,6 @@ def test_real_coco_round_trip(coco_dir, tmp_path):
     assert {image["id"] for image in rewritten["images"]} == ids
     kept = [annotation for annotation in content["annotations"] if annotation["image_id"] in ids]
     assert rewritten["annotations"] == kept and rewritten["categories"] == content["categories"]
-
-
-def test_many_images_are_converted_by_several_processes(folder, tmp_path, monkeypatch):
-    coco_dir, _ = folder
-    monkeypatch.setattr("deepmac.data.tfrecords._MIN_IMAGES_FOR_PROCESSES", 1)
-    write_tfrecords(read_coco_folder(coco_dir, [SPLIT]), tmp_path / "out")
-    source = coco_dir / "annotations" / f"instances_{SPLIT}.json"
-    assert_records_hold(tmp_path / "out", SPLIT, source, coco_dir / SPLIT)
 
 
 def test_nothing_appears_when_writing_fails(folder, tmp_path, monkeypatch):
@@ -271,6 +248,14 @@ def test_command_writes_both_splits_and_reports(folder, tmp_path):
     assert "3 images, 5 annotations" in result.stdout and "1 images, 2 annotations" in result.stdout
     assert len(list((tmp_path / "out").glob("*-of-00002.tfrecord"))) == 4
     assert len(decoded_records(tmp_path / "out", "train2017")) == 1
+
+    # Of files, pictures for validation are drawn.
+    file, out = coco_dir / "annotations" / f"instances_{SPLIT}.json", tmp_path / "drawn"
+    arguments = ["tfrecord", "--annotations", file, "--images", coco_dir / SPLIT, "--out", out]
+    result = command_line.run(*arguments, "--val-fraction", 0.4)
+    assert result.stdout.endswith(f"Wrote train, val to {out}\n")
+    assert [len(decoded_records(out, split)) for split in ("train", "val")] == [2, 1]
+    assert "--images DIR" in command_line.refused(*arguments[:3], "--out", tmp_path / "none")
 
 
 @pytest.mark.parametrize("text", ["100", '{"val2017": [100]}'])
@@ -328,17 +313,14 @@ def test_an_epoch_has_every_record_once_and_the_next_another_order(files):
     numbers = [number for _, number in read(files, 2 * COUNT)]
     assert sorted(numbers[:COUNT]) == sorted(numbers[COUNT:]) == list(range(COUNT))
     assert numbers[:COUNT] != numbers[COUNT:] and numbers[:COUNT] != sorted(numbers)
+    first, again, other = read(files, 20), read(files, 20), read(files, 20, seed=2)
+    assert first == again and first != other
+    assert len({seed for seed, _ in first}) == 20
 
 
 @pytest.mark.parametrize("start", [1, 5, COUNT, COUNT + 4, 2 * COUNT + 1])
 def test_resumes_anywhere_with_the_same_records_and_seeds(files, start):
     assert read(files, 10, start=start) == read(files, start + 10)[start:]
-
-
-def test_seed_decides_order_and_seeds_of_records(files):
-    first, again, other = read(files, 20), read(files, 20), read(files, 20, seed=2)
-    assert first == again and first != other
-    assert len({seed for seed, _ in first}) == 20
 
 
 @pytest.mark.parametrize("shards", [3, 1])
