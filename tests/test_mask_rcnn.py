@@ -104,12 +104,6 @@ def test_trains_and_evaluates_from_detections_and_from_boxes(overrides, tmp_path
             assert len(evaluation["bootstrap"][f"{source}/mask/{subset}/AP"]) == 201
 
 
-def test_input_pipelines_are_not_tuned_while_they_run(config):
-    task = MaskRCNNTask(config)
-    for data in (config.train_data, config.validation_data):
-        assert task.build_inputs(data).options().autotune.enabled is False
-
-
 @pytest.mark.parametrize("only_gt_boxes", [True, False])
 def test_masks_of_classes_not_allowed_never_reach_the_loss(config, only_gt_boxes):
     config.model.use_gt_boxes_for_masks = only_gt_boxes
@@ -159,16 +153,13 @@ def test_training_moves_the_statistics_of_the_hourglass_at_the_configured_moment
     layers = [layer for layer in model.mask_head.submodules if hasattr(layer, "moving_mean")]
     assert len(layers) > 10
     assert {layer.momentum for layer in layers} == {0.99}
-    task.train_step(
-        next(iter(task.build_inputs(config.train_data))), model, tf_keras.optimizers.SGD(0.0), None
-    )
+    batches = task.build_inputs(config.train_data)
+    assert not batches.options().autotune.enabled, "its thread holds up whoever deletes an iterator"
+    task.train_step(next(iter(batches)), model, tf_keras.optimizers.SGD(0.0), None)
     assert all(np.any(layer.moving_variance != 1) for layer in layers)
-
-
-def test_no_layer_is_left_whose_gradient_xla_does_not_know(config):
-    layers = MaskRCNNTask(config).build_model().mask_head.submodules
-    assert any(isinstance(layer, RepeatUpsampling) for layer in layers)
-    assert not any(isinstance(layer, tf_keras.layers.UpSampling2D) for layer in layers)
+    # XLA does not know the gradient of Keras' upsampling.
+    kinds = {type(layer) for layer in model.mask_head.submodules}
+    assert RepeatUpsampling in kinds and tf_keras.layers.UpSampling2D not in kinds
 
 
 def test_resampled_masks_cover_the_pixels_whose_centres_lie_in_their_cells():
@@ -200,10 +191,6 @@ def test_options_that_do_not_go_together_are_input_errors(config, model, message
         MaskRCNNTask(config).build_model()
 
 
-def test_all_published_configs_are_there():
-    assert {path.stem for path in (CONFIGS / "mask_rcnn").glob("*.yaml")} == set(PUBLISHED)
-
-
 def _published_config(stem, prefix):
     config = exp_factory.get_exp_config(f"{prefix}_{PUBLISHED[stem][1]}")
     config.override(yaml.safe_load((CONFIGS / "mask_rcnn" / f"{stem}.yaml").read_text()), is_strict=True)
@@ -214,6 +201,7 @@ def _published_config(stem, prefix):
 @pytest.mark.parametrize("stem", PUBLISHED)
 @pytest.mark.parametrize("prefix", ["deepmac_mask_rcnn", "deep_mask_head_rcnn"])
 def test_published_configs_are_accepted_here_and_by_model_garden(stem, prefix):
+    assert {path.stem for path in (CONFIGS / "mask_rcnn").glob("*.yaml")} == set(PUBLISHED)
     published_ap, ending, model_id, variant, allowed_ids = PUBLISHED[stem]
     text = (CONFIGS / "mask_rcnn" / f"{stem}.yaml").read_text()
     header = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
@@ -237,19 +225,3 @@ def test_experiments_are_those_of_model_garden_but_for_evaluation(ending):
     theirs["trainer"]["validation_steps"] = -1
     theirs["task"]["validation_data"]["drop_remainder"] = False
     assert ours == theirs
-
-
-@pytest.mark.nightly
-@pytest.mark.parametrize("stem", PUBLISHED)
-def test_published_configs_train_two_steps(stem, coco_dir, tmp_path):
-    write_tfrecords(read_coco_folder(coco_dir), tmp_path / "records")
-    config = _published_config(stem, "deepmac_mask_rcnn").task
-    config.train_data.override(
-        {"input_path": f"{tmp_path}/records/train2017-*", "global_batch_size": 1, "shuffle_buffer_size": 8}
-    )
-    task = MaskRCNNTask(config)
-    model = task.build_model()
-    optimizer = tf_keras.optimizers.SGD(1e-3)
-    step = tf.function(lambda batch: task.train_step(batch, model, optimizer, None))
-    for batch in task.build_inputs(config.train_data).take(2):
-        assert np.isfinite(float(step(batch)[task.loss]))
