@@ -1,5 +1,3 @@
-"""COCO categories and the paper's class splits, against lists that come from elsewhere."""
-
 import ast
 import json
 from importlib import metadata
@@ -23,6 +21,11 @@ def test_counts_and_ids():
     assert list(ids) == sorted(ids)
     gaps = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
     assert set(range(1, categories.MAX_CATEGORY_ID + 1)) - set(ids) == gaps
+    assert len(categories.ID_BY_NAME) == 80
+    assert all(categories.ID_BY_NAME[name] == i for i, name in categories.NAME_BY_ID.items())
+    by_id = {category.id: category.supercategory for category in categories.COCO_CATEGORIES}
+    assert len(set(by_id.values())) == 12
+    assert (by_id[1], by_id[10], by_id[61], by_id[90]) == ("person", "outdoor", "food", "indoor")
 
 
 def test_voc_split_is_pascal_voc():
@@ -31,25 +34,8 @@ def test_voc_split_is_pascal_voc():
     assert len(categories.VOC_IDS) == 20
     assert len(categories.NON_VOC_IDS) == 60
     assert sorted(categories.VOC_IDS + categories.NON_VOC_IDS) == list(categories.ALL_IDS)
-
-
-def test_names_and_ids_invert_each_other():
-    assert len(categories.ID_BY_NAME) == 80
-    assert all(categories.ID_BY_NAME[name] == i for i, name in categories.NAME_BY_ID.items())
-
-
-def test_supercategories():
-    by_id = {category.id: category.supercategory for category in categories.COCO_CATEGORIES}
-    assert len(set(by_id.values())) == 12
-    assert (by_id[1], by_id[10], by_id[61], by_id[90]) == ("person", "outdoor", "food", "indoor")
-
-
-def test_class_sets():
-    assert categories.CLASS_SETS == {
-        "all": categories.ALL_IDS,
-        "voc": categories.VOC_IDS,
-        "non_voc": categories.NON_VOC_IDS,
-    }
+    sets = {"all": categories.ALL_IDS, "voc": categories.VOC_IDS, "non_voc": categories.NON_VOC_IDS}
+    assert sets == categories.CLASS_SETS
 
 
 def test_names_are_those_of_model_garden():

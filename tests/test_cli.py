@@ -31,27 +31,21 @@ def _fresh_python(code: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("option", ["--help", "-h"])
-def test_help_lists_the_commands(option):
-    result = CliRunner().invoke(main, [option])
-    assert result.exit_code == 0
-    assert result.stdout.startswith("Usage: deepmac")
-    for name in main.commands:
-        assert name in result.stdout
+def _printed(*arguments: str) -> str:
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, arguments
+    return result.stdout
 
 
-def test_help_of_every_command():
+def test_help_and_version():
+    for option in ("--help", "-h"):
+        text = _printed(option)
+        assert text.startswith("Usage: deepmac")
+        assert all(name in text for name in main.commands)
     for name, command in main.commands.items():
         if command.add_help_option:
-            result = CliRunner().invoke(main, [name, "--help"])
-            assert result.exit_code == 0, name
-            assert result.stdout.startswith(f"Usage: deepmac {name}")
-
-
-def test_version():
-    result = CliRunner().invoke(main, ["--version"])
-    assert result.exit_code == 0
-    assert result.stdout == f"deepmac, version {deepmac.__version__}\n"
+            assert _printed(name, "--help").startswith(f"Usage: deepmac {name}")
+    assert _printed("--version") == f"deepmac, version {deepmac.__version__}\n"
 
 
 @pytest.mark.parametrize(
@@ -66,12 +60,9 @@ def test_version():
 )
 def test_wrong_usage_is_one_line_and_status_2(arguments, words):
     result = CliRunner().invoke(_group_that_raises(AssertionError("never runs")), arguments)
-    assert result.exit_code == 2
-    assert result.stdout == ""
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
     assert result.stderr.startswith("deepmac: ")
-    assert result.stderr.count("\n") == 1
-    for word in words:
-        assert word in result.stderr
+    assert all(word in result.stderr for word in words)
 
 
 FREE = "; free some, and run the same command again\n"  # what to do about a full disk
@@ -101,9 +92,7 @@ FREE = "; free some, and run the same command again\n"  # what to do about a ful
 )
 def test_errors_a_user_can_mend_are_one_line_and_status_2(error, line):
     result = CliRunner().invoke(_group_that_raises(error), ["work"])
-    assert result.exit_code == 2
-    assert result.stderr == line
-    assert result.stdout == ""
+    assert (result.exit_code, result.stderr, result.stdout) == (2, line, "")
 
 
 @pytest.mark.parametrize("error", [ValueError("a defect"), ModuleNotFoundError("x", name="deepmac.typo")])
@@ -113,10 +102,7 @@ def test_defects_keep_their_traceback(error):
 
 
 def test_what_a_command_returns_is_no_exit_status():
-    @click.group(cls=ErrorReportingGroup)
-    def group():
-        pass
-
+    group = _group_that_raises(AssertionError)
     group.command("count")(lambda: 3)
     assert CliRunner().invoke(group, ["count"]).exit_code == 0
 

@@ -83,20 +83,15 @@ def test_imports_are_declared():
                 assert providers & declared, f"{path.relative_to(ROOT)} imports {package}: see pyproject.toml"
 
 
-def test_conda_environment_installs_this_package_with_the_constraints():
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
-    assert environment["name"] == "deepmac"
-    assert environment["channels"] == ["conda-forge"]
-    *conda, pip = environment["dependencies"]
-    assert conda == ["python=3.11", "pip"]
-    assert pip["pip"] == ["-c constraints.txt", "-e .[train,notebooks,test]"]
-
-
-def test_versions_agree():
+def test_versions_and_the_conda_environment_agree():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == PROJECT["version"] == metadata.version("deepmac")
     assert citation["license"] == PROJECT["license"] == "Apache-2.0"
     assert "Apache License" in (ROOT / "LICENSE").read_text()
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert (environment["name"], environment["channels"]) == ("deepmac", ["conda-forge"])
+    packages = ["-c constraints.txt", "-e .[train,notebooks,test]"]
+    assert environment["dependencies"] == ["python=3.11", "pip", {"pip": packages}]
 
 
 def test_no_registry_and_no_place_of_one_machine_in_any_file():
@@ -181,7 +176,10 @@ def checkout(tmp_path):
     return FakeCheckout(tmp_path / "a folder")
 
 
-def test_make_installs_once_and_again_after_a_change(checkout):
+def test_make_installs_once_and_again_after_a_change_or_a_move(checkout):
+    status, calls, errors = checkout.make("test", "PYTHON=./no-such-python")
+    assert status != 0 and calls == []
+    assert errors.startswith("deepmac needs Python 3.11 or 3.12")
     status, calls, _ = checkout.make("lint")
     assert status == 0
     assert checkout.steps(calls) == ["venv", "pip", "ruff", "ruff", "mypy"]
@@ -190,6 +188,8 @@ def test_make_installs_once_and_again_after_a_change(checkout):
     later = (checkout.folder / ".venv/installed-for").stat().st_mtime + 5
     os.utime(checkout.folder / "constraints.txt", (later, later))
     assert checkout.steps(checkout.make("lint")[1]) == ["pip", "ruff", "ruff", "mypy"]
+    checkout.folder = checkout.folder.rename(checkout.folder.with_name("elsewhere"))
+    assert checkout.steps(checkout.make("lint")[1]) == ["venv", "pip", "ruff", "ruff", "mypy"]
 
 
 def test_make_demo_opens_a_copy_of_the_demo_notebook_that_stays(checkout):
@@ -211,16 +211,3 @@ def test_make_starts_again_after_an_installation_that_failed(checkout):
     assert status != 0
     assert checkout.steps(calls) == ["venv", "pip"]
     assert checkout.steps(checkout.make("lint")[1]) == ["venv", "pip", "ruff", "ruff", "mypy"]
-
-
-def test_make_does_not_trust_an_environment_that_was_moved(checkout):
-    checkout.make("lint")
-    checkout.folder = checkout.folder.rename(checkout.folder.with_name("elsewhere"))
-    assert checkout.steps(checkout.make("lint")[1]) == ["venv", "pip", "ruff", "ruff", "mypy"]
-
-
-def test_make_says_which_python_it_needs(checkout):
-    status, calls, errors = checkout.make("test", "PYTHON=./no-such-python")
-    assert status != 0
-    assert calls == []
-    assert errors.startswith("deepmac needs Python 3.11 or 3.12")
