@@ -42,35 +42,27 @@ def server(folder):
         running.shutdown()
 
 
-@pytest.mark.parametrize("name", SAMPLES)
-def test_samples_have_pictures_and_boxes_inside_them(name):
-    picture = open_picture(name)
-    assert picture.sample == name
-    assert picture.stem == name
-    assert picture.image.dtype == np.uint8
-    boxes = SAMPLES[name].normalized_boxes()
-    assert len(boxes) == len(SAMPLES[name].names)
-    assert (boxes >= 0).all()
-    assert (boxes <= 1).all()
-    assert (boxes[:, 2:] - boxes[:, :2] > 0.01).all()
-
-
-def test_samples_show_classes_inside_and_outside_coco():
+def test_samples_have_pictures_and_boxes_inside_them_of_classes_inside_and_outside_coco():
+    for name, sample in SAMPLES.items():
+        picture = open_picture(name)
+        assert picture.sample == picture.stem == name
+        assert picture.image.dtype == np.uint8 and picture.contrast is None
+        boxes = sample.normalized_boxes()
+        assert len(boxes) == len(sample.names)
+        assert (boxes >= 0).all() and (boxes <= 1).all()
+        assert (boxes[:, 2:] - boxes[:, :2] > 0.01).all()
     names = {name for sample in SAMPLES.values() for name in sample.names}
     assert names & set(ID_BY_NAME)
     assert len(names - set(ID_BY_NAME)) >= 4
 
 
-def test_files(folder):
+def test_files(folder, monkeypatch):
     picture = open_picture(folder / "a picture.png")
     np.testing.assert_array_equal(picture.image, PICTURE)
     assert (picture.file_name, picture.stem, picture.sample) == ("a picture.png", "a_picture", None)
-
-
-def test_a_file_goes_by_its_path_even_if_it_is_called_like_a_sample(folder, monkeypatch):
     Image.fromarray(PICTURE).save(folder / "coffee.png")
     monkeypatch.chdir(folder)
-    assert open_picture("coffee.png").sample is None
+    assert open_picture("coffee.png").sample is None, "a file goes by its path"
     assert open_picture("coffee").sample == "coffee"
 
 
@@ -80,31 +72,27 @@ def test_addresses(server):
     assert picture.stem == "a_picture"
 
 
-@pytest.mark.parametrize(
-    ("path", "words"),
-    [("missing.png", "the server answers 404"), ("page.html", "page.html: cannot read the picture: not a")],
-)
-def test_addresses_without_a_picture(server, path, words):
-    with pytest.raises(InputError, match=words):
-        open_picture(f"{server}/{path}")
-
-
 def test_no_more_is_downloaded_than_a_picture_may_have(server, monkeypatch):
     monkeypatch.setattr(sources, "_LARGEST", 100)
     with pytest.raises(InputError, match="larger than"):
         open_picture(f"{server}/a%20picture.png")
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:9/x.png", "https://", "http://[", "HTTP://x y/"])
-def test_addresses_that_lead_nowhere(url):
-    with pytest.raises(InputError, match="cannot reach"):
-        open_picture(url)
-
-
-@pytest.mark.parametrize("source", ["", "  ", "missing.png", "\0", "~nobody-at-all/x.png"])
-def test_paths_that_lead_nowhere(source):
-    with pytest.raises(InputError):
-        open_picture(source)
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        *(("{server}/missing.png", "the server answers 404"), ("{folder}", "is a folder")),
+        ("{server}/page.html", "page.html: cannot read the picture: not a"),
+        *(
+            (url, "cannot reach")
+            for url in ("http://127.0.0.1:9/x.png", "https://", "http://[", "HTTP://x y/")
+        ),
+        *((path, ".") for path in ("", "  ", "missing.png", "\0", "~nobody-at-all/x.png")),
+    ],
+)
+def test_places_without_a_picture_are_told(server, folder, source, words):
+    with pytest.raises(InputError, match=words):
+        open_picture(source.replace("{server}", server).replace("{folder}", str(folder)))
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
@@ -117,7 +105,22 @@ def test_samples_of_more_than_8_bits_are_stretched(tmp_path, dtype):
     assert 495 < low < 510 and 3990 < high < 4005
     expected = np.clip((samples.astype(float) - low) / (high - low), 0, 1) * 255
     np.testing.assert_allclose(picture.image, np.repeat(expected[..., None], 3, axis=-1), atol=0.51)
-    assert open_picture("rocket").contrast is None
+
+
+def test_colours_of_16_bits_in_pages_or_planes_and_pictures_of_one_value(tmp_path):
+    path = tmp_path / "a.tif"
+    pages = [np.full((8, 9, 3), value, np.uint16) for value in (100, 900)]
+    pages[1][0] = 0
+    cv2.imwritemulti(str(path), pages)
+    first = open_picture(path)
+    assert (first.pages, first.contrast) == (2, (100, 100))
+    assert first.turned_to(1).contrast == (0, 900)
+    tifffile.imwrite(path, np.zeros((3, 40, 50), np.uint16), photometric="rgb", planarconfig="separate")
+    with pytest.raises(InputError, match="interleaved"):
+        open_picture(path)
+    for value in (0, 700, np.nan):
+        Image.fromarray(np.full((8, 9), value, np.float32)).save(path)
+        assert not open_picture(path).image.any(), "black"
 
 
 @pytest.mark.parametrize("suffix", ["tif", "png"])
@@ -135,28 +138,6 @@ def test_colours_of_16_bits_are_stretched_alike(tmp_path, suffix, monkeypatch):
         opened_upload("a", content)
 
 
-def test_pages_of_colours_of_16_bits(tmp_path):
-    pages = [np.full((8, 9, 3), value, np.uint16) for value in (100, 900)]
-    pages[1][0] = 0
-    cv2.imwritemulti(str(tmp_path / "a.tif"), pages)
-    first = open_picture(tmp_path / "a.tif")
-    assert (first.pages, first.contrast) == (2, (100, 100))
-    assert first.turned_to(1).contrast == (0, 900)
-
-
-def test_colours_of_16_bits_one_after_the_other_are_refused(tmp_path):
-    colors = np.zeros((3, 40, 50), np.uint16)
-    tifffile.imwrite(tmp_path / "a.tif", colors, photometric="rgb", planarconfig="separate")
-    with pytest.raises(InputError, match="interleaved"):
-        open_picture(tmp_path / "a.tif")
-
-
-@pytest.mark.parametrize("value", [0, 700, np.nan])
-def test_a_picture_of_one_value_is_black(tmp_path, value):
-    Image.fromarray(np.full((8, 9), value, np.float32)).save(tmp_path / "a.tif")
-    assert not open_picture(tmp_path / "a.tif").image.any()
-
-
 def test_pages_of_a_stack(tmp_path):
     pages = [tiny_model.picture(seed) for seed in range(3)]
     first, *others = map(Image.fromarray, pages)
@@ -168,17 +149,8 @@ def test_pages_of_a_stack(tmp_path):
             np.testing.assert_array_equal(source.turned_to(number).image, page)
         with pytest.raises(InputError):
             source.turned_to(3)
-
-
-def test_a_photograph_with_a_small_copy_is_no_stack(tmp_path):
-    first, second = (Image.fromarray(tiny_model.picture(seed)) for seed in range(2))
-    first.save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[second])
-    assert open_picture(tmp_path / "phone.jpg").pages == 1
-
-
-def test_a_folder_is_no_picture(folder):
-    with pytest.raises(InputError, match="is a folder"):
-        open_picture(folder)
+    first.save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=others)
+    assert open_picture(tmp_path / "phone.jpg").pages == 1, "a photograph with a small copy is no stack"
 
 
 def test_uploads(folder):
