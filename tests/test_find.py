@@ -71,12 +71,6 @@ def server(monkeypatch, tmp_path):
         thread.join()
 
 
-@pytest.mark.parametrize("name", [None, 5, ["mini"]])
-def test_what_is_no_name_is_an_input_error(name):
-    with pytest.raises(InputError, match="a name or a folder, not "):
-        find_model(name)
-
-
 def test_downloads_once(server, tmp_path, capsys):
     folder = find.published_model(NAME)
     assert (folder / "pipeline.config").read_text() == "model {}"
@@ -97,8 +91,11 @@ def test_an_interrupted_download_leaves_nothing_and_can_be_repeated(server, tmp_
     assert (folder / "checkpoint" / "ckpt-0.data").read_bytes() == CONTENT
 
 
-def test_offline_says_where_to_put_the_file(server, tmp_path, monkeypatch):
+def test_a_server_error_is_told_and_offline_where_to_put_the_file(server, tmp_path, monkeypatch):
     content = server.content
+    with monkeypatch.context() as patched, pytest.raises(InputError, match="404"):
+        patched.setattr(Handler, "do_GET", lambda handler: handler.send_error(404))
+        find.published_model(NAME)
     monkeypatch.setitem(find.PUBLISHED_MODELS, NAME, f"http://127.0.0.1:9/{ARCHIVE}")
     with pytest.raises(InputError) as caught:
         find.published_model(NAME)
@@ -106,12 +103,6 @@ def test_offline_says_where_to_put_the_file(server, tmp_path, monkeypatch):
     (tmp_path / ARCHIVE).write_bytes(content)
     assert (find.published_model(NAME) / "pipeline.config").is_file()
     assert server.requests == 0
-
-
-def test_a_server_error_is_an_input_error(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(Handler, "do_GET", lambda handler: handler.send_error(404))
-    with pytest.raises(InputError, match="404"):
-        find.published_model(NAME)
 
 
 def link(name, target):
@@ -201,13 +192,16 @@ def test_a_published_name_is_downloaded_unless_it_is_a_folder(tmp_path, monkeypa
     assert find_model(NAME).folder.absolute() == tmp_path / NAME
 
 
-@pytest.mark.parametrize("name", ["nothing", "deepmac_9000", "/nowhere/at/all", "", "."])
-def test_what_is_no_model_lists_everything_accepted(tmp_path, monkeypatch, name):
+def test_what_is_no_model_lists_everything_accepted(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError) as error:
-        deepmac.load(name)
-    for accepted in ("'mini'", NAME, "params.yaml", "pipeline.config", "checkpoint/", "saved_model/"):
-        assert accepted in str(error.value)
+    for name in ("nothing", "deepmac_9000", "/nowhere/at/all", "", "."):
+        with pytest.raises(InputError) as error:
+            deepmac.load(name)
+        for accepted in ("'mini'", NAME, "params.yaml", "pipeline.config", "checkpoint/", "saved_model/"):
+            assert accepted in str(error.value)
+    for name in (None, 5, ["mini"]):
+        with pytest.raises(InputError, match="a name or a folder, not "):
+            find_model(name)
 
 
 def test_the_calibration_of_quality_is_the_models_own(tmp_path):
