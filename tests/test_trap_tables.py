@@ -105,12 +105,8 @@ def test_pixels_of_pytorch_wildlife_become_parts_of_the_picture(tmp_path):
     pictures = tmp_path / "pictures"
     (pictures / "cam").mkdir(parents=True)
     Image.new("RGB", (200, 100)).save(pictures / "cam" / "a.jpg")
-    entry = {
-        "img_id": "pictures/cam/a.jpg",
-        "bbox": [[20, 10, 120, 60]],
-        "category": [1],
-        "confidence": [0.4],
-    }
+    entry = {"img_id": "pictures/cam/a.jpg", "bbox": [[20, 10, 120, 60]], "category": [1]}
+    entry["confidence"] = [0.4]
     kinds = [{"id": 0, "name": "animal"}, {"id": 1, "name": "person"}]
     entries = [entry, entry | {"img_id": "pictures/cam/missing.jpg"}, entry | {"bbox": [[1, 2], None]}, None]
     (tmp_path / "found.json").write_text(json.dumps({"annotations": entries, "categories": kinds}))
