@@ -14,7 +14,6 @@ from deepmac.data.preprocessing import (
     nearest_indices,
     network_input,
     normalize,
-    resize_image,
     resized_shape,
 )
 
@@ -86,8 +85,3 @@ def test_nearest_indices_equal_a_nearest_resize(length, scaled, start, size):
     np.testing.assert_array_equal(
         nearest_indices(tf.constant(start), tf.constant(scaled), tf.constant(length), size), expected
     )
-
-
-def test_bilinear_resize_samples_at_multiples_of_the_scale():
-    ramp = np.arange(10, dtype=np.float32)[:, np.newaxis, np.newaxis]
-    np.testing.assert_allclose(resize_image(ramp, [4, 1])[:, 0, 0], [0, 2.5, 5, 7.5])
