@@ -22,10 +22,7 @@ def test_every_line_has_a_dot_and_those_with_a_base_a_difference_beside_it():
     [difference] = differences.containers
     assert difference.lines[0].get_xydata().tolist() == [[-2, 1]], "on the line it belongs to"
     assert differences.get_xlabel() == "difference from base"
-
-
-def test_lines_without_bases_have_one_panel():
-    assert len(results_plot([_row("base", 50.0, 3)], METRIC).axes) == 1
+    assert len(results_plot([_row("base", 50.0, 3)], METRIC).axes) == 1, "without bases"
 
 
 def test_the_forest_has_the_claims_from_top_to_bottom_with_their_intervals():

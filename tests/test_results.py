@@ -26,12 +26,8 @@ def test_measurement_averages_seeds_and_resamples_both_images_and_seeds():
     assert np.var(measurement.samples) == pytest.approx(3.0, rel=0.1)
     low, high = measurement.ci95
     assert low < 30 < 34 < high
-
-
-def test_measurement_without_ground_truth_has_no_value():
-    measurement = Measurement.from_evaluations([_evaluation(None, [None] * 5)], METRIC)
-    assert measurement.value is None
-    assert measurement.ci95 is None
+    nothing = Measurement.from_evaluations([_evaluation(None, [None] * 5)], METRIC)
+    assert (nothing.value, nothing.ci95) == (None, None), "without ground truth"
 
 
 @pytest.mark.parametrize(
@@ -61,6 +57,11 @@ def test_claims_use_that_both_saw_the_same_images():
     images = np.random.default_rng(2).normal(0, 10, 1000)
     better, worse = Measurement(31.0, 31 + images, 2), Measurement(30.0, 30 + images, 2)
     assert higher("one is higher", better, worse).verdict == "holds"
+    nothing = Measurement(None, np.zeros(0), 1)
+    assert higher("one is higher", nothing, Measurement(1.0, np.ones(5), 1)).verdict == "undecided"
+    for holds, verdict in ((True, "holds"), (False, "contradicted"), (None, "undecided")):
+        claim = Claim.checked("a check", holds, "seen")
+        assert (claim.kind, claim.verdict, claim.ci95) == ("software", verdict, None)
 
 
 @pytest.mark.parametrize(
@@ -81,11 +82,6 @@ def test_two_rows_are_compared_only_with_several_seeds_of_both(better_seeds, wor
     assert said in claim.evidence
     assert ("leaves out the spread" in claim.evidence) == (verdict == "undecided")
     assert (alike("they are alike", *pair).verdict == "undecided") == (verdict == "undecided")
-
-
-def test_claims_without_samples_are_undecided():
-    nothing = Measurement(None, np.zeros(0), 1)
-    assert higher("one is higher", nothing, Measurement(1.0, np.ones(5), 1)).verdict == "undecided"
 
 
 def test_results_file_has_the_documented_fields(tmp_path):
@@ -112,14 +108,6 @@ def test_results_file_has_the_documented_fields(tmp_path):
             "alike": False,
         }
     ]
-
-
-@pytest.mark.parametrize(
-    ("holds", "verdict"), [(True, "holds"), (False, "contradicted"), (None, "undecided")]
-)
-def test_checks_have_a_verdict_too(holds, verdict):
-    claim = Claim.checked("a check", holds, "seen")
-    assert (claim.kind, claim.verdict, claim.ci95) == ("software", verdict, None)
 
 
 @pytest.mark.parametrize(

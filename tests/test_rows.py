@@ -76,7 +76,9 @@ def trainer(monkeypatch):
     return trainer
 
 
-def test_a_row_is_trained_once_after_the_row_it_starts_from(make_row, trainer, store):
+def test_a_row_is_trained_once_after_the_one_it_starts_from_and_tells_where_it_comes_from(
+    make_row, trainer, store
+):
     detector = make_row("detector", "detector.yaml")
     row = make_row("voc_only", "voc_only.yaml", init=detector)
     assert store.missing(row) == [detector, row]
@@ -97,10 +99,6 @@ def test_a_row_is_trained_once_after_the_row_it_starts_from(make_row, trainer, s
     assert list(store.work_dir.glob("tfrecord-*/train2017-*.tfrecord"))
     assert store.progress(row) == 7
 
-
-def test_a_result_is_small_complete_and_tells_where_it_comes_from(make_row, trainer, store):
-    row = make_row("voc_only", "voc_only.yaml")
-    result = store.train(row)
     assert result.metrics == {
         "gt_boxes/mask/unseen/AP": 50.1235,
         "gt_boxes/mask/class/cup/AP": 40.0,
@@ -197,9 +195,6 @@ def test_data_are_prepared_once(dataset, tmp_path):
     assert times == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.tfrecord")}
     assert times
     assert first.annotation_file.is_file()
-
-
-def test_scenes_are_composed(tmp_path):
-    dataset = Dataset("scenes", {"images": 2, "val_images": 1, "size": 64, "seed": 0, "jobs": 1})
-    data = prepare_dataset(dataset, tmp_path)
-    assert len(list((data.coco_dir / "train2017").iterdir())) == 2
+    scenes = Dataset("scenes", {"images": 2, "val_images": 1, "size": 64, "seed": 0, "jobs": 1})
+    data = prepare_dataset(scenes, tmp_path)
+    assert len(list((data.coco_dir / "train2017").iterdir())) == 2, "scenes are composed"

@@ -21,20 +21,18 @@ def checkout(tmp_path):
 @pytest.mark.parametrize("profile", PROFILES)
 def test_profiles_train_what_their_tables_show_and_nothing_twice(profile):
     suite = Suite.load(profile, ROOT)
-    lines = [line for notebook in suite.notebooks for line in suite.table_rows(notebook)]
+    lines = []
+    for notebook, settings in suite.notebooks.items():
+        rows = suite.table_rows(notebook)
+        assert {line.base for line in rows} - {None} <= {line.key for line in rows}
+        assert all((row.published is None) == (row.source is None) for row in settings.rows)
+        lines += rows
     for line in lines:
         assert all(run.config_file.is_file() for run in line.runs)
         assert len({run.sha256 for run in line.runs}) == len(line.runs)
     keys = [*suite.settings.rows, *suite.settings.single_seed_rows]
     assert len({suite.row(key, 0).sha256 for key in keys}) == len(keys)
     assert {*keys} == {run.key for line in lines for run in line.runs}
-
-
-def test_lines_are_compared_with_lines_of_their_table():
-    suite = Suite.load("mini", ROOT)
-    for notebook in suite.notebooks:
-        lines = suite.table_rows(notebook)
-        assert {line.base for line in lines} - {None} <= {line.key for line in lines}
 
 
 @pytest.mark.parametrize(
@@ -64,13 +62,6 @@ def test_the_full_size_has_every_head_with_every_kind_of_supervision():
     assert suite.row("all_classes_hourglass52", 0).config["task"]["allowed_masked_classes_ids"] == []
 
 
-def test_every_published_value_names_its_source():
-    suite = Suite.load("quick", ROOT)
-    for notebook in suite.notebooks.values():
-        for line in notebook.rows:
-            assert (line.published is None) == (line.source is None), line.name
-
-
 @pytest.mark.parametrize("profile", ["mini", "subset", "photographs"])
 def test_committed_results_are_those_of_the_committed_configuration(profile):
     suite = Suite.load(profile, ROOT)
@@ -94,15 +85,15 @@ def test_hash_follows_what_decides_the_result_and_nothing_else(checkout):
     detector.write_text(detector.read_text() + "trainer:\n  max_to_keep: 3\n")
     changed = Suite.load("quick", checkout).row("voc_only", seed=0)
     assert changed.sha256 != row.sha256, "its detector changed"
+    (checkout / "configs" / "mini" / "seen_5.yaml").unlink()
+    with pytest.raises(InputError, match=r"'seen_5' needs .*seen_5\.yaml"):
+        Suite.load("mini", checkout).row("seen_5", 0)
 
 
-def test_rows_share_their_detector():
+def test_rows_share_their_detector_and_seeds_a_checkpoint_where_the_profile_says_so(checkout):
     suite = Suite.load("quick", ROOT)
     inits = {suite.row(key, 0).init.sha256 for key in ("voc_only", "voc_only_shallow", "non_voc_only")}
     assert len(inits) == 1
-
-
-def test_seeds_share_a_checkpoint_where_the_profile_says_so(checkout):
     suite = Suite.load("mini", checkout)
     assert suite.settings.init_seed == 0
     assert {suite.row("voc_only", seed).init.folder_name for seed in suite.settings.seeds} == {
@@ -182,9 +173,3 @@ def test_rows_stay_what_they_were_when_a_configuration_is_edited_meanwhile(check
     assert (row.config, row.folder_name) == (config, name)
     assert suite.row("voc_only_resnet4", 0).folder_name == name
     assert Suite.load("mini", checkout).row("voc_only_resnet4", 0).folder_name != name
-
-
-def test_a_missing_configuration_names_the_row_that_needs_it(checkout):
-    (checkout / "configs" / "mini" / "seen_5.yaml").unlink()
-    with pytest.raises(InputError, match=r"'seen_5' needs .*seen_5\.yaml"):
-        Suite.load("mini", checkout).row("seen_5", 0)
