@@ -46,15 +46,11 @@ def study(tmp_path):
             "set": {"task.model.mask_head.network_type": "{head}"},
         }
     }
+    projection = {"network_type": "embedding_projection", "dim": 16, "pixel_embedding_dim": 16}
+    projection |= {"use_xy": False, "use_instance_embedding": False}
     recipes["voc_only_embedding_projection"] = {
         "config": "voc_only.yaml",
-        "set": {
-            "task.model.mask_head.network_type": "embedding_projection",
-            "task.model.mask_head.use_xy": False,
-            "task.model.mask_head.use_instance_embedding": False,
-            "task.model.mask_head.dim": 16,
-            "task.model.mask_head.pixel_embedding_dim": 16,
-        },
+        "set": {f"task.model.mask_head.{name}": value for name, value in projection.items()},
     }
     profile = {
         **{"experiment": "deepmac_mini", "configs": "mini", "steps": 10, "seeds": [0, 1]},
@@ -83,10 +79,8 @@ def study(tmp_path):
 
 
 def _write_result(study, run, value, noise):
-    names = [
-        f"gt_boxes/mask/{part}" for part in ("unseen/AP", "seen/AP", "voc/AP", "non_voc/AP", "unseen/mIoU")
-    ]
-    names.append("detections/mask/unseen/AP")
+    parts = ("unseen/AP", "seen/AP", "voc/AP", "non_voc/AP", "unseen/mIoU")
+    names = [*(f"gt_boxes/mask/{part}" for part in parts), "detections/mask/unseen/AP"]
     bootstrap = {name: [value, *(value + noise)] for name in names}
     metrics = dict.fromkeys(names, value) | {"gt_boxes/mask/class/apple/AP": value - 10}
     curves = {"total_loss": [[5, 3.0], [10, 2.0]], "deep_mask_estimation": [[6, 1.0], [8, 0.9], [10, 0.8]]}
@@ -96,7 +90,7 @@ def _write_result(study, run, value, noise):
     path.write_text(json.dumps(dataclasses.asdict(result)))
 
 
-def test_a_study_reads_results_over_seeds(study):
+def test_a_study_reads_results_over_seeds_and_says_what_its_lines_are(study, capsys):
     measurement = study.measurement("voc_only_hourglass20", UNSEEN)
     assert measurement.value == 48.5
     assert measurement.seeds == 2
@@ -107,6 +101,10 @@ def test_a_study_reads_results_over_seeds(study):
     assert study.seen_classes("voc_only_hourglass20") == [1]
     with pytest.raises(KeyError, match="voc_only_resnet8"):
         study.runs("voc_only_resnet8")
+    study.describe()
+    text = capsys.readouterr().out
+    assert "voc_only_resnet4: 128x128, mask head resnet4, seeds 0, 1" in text
+    assert "not run in this profile: voc_only_resnet8" in text
 
 
 def test_means_of_classes_are_of_those_with_truth(study):
@@ -115,13 +113,6 @@ def test_means_of_classes_are_of_those_with_truth(study):
     mean, classes = class_mean("voc_only_hourglass20", [53, 52])
     assert mean.value == pytest.approx(38.5)
     assert classes == 1, "those without truth do not count"
-
-
-def test_a_study_says_what_its_lines_are(study, capsys):
-    study.describe()
-    text = capsys.readouterr().out
-    assert "voc_only_resnet4: 128x128, mask head resnet4, seeds 0, 1" in text
-    assert "not run in this profile: voc_only_resnet8" in text
 
 
 def test_baselines_use_the_code_path_of_every_model(study):
@@ -138,16 +129,12 @@ def test_baselines_use_the_code_path_of_every_model(study):
 def test_result_rows_name_published_values_with_their_source(study):
     rows = study_rows(study, (UNSEEN,))
     published = [row for row in rows if row.published is not None]
-    assert [(row.name, row.published, row.source) for row in published] == [
-        ("voc_only_hourglass20", 35.5, "a page")
-    ]
+    [row] = published
+    assert (row.name, row.published, row.source) == ("voc_only_hourglass20", 35.5, "a page")
     assert "+13.0" in results_table(rows, "paper").to_html(), "the difference"
     html = results_table(rows, "mini").to_html()
     assert "35.5" in html
     assert "13.0" not in html, "another data set"
-
-
-def test_published_values_of_lines_that_are_not_run_are_results(study):
     line = {"metric": "detections/mask/unseen/AP", "published": 31.0, "source": "another page"}
     study.not_run = [study.not_run[0].model_copy(update=line)]
     [row] = [row.as_dict() for row in study_rows(study, (UNSEEN,)) if row.name == "voc_only_resnet8"]
@@ -226,12 +213,7 @@ def test_results_are_written_with_the_time_of_their_rows(study):
     ("profile", "key", "summary"),
     [
         ("mini", "voc_only", "128x128, mask head hourglass20"),
-        ("mini", "mask_rcnn_default_head", "128x128, mask head default"),
-        ("paper", "voc_only_shallow", "512x512, mask head hourglass52"),
-        ("paper", "voc_only", "1024x1024, mask head hourglass100"),
         ("paper", "two_stages", "512x512, mask head hourglass52"),
-        ("paper", "mask_rcnn_default_head", "1024x1024, mask head default"),
-        ("paper", "mask_rcnn_resnet101", "1024x1024, mask head hourglass52"),
         ("paper", "mask_rcnn_spinenet", "1280x1280, mask head hourglass52"),
     ],
 )
