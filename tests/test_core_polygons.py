@@ -1,5 +1,3 @@
-"""Polygons of predicted masks against their bitmaps."""
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -54,10 +52,7 @@ def test_an_ellipse_has_its_area_and_few_corners():
     (polygon,) = outline(ellipse_mask(32), BOX, 1000, 2000)
     assert len(polygon) < 2 * 150
     assert _signed_area(polygon) == pytest.approx(np.pi / 4 * 0.8 * 999 * 0.5 * 1999, rel=0.01)
-
-
-def test_a_full_box_reaches_its_edges():
-    (polygon,) = outline(np.ones((32, 32)), BOX, 101, 201)
+    (polygon,) = outline(np.ones((32, 32)), BOX, 101, 201)  # reaches the edges of the box
     x, y = np.reshape(polygon, (-1, 2)).T
     np.testing.assert_allclose([y.min(), x.min(), y.max(), x.max()], [10.5, 40.5, 90.5, 140.5], atol=0.02)
 
@@ -74,7 +69,4 @@ def test_holes_are_cut_out_and_islands_come_one_by_one():
     assert [sum(island) for island in borders] == pytest.approx([abs(_signed_area(one)) for one in polygons])
     bitmap = paste_masks(ring[None], WHOLE[None], 320, 320)[0]
     assert not bitmap[110, 110] and _iou(bitmap, _bitmap(polygons, 320, 320)) > 0.97
-
-
-def test_an_empty_mask_has_no_polygons():
     assert outline(np.zeros((32, 32)), BOX, 100, 100) == []

@@ -1,5 +1,3 @@
-"""What a configuration takes from the classes of its data."""
-
 import pytest
 
 from deepmac import configs
@@ -32,31 +30,27 @@ def task(records, experiment=configs.deepmac_mini):
     return config
 
 
-def test_numbers_follow_from_the_data(records):
+def test_numbers_follow_from_the_data_where_they_are_not_configured(records):
     config = task(records)
     assert fit_to_data(config) == own_classes() == read_classes(records)
     assert (config.model.num_classes, config.allowed_masked_classes_ids) == (3, [1, 3])
     assert not list(records.glob("*.tmp"))
-
-
-def test_mask_rcnn_takes_masks_of_classes_that_have_them_in_every_box(records):
-    config = task(records, configs.mask_rcnn_mini)
-    fit_to_data(config)
-    assert (config.model.num_classes, config.allowed_mask_class_ids) == (4, [1])
-
-
-def test_what_is_configured_stays(records):
-    config = task(records)
     config.model.num_classes, config.allowed_masked_classes_ids = 5, [2]
     fit_to_data(config)
     assert (config.model.num_classes, config.allowed_masked_classes_ids) == (5, [2])
+    config = task(records, configs.mask_rcnn_mini)
+    fit_to_data(config)
+    assert (config.model.num_classes, config.allowed_mask_class_ids) == (4, [1]), "masks in every box"
 
 
-def test_too_few_classes_are_refused(records):
+def test_too_few_classes_and_damage_are_refused(records):
     config = task(records)
     config.model.num_classes = 2
     with pytest.raises(InputError, match="num_classes is 2, but the data need 3"):
         fit_to_data(config)
+    (records / "categories.json").write_text("[]")
+    with pytest.raises(InputError, match="is damaged"):
+        fit_to_data(task(records))
 
 
 @pytest.mark.parametrize("has_file", [True, False])
@@ -81,12 +75,6 @@ def test_folders_of_records_must_agree(records):
     config.train_data.input_path += f",{other}/train-*"
     with pytest.raises(InputError, match="other classes"):
         fit_to_data(config)
-
-
-def test_damage_is_named(records):
-    (records / "categories.json").write_text("[]")
-    with pytest.raises(InputError, match="is damaged"):
-        fit_to_data(task(records))
 
 
 def test_classes_of_two_data_sets_correspond_by_name():

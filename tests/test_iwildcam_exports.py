@@ -46,6 +46,12 @@ def test_masks_become_coco_annotations_with_species(collection, labels, tmp_path
     assert (tmp_path / "mixed.json").read_text() == (tmp_path / "coco.json").read_text()
     test = collection.animals.query("split == 'test'")
     assert write_coco(tmp_path / "test.json", collection, test) == (1, 1)
+    (tmp_path / "instance_masks" / "b-2.png").write_bytes(b"damaged")
+    assert write_coco(tmp_path / "coco.json", collection, collection.animals) == (1, 1)
+    (tmp_path / "instance_masks" / "d-4.png").unlink()
+    collection = open_collection(tmp_path)
+    assert write_coco(tmp_path / "coco.json", collection, collection.animals) == (0, 0)
+    assert json.loads((tmp_path / "coco.json").read_text())["annotations"] == []
 
 
 def test_what_is_rejected_is_not_exported(collection, tmp_path):
@@ -73,19 +79,5 @@ def test_numbers_have_the_digits_that_readers_need(collection, tmp_path):
     export(collection, collection.animals, tmp_path / "out")
     line = (tmp_path / "out/animals.csv").read_text("utf-8-sig").splitlines()[-1]
     assert ",0.61,0.1,0.2,0.5,0.6,3840,100.0,30,3.33333,0.82346,good," in line
-    scores = [
-        entry["score"]
-        for entry in json.loads((tmp_path / "out/animals_coco.json").read_text())["annotations"]
-    ]
-    assert scores == [0.61, 0.22, 0.61]
-
-
-def test_damaged_masks_do_not_stop_the_others(collection, tmp_path):
-    (tmp_path / "instance_masks" / "b-2.png").write_bytes(b"damaged")
-    assert write_coco(tmp_path / "coco.json", collection, collection.animals) == (1, 1)
-
-
-def test_without_masks_it_is_valid_json(tmp_path):
-    collection = open_collection(camera_traps.write_release(tmp_path))
-    assert write_coco(tmp_path / "coco.json", collection, collection.animals) == (0, 0)
-    assert json.loads((tmp_path / "coco.json").read_text())["annotations"] == []
+    annotations = json.loads((tmp_path / "out/animals_coco.json").read_text())["annotations"]
+    assert [annotation["score"] for annotation in annotations] == [0.61, 0.22, 0.61]

@@ -1,5 +1,3 @@
-"""Points of annotations: both forms, and what the records hold."""
-
 import command_line
 import numpy as np
 import pytest
@@ -13,18 +11,12 @@ from deepmac.data.tfrecords import MaskExampleDecoder, write_tfrecords
 SPLIT = "val2017"
 
 
-def test_coco_keypoints_are_background_where_they_are_hidden():
+def test_coco_keypoints_are_background_where_they_are_hidden_and_point_labels_go_before_them():
     keypoints = [10, 20, 2, 30, 40, 1, 0, 0, 0]
     expected = [[10, 20, 2, 1], [30, 40, 1, 0], [0, 0, 0, 0]]
     np.testing.assert_array_equal(read_points({"keypoints": keypoints, "num_keypoints": 2}), expected)
-
-
-def test_point_labels_go_before_keypoints():
     annotation = {"point_coords": [[1.5, 2.5], [3, 4]], "point_labels": [1, 0], "keypoints": [0, 0, 2]}
     np.testing.assert_array_equal(read_points(annotation), [[1.5, 2.5, 2, 1], [3, 4, 2, 0]])
-
-
-def test_most_points_of_annotations():
     assert most_points([{}, {"keypoints": []}]) == 0
     assert most_points([{"keypoints": [0] * 51}, {"point_coords": [[1, 2]], "point_labels": [1]}]) == 17
 
@@ -74,11 +66,6 @@ def test_records_hold_the_points(coco, tmp_path):
     points = [[[10 / 40, 3 / 30], [20 / 40, 6 / 30], nan], [[8 / 40, 15 / 30], nan, nan], [nan] * 3]
     np.testing.assert_allclose(example["groundtruth_keypoints"], points, rtol=1e-6)
     np.testing.assert_array_equal(example["groundtruth_keypoint_depths"], [[1, 0, 0], [1, 0, 0], [0, 0, 0]])
-
-
-def test_another_number_of_points_is_an_error(coco, tmp_path):
-    folder, _ = coco
-    write_tfrecords(read_coco_folder(folder, [SPLIT]), tmp_path / "out")
     with pytest.raises(tf.errors.InvalidArgumentError, match="do not hold 17 points"):
         decode_first(tmp_path / "out", 17)
 
