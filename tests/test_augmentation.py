@@ -156,27 +156,20 @@ def test_scale_crop_without_scaling_is_the_picture():
     np.testing.assert_allclose(view.boxes, [[0, 10, 24, 40]])
 
 
-def test_flips_are_half_of_the_draws():
-    image, boxes, points = tf.zeros([2, 3, 3]), tf.zeros([0, 4]), tf.zeros([0, 1, 2])
-    flips = [bool(random_flip(image, boxes, points, seed_of(i))[3][0] > 0) for i in range(100)]
-    assert 25 < sum(flips) < 75
-    assert flips == [bool(random_flip(image, boxes, points, seed_of(i))[3][0] > 0) for i in range(100)]
-
-
 def test_flip_tells_the_columns():
     image = coordinates_image(4, 6)
     boxes = tf.constant([[0.0, 0.0, 0.5, 0.25]])
     points = tf.constant([[[0.25, 0.125], [0.5, float("nan")]]])
-    seen = set()
-    for index in range(20):
+    seen = []
+    for index in range(100):
         flipped, flipped_boxes, flipped_points, columns = random_flip(image, boxes, points, seed_of(index))
         np.testing.assert_array_equal(flipped, image[:, columns.numpy()])
         left, right = flipped_boxes.numpy()[0, [1, 3]]
         assert (left, right) == ((0.0, 0.25) if columns[0] == 0 else (0.75, 1.0))
         x = 0.125 if columns[0] == 0 else 0.875
         np.testing.assert_array_equal(flipped_points, [[[0.25, x], [0.5, np.nan]]])
-        seen.add(int(columns[0]))
-    assert seen == {0, 5}
+        seen.append(int(columns[0]))
+    assert set(seen) == {0, 5} and 25 < seen.count(5) < 75, "half of the draws"
 
 
 @CROPS
@@ -215,8 +208,4 @@ def test_color_jitters_stay_small_and_in_range(name):
         assert tf.reduce_min(jittered) >= 0 and tf.reduce_max(jittered) <= 255
         changes.append(float(tf.reduce_mean(tf.abs(jittered - image))))
     assert 0.1 < max(changes) < 60 and len(set(changes)) == 10
-
-
-def test_no_color_jitter_leaves_the_image():
-    image = tf.random.uniform([8, 8, 3])
     np.testing.assert_array_equal(jitter_colors(image, [], seed_of(0)), image)

@@ -30,6 +30,11 @@ def pictures(tmp_path):
     return folder
 
 
+def objects_of(picture):
+    """Class and polygon of each object of a picture."""
+    return [(kind, polygon) for name, kind, polygon in OBJECTS if name == picture]
+
+
 def box(polygon):
     x, y = polygon[::2], polygon[1::2]
     return [min(x), min(y), max(x) - min(x), max(y) - min(y)]
@@ -52,19 +57,12 @@ def assert_read(data, with_masks, images=("a", "b", "c")):
 
 
 def coco(rename=str):
-    images = [
-        {"id": i, "file_name": rename(f"{name}.png"), "width": 40, "height": 20}
-        for i, name in enumerate("abc")
-    ]
+    sizes = {"width": 40, "height": 20}
+    images = [{"id": i, "file_name": rename(f"{name}.png")} | sizes for i, name in enumerate("abc")]
     annotations = [
         {
-            "id": number,
-            "image_id": "abc".index(picture),
-            "category_id": kind,
-            "bbox": box(polygon),
-            "segmentation": [polygon],
-            "area": 50,
-            "iscrowd": 0,
+            **{"id": number, "image_id": "abc".index(picture), "category_id": kind, "bbox": box(polygon)},
+            **{"segmentation": [polygon], "area": 50, "iscrowd": 0},
         }
         for number, (picture, kind, polygon) in enumerate(OBJECTS)
     ]
@@ -76,12 +74,11 @@ def yolo(folder, with_masks, spread=""):
     """Writes labels, of boxes or polygons; `spread` is added to their folder."""
     for picture in "ab":
         lines = []
-        for name, kind, polygon in OBJECTS:
+        for kind, polygon in objects_of(picture):
             x, y, width, height = box(polygon)
             center = [(x + width / 2) / 40, (y + height / 2) / 20, width / 40, height / 20]
             points = (np.reshape(polygon, (-1, 2)) / [40, 20]).ravel()
-            if name == picture:
-                lines.append(" ".join(map(str, [kind, *(points if with_masks else center)])))
+            lines.append(" ".join(map(str, [kind, *(points if with_masks else center)])))
         (folder / spread).mkdir(parents=True, exist_ok=True)
         (folder / spread / f"{picture}.txt").write_text("\n".join(lines))
     return folder
@@ -109,14 +106,8 @@ def test_yolo(pictures, with_masks, file, text):
 def test_a_bad_line_of_yolo_costs_that_line(pictures):
     labels = yolo(pictures.with_name("labels"), True)
     (labels / "classes.txt").write_text("nut\nbolt")
-    bad = [
-        "0 0.5 0.5 x 0.1",
-        "1 0.1",
-        "0 0.1 0.2 0.3 0.4 0.5 0.6 0.7",
-        "",
-        "what is this",
-        "0 0.5 0.5 nan 0.5",
-    ]
+    bad = ["0 0.5 0.5 x 0.1", "1 0.1", "0 0.1 0.2 0.3 0.4 0.5 0.6 0.7", ""]
+    bad += ["what is this", "0 0.5 0.5 nan 0.5"]
     with (labels / "b.txt").open("a") as file:
         file.write("\n" + "\n".join(bad))
     (labels / "elsewhere.txt").write_text("0 0.5 0.5 0.1 0.1")
@@ -124,11 +115,9 @@ def test_a_bad_line_of_yolo_costs_that_line(pictures):
     lost = {kind: len(cases) for kind, cases in data.repairs.items() if kind.endswith("left out")}
     assert len(data.annotations) == 3 and sum(lost.values()) == 6
     assert "missing images left out" in lost
-
-
-def test_yolo_without_names_numbers_its_classes(pictures):
-    data = read_annotation_files(yolo(pictures.with_name("labels"), False), pictures)["train"]
-    assert [category["name"] for category in data.categories] == ["0", "1"]
+    (labels / "classes.txt").unlink()
+    data = read_annotation_files(labels, pictures)["train"]
+    assert [category["name"] for category in data.categories] == ["0", "1"], "numbers, without names"
 
 
 def test_pascal_voc(pictures):
@@ -137,12 +126,11 @@ def test_pascal_voc(pictures):
     pictures.rename(pictures.with_name("JPEGImages"))
     for picture in "abc":
         objects = ""
-        for name, kind, polygon in OBJECTS:
+        for kind, polygon in objects_of(picture):
             x, y, width, height = box(polygon)
             sides = {"xmin": x + 1, "ymin": y + 1, "xmax": x + width, "ymax": y + height}
             corners = "".join(f"<{side}>{value}</{side}>" for side, value in sides.items())
-            if name == picture:
-                objects += f"<object><name>{NAMES[kind]}</name><bndbox>{corners}</bndbox></object>"
+            objects += f"<object><name>{NAMES[kind]}</name><bndbox>{corners}</bndbox></object>"
         size = "<size><width>40</width><height>20</height></size>"
         text = f"<annotation><filename>{picture}.png</filename>{size}{objects}</annotation>"
         (folder / f"{picture}.xml").write_text(text)
@@ -158,15 +146,10 @@ def test_labelme(pictures):
     for picture in "abc":
         shapes = [
             {"label": NAMES[kind], "points": np.reshape(polygon, (-1, 2)).tolist(), "shape_type": "polygon"}
-            for name, kind, polygon in OBJECTS
-            if name == picture
+            for kind, polygon in objects_of(picture)
         ]
-        content = {
-            "shapes": shapes,
-            "imagePath": f"..\\images\\{picture}.png",
-            "imageWidth": 40,
-            "imageHeight": 20,
-        }
+        content = {"shapes": shapes, "imagePath": f"..\\images\\{picture}.png"}
+        content |= {"imageWidth": 40, "imageHeight": 20}
         (folder / f"{picture}.json").write_text(json.dumps(content))
     assert_read(read_annotation_files(folder, pictures)["train"], with_masks=True)
     (folder / "c.json").write_text("{}")
@@ -183,19 +166,12 @@ def test_labelme(pictures):
 def test_label_studio(pictures):
     tasks = []
     for picture in "abc":
-        results = [
-            {
-                "type": "polygonlabels",
-                "original_width": 40,
-                "original_height": 20,
-                "value": {
-                    "points": (np.reshape(polygon, (-1, 2)) / [0.4, 0.2]).tolist(),
-                    "polygonlabels": [NAMES[kind]],
-                },
-            }
-            for name, kind, polygon in OBJECTS
-            if name == picture
-        ]
+        results = []
+        for kind, polygon in objects_of(picture):
+            points = (np.reshape(polygon, (-1, 2)) / [0.4, 0.2]).tolist()
+            value = {"points": points, "polygonlabels": [NAMES[kind]]}
+            size = {"original_width": 40, "original_height": 20}
+            results.append({"type": "polygonlabels", "value": value} | size)
         image = f"/data/local-files/?d=images/{picture}.png"
         tasks.append({"id": 1, "data": {"image": image}, "annotations": [{"result": results}]})
     file = pictures.with_name("export.json")
@@ -211,6 +187,9 @@ def test_label_studio(pictures):
     assert len(data.repairs["annotations without a box left out"]) == 1
 
 
+ROBOFLOW, DATUMARO, YEARS = ["train", "valid"], ["train", "val"], ["train2017", "val2017"]
+
+
 @pytest.mark.parametrize(
     ("files", "splits"),
     [
@@ -218,21 +197,9 @@ def test_label_studio(pictures):
         ({"labels.json": "data"}, ["train"]),
         ({"result.json": "images"}, ["train"]),
         ({"via_coco.json": "images"}, ["train"]),
-        (
-            {"train/_annotations.coco.json": "train", "valid/_annotations.coco.json": "valid"},
-            ["train", "valid"],
-        ),
-        (
-            {
-                "annotations/instances_train.json": "images/train",
-                "annotations/instances_val.json": "images/val",
-            },
-            ["train", "val"],
-        ),
-        (
-            {f"annotations/instances_{year}.json": year for year in ("train2017", "val2017", "test")},
-            ["train2017", "val2017"],
-        ),
+        ({f"{split}/_annotations.coco.json": split for split in ROBOFLOW}, ROBOFLOW),
+        ({f"annotations/instances_{split}.json": f"images/{split}" for split in DATUMARO}, DATUMARO),
+        ({f"annotations/instances_{split}.json": split for split in (*YEARS, "test")}, YEARS),
     ],
     ids=["CVAT", "FiftyOne", "Label Studio", "VIA", "Roboflow", "datumaro", "COCO"],
 )
