@@ -1,6 +1,5 @@
 """Exit status and messages of the `deepmac` command, whatever the subcommand."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -149,20 +148,3 @@ def test_help_is_instant():
         subprocess.run([sys.executable, "-m", "deepmac", "--help"], check=True, capture_output=True)
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < 1.0
-
-
-def test_starting_tensorflow_prints_nothing():
-    code = """
-from deepmac.cli import main
-
-@main.command()
-def work():
-    import tensorflow as tf
-    tf.constant(1) + 1
-
-main(["work"])
-"""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("TF_")}
-    command = [sys.executable, "-c", code]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert result.stdout + result.stderr == ""
