@@ -101,11 +101,23 @@ def write_coco(folder: Path, split: str, scenes: list[Scene], categories: list[i
     return content
 
 
-def write_own_classes(folder: Path, names: dict[int, str], num_images: int) -> dict:
-    """Writes `images`, each of an object of every class, and returns their annotations as `write_coco`."""
-    scenes = [draw_scene(40, 60, len(names), seed) for seed in range(num_images)]
-    content = write_coco(folder, "images", scenes, list(names))
-    return content | {"categories": [{"id": number, "name": name} for number, name in names.items()]}
+OWN_CLASSES = {0: "bolt", 5: "nut", 9: "washer"}
+
+
+def write_own_classes(folder: Path, num_images: int) -> dict:
+    """Writes `images`, each of a bolt, a nut and a washer, and `boxes.json`, without masks of washers.
+
+    Returns:
+        The content of the file.
+    """
+    scenes = [draw_scene(40, 60, len(OWN_CLASSES), seed) for seed in range(num_images)]
+    content = write_coco(folder, "images", scenes, list(OWN_CLASSES))
+    content["categories"] = [{"id": number, "name": name} for number, name in OWN_CLASSES.items()]
+    for annotation in content["annotations"]:
+        if OWN_CLASSES[annotation["category_id"]] == "washer":
+            annotation["segmentation"] = []
+    (folder / "boxes.json").write_text(json.dumps(content))
+    return content
 
 
 def write_splits(folder: Path, size: tuple[int, int], num_images: int, shape: str = "rectangle") -> None:
