@@ -3,11 +3,11 @@
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import cluster_recipes
 import pytest
 import tensorflow as tf
 import tiny_training
@@ -58,8 +58,8 @@ def test_auto_precision_is_of_the_device_that_trains(monkeypatch, dtype, strateg
     assert devices.precision(runtime) == expected
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["one_device", pytest.param("mirrored", marks=pytest.mark.nightly)])
+@pytest.mark.nightly  # `test_train.py` has the default
+@pytest.mark.parametrize("strategy", ["one_device", "mirrored"])
 def test_trains_and_evaluates_on_one_device(strategy, config_file, tmp_path):
     overrides = f"runtime.distribution_strategy={strategy}"
     check_run(start(["-m", "deepmac.train"], config_file, tmp_path, overrides), tmp_path)
@@ -75,23 +75,12 @@ def test_trains_and_evaluates_on_several_devices(count, config_file, tmp_path):
 
 def run_two_workers(config_file, model_dir, steps):
     """Runs two workers on this machine; returns what they printed."""
-    ports = []
-    for _ in range(2):
-        with socket.socket() as free:
-            free.bind(("localhost", 0))
-            ports.append(free.getsockname()[1])
-    cluster = {"worker": [f"localhost:{port}" for port in ports]}
+    cluster = {"worker": [f"localhost:{cluster_recipes.free_port()}" for _ in range(2)]}
     overrides = f"runtime.distribution_strategy=multi_worker_mirrored,trainer.train_steps={steps}"
-    workers = [
-        start(
-            ["-m", "deepmac.train"],
-            config_file,
-            model_dir,
-            overrides,
-            TF_CONFIG=json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}}),
-        )
-        for index in range(2)
-    ]
+    workers = []
+    for index in range(2):
+        place = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
+        workers.append(start(["-m", "deepmac.train"], config_file, model_dir, overrides, TF_CONFIG=place))
     return [check_run(worker, model_dir, steps) for worker in workers]
 
 
@@ -111,12 +100,8 @@ def test_two_workers_resume_together(config_file, tmp_path):
 
 @pytest.mark.slow
 def test_two_replicas_with_half_the_batch_learn_what_one_learns(config_file):
-    run = subprocess.run(
-        [sys.executable, TESTS / "replicas_agree.py", config_file],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, TESTS / "replicas_agree.py", config_file]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr[-3000:]
     difference = json.loads(run.stdout.splitlines()[-1])
     assert difference["loss"] < 1e-5 and difference["weight"] < 1e-5
@@ -135,9 +120,6 @@ def test_two_replicas_with_half_the_batch_learn_what_one_learns(config_file):
 def test_strategies_that_do_not_fit_are_input_errors(options, message):
     with pytest.raises(InputError, match=message):
         devices.build_strategy(config_definitions.RuntimeConfig(**options))
-
-
-def test_off_is_the_default_strategy():
     runtime = config_definitions.RuntimeConfig(distribution_strategy="off")
     assert devices.build_strategy(runtime) is tf.distribute.get_strategy()
 
