@@ -114,13 +114,6 @@ def test_trains_from_imagenet_and_loads(tmp_path):
     assert predictor.predict(tiny_model.random_boxes(3)).mask_probs.shape == (3, 16, 16)
 
 
-def test_networks_that_do_not_exist_or_fit_are_refused():
-    with pytest.raises(InputError, match="model_id must be one of lite0, lite1, lite2, not 'b0'"):
-        _build(_config(model_id="b0"))
-    with pytest.raises(InputError, match="multiple of 32 for this network, not 80 x 80"):
-        _build(_config(), size=80)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -138,8 +131,12 @@ def test_weights_that_are_missing_or_do_not_fit_are_refused(lite0, options, mess
         backbones.initialize(lite0, _config(**options))
 
 
-def test_without_initial_weights_they_stay_random(lite0):
+def test_without_initial_weights_they_stay_random_and_networks_that_do_not_fit_are_refused(lite0):
     before = lite0.get_weights()
     backbones.initialize(lite0, _config(init_weights=""))
     for value, other in zip(lite0.get_weights(), before, strict=True):
         np.testing.assert_array_equal(value, other)
+    with pytest.raises(InputError, match="model_id must be one of lite0, lite1, lite2, not 'b0'"):
+        _build(_config(model_id="b0"))
+    with pytest.raises(InputError, match="multiple of 32 for this network, not 80 x 80"):
+        _build(_config(), size=80)
