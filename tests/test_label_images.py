@@ -57,7 +57,7 @@ def test_what_was_written_is_read_again(tmp_path_factory, largest, height, width
         np.testing.assert_array_equal(np.asarray(picture), labels)
 
 
-def test_other_pictures_are_no_masks(tmp_path):
+def test_palettes_and_bitmaps_are_label_images_and_other_pictures_are_not(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "rgb.png")
     with pytest.raises(InputError, match="channels RGB"):
         read_label_image(tmp_path / "rgb.png")
@@ -69,9 +69,6 @@ def test_other_pictures_are_no_masks(tmp_path):
     assert read_texts(tmp_path / "broken.png") is None
     assert read_texts(tmp_path / "missing.png") is None
     assert read_texts(tmp_path / "rgb.png") == {}
-
-
-def test_palettes_and_bitmaps_are_label_images_too(tmp_path):
     labels = np.array([[0, 1], [2, 1]], np.uint8)
     picture = Image.fromarray(labels).convert("P")
     picture.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])

@@ -40,6 +40,13 @@ def test_source_is_an_article_without_outputs_whose_first_cells_are_the_same_in_
     assert max(len(cell.source.splitlines()) for cell in code) <= 30, "long code belongs in notebooks/lib"
 
 
+def test_the_suite_has_its_notebooks_and_their_code_is_short():
+    suite = yaml.safe_load((ROOT / "configs" / "reproduction.yaml").read_text())
+    assert set(suite["notebooks"]) <= {path.stem for path in NOTEBOOKS}
+    lengths = [len(path.read_text(encoding="utf-8").splitlines()) for path in LIBRARY]
+    assert sum(lengths) <= 1_100
+
+
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_of_results_one_sees_title_paragraph_and_figure_before_the_how(path):
     title, *cells = nbformat.read(path, as_version=4).cells
@@ -57,11 +64,6 @@ def test_of_results_one_sees_title_paragraph_and_figure_before_the_how(path):
     assert all(hidden)
 
 
-def test_code_of_notebooks_is_short():
-    lengths = [len(path.read_text(encoding="utf-8").splitlines()) for path in LIBRARY]
-    assert sum(lengths) <= 1_100
-
-
 @pytest.mark.parametrize("folder", [".", "notebooks"])
 def test_code_of_a_notebook_is_found_from_the_checkout_and_from_its_own_folder(folder):
     preamble = _code(NOTEBOOKS[0])[1].source.removeprefix("%matplotlib inline\n")  # needs a notebook
@@ -75,11 +77,6 @@ print(lib.__file__, pathlib.Path.cwd(), sep="\\n")
     result = subprocess.run(command, cwd=ROOT / folder, capture_output=True, text=True, check=True)
     found, cwd = result.stdout.splitlines()[-2:]
     assert (Path(cwd, found).resolve(), Path(cwd)) == (ROOT / "notebooks/lib/__init__.py", ROOT)
-
-
-def test_every_notebook_of_the_suite_exists():
-    suite = yaml.safe_load((ROOT / "configs" / "reproduction.yaml").read_text())
-    assert set(suite["notebooks"]) <= {path.stem for path in NOTEBOOKS}
 
 
 def test_colab_gets_the_checkout_once(monkeypatch, capsys, tmp_path):

@@ -74,13 +74,9 @@ def test_claims_follow_their_tensors(compared):
 
 
 def test_every_tensor_is_a_result(compared):
-    names = {
-        "lines": compared,
-        "ResultRow": ResultRow,
-        "results_path": None,
-        "write_results": lambda *_: None,
-    }
-    names |= {"profile": "smoke", "sha256": "", "claims": [], "time": time, "start": 0.0}
+    names = {"lines": compared, "ResultRow": ResultRow, "write_results": lambda *_: None}
+    names |= {"results_path": None, "profile": "smoke", "sha256": "", "claims": []}
+    names |= {"time": time, "start": 0.0}
     rows = run_cell("parity", "largest absolute difference", **names)["rows"]
     measured = {row.name: row.measurement.value for row in rows}
     assert len(measured) == len(compared)
@@ -88,18 +84,14 @@ def test_every_tensor_is_a_result(compared):
     assert measured["hourglass20: pred/from_elsewhere/0"] is None, "the results JSON has no infinity"
 
 
-def test_without_reference_tensors_nothing_is_claimed(monkeypatch):
+def test_without_reference_tensors_nothing_is_claimed(monkeypatch, tmp_path):
+    monkeypatch.setenv(parity.REFERENCE_VARIABLE, str(tmp_path))
+    assert parity.reference_folder() == parity.reference_folder(tmp_path / ".") == tmp_path
+    with pytest.raises(InputError, match=f"no reference tensors at .*nowhere.*{parity.REFERENCE_VARIABLE}"):
+        parity.reference_folder(tmp_path / "nowhere")
     monkeypatch.delenv(parity.REFERENCE_VARIABLE, raising=False)
     assert parity.reference_folder() is None
     nothing, _ = parity.compare(None)
     assert nothing.empty
     claims = run_cell("parity", "CLAIMED =", lines=nothing, Claim=Claim, claims_table=list)["claims"]
     assert {claim.verdict for claim in claims} == {"undecided"}
-
-
-def test_the_parameter_goes_before_the_environment(monkeypatch, tmp_path):
-    monkeypatch.setenv(parity.REFERENCE_VARIABLE, str(tmp_path))
-    assert parity.reference_folder() == tmp_path
-    assert parity.reference_folder(tmp_path / ".") == tmp_path
-    with pytest.raises(InputError, match=f"no reference tensors at .*nowhere.*{parity.REFERENCE_VARIABLE}"):
-        parity.reference_folder(tmp_path / "nowhere")

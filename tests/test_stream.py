@@ -106,7 +106,7 @@ def test_masks_are_done_when_made_from_the_same_things(make_job):
     assert not is_done(make_job(seed=1, state=[1])), "another picture"
 
 
-def test_damaged_masks_are_not_done_and_somebody_elses_stay(make_job):
+def test_damaged_masks_are_not_done_and_what_somebody_else_made_stays(make_job, tmp_path):
     job = make_job()
     write_label_image(job.target, np.zeros((40, 40), np.uint8), {"Fingerprint": job.fingerprint})
     whole = job.target.read_bytes()
@@ -117,9 +117,6 @@ def test_damaged_masks_are_not_done_and_somebody_elses_stay(make_job):
     with pytest.raises(InputError, match="was not written by this command"):
         is_done(job)
     assert not is_done(job, overwrite=True)
-
-
-def test_a_picture_is_never_replaced_by_its_masks(make_job, tmp_path):
     job = make_job("a.png", target=tmp_path / "a.png")
     for overwrite in (False, True):
         with pytest.raises(InputError, match="would replace it"):

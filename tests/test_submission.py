@@ -1,5 +1,3 @@
-"""Submissions to COCO's evaluation server: the same detections as an evaluation, as the server takes them."""
-
 import json
 import shutil
 import zipfile
@@ -42,12 +40,8 @@ def _results(path):
 
 def test_holds_the_detections_of_an_evaluation(coco_dir, submission):
     assert submission.name == "detections_val2017_deepmac_results.zip"
-    evaluators = evaluate_model(
-        tiny_model.model_dir(),
-        read_coco_folder(coco_dir, [SPLIT])[SPLIT],
-        precision="float32",
-        progress=False,
-    )
+    data = read_coco_folder(coco_dir, [SPLIT])[SPLIT]
+    evaluators = evaluate_model(tiny_model.model_dir(), data, precision="float32", progress=False)
     predictions = evaluators["detections"]._predictions
     found = {image_id: [] for image_id in predictions}
     for result in _results(submission):
@@ -92,8 +86,5 @@ def test_pictures_without_annotations_lie_in_the_folder_of_the_test_set(coco_dir
     (tmp_path / "test2017" / images[0]["file_name"]).unlink()
     with pytest.raises(InputError, match=r"1 of 2 pictures are missing, the first is .*test2017"):
         write_submission(tiny_model.model_dir(), tmp_path, tmp_path, progress=False)
-
-
-def test_a_split_without_a_list_of_pictures_is_named(tmp_path):
     with pytest.raises(InputError, match="neither image_info_test2017"):
         read_image_list(tmp_path, "test2017")
