@@ -14,24 +14,15 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_to_files(page):
+def test_links_commands_and_make_targets_exist_and_tables_are_whole(page):
     text = page.read_text(encoding="utf-8")
     targets = {target for target in re.findall(r"\]\(([^)#]+)", text) if "://" not in target}
     assert {target for target in targets if not (page.parent / target).exists()} == set()
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_and_make_targets_exist(page):
-    text = page.read_text(encoding="utf-8")
     commands = set(re.findall(r"(?:^|`)deepmac ([a-z][a-z-]*)", text, re.MULTILINE))
     assert commands <= set(main.list_commands(Context(main)))
     targets = set(re.findall(r"`make ([a-z]+)", text))
     assert targets <= set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_rows_of_tables_have_a_cell_for_each_column(page):
-    for table in re.findall(r"(?:^\|.*\n)+", page.read_text(encoding="utf-8"), re.MULTILINE):
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         header, *rows = table.splitlines()
         columns = len(re.findall(r"(?<!\\)\|", header))
         assert [row for row in rows if len(re.findall(r"(?<!\\)\|", row)) != columns] == []

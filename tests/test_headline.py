@@ -75,9 +75,6 @@ def test_five_sentences_give_every_number_with_its_interval_seeds_and_pictures(d
     assert "**Open**: ground-truth boxes are better (+0.5 [-0.5, +1.5], 3 seeds)." in is_open
     assert "1 of 2 published values" in is_open and "not comparable" in is_open
     assert "not comparable" not in sentences("paper", documents)[-1]
-
-
-def test_values_of_other_papers_are_counted_apart(documents):
     is_open = sentences("mini", documents, quoted={"deep"})[-1]
     assert "0 of 1 published values" in is_open
     assert is_open.endswith("1 more are other papers' and only quoted.")
@@ -107,15 +104,12 @@ def test_a_report_lists_as_many_claims_as_it_counts_and_none_twice(report):
 
 
 @pytest.mark.parametrize("report", COMMITTED, ids=lambda path: path.parent.name)
-def test_emphasis_of_captions_is_not_nested(report):
-    captions = re.findall(r"^!\[.*\n\n(\*.*)$", report.read_text(encoding="utf-8"), re.MULTILINE)
-    assert captions
-    assert [caption for caption in captions if caption.count("*") != 2] == []
-
-
-@pytest.mark.parametrize("report", COMMITTED, ids=lambda path: path.parent.name)
 def test_every_number_of_a_report_has_its_run_seeds_and_pictures(report):
-    for section in report.read_text(encoding="utf-8").split("<a id=")[1:]:
+    text = report.read_text(encoding="utf-8")
+    captions = re.findall(r"^!\[.*\n\n(\*.*)$", text, re.MULTILINE)
+    assert captions
+    assert [caption for caption in captions if caption.count("*") != 2] == [], "emphasis is not nested"
+    for section in text.split("<a id=")[1:]:
         assert re.search(r"\[Executed notebook\]\(\w+\.ipynb\).*configuration [0-9a-f]{12}, deepmac", section)
         if "\n## " in section:  # results; checks of the software are folded
             assert re.search(r"Pictures: .+ to learn from, .+ to measure on\.", section)
