@@ -2,39 +2,26 @@
 
 import collections
 
-import pytest
-
 from deepmac.core.categories import COCO_CATEGORIES
 from deepmac.scenes.artwork import ARTWORK, CREDITS, artworks
 from deepmac.scenes.sprites import render
 
 
-def test_most_coco_classes_have_artwork():
+def test_every_drawing_can_be_rendered_and_is_listed_once():
     assert set(ARTWORK) <= {category.name for category in COCO_CATEGORIES}
     assert len(ARTWORK) == 67
-
-
-@pytest.mark.parametrize("class_name", ARTWORK)
-def test_every_drawing_can_be_rendered(class_name):
-    listed = artworks(ARTWORK[class_name])
-    assert listed
-    for one in listed:
-        for picture in one.variants[:2]:
-            assert picture.path.is_file()
-            assert max(render(picture, 32).shape[:2]) >= 28, one
-
-
-def test_no_drawing_is_listed_twice():
-    uses = collections.Counter(
-        variant for class_name in ARTWORK for one in artworks(ARTWORK[class_name]) for variant in one.variants
-    )
-    assert [picture for picture, count in uses.items() if count > 1] == []
-
-
-def test_a_code_stands_for_both_vendors_and_a_prefix_for_one():
-    assert {one.vendor for one in artworks(ARTWORK["bicycle"])} == {"twemoji", "openmoji"}
-    assert [one.vendor for one in artworks(ARTWORK["surfboard"])] == ["twemoji"]
-    assert [one.vendor for one in artworks(ARTWORK["dining table"])] == ["openmoji"]
+    uses = collections.Counter()
+    for entry in ARTWORK.values():
+        listed = artworks(entry)
+        assert listed
+        for one in listed:
+            uses.update(one.variants)
+            for picture in one.variants[:2]:
+                assert picture.path.is_file()
+                assert max(render(picture, 32).shape[:2]) >= 28, one
+    assert set(uses.values()) == {1}
+    assert "Twemoji" in CREDITS[0] and "CC BY 4.0" in CREDITS[0]
+    assert "OpenMoji" in CREDITS[1] and "CC BY-SA 4.0" in CREDITS[1]
 
 
 def test_skin_tones_are_variants_of_one_artwork():
@@ -51,15 +38,13 @@ def test_skin_tones_are_variants_of_one_artwork():
 
 
 def test_elements_and_parts_are_read():
-    entries = {
-        (one.vendor, one.name): one.variants for one in artworks(ARTWORK["boat"]) + artworks(ARTWORK["fork"])
-    }
+    listed = artworks(ARTWORK["boat"]) + artworks(ARTWORK["fork"])
+    entries = {(one.vendor, one.name): one.variants for one in listed}
     assert entries["openmoji", "1f6a2!8,21"][0].drop == (8, 21)
     fork, other_fork = entries["twemoji", "1f374#0/1f37d=3-13"]
     assert (fork.part, fork.keep) == (0, None)
     assert (other_fork.part, other_fork.keep) == (None, tuple(range(3, 14)))
-
-
-def test_both_vendors_are_credited():
-    assert "Twemoji" in CREDITS[0] and "CC BY 4.0" in CREDITS[0]
-    assert "OpenMoji" in CREDITS[1] and "CC BY-SA 4.0" in CREDITS[1]
+    # A code stands for both vendors, a prefix for one.
+    assert {one.vendor for one in artworks(ARTWORK["bicycle"])} == {"twemoji", "openmoji"}
+    assert [one.vendor for one in artworks(ARTWORK["surfboard"])] == ["twemoji"]
+    assert [one.vendor for one in artworks(ARTWORK["dining table"])] == ["openmoji"]

@@ -1,5 +1,3 @@
-"""Squares around small objects."""
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,11 +30,8 @@ def test_a_square_holds_its_small_boxes_whole_and_much_larger_than_before(height
             assert square.side <= 2.5 * 2**0.5 * max(longer[index], 1) + 1
 
 
-def test_neighbours_share_a_square():
+def test_neighbours_share_a_square_and_small_pictures_are_seen_whole():
     boxes = np.array([[0.5, 0.5, 0.52, 0.52], [0.51, 0.505, 0.53, 0.525]])
     assert [*plan_crops(boxes, 3000, 4000, SIDE).values()] == [[0, 1]]
-
-
-def test_small_pictures_are_seen_whole():
-    assert plan_crops(np.array([[0.5, 0.5, 0.6, 0.6]]), 200, 256, 64) == {}
-    assert plan_crops(np.array([[0.5, 0.5, 0.6, 0.6]]), 200, 257, 64)
+    assert plan_crops(boxes, 200, 256, 64) == {}
+    assert plan_crops(boxes, 200, 257, 64)

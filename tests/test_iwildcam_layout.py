@@ -62,6 +62,9 @@ def test_ids_name_the_masks(name, identity):
 def test_absolute_names_become_relative(tmp_path, names, expected):
     names = [name.replace("{images}", tmp_path.as_posix()) for name in names]
     assert relative_names(names, tmp_path) == expected
+    for nameless in ("", "/", ".."):
+        with pytest.raises(InputError, match="has no name"):
+            relative_names([*names, nameless], tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -87,12 +90,6 @@ def test_a_name_from_elsewhere_is_found_by_its_end_or_missing(tmp_path, name, ex
         assert found == others | {name: expected}
 
 
-@pytest.mark.parametrize("names", [[""], ["a.jpg", "/"], ["..", "a.jpg"]])
-def test_pictures_without_a_name_are_refused(tmp_path, names):
-    with pytest.raises(InputError, match="has no name"):
-        relative_names(names, tmp_path)
-
-
 def test_the_only_file_of_detections_is_found_whatever_its_name(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         find_layout(tmp_path / "missing")
@@ -111,9 +108,8 @@ def test_the_only_file_of_detections_is_found_whatever_its_name(tmp_path):
     assert find_layout(tmp_path, tmp_path / "b.json").detections == tmp_path / "b.json"
     assert find_layout(tmp_path, "elsewhere.csv").detections == Path("elsewhere.csv")
 
-
-def test_masks_are_found_where_the_command_left_its_report(tmp_path):
-    camera_traps.write_detections(tmp_path / "a.json", {})
+    # Masks are found where the command left its report.
+    (tmp_path / "b.json").unlink()
     assert find_layout(tmp_path).masks == tmp_path / "instance_masks"
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels/iwildcam_masks_report_0-of-2.json").touch()

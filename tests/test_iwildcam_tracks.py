@@ -20,6 +20,9 @@ def test_an_animal_keeps_its_number_whatever_the_order_of_detections():
     moved = [(x + 0.06, y, w, h) for x, y, w, h in (deer, fox)]
     table = _table([(*deer, 0.9), (*fox, 0.8)], [], [(*moved[1], 0.95), (*moved[0], 0.7)])
     assert tracks(table).tolist() == [1, 2, 0, 2, 1]
+    box = (0.1, 0.1, 0.2, 0.2, 0.9)
+    both = pd.concat([_table([box, box], sequence="s"), _table([box], sequence="t")], ignore_index=True)
+    assert tracks(both).tolist() == [1, 2, 1], "sequences have nothing to do with each other"
 
 
 def test_another_animal_gets_another_number():
@@ -38,9 +41,3 @@ def test_two_animals_of_a_picture_are_never_the_same_one():
     assert not table.duplicated(["picture", "track"]).any()
     first = table[table["picture"] == "s0"].sort_values("confidence", ascending=False)
     assert first["track"].tolist() == [1, 2, 3, 4, 5, 6]
-
-
-def test_sequences_have_nothing_to_do_with_each_other():
-    box = (0.1, 0.1, 0.2, 0.2, 0.9)
-    both = pd.concat([_table([box, box], sequence="s"), _table([box], sequence="t")], ignore_index=True)
-    assert tracks(both).tolist() == [1, 2, 1]

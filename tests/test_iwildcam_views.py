@@ -25,10 +25,7 @@ def test_a_view_has_the_picture_and_the_masks_that_are_asked_for(paths):
     both = read_view(*paths, [2, 1], (1000, 1000))
     assert both.labels[6, 6] == 2 and both.labels[21, 41] == 1 and both.problem == ""
     assert not read_view(*paths, [], (1000, 1000)).labels.any()
-
-
-def test_it_is_made_smaller_with_its_masks(paths):
-    view = read_view(*paths, [1, 2], (40, 100))
+    view = read_view(*paths, [1, 2], (40, 100))  # made smaller
     assert view.image.shape == (24, 40, 3)
     assert (view.labels[11:19, 21:34] == 2).all() and not view.labels[21:].any()
     assert read_view(*paths, [], (100, 12)).image.shape == (12, 20, 3)

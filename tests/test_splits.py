@@ -1,5 +1,3 @@
-"""Pictures drawn for validation."""
-
 from collections import Counter
 
 from hypothesis import given
@@ -48,9 +46,6 @@ def test_pictures_of_a_sequence_or_a_folder_stay_together():
         drawn = draw_validation(_images(60, **fields), annotations, 0.2)
         assert len(drawn) == 12
         assert Counter(image_id // 3 for image_id in drawn) == dict.fromkeys({i // 3 for i in drawn}, 3)
-
-
-def test_folders_of_classes_are_no_sequences():
     images = _images(40, file_name=lambda i: f"{'cats' if i < 20 else 'dogs'}/{i}.jpg")
     drawn = draw_validation(images, _annotations(*[[1]] * 20, *[[2]] * 20), 0.25)
-    assert Counter(image_id < 20 for image_id in drawn) == {True: 5, False: 5}
+    assert Counter(image_id < 20 for image_id in drawn) == {True: 5, False: 5}, "classes are no sequences"
