@@ -11,7 +11,7 @@ import command_line
 import numpy as np
 import pytest
 import tiny_model
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -161,15 +161,8 @@ def test_corners_in_the_place_of_sides_are_told(tmp_path, loads):
 def test_more_than_255_detections(tmp_path, loads):
     boxes = [_found([0.001 * k, 0.1, 0.5, 0.8], k / 300) for k in range(300)]
     detections = _document(tmp_path, [{"file": "a.jpg", "detections": boxes}])
-    arguments = [
-        "iwildcam-masks",
-        "--images",
-        tmp_path,
-        "--detections",
-        detections,
-        "--out",
-        tmp_path / "out",
-    ]
+    out = tmp_path / "out"
+    arguments = ["iwildcam-masks", "--images", tmp_path, "--detections", detections, "--out", out]
     assert "300 detections, and 8-bit masks tell 255 apart" in command_line.refused(*arguments)
     command_line.run(*arguments, "--sixteen-bit", "--overlays")
     labels = np.asarray(Image.open(tmp_path / "out/a.png"))
@@ -339,7 +332,6 @@ def _jobs(folder, names=("a.jpg",), shard=WHOLE, **options):
     return CollectionJobs(folder, _detections(names), folder / "masks", shard, MaskOptions(**options))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 30), st.integers(1, 7), st.booleans())
 def test_shards_share_out_all_pictures_counted_from_0_or_from_1(tmp_path_factory, count, shards, from_one):
     folder = tmp_path_factory.getbasetemp()

@@ -247,8 +247,7 @@ def test_boxes_from_a_file(photos, tmp_path):
     content = {
         "images": [{"id": 31 + index, "file_name": name} for index, name in enumerate(names)],
         "annotations": [
-            {"image_id": image, "bbox": box, "category_id": kind, **score}
-            for image, box, kind, score in boxes
+            {"image_id": key, "bbox": box, "category_id": kind, **score} for key, box, kind, score in boxes
         ],
     }
     (tmp_path / "boxes.json").write_text(json.dumps(content))
