@@ -1,5 +1,3 @@
-"""Trainings that are killed, fed with damaged data, or diverge."""
-
 import json
 import os
 import random

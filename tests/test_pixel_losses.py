@@ -1,5 +1,3 @@
-"""Comparisons of logits with targets against NumPy."""
-
 import numpy as np
 import pytest
 

@@ -1,5 +1,3 @@
-"""The lines a person reads."""
-
 from deepmac.training.progress import evaluation_line, training_line
 
 

@@ -1,5 +1,3 @@
-"""Losses from boxes, colours and points against NumPy, CIELAB against scikit-image."""
-
 import cv2
 import numpy as np
 import pytest
