@@ -1,5 +1,3 @@
-"""Sprites: the split, rendering against the vendor's own PNGs, and a user's own cut-outs."""
-
 import cv2
 import numpy as np
 import pytest
@@ -41,19 +39,6 @@ def test_every_class_with_two_artworks_is_in_both_splits(pools):
     assert only_in_training == {name for name in ARTWORK if len(artworks(ARTWORK[name])) == 1}
 
 
-def test_vendors_are_in_both_splits_about_evenly(pools):
-    for split in pools:
-        vendors = [one.vendor for listed in pools[split].values() for one in listed]
-        assert 0.4 < vendors.count("twemoji") / len(vendors) < 0.6
-
-
-def test_classes_with_one_drawing_of_each_vendor_validate_on_either_vendor(pools):
-    validates_on = [
-        pools["val"][ID_BY_NAME[name]][0].vendor for name in ARTWORK if len(artworks(ARTWORK[name])) == 2
-    ]
-    assert 0.25 < validates_on.count("twemoji") / len(validates_on) < 0.75
-
-
 @pytest.mark.parametrize("code", ["1f697", "1f415", "1f34c", "1f382", "1f6b2", "1f9cd-1f3fd"])
 def test_rendering_agrees_with_the_vendors_png(code):
     svg = svg_path("twemoji", code)
@@ -66,8 +51,8 @@ def test_rendering_agrees_with_the_vendors_png(code):
     assert np.abs(resized - expected).mean() < 10  # of 255; edges differ by a part of a pixel
 
 
-@pytest.mark.parametrize("side", [48, 100, 256])
-@pytest.mark.parametrize("code", ["1f697", "1f52a", "1f944"])
+@pytest.mark.parametrize("side", [48, 256])
+@pytest.mark.parametrize("code", ["1f697", "1f52a"])
 @pytest.mark.parametrize("vendor", ["twemoji", "openmoji"])
 def test_longer_side_and_premultiplied_alpha(vendor, code, side):
     cutout = render(Picture(svg_path(vendor, code)), side)
@@ -143,37 +128,29 @@ def test_own_sprite_is_cropped_and_shrunk(tmp_path):
     assert max(render(Picture(tmp_path / "b.png"), 90).shape[:2]) <= 30  # never enlarged
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
+def test_own_sprites_that_cannot_be_used(tmp_path):
+    for name, message in (
         ("bycicle", "'bycicle' is not the name of a COCO class; did you mean 'bicycle'"),
         ("Person", "did you mean 'person'"),
         ("xyzzy", "'xyzzy' is not the name of a COCO class$"),
-    ],
-)
-def test_unknown_class_folder(tmp_path, name, message):
-    _save_cutout(tmp_path / name / "a.png")
-    with pytest.raises(InputError, match=message):
-        sprite_pools(tmp_path)
-
-
-def test_own_sprites_that_cannot_be_used(tmp_path):
-    picture = tmp_path / "dog" / "rex.png"
+    ):
+        _save_cutout(tmp_path / name / name / "a.png")
+        with pytest.raises(InputError, match=message):
+            sprite_pools(tmp_path / name)
+    folder, picture = tmp_path / "own", tmp_path / "own" / "dog" / "rex.png"
     _save_cutout(picture, mode="RGB")
     with pytest.raises(InputError, match=r"rex\.png has no alpha channel"):
-        sprite_pools(tmp_path)
+        sprite_pools(folder)
     _save_cutout(picture)
-    picture.write_bytes(picture.read_bytes()[:60])
-    with pytest.raises(InputError, match=r"cannot read .*rex\.png"):
-        sprite_pools(tmp_path)
-    picture.write_text("not a picture")
-    with pytest.raises(InputError, match=r"cannot read .*rex\.png"):
-        sprite_pools(tmp_path)
+    for content in (picture.read_bytes()[:60], b"not a picture"):
+        picture.write_bytes(content)
+        with pytest.raises(InputError, match=r"cannot read .*rex\.png"):
+            sprite_pools(folder)
     Image.new("RGBA", (8, 8)).save(picture)
     with pytest.raises(InputError, match=r"rex\.png is transparent everywhere"):
         read_cutout(picture)
     picture.unlink()
     with pytest.raises(InputError, match="holds no pictures"):
-        sprite_pools(tmp_path)
+        sprite_pools(folder)
     with pytest.raises(InputError, match="is not a folder"):
         sprite_pools(tmp_path / "nowhere")
