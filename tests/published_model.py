@@ -38,23 +38,11 @@ class PublishedModel:
             blocks_per_stage=blocks[hourglass.model_id],
             num_hourglasses=hourglass.num_hourglasses,
         )
-        outputs = {
-            "ct_heatmaps": model.num_classes,
-            "ct_size": 2,
-            "ct_offset": 2,
-            "instance_embedding": head.dim,
-            "pixel_embedding": head.pixel_embedding_dim,
-        }
+        outputs = {"ct_heatmaps": model.num_classes, "ct_size": 2, "ct_offset": 2}
+        outputs |= {"instance_embedding": head.dim, "pixel_embedding": head.pixel_embedding_dim}
         self.heads = {
             HEADS[name]: [
-                tf_keras.Sequential(
-                    [
-                        tf_keras.layers.Conv2D(model.head.num_filters, 3, padding="same"),
-                        tf_keras.layers.ReLU(),
-                        tf_keras.layers.Conv2D(count, 1),
-                    ]
-                )
-                for _ in range(hourglass.num_hourglasses)
+                prediction_head(model.head.num_filters, count) for _ in range(hourglass.num_hourglasses)
             ]
             for name, count in outputs.items()
         }
@@ -149,15 +137,10 @@ class PublishedModel:
         if head.predict_full_resolution_masks:
             height, width = logits.shape[2:]
             resized = tf.image.resize(np.moveaxis(logits, 1, -1), [4 * height, 4 * width]).numpy()
-            logits = np.array(
-                [
-                    [
-                        crop(resized[i, ..., n], box, head.postprocess_crop_size)
-                        for n, box in enumerate(boxes[i])
-                    ]
-                    for i in range(len(boxes))
-                ]
-            )
+            size = head.postprocess_crop_size
+            places = np.ndindex(boxes.shape[:2])
+            crops = [crop(resized[image, ..., n], boxes[image, n], size) for image, n in places]
+            logits = np.reshape(crops, [*boxes.shape[:2], size, size])
         return sigmoid(logits)
 
     def _mask_head_input(self, instances, pixels, box):
@@ -186,6 +169,12 @@ class PublishedModel:
         else:
             net = network(net, training=False)[-1]
         return self.mask_net.project_out(net)[..., 0]
+
+
+def prediction_head(filters, count):
+    """A hidden layer and `count` maps."""
+    hidden = tf_keras.layers.Conv2D(filters, 3, padding="same")
+    return tf_keras.Sequential([hidden, tf_keras.layers.ReLU(), tf_keras.layers.Conv2D(count, 1)])
 
 
 def resnet(channels, stacks):

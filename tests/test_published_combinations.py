@@ -13,82 +13,54 @@ from deepmac.modeling.model import build_deepmac
 from deepmac.training.task import DeepMACTask
 
 ALLOWED = [1, 3]
-# Name -> (model id, stages, mask head options, loss options).
+# Name -> (model id, stages, type of the mask head, its other options, loss options).
+WITHOUT_INSTANCE = {"use_instance_embedding": False}
+FULL_RESOLUTION = {"predict_full_resolution_masks": True}
+FOCAL = {"type": "focal", "focal": {"gamma": 1.5, "alpha": 0.25}}
+DICE_OF_SQUARES = {"type": "dice", "dice": {"squared_normalization": True}}
+CONSISTENCY = {"box_consistency_loss_weight": 0.5, "box_consistency_tightness": True}
 COMBINATIONS = {
-    "two stages": (10, 2, {"network_type": "hourglass20", "mask_size": 16}, {}),
-    "three stages, last alone": (20, 3, {"network_type": "resnet8"}, {"use_only_last_stage": True}),
-    "largest backbone": (52, 2, {"network_type": "resnet4"}, {}),
-    "hourglass32, no coordinates": (10, 1, {"network_type": "hourglass32", "use_xy": False}, {}),
-    "hourglass52, 32 samples": (10, 1, {"network_type": "hourglass52", "mask_size": 32}, {}),
-    "uniform size, odd samples": (10, 1, {"network_type": "hourglass20_uniform_size", "mask_size": 13}, {}),
+    "two stages": (10, 2, "hourglass20", {"mask_size": 16}, {}),
+    "three stages, last alone": (20, 3, "resnet8", {}, {"use_only_last_stage": True}),
+    "largest backbone": (52, 2, "resnet4", {}, {}),
+    "hourglass32, no coordinates": (10, 1, "hourglass32", {"use_xy": False}, {}),
+    "hourglass52, 32 samples": (10, 1, "hourglass52", {"mask_size": 32}, {}),
+    "uniform size, odd samples": (10, 1, "hourglass20_uniform_size", {"mask_size": 13}, {}),
     "no shortcut, dice": (
-        32,
-        1,
-        {"network_type": "hourglass20_no_shortcut", "mask_size": 12},
+        *(32, 1, "hourglass20_no_shortcut", {"mask_size": 12}),
         {"classification_loss": {"type": "dice"}},
     ),
     "resnet20, no instance, focal": (
-        10,
-        2,
-        {"network_type": "resnet20", "use_instance_embedding": False, "mask_size": 9},
-        {"classification_loss": {"type": "focal", "focal": {"gamma": 1.5, "alpha": 0.25}}},
+        *(10, 2, "resnet20", WITHOUT_INSTANCE | {"mask_size": 9}),
+        {"classification_loss": FOCAL},
     ),
     "resnet12 full resolution": (
-        10,
-        1,
-        {"network_type": "resnet12", "predict_full_resolution_masks": True, "postprocess_crop_size": 20},
-        {"classification_loss": {"type": "dice", "dice": {"squared_normalization": True}}},
+        *(10, 1, "resnet12", FULL_RESOLUTION | {"postprocess_crop_size": 20}),
+        {"classification_loss": DICE_OF_SQUARES},
     ),
-    "fully connected": (10, 1, {"network_type": "fully_connected", "mask_size": 11}, {}),
+    "fully connected": (10, 1, "fully_connected", {"mask_size": 11}, {}),
     "projection": (
-        10,
-        2,
-        {
-            **{"network_type": "embedding_projection", "dim": 6, "use_xy": False},
-            **{"use_instance_embedding": False, "predict_full_resolution_masks": True},
-            "postprocess_crop_size": 9,
-        },
+        *(10, 2, "embedding_projection"),
+        WITHOUT_INSTANCE | FULL_RESOLUTION | {"dim": 6, "use_xy": False, "postprocess_crop_size": 9},
         {},
     ),
-    "cond_inst1": (
-        10,
-        1,
-        {
-            **{"network_type": "cond_inst1", "num_init_channels": 8, "dim": 9},
-            **{"use_instance_embedding": False},
-        },
-        {},
-    ),
-    "cond_inst3": (
-        10,
-        1,
-        {
-            **{"network_type": "cond_inst3", "num_init_channels": 4, "dim": 36 + 20 + 5},
-            **{"use_instance_embedding": False, "mask_size": 7},
-        },
-        {},
-    ),
+    "cond_inst1": (10, 1, "cond_inst1", WITHOUT_INSTANCE | {"num_init_channels": 8, "dim": 9}, {}),
+    "cond_inst3": (10, 1, "cond_inst3", WITHOUT_INSTANCE | {"dim": 36 + 20 + 5, "mask_size": 7}, {}),
     "hourglass10 with overlaps": (
-        20,
-        2,
-        {"network_type": "hourglass10", "mask_size": 10},
+        *(20, 2, "hourglass10", {"mask_size": 10}),
         {"ignore_per_class_box_overlap": True, "box_consistency_loss_weight": 2.0},
     ),
     "hourglass10 full resolution, box consistency": (
-        10,
-        2,
-        {"network_type": "hourglass10", "predict_full_resolution_masks": True, "postprocess_crop_size": 8},
-        {
-            **{"box_consistency_loss_weight": 0.5, "box_consistency_tightness": True},
-            **{"box_consistency_loss_normalize": "normalize_balanced"},
-        },
+        *(10, 2, "hourglass10", FULL_RESOLUTION | {"postprocess_crop_size": 8}),
+        CONSISTENCY | {"box_consistency_loss_normalize": "normalize_balanced"},
     ),
 }
 
 
-def experiment(model_id, stages, head, losses):
+def experiment(model_id, stages, network_type, head, losses):
     config = exp_factory.get_exp_config("deepmac_mini").task
-    mask_head = {"num_init_channels": 4, "dim": 5, "pixel_embedding_dim": 6, "mask_size": 8} | head
+    mask_head = {"num_init_channels": 4, "dim": 5, "pixel_embedding_dim": 6, "mask_size": 8}
+    mask_head |= {"network_type": network_type} | head
     size = 128 if model_id == 52 else 64
     config.override(
         {
@@ -124,6 +96,12 @@ def ground_truth(size):
 
 def resized(maps, size):
     return np.moveaxis(tf.image.resize(np.moveaxis(maps, 1, -1), [size, size]).numpy(), -1, 1)
+
+
+def cropped(maps, boxes, size):
+    """Maps [B, N, h, w] in their boxes [B, N, 4]."""
+    pairs = zip(maps.reshape(-1, *maps.shape[2:]), boxes.reshape(-1, 4), strict=True)
+    return np.array([crop(one, box, size) for one, box in pairs]).reshape(*boxes.shape[:2], size, size)
 
 
 def filled(boxes, size):
@@ -169,12 +147,7 @@ def expected_losses(config, stages, boxes, classes, weights, masks):
     estimation, consistency = [], []
     targets = masks.astype(float)
     if not head.predict_full_resolution_masks:
-        targets = np.array(
-            [
-                [crop(m, b, head.mask_size) for m, b in zip(*pair, strict=True)]
-                for pair in zip(masks, boxes, strict=True)
-            ]
-        )
+        targets = cropped(masks, boxes, head.mask_size)
     for logits in stages:
         scaled = resized(logits, targets.shape[2]) if logits.shape != targets.shape else logits
         if loss.ignore_per_class_box_overlap:
@@ -182,15 +155,7 @@ def expected_losses(config, stages, boxes, classes, weights, masks):
         estimation.append((compare(scaled, targets, loss.classification_loss) * allowed).sum())
         areas = filled(boxes, logits.shape[2])
         if not head.predict_full_resolution_masks:
-            logits, areas = (
-                np.array(
-                    [
-                        [crop(m, b, head.mask_size) for m, b in zip(*pair, strict=True)]
-                        for pair in zip(maps, boxes, strict=True)
-                    ]
-                )
-                for maps in (logits, areas)
-            )
+            logits, areas = (cropped(maps, boxes, head.mask_size) for maps in (logits, areas))
         total = 0
         normalize = loss.box_consistency_loss_normalize.removeprefix("normalize_")
         for axis in (2, 3):
