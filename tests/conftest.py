@@ -68,7 +68,7 @@ def loads(monkeypatch):
     return loaded
 
 
-@pytest.fixture  # of a test alone: its event loop would be in the way of tests that start their own
+@pytest.fixture(scope="module")  # alone: its event loop would be in the way of tests that start their own
 def chromium():
     """A headless browser; see `browser.py`."""
     browser = pytest.importorskip("browser", reason="playwright is not installed", exc_type=ImportError)
