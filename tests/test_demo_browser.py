@@ -1,11 +1,9 @@
 """The demo as people meet it: in JupyterLab, with the mouse; `test_canvas.py` has the details."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
-from browser import ROOT
 from PIL import Image
 from pycocotools import mask as rle
 from skimage import data
@@ -163,29 +161,15 @@ def test_the_same_file_given_again_is_read_again(notebook_page, tmp_path):
         address.press("Enter")
         window.wait_for("picture.png")
     write(150)
-    address.press("Enter")
-    wait_for_width(150)
-    write(160)
     address.fill(str(path))
     address.press("Enter")
-    wait_for_width(160)
+    wait_for_width(150)
     for width in (170, 180):
         write(width)
         with page.page.expect_file_chooser() as chooser:
             page.locator(".widget-upload").click()
         chooser.value.set_files(path)
         wait_for_width(width)
-
-    menus = page.locator(".widget-dropdown select")
-    menus.nth(1).select_option("a folder ...")
-    folder = page.locator("input[placeholder*='folder']")
-    model = shutil.copytree(ROOT / "deepmac/weights/mini", tmp_path / "model")
-    folder.fill(str(model))
-    folder.press("Enter")
-    page.wait_until(lambda: folder.input_value() == str(model))  # it is loaded: the space of Enter is gone
-    shutil.rmtree(model)
-    folder.press("Enter")
-    window.wait_for("no model")
 
 
 # Milliseconds from letting go of the mouse to the frame in which a new line of the table has its area: it is
