@@ -90,19 +90,6 @@ def test_every_tensor_is_accounted_for(name, load, reference_dir):
         assert tensor.checkpoint_shape == tuple(shapes[tensor.key + SUFFIX])
 
 
-def test_kernels_of_unit_height_go_into_the_middle_row(load, reference_dir):
-    _, model = load("hourglass20")
-    report = published.restore_published(model, reference_dir / "hourglass20")
-    key = "model/_prediction_head_dict/PIXEL_EMBEDDING/0/layer_with_weights-0/kernel"
-    entry = next(tensor for tensor in report if tensor.key == key)
-    assert (entry.checkpoint_shape[:2], entry.model_shape[:2]) == ((1, 3), (3, 3))
-    kernel = published.published_variables(model)[key].numpy()
-    np.testing.assert_array_equal(
-        kernel[1:2], tensors(reference_dir / "hourglass20" / "checkpoint" / "ckpt-0")[key]
-    )
-    assert not kernel[[0, 2]].any()
-
-
 def test_training_state_is_skipped_by_name(load, reference_dir, tmp_path):
     _, model = load("embedding_projection")
     values = tensors(reference_dir / "embedding_projection" / "checkpoint" / "ckpt-0")
