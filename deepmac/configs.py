@@ -1,12 +1,11 @@
 """Model Garden configurations of DeepMAC and Deep-MARC: dataclasses and registered experiments.
 
-DeepMAC's options keep the names and defaults of the published `DeepMACMaskEstimation` message; they are
-grouped by what they configure: `task.model.mask_head` (network), `task.losses.mask` (losses),
-`task.train_data.parser` (augmentation and ground truth).
+DeepMAC's options keep names and defaults of the published `DeepMACMaskEstimation` message; they stand
+where what they configure does: `task.model.mask_head`, `task.losses.mask` or `task.train_data.parser`.
 
 Deep-MARC's are those of `official.projects.deepmac_maskrcnn`, so a configuration file for one of its
-experiments is one for the experiment of the same ending here. Note the different name of the option that
-DeepMAC calls `task.allowed_masked_classes_ids`: there, as published, `task.allowed_mask_class_ids`.
+experiments is one for the experiment of the same ending here. What DeepMAC calls
+`task.allowed_masked_classes_ids` is there, as published, `task.allowed_mask_class_ids`.
 """
 
 import dataclasses
@@ -93,6 +92,7 @@ class DeepMACModelConfig(centernet.CenterNetModel):
     backbone: BackboneConfig = _field(BackboneConfig, type="hourglass")
     head: CenterNetHeadConfig = _field(CenterNetHeadConfig)
     mask_head: MaskHeadConfig = _field(MaskHeadConfig)
+    average_mirrored: bool = False  # in inference, masks with those of the mirror image
 
 
 @dataclasses.dataclass

@@ -193,8 +193,8 @@ class Disturbed:
     def __getattr__(self, name):
         return getattr(self._model, name)
 
-    def probabilities_in_boxes(self, logits, boxes):
-        return self._model.probabilities_in_boxes(logits, boxes) + 2e-4
+    def mask_probs(self, *embeddings_and_boxes):
+        return self._model.mask_probs(*embeddings_and_boxes) + 2e-4
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def _largest_difference(
     encoded = graphs["encoder"](image=square.numpy()[np.newaxis])
     boxes = np.array([[[0.1, 0.2, 0.6, 0.9], [0.4, 0.0, 1.0, 0.5]]], np.float32)  # of the picture
     in_square = boxes * np.tile(part, 2)
-    expected = model.probabilities_in_boxes(model.mask_logits(*embeddings, in_square), in_square)
+    expected = model.mask_probs(*embeddings, in_square)
     masks = graphs["mask_head"](**encoded, boxes=in_square)["mask_probs"]
     differences = [np.abs(masks - expected).max()]
     if SIGNATURE in graphs:

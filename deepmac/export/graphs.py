@@ -6,9 +6,7 @@ from deepmac import configs
 from deepmac.data.preprocessing import network_input, normalize, resized_shape
 from deepmac.inference.exported import INPUTS, SIGNATURE
 from deepmac.inference.load import normalization
-from deepmac.modeling.model import DeepMACModel
-
-_DETECTION_HEADS = ("ct_heatmaps", "ct_size", "ct_offset")
+from deepmac.modeling.model import DETECTION_HEADS, DeepMACModel
 
 
 def half_graphs(model: DeepMACModel, config: configs.DeepMACTaskConfig) -> dict[str, tf.function]:
@@ -30,8 +28,7 @@ def half_graphs(model: DeepMACModel, config: configs.DeepMACTaskConfig) -> dict[
 
     @tf.function(input_signature=[*specs, tf.TensorSpec([1, None, 4], name="boxes")], autograph=False)
     def mask_head(instance_embedding, pixel_embedding, boxes):
-        logits = model.mask_logits(instance_embedding, pixel_embedding, boxes)
-        mask_probs = model.probabilities_in_boxes(logits, boxes)
+        mask_probs = model.mask_probs(instance_embedding, pixel_embedding, boxes)
         mask_probs.set_shape([1, None, None, None])
         return {"mask_probs": mask_probs}
 
@@ -51,11 +48,8 @@ def whole_graph(model: DeepMACModel, config: configs.DeepMACTaskConfig) -> dict[
             fn_output_signature=tf.TensorSpec([size, size, 3]),
         )
         part = tf.cast(resized_shape(tf.shape(input_tensor)[1:3], size), tf.float32) / size
-        features = model.backbone(inputs, training=False)
-        maps = model.head.last_stage(features, ("instance_embedding", "pixel_embedding", *_DETECTION_HEADS))
-        boxes *= tf.tile(part, [2])
-        logits = model.mask_logits(maps["instance_embedding"], maps["pixel_embedding"], boxes)
-        masks = model.probabilities_in_boxes(logits, boxes)
+        embeddings, maps = model.encode_with(inputs, DETECTION_HEADS)
+        masks = model.mask_probs(*embeddings, boxes * tf.tile(part, [2]))
         return {**published_detections(model, maps, part), "detection_masks": masks}
 
     return {SIGNATURE: serve}
@@ -74,7 +68,7 @@ def published_detections(model: DeepMACModel, maps, parts):
         Output name -> float32 tensor; `readme_template.md` describes them.
     """
     generator = model.detection_generator
-    detections = generator({name: [maps[name]] for name in _DETECTION_HEADS})
+    detections = generator({name: [maps[name]] for name in DETECTION_HEADS})
     options, heat_map = generator.get_config(), maps["ct_heatmaps"]
     batch, _, width, num_classes = tf.unstack(tf.shape(heat_map))
     peaks = generator.process_heatmap(heat_map, options["peak_extract_kernel_size"])

@@ -64,11 +64,7 @@ class InferenceNetwork:
             for output in self._encode.get_concrete_function().outputs
         ]
 
-        def mask_probabilities(instance_embedding, pixel_embedding, boxes):
-            logits = model.mask_logits(instance_embedding, pixel_embedding, boxes)
-            return model.probabilities_in_boxes(logits, boxes)
-
-        self._masks = fold(mask_probabilities, [*maps, tf.TensorSpec([1, None, 4])])
+        self._masks = fold(model.mask_probs, [*maps, tf.TensorSpec([1, None, 4])])
         self._most_boxes = most_boxes(config.model.mask_head, maps[1].shape[1:3])
 
     def prepare(self, image: np.ndarray) -> tuple[tf.Tensor, np.ndarray]:

@@ -16,6 +16,9 @@ from deepmac.core.errors import InputError
 from deepmac.modeling import backbones, mask_heads, roi  # noqa: F401  # registers backbones
 from deepmac.modeling.keras_fixes import configure_batch_norm, use_repeat_upsampling
 
+DETECTION_HEADS = ("ct_heatmaps", "ct_size", "ct_offset")
+_EMBEDDINGS = ("instance_embedding", "pixel_embedding")
+
 
 class DeepMACModel(centernet_model.CenterNetModel):
     """CenterNet whose last feature map also gives embeddings from which masks in boxes are predicted."""
@@ -28,6 +31,7 @@ class DeepMACModel(centernet_model.CenterNetModel):
         mask_head,
         config: configs.MaskHeadConfig,
         use_only_last_stage: bool = False,
+        average_mirrored: bool = False,
     ):
         """Puts the parts together; `build_deepmac` makes them from a configuration."""
         # Boxes keep float32 under a mixed precision policy; the layers cast images themselves.
@@ -35,6 +39,7 @@ class DeepMACModel(centernet_model.CenterNetModel):
         self._mask_head = mask_head
         self._mask_config = config
         self._use_only_last_stage = use_only_last_stage
+        self._average_mirrored = average_mirrored
 
     def call(self, inputs, training=None):
         """Detects objects and predicts masks.
@@ -57,7 +62,7 @@ class DeepMACModel(centernet_model.CenterNetModel):
         outputs = self._head(self._backbone(image, training=training))
         predictions = {"raw_output": outputs}
         if boxes is not None:
-            stages = list(zip(outputs["instance_embedding"], outputs["pixel_embedding"], strict=True))
+            stages = list(zip(*(outputs[name] for name in _EMBEDDINGS), strict=True))
             # A stage that no loss reaches must not reach the mask head either: it would take memory, and
             # its embeddings would be part of the moving averages of batch norm.
             outputs["mask_logits"] = [
@@ -65,18 +70,17 @@ class DeepMACModel(centernet_model.CenterNetModel):
                 for embeddings in (stages[-1:] if self._use_only_last_stage else stages)
             ]
         if not training:
-            detections, found = self.detect_boxes(outputs)
-            embeddings = outputs["instance_embedding"][-1], outputs["pixel_embedding"][-1]
+            detections, found = self.detect_boxes({name: outputs[name][-1] for name in DETECTION_HEADS})
+            embeddings = [outputs[name][-1] for name in _EMBEDDINGS]
             masks = self.probabilities_in_boxes(self.mask_logits(*embeddings, found), found)
             predictions.update(detections, masks=masks)
         return predictions
 
-    def detect_boxes(self, outputs):
-        """Detections of the last stage without masks, and their boxes normalised to the network's input."""
-        maps = {
-            name: [tf.cast(outputs[name][-1], tf.float32)] for name in ("ct_heatmaps", "ct_size", "ct_offset")
-        }
-        detections = self._detection_generator(maps)
+    def detect_boxes(self, maps):
+        """Detections without masks of maps of `DETECTION_HEADS`, and their boxes normalised to the input."""
+        detections = self._detection_generator(
+            {name: [tf.cast(maps[name], tf.float32)] for name in DETECTION_HEADS}
+        )
         height, width = self._detection_generator.get_config()["input_image_dims"]
         return detections, detections["boxes"] / tf.constant([height, width, height, width], tf.float32)
 
@@ -84,18 +88,48 @@ class DeepMACModel(centernet_model.CenterNetModel):
         """Everything masks need of images, float [B, H, W, 3] normalised: the last stage's embeddings.
 
         Returns:
-            instance embedding [B, h, w, E] and pixel embedding [B, h, w, D].
+            instance embedding [B, h, w, E] and pixel embedding [B, h, w, D]; with `average_mirrored` twice as
+            many channels, those of the mirror image last.
         """
-        features = self._backbone(image, training=False)
-        maps = self._head.last_stage(features, ("instance_embedding", "pixel_embedding"))
-        return maps["instance_embedding"], maps["pixel_embedding"]
+        return self.encode_with(image, ())[0]
 
     def encode_and_detect(self, image):
         """What `encode` gives, and D detections: boxes [B, D, 4] normalised, classes and scores [B, D]."""
-        outputs = self._head(self._backbone(image, training=False))
-        detections, boxes = self.detect_boxes(outputs)
-        embeddings = outputs["instance_embedding"][-1], outputs["pixel_embedding"][-1]
+        embeddings, maps = self.encode_with(image, DETECTION_HEADS)
+        detections, boxes = self.detect_boxes(maps)
         return *embeddings, boxes, detections["classes"], detections["confidence"]
+
+    def encode_with(self, image, heads: Sequence[str]):
+        """What `encode` gives, and the last stage's maps of other heads: name -> [B, h, w, channels]."""
+        views = tf.concat([image, image[:, :, ::-1]], axis=0) if self._average_mirrored else image
+        maps = self._head.last_stage(self._backbone(views, training=False), (*_EMBEDDINGS, *heads))
+        if self._average_mirrored:
+            split = {name: tf.split(both, 2) for name, both in maps.items()}
+            maps = {name: tf.concat(split[name], axis=-1) for name in _EMBEDDINGS}
+            maps |= {name: split[name][0] for name in heads}
+        return tuple(maps[name] for name in _EMBEDDINGS), {name: maps[name] for name in heads}
+
+    def mask_probs(self, instance_embedding, pixel_embedding, boxes):
+        """Predicts masks from what `encode` gives.
+
+        Args:
+            instance_embedding, pixel_embedding: of `encode`.
+            boxes: float32 [B, N, 4] (ymin, xmin, ymax, xmax) normalised.
+
+        Returns:
+            float32 [B, N, S, S], probabilities inside each box; with `average_mirrored` means of an image and
+            its mirror image.
+        """
+        maps = [instance_embedding, pixel_embedding]
+        if self._average_mirrored:
+            maps = [tf.concat(tf.split(both, 2, axis=-1), axis=0) for both in maps]  # (2 B, h, w, C)
+            ymin, xmin, ymax, xmax = tf.unstack(boxes, axis=-1)
+            boxes = tf.concat([boxes, tf.stack([ymin, 1 - xmax, ymax, 1 - xmin], axis=-1)], axis=0)
+        probs = self.probabilities_in_boxes(self.mask_logits(*maps, boxes), boxes)
+        if self._average_mirrored:
+            probs, mirrored = tf.split(probs, 2)
+            probs = (probs + mirrored[..., ::-1]) / 2
+        return probs
 
     def mask_logits(self, instance_embedding, pixel_embedding, boxes, training=False):
         """Predicts masks in boxes.
@@ -183,6 +217,7 @@ def build_deepmac(config: configs.DeepMACModelConfig, use_only_last_stage: bool 
         mask_head=mask_heads.build_mask_head(config.mask_head),
         config=config.mask_head,
         use_only_last_stage=use_only_last_stage,
+        average_mirrored=config.average_mirrored,
     )
     _create_head_variables(model, config)
     configure_batch_norm(model, config.norm_activation.norm_momentum, config.norm_activation.use_sync_bn)
