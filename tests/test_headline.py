@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deepmac.suite.headline import counts, sentences, unique_claims
+from deepmac.suite.headline import ELLIPSE, counts, sentences, unique_claims
 
 COMMITTED = sorted((Path(__file__).resolve().parents[1] / "papermill_runs").glob("*/report.md"))
 UNTRAINED = ("the whole box", "whole box", "inscribed ellipse", "mini, untouched", "ContrastMask")
@@ -78,6 +78,15 @@ def test_five_sentences_give_every_number_with_its_interval_seeds_and_pictures(d
     is_open = sentences("mini", documents, quoted={"deep"})[-1]
     assert "0 of 1 published values" in is_open
     assert is_open.endswith("1 more are other papers' and only quoted.")
+
+
+def test_the_models_and_that_heads_are_no_better_than_an_ellipse_are_said(documents):
+    own = _claim(ELLIPSE, "undecided", kind="own", difference=-1.5)
+    said = sentences("mini", [_document([own]), *documents], models="100 steps")
+    assert "with models far smaller than the published ones (100 steps), on" in said[1]
+    assert said[-1].startswith(f"**Mind**: it is not shown that {ELLIPSE} (-1.5 [-2.5, -0.5], 3 seeds).")
+    holds = {**own, "verdict": "holds"}
+    assert len(sentences("mini", [_document([holds]), *documents])) == 5
 
 
 def _tables(text):

@@ -5,6 +5,9 @@ from collections.abc import Collection, Sequence
 
 from deepmac.suite.results import KINDS, NO_DIFFERENCE, VERDICTS, number
 
+# In the claims that compare masks with what a box alone gives.
+ELLIPSE = "masks of unseen non-VOC classes beat the inscribed ellipse"
+
 
 def unique_claims(documents: Sequence[dict]) -> list[dict]:
     """The claims of several results files, with the `notebook` of each; each difference once.
@@ -30,13 +33,22 @@ def counts(claims: Sequence[dict]) -> str:
     return "; ".join(texts)
 
 
-def sentences(profile: str, documents: Sequence[dict], quoted: Collection[str] = ()) -> list[str]:
+def sentences(
+    profile: str, documents: Sequence[dict], quoted: Collection[str] = (), models: str = ""
+) -> list[str]:
     """The result of a profile, from its notebooks' results files, in five sentences of Markdown.
 
     They say what the paper claims, on which pictures it was checked, what shows, what does not, and what has
-    not been run. `quoted` are names of lines that are other papers' methods, not to be reproduced.
+    not been run; a sixth, where masks of unseen classes are not better than an ellipse in the box, says so.
+
+    Args:
+        profile: its name.
+        documents: content of the results files.
+        quoted: names of lines that are other papers' methods, not to be reproduced.
+        models: what the profile trains, in words.
     """
-    claims = [claim for claim in unique_claims(documents) if claim["kind"] == "paper"]
+    all_claims = unique_claims(documents)
+    claims = [claim for claim in all_claims if claim["kind"] == "paper"]
     of = {verdict: [claim for claim in claims if claim["verdict"] == verdict] for verdict in VERDICTS}
     checked = [one for one in documents if any(claim["kind"] == "paper" for claim in one["claims"])]
     used = [document["pictures"] for document in checked or documents if document["pictures"]]
@@ -50,12 +62,12 @@ def sentences(profile: str, documents: Sequence[dict], quoted: Collection[str] =
     missing = sum(measured is None for measured in published.values())
     size, comparable = "the published models", ""
     if profile != "paper":
-        size = "models far smaller than the published ones"
+        size = "models far smaller than the published ones" + (f" ({models})" if models else "")
         pictures += ". Boxes are given, since so small a detector finds few objects"
         comparable = ", and those run are not comparable with them: only differences are"
     others = f" {len(quoted)} more are other papers' and only quoted." if quoted else ""
     not_shown = len(of["contradicted"]) + len(of["no difference"])
-    return [
+    said = [
         "**[The paper](https://arxiv.org/abs/2104.00613) claims** that the architecture of the mask head "
         "decides how well masks come out for unseen classes (boxes in training, but no masks), although "
         "heads do about equally well when masks of all classes are given.",
@@ -67,6 +79,13 @@ def sentences(profile: str, documents: Sequence[dict], quoted: Collection[str] =
         f"**Open**: {_listed(of['undecided'])}. "
         f"{missing} of {len(published)} published values were not run{comparable}.{others}",
     ]
+    below = [claim for claim in all_claims if ELLIPSE in claim["text"] and claim["verdict"] != "holds"]
+    if below:
+        said.append(
+            f"**Mind**: it is not shown that {_listed(below)}. Differences between heads that are no better "
+            "than that say little."
+        )
+    return said
 
 
 def _listed(claims: Sequence[dict]) -> str:
@@ -76,6 +95,7 @@ def _listed(claims: Sequence[dict]) -> str:
         evidence = claim["evidence"]
         if claim["ci95"]:
             value, low, high = (number(part, 1, sign=True) for part in (claim["difference"], *claim["ci95"]))
-            evidence = f"{value} [{low}, {high}], {claim['seeds']} seed{'s' * (claim['seeds'] != 1)}"
+            seeds = "but one seed only" if claim["seeds"] == 1 else f"{claim['seeds']} seeds"
+            evidence = f"{value} [{low}, {high}], {seeds}"
         texts.append(f"{claim['text']} ({evidence})")
     return "; ".join(texts) or "none"

@@ -30,8 +30,8 @@ _LINE_STYLES = ("-", "--", ":")
 _MARKS = {
     "holds": ("o", PALETTE[0]),
     "contradicted": ("X", PALETTE[1]),
-    "no difference": ("s", PALETTE[2]),
-    "undecided": ("D", "0.5"),
+    "no difference": ("s", PALETTE[3]),
+    "undecided": ("D", "black"),
 }
 
 
@@ -85,7 +85,7 @@ def _dot(axes: Axes, measurement: Measurement, place: int, color: str) -> None:
 def forest_plot(claims: Sequence[dict]) -> Figure:
     """Draws the difference that decides each claim, with its 95 % interval, which all have; a line for each.
 
-    Gray is where a claim expects it. Narrow, so that it is readable on a phone, too.
+    A gray band is where a claim expects it. Narrow, so that it is readable on a phone, too.
     """
     figure = Figure(figsize=(8, 1 + 0.39 * len(claims)))
     axes = figure.subplots()

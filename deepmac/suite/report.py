@@ -27,13 +27,21 @@ APPENDIX = "## Appendix"
 FIGURES = "figures"  # folder beside the report
 _CAPTION = (
     "What decides each claim of the paper: a difference of mask AP, with its 95 % interval over pictures and "
-    "training runs (n: seeds). Gray is where the paper expects it: above zero, or within "
+    "training runs (n: seeds). The gray band is where the paper expects it: above zero, or within "
     f"{NO_DIFFERENCE:g} AP of it. The number in a mask head's name is its depth in layers."
 )
 _RULE = (
     "Each is counted once, however many notebooks check it. A claim holds if the whole interval of its "
     f'difference is on its side of zero; "equally well" holds within {NO_DIFFERENCE:g} AP of zero, and is '
-    "contradicted outside. Heads of which one has a single seed stay undecided. Rounding comes last."
+    "contradicted outside; the whole interval within that is no difference, and anything else undecided. "
+    "Heads of which one has a single seed stay undecided. Rounding comes last."
+)
+_WORDS = (
+    "**Words.** *Seen* classes have masks in training, *unseen* ones only boxes; they are different classes, "
+    "so compare numbers within a column only. *In annotated boxes*: masks are predicted in the true boxes, "
+    "so that only masks can be wrong; *of detections*: boxes are found, too. *Intervals* come from 200 draws "
+    "of pictures and seeds; differences are taken on the same ones, so that bars which overlap may still "
+    "differ. *Composed drawings*: emoji on backgrounds, with the names of COCO's classes."
 )
 _RUNS = "Which runs were trained again, and which result that moved: [reference runs](../README.md)."
 _PACKAGES = ("deepmac", "tensorflow", "tf-models-official", "tf-keras", "numpy", "pycocotools")
@@ -87,7 +95,7 @@ def _head(suite: Suite, documents: Sequence[dict], failures: Mapping[str, str], 
     parts = [f"# DeepMAC reproduced: profile {suite.profile}"]
     parts += [f"**{name} failed**: {html.escape(error, quote=False)}" for name, error in failures.items()]
     if documents:
-        said = sentences(suite.profile, documents, suite.quoted)
+        said = sentences(suite.profile, documents, suite.quoted, suite.settings.models)
         parts.append("\n".join(f"- {sentence}" for sentence in said))
     of_paper = [claim for claim in claims if claim["kind"] == "paper" and claim["ci95"]]
     if of_paper:
@@ -98,7 +106,7 @@ def _head(suite: Suite, documents: Sequence[dict], failures: Mapping[str, str], 
     names = [document["notebook"] for document in documents]
     links = [f"[{suite.notebooks[name].title or name}](#{name})" for name in names]
     parts.append("**Contents**: " + " · ".join(["[Claims](#claims)", *links]))
-    parts.append(f"## Claims\n\n{counts(claims).capitalize()}. {_RULE}")
+    parts.append(f"## Claims\n\n{counts(claims).capitalize()}. {_RULE}\n\n{_WORDS}")
     if (folder.parent / "README.md").exists():
         parts.append(_RUNS)
     for kind, name in KINDS.items():

@@ -41,8 +41,9 @@ class Recipe(_Entry):
 
 
 class Profile(_Entry):
-    """On which pictures, how long, and which rows."""
+    """On which pictures, how long, and which rows; `models` says in words what is trained."""
 
+    models: str = ""
     experiment: str
     configs: str
     dataset: _Pictures

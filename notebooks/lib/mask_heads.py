@@ -8,6 +8,7 @@ import matplotlib
 import tensorflow as tf
 import tf_keras
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator
 
 from deepmac.core.machine import flops
 from deepmac.inference.load import without_warnings
@@ -150,9 +151,8 @@ def claims(results: Sequence[HeadResult]) -> list[Claim]:
 def plot(results: Sequence[HeadResult], against: str) -> Figure:
     """Plots heads of each family against depth or parameters, with bands of 95 %.
 
-    From left to right: AP on the classes without masks, and on the same ones with masks of all classes; what
-    a head gains over the shallowest one in both cases; and the difference of the two gains, which the paper
-    claims to be above zero.
+    From left to right: AP on the classes without masks, also with masks of all classes; gains over the
+    shallowest head in both cases; and the difference of the two gains, claimed by the paper to be above zero.
 
     Args:
         results: of each head.
@@ -161,10 +161,10 @@ def plot(results: Sequence[HeadResult], against: str) -> Figure:
     ap = {(result.head, result.classes): result.non_voc for result in results}
     rows = {result.head: result.row for result in results}
     family = {head: match[1] for head in rows if (match := re.fullmatch(r"(resnet|hourglass)\d+", head))}
-    position = {
-        head: int(head.removeprefix(family[head])) if against == "depth" else trained_parameters(rows[head])
-        for head in family
-    }
+    if against == "depth":
+        position = {head: int(head.removeprefix(family[head])) for head in family}
+    else:
+        position = {head: trained_parameters(rows[head]) for head in family}
     figure = Figure(figsize=(11, 4.2))
     absolute, gains, gap = figure.subplots(ncols=3)
     for color, name in zip(PALETTE, FAMILIES, strict=False):
@@ -184,7 +184,9 @@ def plot(results: Sequence[HeadResult], against: str) -> Figure:
         axes.set(title=title, xscale="log", xlabel=f"{against} of the mask head")
         if against == "depth":
             axes.set_xticks(_DEPTH_TICKS, [str(tick) for tick in _DEPTH_TICKS])
-            axes.minorticks_off()
+        else:
+            axes.xaxis.set(major_locator=LogLocator(subs=(1, 3)), major_formatter=EngFormatter(sep=""))
+        axes.minorticks_off()
     for axes in (gains, gap):
         axes.axhline(0, color="0.4", linewidth=1)
     figure.legend(loc="outside upper center", ncols=4)
