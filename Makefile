@@ -74,8 +74,12 @@ weights: $(INSTALLED) ## train the weights that ship with the package, into runs
 	$(call train_weights,mini continued,task.init_checkpoint=runs/weights/mini-model$(comma))
 	$(call train_weights,mini continued finer,task.init_checkpoint=runs/weights/continued-model$(comma))
 	$(call train_weights,mini continued finer larger,task.init_checkpoint=runs/weights/finer-model$(comma))
-	rm -rf runs/weights/mini
-	$(VENV_PYTHON) configs/weights/ship.py runs/weights/larger-model runs/weights/mini 384
+	rm -rf runs/weights/larger runs/weights/mini
+	$(VENV_PYTHON) configs/weights/ship.py runs/weights/larger 384 runs/weights/larger-model
+	$(call train_weights,mini continued finer larger again,task.init_checkpoint=runs/weights/larger$(comma))
+	$(call train_weights,mini continued finer larger again tighter,task.init_checkpoint=runs/weights/larger$(comma))
+	$(VENV_PYTHON) configs/weights/ship.py --average-mirrored runs/weights/mini 384 \
+		runs/weights/larger-model runs/weights/tighter-model runs/weights/again-model
 	$(VENV_PYTHON) configs/weights/measure.py runs/weights/mini "$(COCO_DIR)" --fit runs/weights/mini/quality.json
 
 # PyTorch stays out of the environment of everything else.

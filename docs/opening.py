@@ -19,7 +19,7 @@ PICTURES = {
 
 def main():
     """Segments the boxes with the shipped model and writes `opening.png` beside this file."""
-    predictor = deepmac.load(input_size=512)  # about the size of the pictures
+    predictor = deepmac.load()
     images = [getattr(data, name)() for name in PICTURES]
     ratios = [image.shape[1] / image.shape[0] for image in images]
     figure = Figure(figsize=(12, 12 / np.sum(ratios)))

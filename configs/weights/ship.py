@@ -1,13 +1,16 @@
-"""Writes weights to ship: `python configs/weights/ship.py MODEL_DIR OUT INPUT_SIZE`.
+"""Writes weights to ship: `python configs/weights/ship.py OUT INPUT_SIZE MODEL_DIR...`.
 
-What only training needs, optimizer state and paths of the machine, is left out; ONNX files, which need no
-TensorFlow, are added in the folder `onnx`. `make weights` trains the model of the package and calls this;
-`papermill_runs/README.md` says when it serves a reference run.
+Of several models, trained on from the same weights, the mean is shipped (arXiv 2203.05482): it takes as long
+as one. What only training needs, optimizer state and paths of the machine, is left out; ONNX files, which
+need no TensorFlow, are added in the folder `onnx`. `make weights` trains the model of the package and calls
+this; `papermill_runs/README.md` says when it serves a reference run.
 """
 
-import sys
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from official.core import exp_factory
 
 from deepmac.core.files import atomic_folder
@@ -16,23 +19,31 @@ from deepmac.inference.load import build_model, trained_model
 from deepmac.modeling.model import save_model
 
 
-def write_shipped_weights(model_dir: str | Path, out: str | Path, input_size: int):
-    """Copies a trained model in the layout `deepmac.load` reads.
+def write_shipped_weights(
+    model_dirs: Sequence[str | Path], out: str | Path, input_size: int, average_mirrored: bool = False
+):
+    """Copies trained models, or the mean of several, in the layout `deepmac.load` reads.
 
     Args:
-        model_dir: written by training; its last checkpoint counts.
+        model_dirs: written by training, of one configuration of the model; the last checkpoints count.
         out: new or empty folder.
         input_size: side of the network input in pixels to load the model with.
+        average_mirrored: whether masks are averaged with those of the mirror image.
 
     Raises:
         InputError: no trained model there.
     """
-    config, restore = trained_model(model_dir)
+    weights = []
+    for model_dir in model_dirs:
+        config, restore = trained_model(model_dir)
+        config.model.average_mirrored = average_mirrored
+        # A few steps on one's own pictures spoil what the first blocks have learnt (docs/measurements.md).
+        config.model.backbone.efficientnet_lite.num_frozen_blocks = 3
+        model = build_model(config, restore, "float32", input_size)
+        weights.append(model.get_weights())
+    model.set_weights([np.mean(values, axis=0) for values in zip(*weights, strict=True)])
     config.train_data.input_path = config.validation_data.input_path = config.annotation_file = ""
     config.init_checkpoint = None
-    model = build_model(config, restore, "float32", input_size)
-    # A few steps on few pictures of one's own spoil what the first blocks have learnt (docs/measurements.md).
-    config.model.backbone.efficientnet_lite.num_frozen_blocks = 3
     params = exp_factory.get_exp_config("deepmac_mini")
     no_best = {"best_checkpoint_eval_metric": "", "best_checkpoint_export_subdir": ""}
     params.override({"task": config.as_dict(), "trainer": no_best})
@@ -42,4 +53,12 @@ def write_shipped_weights(model_dir: str | Path, out: str | Path, input_size: in
 
 
 if __name__ == "__main__":
-    write_shipped_weights(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("input_size", type=int)
+    parser.add_argument("model_dirs", nargs="+", type=Path)
+    parser.add_argument("--average-mirrored", action="store_true", help="the option of that name")
+    options = parser.parse_args()
+    write_shipped_weights(
+        options.model_dirs, options.out, options.input_size, average_mirrored=options.average_mirrored
+    )

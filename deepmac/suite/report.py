@@ -166,11 +166,12 @@ def _folded(title: str, *parts: str) -> str:
 
 def _provenance(document: dict, suite: Suite) -> str:
     """Lines that were not run, and where the numbers come from."""
+    name = document["notebook"]
+    of_rows = "of training and evaluation, summed over runs, which may have run side by side"
     source = (
-        f"[Executed notebook]({document['notebook']}.ipynb); {document['hardware']}; "
-        f"{document['seconds'] / 60:.1f} minutes of training and evaluation, summed over runs, which may "
-        f"have run side by side; configuration {document['config_sha256'][:12]}, "
-        f"deepmac {document['code_version']}."
+        f"[Executed notebook]({name}.ipynb); {document['hardware']}; {document['seconds'] / 60:.1f} minutes "
+        f"{of_rows if suite.notebooks[name].rows else 'of its last execution'}; "
+        f"configuration {document['config_sha256'][:12]}, deepmac {document['code_version']}."
     )
     left_out = [name for name in document.get("not_run", ()) if name not in suite.quoted]
     return f"Not run in this profile: {'; '.join(left_out)}.\n\n{source}" if left_out else source
