@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import command_line
 import numpy as np
@@ -18,6 +19,7 @@ from PIL import ExifTags, Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from deepmac.core.files import exclusive
 from deepmac.jobs import annotate as job
 
 BOLT, NUT = 0, 7
@@ -205,13 +207,25 @@ def test_what_is_no_data_set_is_named_in_one_line(data_set, tmp_path, content):
 
 def test_a_folder_that_takes_no_masks_is_named_in_one_line(data_set, tmp_path):
     (tmp_path / ".out.json-masks").touch()
-    assert command_line.refused(*_arguments(tmp_path)).startswith("deepmac: cannot write ")
+    assert ".out.json-masks" in command_line.refused(*_arguments(tmp_path))
 
 
 def test_nothing_is_overwritten(data_set, tmp_path):
     (tmp_path / "out.json").write_text("mine")
     assert "already exists" in command_line.refused(*_arguments(tmp_path))
     assert (tmp_path / "out.json").read_text() == "mine"
+
+
+def test_a_second_run_for_the_same_file_waits_and_finds_it(data_set, tmp_path, monkeypatch):
+    held = threading.Event()
+    monkeypatch.setattr(job, "exclusive", lambda path: held.set() or exclusive(path))
+    with ThreadPoolExecutor() as pool:
+        with exclusive(tmp_path / ".out.json-masks" / "lock"):
+            second = pool.submit(_annotate, tmp_path, status=2)
+            assert held.wait(60) and not second.done()
+            (tmp_path / "out.json").write_text("{}")
+        assert "already exists" in second.result(60).stderr
+    assert (tmp_path / "out.json").read_text() == "{}"
 
 
 @pytest.mark.slow

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from deepmac.core.errors import InputError
-from deepmac.core.files import write_text
+from deepmac.core.files import exclusive, refuse_occupied, write_text
 from deepmac.data.coco import CocoData, read_coco
 from deepmac.data.flaws import TRAINING
 from deepmac.data.formats import load_annotations
@@ -58,7 +57,7 @@ def annotate(
     Args:
         annotations: file in COCO format.
         images: folder of its pictures.
-        out: file to write, for "yolo" a folder; must not exist.
+        out: new file to write, for "yolo" a folder, which may be empty.
         model: what makes the masks.
         options: which masks, and how.
         file_format: "coco": the same file, in which annotations get `segmentation` and `quality`; "yolo":
@@ -71,22 +70,23 @@ def annotate(
         InputError: unusable annotations, no such model, `out` exists, or all pictures were skipped.
     """
     images, out = Path(images), Path(out)
-    if out.exists():
-        raise InputError(f"{out} already exists: name another one, or delete it")
+    refuse_occupied(out)
     document = load_annotations(Path(annotations), images)
     _add_positions(document)
     data = read_coco(document, TRAINING, image_dir=images, name=str(annotations))
     folder = out.with_name(f".{out.name}-masks")
     jobs = _jobs(data, images, folder, options, model.state())
     became = Summary(pictures=len(data.images))
-    became.count(segment_pictures(jobs, model))
-    became.require_success()
-    if file_format == "coco":
-        write_coco(out, document | {"annotations": _completed(document["annotations"], _made(jobs))})
-    else:
-        write_yolo(data, out, _made(jobs))
-    count = sum(len(job.masks()) for job in jobs)
-    shutil.rmtree(folder, ignore_errors=True)
+    with exclusive(folder / "lock"):  # a second run for the same file waits, and finds it
+        refuse_occupied(out)
+        became.count(segment_pictures(jobs, model))
+        became.require_success()
+        if file_format == "coco":
+            write_coco(out, document | {"annotations": _completed(document["annotations"], _made(jobs))})
+        else:
+            write_yolo(data, out, _made(jobs))
+        count = sum(len(job.masks()) for job in jobs)
+        shutil.rmtree(folder, ignore_errors=True)
     made = f"{count} of {_count_wanted(document, data, options)} masks made; {became}"
     return "\n".join([*data.lost, *became.problems(), made])
 
