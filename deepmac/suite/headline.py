@@ -40,7 +40,7 @@ def sentences(
 
     They say what the paper claims, on which pictures it was checked, what shows, what does not, and what has
     not been run; a sixth, where masks of unseen classes are not better than an ellipse in the box, says so.
-    `quoted` are names of lines that are other papers' methods, not to be reproduced; `models` what is trained.
+    `quoted` are names of lines of other papers' methods, not to be reproduced; `models` what is trained.
     """
     all_claims = unique_claims(documents)
     claims = [claim for claim in all_claims if claim["kind"] == "paper"]
