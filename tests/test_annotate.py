@@ -19,6 +19,7 @@ from PIL import ExifTags, Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from deepmac.core.errors import InputError
 from deepmac.core.files import exclusive
 from deepmac.jobs import annotate as job
 
@@ -155,7 +156,7 @@ def test_one_broken_picture_is_named_and_the_rest_goes_on(data_set, tmp_path, mo
 
     def predict_or_fail(self, boxes, box_format="yxyx_norm", **options):
         if boxes == [data_set["annotations"][1]["bbox"]]:
-            raise job.InputError("no good")
+            raise InputError("no good")
         return predict(self, boxes, box_format, **options)
 
     monkeypatch.setattr("deepmac.jobs.stream.Predictor.predict", predict_or_fail)

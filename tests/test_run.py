@@ -69,7 +69,7 @@ def test_a_failing_notebook_is_reported_and_does_not_stop_the_others(checkout):
         for words in ("the data has gone", "a row", "a page", "a claim"):
             assert words in text, (report, words)
         assert "Claims of the paper (1): 1 undecided." in text
-        assert "a claim (+1.5 [-1.0, +4.0], 1 seed)" in text
+        assert "a claim (+1.5 [-1.0, +4.0], but one seed only)" in text
         assert "drawings" in text
         assert str(checkout) not in text, "no path of this machine is published"
     assert str(checkout) not in (folder / "good.ipynb").read_text().replace("dot.png", "")

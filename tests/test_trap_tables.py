@@ -53,7 +53,7 @@ def test_what_is_missing_of_camtrap_dp_is_said(package):
     with pytest.raises(InputError, match="have no timestamp"):
         read_detections(package)
     media.unlink()
-    with pytest.raises(InputError, match=r"no such file: .*media\.csv"):
+    with pytest.raises(InputError, match=r"cannot read the table .*media\.csv: No such file"):
         read_detections(package)
     package.write_text('{"resources": [{"name": "media", "path": "m"}]}')
     with pytest.raises(InputError, match="have no deployments"):
