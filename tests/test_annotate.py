@@ -215,6 +215,8 @@ def test_nothing_is_overwritten(data_set, tmp_path):
     (tmp_path / "out.json").write_text("mine")
     assert "already exists" in command_line.refused(*_arguments(tmp_path))
     assert (tmp_path / "out.json").read_text() == "mine"
+    (tmp_path / "folder").mkdir()
+    assert "already exists" in command_line.refused(*_arguments(tmp_path, "folder"))
 
 
 def test_a_second_run_for_the_same_file_waits_and_finds_it(data_set, tmp_path, monkeypatch):

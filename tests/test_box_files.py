@@ -214,6 +214,12 @@ def test_tables_of_other_programs_are_read(tmp_path, text):
     assert file.category_names == ({"1": "x"} if "relative" in text else {"1": "bolt", "2": "nut"})
 
 
+def test_only_numbers_lose_their_comma_and_empty_cells_beyond_the_header_are_nothing(tmp_path):
+    text = "image;xmin;ymin;xmax;ymax;label\na,1;1,5;2;3;4;size 1,5;;\n"
+    file = read_boxes(_write(tmp_path, text, "boxes.csv"), "xyxy")
+    assert _of(file, "a,1").boxes == [[1.5, 2, 3, 4]] and file.category_names == {"1": "size 1,5"}
+
+
 def test_a_folder_of_yolo_labels_is_read(tmp_path):
     (tmp_path / "images").mkdir()
     Image.new("RGB", (40, 20)).save(tmp_path / "images" / "a.jpg")

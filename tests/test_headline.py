@@ -113,6 +113,13 @@ def test_a_report_lists_as_many_claims_as_it_counts_and_none_twice(report):
 
 
 @pytest.mark.parametrize("report", COMMITTED, ids=lambda path: path.parent.name)
+def test_a_report_whose_masks_do_not_beat_the_ellipse_says_so_on_top(report):
+    text = report.read_text(encoding="utf-8")
+    [verdict] = re.findall(rf"^\| \[{ELLIPSE}\].*?\| (\w[\w ]*) \|", text, re.MULTILINE)
+    assert ("**Mind**" in text) == (verdict != "holds")
+
+
+@pytest.mark.parametrize("report", COMMITTED, ids=lambda path: path.parent.name)
 def test_every_number_of_a_report_has_its_run_seeds_and_pictures(report):
     text = report.read_text(encoding="utf-8")
     captions = re.findall(r"^!\[.*\n\n(\*.*)$", text, re.MULTILINE)

@@ -22,8 +22,8 @@ _GZIP = b"\x1f\x8b"
 _HALF_A_CHARACTER = re.compile(
     r"(?<!\\)((?:\\\\)*)(?:\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]..)"
 )
-# Of numbers between semicolons.
-_DECIMAL_COMMA = re.compile(r"(?<=[0-9]),(?=[0-9]+(;|$))", re.MULTILINE)
+# Cells between semicolons that are numbers.
+_DECIMAL_COMMA = re.compile(r'(?<![^;\n])("? *[-+]?\d*),(\d+(?:[eE][-+]?\d+)? *"?)(?=;|$)', re.MULTILINE)
 # What the readers of single pictures raise for what they do not expect.
 _UNREADABLE = (ElementTree.ParseError, LookupError, TypeError, ValueError, AttributeError, StopIteration)
 SPLITS = ("train2017", "val2017")  # of COCO
@@ -138,7 +138,7 @@ def load_json(path: str | os.PathLike, object_hook: Callable[[dict], Any] | None
         raise InputError(f"{path} {what}; it must hold annotations, such as COCO's JSON") from error
 
 
-def read_table(path: Path) -> list[dict[str, str]]:
+def read_table(path: Path) -> list[dict[Any, Any]]:
     """Reads a CSV file as spreadsheets write it: commas, semicolons or tabs, numbers with point or comma.
 
     Returns its lines by their columns, in small letters; "" for what is missing, under None what is too much.
@@ -149,7 +149,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
     try:
         text = path.read_text("utf-8-sig")
         delimiter = max(",;\t", key=text.partition("\n")[0].count)
-        text = _DECIMAL_COMMA.sub(".", text) if delimiter == ";" else text
+        text = _DECIMAL_COMMA.sub(r"\1.\2", text) if delimiter == ";" else text
         lines = list(csv.DictReader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True))
     except (OSError, ValueError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from deepmac.core.files import exclusive, refuse_occupied, write_text
+from deepmac.core.errors import InputError
+from deepmac.core.files import exclusive, write_text
 from deepmac.data.coco import CocoData, read_coco
 from deepmac.data.flaws import TRAINING
 from deepmac.data.formats import load_annotations
@@ -57,7 +58,7 @@ def annotate(
     Args:
         annotations: file in COCO format.
         images: folder of its pictures.
-        out: new file to write, for "yolo" a folder, which may be empty.
+        out: file to write, for "yolo" a folder; must not exist.
         model: what makes the masks.
         options: which masks, and how.
         file_format: "coco": the same file, in which annotations get `segmentation` and `quality`; "yolo":
@@ -70,15 +71,15 @@ def annotate(
         InputError: unusable annotations, no such model, `out` exists, or all pictures were skipped.
     """
     images, out = Path(images), Path(out)
-    refuse_occupied(out)
+    _refuse_existing(out)
     document = load_annotations(Path(annotations), images)
     _add_positions(document)
     data = read_coco(document, TRAINING, image_dir=images, name=str(annotations))
     folder = out.with_name(f".{out.name}-masks")
-    jobs = _jobs(data, images, folder, options, model.state())
+    jobs = list(_jobs(data, folder, options, model.state()))
     became = Summary(pictures=len(data.images))
     with exclusive(folder / "lock"):  # a second run for the same file waits, and finds it
-        refuse_occupied(out)
+        _refuse_existing(out)
         became.count(segment_pictures(jobs, model))
         became.require_success()
         if file_format == "coco":
@@ -89,6 +90,11 @@ def annotate(
         shutil.rmtree(folder, ignore_errors=True)
     made = f"{count} of {_count_wanted(document, data, options)} masks made; {became}"
     return "\n".join([*data.lost, *became.problems(), made])
+
+
+def _refuse_existing(out: Path) -> None:
+    if out.exists():
+        raise InputError(f"{out} already exists: name another one, or delete it")
 
 
 def _add_positions(document: dict) -> None:
@@ -153,30 +159,25 @@ def _count_wanted(document: dict, data: CocoData, options: MaskOptions) -> int:
     return sum(not isinstance(entry, dict) or _is_wanted(entry, options) for entry in entries)
 
 
-def _jobs(
-    data: CocoData, images: Path, folder: Path, options: MaskOptions, model_state: dict
-) -> list[_AnnotateJob]:
+def _jobs(data: CocoData, folder: Path, options: MaskOptions, state: dict) -> Iterator[_AnnotateJob]:
     """The pictures with annotations that want a mask; their masks go into a folder."""
-    jobs = []
     for image_id, annotations in data.annotations_of_images().items():
         wanted = [entry for entry in annotations if _is_wanted(entry, options)]
         if not wanted:
             continue
         boxes, positions = ([entry[key] for entry in wanted] for key in ("bbox", _POSITION))
         image = data.images[image_id]
-        path, size = images / image["file_name"], (image["width"], image["height"])
-        job = _AnnotateJob(
+        path, size = Path(data.image_dir or ".", image["file_name"]), (image["width"], image["height"])
+        yield _AnnotateJob(
             name=str(path),
             path=path,
             given=ImageBoxes("xywh", boxes),
             target=folder / f"{image_id}.json",
-            fingerprint=fingerprint(path, size, boxes, positions, dataclasses.asdict(options), model_state),
+            fingerprint=fingerprint(path, size, boxes, positions, dataclasses.asdict(options), state),
             size=size,
             positions=positions,
             options=options,
         )
-        jobs.append(job)
-    return jobs
 
 
 def _made(jobs: list[_AnnotateJob]) -> Callable[[dict], dict]:

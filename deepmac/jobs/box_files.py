@@ -267,7 +267,7 @@ def _from_table(path: Path, box_format: str) -> Detections:
     classes: dict[str, int] = {}  # name -> number
     for number_of_line, row in enumerate(rows, start=2):
         try:
-            if None in row:
+            if any(row.get(None, ())):
                 raise ValueError("more values than columns; write numbers with a point")
             box = [float(row[header[name]]) for name in columns]
             label = row[category] if category else "1"

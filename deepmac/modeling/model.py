@@ -78,9 +78,8 @@ class DeepMACModel(centernet_model.CenterNetModel):
 
     def detect_boxes(self, maps):
         """Detections without masks of maps of `DETECTION_HEADS`, and their boxes normalised to the input."""
-        detections = self._detection_generator(
-            {name: [tf.cast(maps[name], tf.float32)] for name in DETECTION_HEADS}
-        )
+        stages = {name: [tf.cast(maps[name], tf.float32)] for name in DETECTION_HEADS}
+        detections = self._detection_generator(stages)
         height, width = self._detection_generator.get_config()["input_image_dims"]
         return detections, detections["boxes"] / tf.constant([height, width, height, width], tf.float32)
 

@@ -39,9 +39,9 @@ _RULE = (
 _WORDS = (
     "**Words.** *Seen* classes have masks in training, *unseen* ones only boxes; they are different classes, "
     "so compare numbers within a column only. *In annotated boxes*: masks are predicted in the true boxes, "
-    "so that only masks can be wrong; *of detections*: boxes are found, too. *Intervals* come from 200 draws "
-    "of pictures and seeds; differences are taken on the same ones, so that bars which overlap may still "
-    "differ. *Composed drawings*: emoji on backgrounds, with the names of COCO's classes."
+    "so that only masks can be wrong; *of detections*: boxes are found, too. *Intervals* are bootstrapped "
+    "over pictures and seeds; of differences over the same ones, so that bars may overlap and still differ. "
+    "*Composed drawings*: emoji on backgrounds, with the names of COCO's classes."
 )
 _RUNS = "Which runs were trained again, and which result that moved: [reference runs](../README.md)."
 _PACKAGES = ("deepmac", "tensorflow", "tf-models-official", "tf-keras", "numpy", "pycocotools")
