@@ -161,7 +161,7 @@ def test_what_cannot_be_is_said_in_one_line(data_set, tmp_path):
 
 
 def test_larger_data_sets_train_longer_and_small_pictures_on_a_small_input():
-    assert [finetune.default_steps(n) for n in (10, 400, 1600)] == [150, 600, 1200]
+    assert [finetune.default_steps(n) for n in (10, 400, 1600)] == [120, 480, 960]
     sides = [{"height": 60, "width": side} for side in (100, 160, 160)]
     assert finetune._input_size(384, sides) == 256
     assert finetune._input_size(96, sides) == 96

@@ -32,9 +32,9 @@ from deepmac.training.finetune_report import TABLE_FILE, write_report
 from deepmac.training.runner import train
 
 _REQUEST_FILE = "request.json"
-_BATCH_SIZE = 8
-_MOST_MASKS = 8  # of a picture, that a step of training predicts
-_EVALUATIONS = 5
+_BATCH_SIZE = 4
+_MOST_MASKS = 4  # of a picture, that a step of training predicts
+_EVALUATIONS = 4
 _RARE = -4.6  # logit of 0.01: what new classes begin with, everywhere, as in RetinaNet (arXiv 1708.02002)
 _ENLARGED = 1.5  # pictures, at least, unless they are larger than the model's input: masks come out finer
 _INPUT_STEP = 128  # pixels that sides of inputs are multiples of, which every backbone can take
@@ -215,14 +215,14 @@ def _seen_ids(classes: Sequence[dict], masks_of: Sequence[str]) -> list[int]:
 
 def default_steps(num_images: int) -> int:
     """Steps of training for a number of pictures: with four times as many, twice as many."""
-    return max(150, round(30 * num_images**0.5))
+    return max(120, round(24 * num_images**0.5))
 
 
 def _trainer(steps: int) -> config_definitions.TrainerConfig:
     """The published schedule in so many steps, and something to see every two per cent."""
     loop = max(1, steps // 50)
     trainer = configs.trainer(steps, warmup_steps=steps // 10, interval=loop)
-    trainer.steps_per_loop, trainer.checkpoint_interval, trainer.max_to_keep = loop, 2 * loop, 2
+    trainer.steps_per_loop, trainer.checkpoint_interval, trainer.max_to_keep = loop, 5 * loop, 2
     trainer.validation_interval = -(-steps // (_EVALUATIONS * loop)) * loop
     return trainer
 
