@@ -130,6 +130,19 @@ def test_clicks_add_to_their_mask_and_take_from_it(demo):
     np.testing.assert_array_equal(demo.prediction.masks, before)
 
 
+def test_the_mask_of_a_small_object_is_there_at_once_and_again_from_closer(demo):
+    sent = []
+    demo.canvas.send = lambda content, _=(): sent.append(content["masks"])
+    large, small = [0, 0, 300, 300], [100, 100, 140, 130]
+    demo.canvas.boxes = [{"box": box, "name": "thing"} for box in (large, small)]
+    for masks, boxes, closer in zip(sent, ([large, small], [small]), (False, True), strict=True):
+        expected = tiny_model.predictor().predict(boxes, "xyxy", encoded=demo._encoded, closer=closer)
+        assert [mask["of"] for mask in masks] == boxes
+        assert [mask["area"] for mask in masks] == expected.masks.sum(axis=(1, 2)).tolist()
+    assert (sent[0][1]["area"], sent[0][1]["path"]) != (sent[1][0]["area"], sent[1][0]["path"])
+    np.testing.assert_array_equal(demo.prediction.masks[1], expected.masks[0])
+
+
 def test_nothing_is_predicted_twice(demo, monkeypatch):
     demo.canvas.boxes = [BOX]
     asked, predict = [], demo._predictor.predict

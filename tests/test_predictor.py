@@ -93,7 +93,11 @@ def test_masks_do_not_depend_on_the_other_boxes_and_nothing_is_traced_again(pred
 def test_a_small_object_of_a_large_picture_is_seen_in_a_square_around_it(predictor):
     image = tiny_model.picture(height=480, width=640)
     predictor.set_image(image)
-    large, small = predictor.predict([[0, 0, 400, 400], [300, 200, 330, 230]], "xyxy").mask_probs
+    boxes = [[0, 0, 400, 400], [300, 200, 330, 230]]
+    large, small = predictor.predict(boxes, "xyxy").mask_probs
+    from_afar = predictor.predict(boxes, "xyxy", closer=False).mask_probs
+    np.testing.assert_array_equal(from_afar[0], large)
+    assert np.abs(from_afar[1] - small).max() > 1e-3
     [square] = plan_crops(np.array([[200 / 480, 300 / 640, 230 / 480, 330 / 640]]), 480, 640, tiny_model.SIZE)
     part = image[square.top : square.top + square.side, square.left : square.left + square.side]
     predictor.set_image(part)

@@ -18,6 +18,7 @@ from deepmac.demo.controls import FOLDER, OWN, Controls
 from deepmac.demo.exports import EXPORTS, Drawing, hidden_pixels, mask_areas, overlaid
 from deepmac.demo.samples import SAMPLES
 from deepmac.demo.sources import OpenedPicture, open_picture, opened_upload
+from deepmac.inference.crops import plan_crops
 from deepmac.inference.find import PUBLISHED_MODELS
 from deepmac.inference.prediction import quality_words
 
@@ -220,24 +221,20 @@ class Demo(Controls):
     # Masks
 
     def _update(self):
-        """Predicts the masks of the boxes that have none yet, and shows those of all."""
+        """Predicts the masks of the boxes that have none yet, and shows those of all.
+
+        Small objects have two: the first is there at once, and the one from closer takes its place.
+        """
         asked = [(tuple(item["box"]), *map(tuple, item.get("clicks", ()))) for item in self.canvas.boxes]
         start = time.perf_counter()
         new = [box for box in dict.fromkeys(box for box, *_ in asked) if box not in self._predicted]
-        for first in range(0, len(new), _AT_ONCE):
-            self.say(f"Finding masks: {first} of {len(new)} done ...")
-            batch = new[first : first + _AT_ONCE]
-            predicted = self._predictor.predict(batch, "xyxy", encoded=self._encoded)
-            self._predicted |= {box: _joined([predicted], [index]) for index, box in enumerate(batch)}
+        self._predict(new, closer=False)
+        self._show(asked)
+        if small := self._small(new):
+            self._predict(small, closer=True)
+            self._shown = {key: shown for key, shown in self._shown.items() if key[0][0] not in small}
+            self._show(asked)
         milliseconds = 1000 * (time.perf_counter() - start)
-        threshold = self.threshold.value
-        for key in asked:
-            if (key, threshold) not in self._shown:
-                part = _corrected(self._predicted[key[0]], key[1:], threshold)
-                self._shown[key, threshold] = part, _canvas_mask(key, part)
-        shown = {key: self._shown[key, threshold] for key in asked}
-        self.prediction = _joined([shown[key][0] for key in asked]) if asked else None
-        self.canvas.show_masks([mask for _, mask in shown.values()])
         for button in self.exports.values():
             button.disabled = not asked
         if not asked:
@@ -246,6 +243,33 @@ class Demo(Controls):
             count = f"{len(new)} new mask{'s' if len(new) > 1 else ''}"
             encoding = f"the picture was encoded once, in {self._encoding_ms:.0f} ms"
             self.say(f"{count} in {milliseconds:.0f} ms; {encoding}.")
+
+    def _predict(self, boxes: list[tuple], closer: bool):
+        for first in range(0, len(boxes), _AT_ONCE):
+            if len(boxes) > 1:
+                self.say(f"Finding masks: {first} of {len(boxes)} done ...")
+            batch = boxes[first : first + _AT_ONCE]
+            predicted = self._predictor.predict(batch, "xyxy", encoded=self._encoded, closer=closer)
+            self._predicted |= {box: _joined([predicted], [index]) for index, box in enumerate(batch)}
+
+    def _small(self, boxes: list[tuple]) -> list[tuple]:
+        """The boxes of objects that are looked at from closer."""
+        if not boxes or (input_size := self._predictor.input_size) is None:
+            return []
+        size = self.picture.image.shape[:2]
+        crops = plan_crops(normalized_boxes(boxes, "xyxy", *size), *size, input_size)
+        return [boxes[index] for indices in crops.values() for index in indices]
+
+    def _show(self, asked: list[tuple]):
+        """Shows the masks of boxes and their clicks."""
+        threshold = self.threshold.value
+        for key in asked:
+            if (key, threshold) not in self._shown:
+                part = _corrected(self._predicted[key[0]], key[1:], threshold)
+                self._shown[key, threshold] = part, _canvas_mask(key, part)
+        shown = {key: self._shown[key, threshold] for key in asked}
+        self.prediction = _joined([shown[key][0] for key in asked]) if asked else None
+        self.canvas.show_masks([mask for _, mask in shown.values()])
 
     # Exports
 

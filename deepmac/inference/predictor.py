@@ -213,11 +213,9 @@ class Predictor:
         *,
         encoded: EncodedImage | None = None,
         threshold: float = 0.5,
+        closer: bool = True,
     ) -> Prediction:
         """Predicts the mask of the object in each box.
-
-        Objects of large pictures that would be small in the network's input are looked at again, in squares
-        around them, which takes as long as an image for each square.
 
         Args:
             boxes: numbers [N, 4], N at least 1. What reaches beyond the image is clipped, with a warning.
@@ -225,6 +223,8 @@ class Predictor:
                 pixels of the image; "xywh": (xmin, ymin, width, height) in pixels of the image.
             encoded: from `encode`; the image that was set unless given.
             threshold: a pixel belongs to a mask when its probability is greater.
+            closer: whether objects of large pictures that would be small in the network's input are looked at
+                again, in squares around them, which takes as long as an image for each square.
 
         Returns:
             The masks, in the order of the boxes.
@@ -237,13 +237,13 @@ class Predictor:
         if encoded is None:
             raise InputError("no image yet: call set_image before predict")
         boxes = normalized_boxes(boxes, box_format, *encoded.image.shape[:2])
-        mask_probs = self._mask_probs(encoded, boxes)
+        mask_probs = self._mask_probs(encoded, boxes, closer)
         return Prediction(encoded.image, boxes, mask_probs, threshold, calibration=self._network.calibration)
 
-    def _mask_probs(self, encoded: EncodedImage, boxes: np.ndarray) -> np.ndarray:
-        """Masks in boxes, float32 [N, S, S]; of small objects of a large picture from squares around them."""
+    def _mask_probs(self, encoded: EncodedImage, boxes: np.ndarray, closer: bool = True) -> np.ndarray:
+        """Masks in boxes, float32 [N, S, S]; with `closer` as `predict` says."""
         mask_probs = self._network.mask_probs(encoded.embeddings, boxes * np.tile(encoded.part, 2))
-        if self.input_size is None:
+        if self.input_size is None or not closer:
             return mask_probs
         height, width = encoded.image.shape[:2]
         for (top, left, side), indices in plan_crops(boxes, height, width, self.input_size).items():
@@ -254,7 +254,7 @@ class Predictor:
         return mask_probs
 
     def detect(
-        self, image=None, min_score: float = 0.3, *, encoded: EncodedImage | None = None
+        self, image=None, min_score: float = 0.3, *, encoded: EncodedImage | None = None, closer: bool = True
     ) -> Prediction:
         """Finds objects of the classes the model was trained on, and predicts their masks.
 
@@ -262,6 +262,7 @@ class Predictor:
             image: as for `set_image`; the image that was set there stays.
             min_score: objects of lower score are left out, 0 to 1.
             encoded: instead of an image, one with `detections`.
+            closer: as for `predict`.
 
         Returns:
             The objects, the most certain one first, with `scores`, `category_ids` and `names`; perhaps none.
@@ -278,7 +279,7 @@ class Predictor:
         kept = kept[np.argsort(-scores[kept], kind="stable")]
         boxes, mask_probs = boxes[kept], np.zeros((0, 1, 1), np.float32)
         if len(kept):
-            mask_probs = self._mask_probs(encoded, boxes)
+            mask_probs = self._mask_probs(encoded, boxes, closer)
         return Prediction(
             encoded.image,
             boxes,
