@@ -35,6 +35,7 @@ _REQUEST_FILE = "request.json"
 _BATCH_SIZE = 4
 _MOST_MASKS = 4  # of a picture, that a step of training predicts
 _EVALUATIONS = 4
+_LEAST_DETECTIONS = 32  # of a picture, that the model finds in the end: new pictures may have more objects
 _RARE = -4.6  # logit of 0.01: what new classes begin with, everywhere, as in RetinaNet (arXiv 1708.02002)
 _ENLARGED = 1.5  # pictures, at least, unless they are larger than the model's input: masks come out finer
 _INPUT_STEP = 128  # pixels that sides of inputs are multiples of, which every backbone can take
@@ -164,16 +165,18 @@ def _write_records(data: OwnData, records: Path, tell: Callable[[str], object]) 
 
 def _experiment(start: configs.DeepMACTaskConfig, records: Path, masks_of: Sequence[str], recipe: Recipe):
     """The experiment `deepmac_mini` with the network of `start`, for the classes and sizes of the records."""
-    truth = json.loads((records / "instances_train.json").read_text(encoding="utf-8"))
+    files = [records / f"instances_{split}.json" for split in ("train", "val")]
+    truth, val = (json.loads(file.read_text(encoding="utf-8")) for file in files)
     classes = read_classes(records) or []
-    most = max(Counter(entry["image_id"] for entry in truth["annotations"]).values())
+    counts = [Counter(entry["image_id"] for entry in split["annotations"]) for split in (truth, val)]
+    most = max(max(count.values()) for count in counts)
     params = exp_factory.get_exp_config("deepmac_mini")
     task = params.task
     task.model, task.losses.mask = start.model, start.losses.mask
     task.model.input_size = [_input_size(start.model.input_size[0], truth["images"])] * 2 + [3]
     task.model.num_classes = max(entry["id"] for entry in classes)
-    task.model.max_num_instances = max(16, most)
-    task.model.detection_generator.max_detections = max(32, 2 * most)
+    task.model.max_num_instances = most
+    task.model.detection_generator.max_detections = 2 * most  # evaluations take no longer than they must
     task.mask_num_subsamples = min(_MOST_MASKS, most)
     seen = task.allowed_masked_classes_ids = _seen_ids(classes, masks_of)
     used = sum(entry["masks"]["train"] for entry in classes if entry["id"] in seen)
@@ -256,5 +259,7 @@ def _keep_best(out: Path, params) -> None:
     status = tf.train.Checkpoint(**model.checkpoint_items).restore(best)
     status.expect_partial().assert_existing_objects_matched()
     params.task.init_checkpoint, params.task.init_checkpoint_modules = str(out), "all"
+    found = params.task.model.detection_generator
+    found.max_detections = max(_LEAST_DETECTIONS, found.max_detections)
     save_model(model, params, out)
     write_classes(read_classes(out / "training") or [], out)

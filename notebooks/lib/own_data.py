@@ -42,8 +42,8 @@ class Scope(NamedTuple):
     heads: tuple[str, ...] = ("resnet4", "hourglass20")
 
 
-_QUICK = Scope(240, 60, 80, 1)
-SCOPES = {"smoke": Scope(16, 8, 2, 1, heads=()), "quick": _QUICK, "mini": Scope(600, 120, 250, 3)}
+_QUICK = Scope(240, 60, 100, 1)
+SCOPES = {"smoke": Scope(16, 8, 2, 1, heads=()), "quick": _QUICK, "mini": Scope(600, 120, 200, 3)}
 SCOPES |= dict.fromkeys(("subset", "photographs", "paper"), _QUICK)  # whose pictures are others
 
 
