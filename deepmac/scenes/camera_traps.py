@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import yaml
 from PIL import Image, ImageDraw, ImageFont
 
 from deepmac.core.files import atomic_folder
@@ -27,9 +28,6 @@ from deepmac.scenes.sprites import render
 HEIGHT, WIDTH = 480, 640
 LABEL = "COMPOSED - NOT A PHOTOGRAPH"
 TRUTH_FOLDER = "composed_masks"
-# Split and habitat of each: as in iWildCam, no camera is in both splits.
-CAMERAS = [("train", habitat) for habitat in ("savanna", "forest", "meadow", "scrub")]
-CAMERAS += [("test", habitat) for habitat in ("savanna", "forest")]
 
 _STRIP = 18  # rows at the bottom that the camera writes on
 _METRE = 430.0  # pixels that a metre fills at a distance of one metre
@@ -41,22 +39,14 @@ _ROWS, _COLUMNS = np.arange(HEIGHT, dtype=np.float32)[:, None], np.arange(WIDTH,
 class Habitat(NamedTuple):
     """Colours, RGB 0..1, the picture of scikit-image's that gives the ground its grain, and what grows."""
 
-    sky: tuple[float, float, float]
-    ground: tuple[float, float, float]
-    plants: tuple[float, float, float]
+    sky: list[float]
+    ground: list[float]
+    plants: list[float]
     texture: str
     trees: int
     bushes: int
     blades: int  # of grass, just in front of the camera
     leaves: int = 0  # overhead
-
-
-HABITATS = {
-    "savanna": Habitat((0.78, 0.84, 0.9), (0.66, 0.56, 0.34), (0.55, 0.52, 0.24), "grass.png", 2, 5, 260),
-    "forest": Habitat((0.5, 0.58, 0.48), (0.36, 0.29, 0.2), (0.2, 0.34, 0.13), "gravel.png", 9, 7, 60, 1800),
-    "meadow": Habitat((0.72, 0.8, 0.9), (0.34, 0.42, 0.18), (0.3, 0.45, 0.16), "grass.png", 3, 4, 340),
-    "scrub": Habitat((0.85, 0.83, 0.78), (0.68, 0.55, 0.42), (0.42, 0.43, 0.28), "gravel.png", 1, 9, 30),
-}
 
 
 class Species(NamedTuple):
@@ -66,24 +56,14 @@ class Species(NamedTuple):
     drawings: str
     height: float
     nocturnal: float  # share of its visits that are at night
-    habitats: tuple[str, ...]
+    habitats: list[str]
     detected_as: str = "1"  # MegaDetector's category: an animal; "2" is a person
 
 
-SPECIES = (
-    Species("panthera pardus", "1f406", 0.75, 0.8, ("savanna", "forest")),
-    Species("loxodonta africana", "1f418", 2.6, 0.3, ("savanna", "forest")),
-    Species("giraffa camelopardalis", "1f992", 3.6, 0.1, ("savanna",)),
-    Species("equus quagga", "o:1f993", 1.4, 0.2, ("savanna",)),
-    Species("hippopotamus amphibius", "t:1f99b", 1.4, 0.8, ("savanna",)),
-    Species("sus scrofa", "o:1f417", 0.8, 0.7, ("forest", "meadow")),
-    Species("cervus elaphus", "o:1f98c", 1.5, 0.5, ("forest", "meadow")),
-    Species("meles meles", "1f9a1", 0.4, 0.9, ("forest", "meadow")),
-    Species("mephitis mephitis", "1f9a8", 0.4, 0.9, ("scrub", "meadow")),
-    Species("meleagris gallopavo", "1f983", 0.9, 0.1, ("forest", "meadow")),
-    Species("capra hircus", "1f410", 0.9, 0.2, ("scrub",)),
-    Species("homo sapiens", "t:1f6b6-1f3fd t:1f6b6-1f3fe", 1.7, 0.1, ("meadow", "scrub"), "2"),
-)
+_TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+HABITATS = {name: Habitat(**facts) for name, facts in _TABLE["habitats"].items()}
+SPECIES = [Species(**facts) for facts in _TABLE["species"]]
+CAMERAS = [(split, habitat) for split, habitats in _TABLE["cameras"].items() for habitat in habitats]
 
 
 class Animal(NamedTuple):
@@ -218,9 +198,8 @@ def _develop(rng: np.random.Generator, picture: np.ndarray, distances: np.ndarra
         picture, grain = (reflected * beam * reach + 0.02) ** 0.8, 0.06
     else:
         brightness = np.clip(1.8 * math.sin(math.pi * (hour - 6) / 13), 0.45, 1.0)
-        picture = picture + 0.35 / _FARTHEST * distances[..., None] * (
-            np.float32([0.75, 0.8, 0.85]) - picture
-        )  # haze
+        haze = 0.35 / _FARTHEST * distances[..., None]
+        picture = picture + haze * (np.float32([0.75, 0.8, 0.85]) - picture)
         grey = picture.mean(axis=-1, keepdims=True)
         colourful = grey + (0.45 + 0.55 * brightness) * (picture - grey)
         picture, grain = colourful * (0.35 + 0.65 * brightness), 0.07 - 0.04 * brightness
@@ -336,17 +315,13 @@ def _detect(
         corners += rng.normal(0, 0.015, 4) * np.tile(corners[2:] - corners[:2], 2)
         corners = np.clip(corners / [WIDTH, HEIGHT, WIDTH, HEIGHT], 0, 1)
         confidence = np.clip(rng.normal(0.35 + 0.1 * np.log10(len(rows)), 0.1), 0.15, 0.999)
-        box = [*corners[:2], *(corners[2:] - corners[:2])]
-        found.append((confidence, box, category, number))
+        found.append((confidence, number, category, [*corners[:2], *(corners[2:] - corners[:2])]))
     if rng.random() < 0.12:  # something that is no animal
         box = [*rng.uniform(0, 0.7, 2), *rng.uniform(0.05, 0.25, 2)]
-        found.append((rng.uniform(0.1, 0.15), box, "1", 255))
-    found.sort(reverse=True)
-    truth = np.zeros_like(owner)
-    for place, (*_, number) in enumerate(found, start=1):
-        truth[owner == number] = place
-    detections = [
-        {"category": kind, "bbox": np.round(box, 4).tolist(), "conf": float(round(confidence, 3))}
-        for confidence, box, kind, _ in found
-    ]
+        found.append((rng.uniform(0.1, 0.15), 255, "1", box))
+    truth, detections = np.zeros_like(owner), []
+    for confidence, number, kind, box in sorted(found, reverse=True):
+        conf = float(round(confidence, 3))
+        detections.append({"category": kind, "bbox": np.round(box, 4).tolist(), "conf": conf})
+        truth[owner == number] = len(detections)
     return detections, truth
