@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import synthetic
 import tiny_model
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from deepmac.core.categories import ALL_IDS
@@ -24,6 +25,8 @@ def coco_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("coco")
     scenes = [synthetic.draw_scene(40 + 8 * i, 72, 2, i) for i in range(10)]
     synthetic.write_coco(folder, SPLIT, scenes, [1, 53])
+    for path in (folder / SPLIT).iterdir():  # two libraries decode a JPEG to slightly different pixels
+        Image.open(path).save(path, "PNG")
     return folder
 
 
@@ -45,16 +48,17 @@ def test_holds_the_detections_of_an_evaluation(coco_dir, submission):
     predictions = evaluators["detections"]._predictions
     found = {image_id: [] for image_id in predictions}
     for result in _results(submission):
-        found[result["image_id"]].append(result)
-    assert sum(map(len, found.values())) > 100
+        if coco_mask.area(result["segmentation"]):
+            found[result["image_id"]].append(result)
+    assert sum(map(len, found.values())) > 20
     for image_id, prediction in predictions.items():
-        results = found[image_id]
+        results, shows = found[image_id], np.array(prediction.areas) > 0  # not those beside the picture
         np.testing.assert_allclose(
-            [result["score"] for result in results], sorted(prediction.scores, reverse=True), rtol=1e-4
+            [result["score"] for result in results], np.sort(prediction.scores[shows])[::-1], rtol=1e-4
         )
-        assert sorted(result["category_id"] for result in results) == sorted(prediction.classes)
+        assert sorted(result["category_id"] for result in results) == sorted(prediction.classes[shows])
         areas = [coco_mask.area(result["segmentation"]) for result in results]
-        np.testing.assert_allclose(sorted(areas), sorted(prediction.areas), atol=3)
+        np.testing.assert_allclose(sorted(areas), np.sort(prediction.areas[shows]), atol=3)
 
 
 def test_is_what_the_server_accepts(coco_dir, submission):

@@ -7,21 +7,16 @@ import json
 import zipfile
 from pathlib import Path
 
-import numpy as np
-import tensorflow as tf
 from tqdm.auto import tqdm
 
-from deepmac.core.categories import ALL_IDS
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file
-from deepmac.core.machine import resolve_precision
 from deepmac.core.masks import encode_masks
-from deepmac.data.preprocessing import network_input
-from deepmac.inference.load import build_model, normalization, trained_model
+from deepmac.data.picture_files import read_annotated
+from deepmac.inference.prediction import Prediction
+from deepmac.inference.predictor import load
 
-_BATCH_SIZE = 8
 _MOST_DETECTIONS = 100  # of a picture, that COCO counts
-_OUTPUTS = ("boxes", "classes", "confidence", "masks")  # of the network, that are sent in
 
 
 def write_submission(
@@ -50,27 +45,17 @@ def write_submission(
     Raises:
         InputError: no model, no list of pictures, or a picture is missing.
     """
-    config, restore = trained_model(model)
+    predictor = load(model, precision, runtime="tensorflow")
     images = read_image_list(coco_dir, split)
     folder = Path(coco_dir) / split.replace("test-dev", "test")
     paths = [folder / image["file_name"] for image in images]
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise InputError(f"{len(missing)} of {len(paths)} pictures are missing, the first is {missing[0]}")
-    network = build_model(config, restore, resolve_precision(precision))
-    detect = tf.function(lambda pixels: network(pixels, training=False), reduce_retracing=True)
-    size, options = config.model.input_size[0], normalization(config)
     results = []
-    with tqdm(total=len(images), desc=split, unit="picture", disable=not progress) as bar:
-        for start in range(0, len(images), _BATCH_SIZE):
-            batch = slice(start, start + _BATCH_SIZE)
-            inputs = [network_input(_pixels(path), size, **options) for path in paths[batch]]
-            outputs = detect(tf.concat([pixels for pixels, _ in inputs], axis=0))
-            for index, (image, (_, part)) in enumerate(zip(images[batch], inputs, strict=True)):
-                detections = {key: outputs[key][index].numpy() for key in _OUTPUTS}
-                detections["boxes"] /= np.tile(part, 2) * size  # normalised to the picture
-                results += _coco_results(image, **detections)
-                bar.update()
+    for path, image in zip(tqdm(paths, split, unit="picture", disable=not progress), images, strict=True):
+        pixels = read_annotated(path, (image["width"], image["height"]))
+        results += _coco_results(image["id"], predictor.detect(pixels, min_score=0, closer=False))
     stem = f"detections_{split}_{name}_results"
     path = Path(out) / f"{stem}.zip"
     with atomic_file(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -78,21 +63,15 @@ def write_submission(
     return path
 
 
-def _pixels(path: Path):
-    try:
-        return tf.io.decode_image(path.read_bytes(), channels=3, expand_animations=False)
-    except tf.errors.InvalidArgumentError as error:
-        raise InputError(f"{path} cannot be read as a picture") from error
-
-
-def _coco_results(image: dict, boxes, classes, confidence, masks) -> list[dict]:
-    """The best detections of a picture, of boxes [D, 4] normalised to it and masks [D, S, S] in them."""
-    order = np.argsort(-confidence, kind="stable")
-    order = order[(confidence[order] > 0) & np.isin(classes[order], ALL_IDS)][:_MOST_DETECTIONS]
-    rles = encode_masks(masks[order], boxes[order], image["height"], image["width"])
+def _coco_results(image_id: int, found: Prediction) -> list[dict]:
+    """The best detections of a picture; unlike `Prediction.to_coco` with exact scores, and without boxes."""
+    best = slice(_MOST_DETECTIONS)
+    rles = encode_masks(found.mask_probs[best], found.boxes[best], *found.image.shape[:2])
     return [
-        {"image_id": image["id"], "category_id": int(category_id), "segmentation": rle, "score": float(score)}
-        for category_id, score, rle in zip(classes[order], confidence[order], rles, strict=True)
+        {"image_id": image_id, "category_id": category_id, "segmentation": rle, "score": score}
+        for category_id, score, rle in zip(
+            found.category_ids[best].tolist(), found.scores[best].tolist(), rles, strict=True
+        )
     ]
 
 
