@@ -78,8 +78,9 @@ weights: $(INSTALLED) ## train the weights that ship with the package, into runs
 	$(VENV_PYTHON) configs/weights/ship.py runs/weights/larger 384 runs/weights/larger-model
 	$(call train_weights,mini continued finer larger again,task.init_checkpoint=runs/weights/larger$(comma))
 	$(call train_weights,mini continued finer larger again tighter,task.init_checkpoint=runs/weights/larger$(comma))
-	$(VENV_PYTHON) configs/weights/ship.py --average-mirrored runs/weights/mini 384 \
-		runs/weights/larger-model runs/weights/tighter-model runs/weights/again-model
+	$(VENV_PYTHON) configs/weights/ship.py --threshold 0.4 runs/weights/mini 384 \
+		runs/weights/larger-model runs/weights/tighter-model runs/weights/again-model \
+		runs/weights/tighter-model runs/weights/again-model
 	$(VENV_PYTHON) configs/weights/measure.py runs/weights/mini "$(COCO_DIR)" --fit runs/weights/mini/quality.json
 
 # PyTorch stays out of the environment of everything else.

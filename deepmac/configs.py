@@ -92,7 +92,6 @@ class DeepMACModelConfig(centernet.CenterNetModel):
     backbone: BackboneConfig = _field(BackboneConfig, type="hourglass")
     head: CenterNetHeadConfig = _field(CenterNetHeadConfig)
     mask_head: MaskHeadConfig = _field(MaskHeadConfig)
-    average_mirrored: bool = False  # in inference, masks with those of the mirror image
 
 
 @dataclasses.dataclass

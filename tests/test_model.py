@@ -85,29 +85,6 @@ def test_encode_and_mask_logits_give_the_last_stages_masks(model):
     assert np.ptp(logits) > 0.1
 
 
-def test_masks_averaged_with_the_mirror_image(model):
-    config = _config()
-    config.average_mirrored = True
-    averaging = build_deepmac(config)
-    averaging.set_weights(model.get_weights())
-    image, boxes = _images(), _boxes()
-    mirrored = boxes[..., [0, 3, 2, 1]] * [1, -1, 1, -1] + [0, 1, 0, 1]
-    pairs = (image, boxes), (image[:, :, ::-1], mirrored.astype(np.float32))
-    one, other = (model.mask_probs(*model.encode(image), boxes).numpy() for image, boxes in pairs)
-    mean, mean_of_mirrored = (
-        averaging.mask_probs(*averaging.encode(image), boxes).numpy() for image, boxes in pairs
-    )
-    np.testing.assert_allclose(mean, (one + other[..., ::-1]) / 2, atol=1e-5)
-    np.testing.assert_allclose(mean_of_mirrored, mean[..., ::-1], atol=1e-5)
-    assert np.abs(mean - one).max() > 0.01
-    *embeddings, boxes, _, scores = model.encode_and_detect(image)
-    *twice, same_boxes, _, same_scores = averaging.encode_and_detect(image)
-    np.testing.assert_allclose(same_boxes, boxes, atol=1e-5)
-    np.testing.assert_allclose(same_scores, scores, atol=1e-5)
-    for maps, both in zip(embeddings, twice, strict=True):
-        np.testing.assert_allclose(both[..., : maps.shape[-1]], maps, atol=1e-4)
-
-
 def test_boxes_stay_float32_under_mixed_precision(model, bfloat16_model):
     # 0.501 and 0.5 are the same number in bfloat16.
     boxes = np.array([[[0.501, 0.2, 0.9, 0.8], [0.5, 0.2, 0.9, 0.8]]], np.float32)

@@ -31,7 +31,6 @@ class DeepMACModel(centernet_model.CenterNetModel):
         mask_head,
         config: configs.MaskHeadConfig,
         use_only_last_stage: bool = False,
-        average_mirrored: bool = False,
     ):
         """Puts the parts together; `build_deepmac` makes them from a configuration."""
         # Boxes keep float32 under a mixed precision policy; the layers cast images themselves.
@@ -39,7 +38,6 @@ class DeepMACModel(centernet_model.CenterNetModel):
         self._mask_head = mask_head
         self._mask_config = config
         self._use_only_last_stage = use_only_last_stage
-        self._average_mirrored = average_mirrored
 
     def call(self, inputs, training=None):
         """Detects objects and predicts masks.
@@ -87,8 +85,7 @@ class DeepMACModel(centernet_model.CenterNetModel):
         """Everything masks need of images, float [B, H, W, 3] normalised: the last stage's embeddings.
 
         Returns:
-            instance embedding [B, h, w, E] and pixel embedding [B, h, w, D]; with `average_mirrored` twice as
-            many channels, those of the mirror image last.
+            instance embedding [B, h, w, E] and pixel embedding [B, h, w, D].
         """
         return self.encode_with(image, ())[0]
 
@@ -100,12 +97,8 @@ class DeepMACModel(centernet_model.CenterNetModel):
 
     def encode_with(self, image, heads: Sequence[str]):
         """What `encode` gives, and the last stage's maps of other heads: name -> [B, h, w, channels]."""
-        views = tf.concat([image, image[:, :, ::-1]], axis=0) if self._average_mirrored else image
-        maps = self._head.last_stage(self._backbone(views, training=False), (*_EMBEDDINGS, *heads))
-        if self._average_mirrored:
-            split = {name: tf.split(both, 2) for name, both in maps.items()}
-            maps = {name: tf.concat(split[name], axis=-1) for name in _EMBEDDINGS}
-            maps |= {name: split[name][0] for name in heads}
+        names = (*_EMBEDDINGS, *heads)
+        maps = self._head.last_stage(self._backbone(image, training=False), names)
         return tuple(maps[name] for name in _EMBEDDINGS), {name: maps[name] for name in heads}
 
     def mask_probs(self, instance_embedding, pixel_embedding, boxes):
@@ -116,19 +109,9 @@ class DeepMACModel(centernet_model.CenterNetModel):
             boxes: float32 [B, N, 4] (ymin, xmin, ymax, xmax) normalised.
 
         Returns:
-            float32 [B, N, S, S], probabilities inside each box; with `average_mirrored` means of an image and
-            its mirror image.
+            float32 [B, N, S, S], probabilities inside each box.
         """
-        maps = [instance_embedding, pixel_embedding]
-        if self._average_mirrored:
-            maps = [tf.concat(tf.split(both, 2, axis=-1), axis=0) for both in maps]  # (2 B, h, w, C)
-            ymin, xmin, ymax, xmax = tf.unstack(boxes, axis=-1)
-            boxes = tf.concat([boxes, tf.stack([ymin, 1 - xmax, ymax, 1 - xmin], axis=-1)], axis=0)
-        probs = self.probabilities_in_boxes(self.mask_logits(*maps, boxes), boxes)
-        if self._average_mirrored:
-            probs, mirrored = tf.split(probs, 2)
-            probs = (probs + mirrored[..., ::-1]) / 2
-        return probs
+        return self.probabilities_in_boxes(self.mask_logits(instance_embedding, pixel_embedding, boxes), boxes)
 
     def mask_logits(self, instance_embedding, pixel_embedding, boxes, training=False):
         """Predicts masks in boxes.
@@ -216,7 +199,6 @@ def build_deepmac(config: configs.DeepMACModelConfig, use_only_last_stage: bool 
         mask_head=mask_heads.build_mask_head(config.mask_head),
         config=config.mask_head,
         use_only_last_stage=use_only_last_stage,
-        average_mirrored=config.average_mirrored,
     )
     _create_head_variables(model, config)
     configure_batch_norm(model, config.norm_activation.norm_momentum, config.norm_activation.use_sync_bn)
