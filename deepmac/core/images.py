@@ -137,13 +137,12 @@ def fit_square(image: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     height, width = np.maximum(np.rint(scale * sides), 1).astype(int)
     top, bottom, down = _neighbors(image.shape[0], height)
     left, right, across = _neighbors(image.shape[1], width)
-    columns = across[:, np.newaxis]  # (width, 1)
-    rows = []
-    for line in (top, bottom):
-        near, far = (image[line[:, np.newaxis], column].astype(np.float32) for column in (left, right))
-        rows.append(near + (far - near) * columns)  # (height, width, 3)
+    lines = np.unique([top, bottom])  # (L,)
+    near, far = (image[lines].take(column, axis=1).astype(np.float32) for column in (left, right))
+    between = near + (far - near) * across[:, np.newaxis]  # (L, width, 3)
+    above, below = (between[np.searchsorted(lines, rows)] for rows in (top, bottom))
     square = np.zeros((size, size, 3), np.float32)
-    square[:height, :width] = rows[0] + (rows[1] - rows[0]) * down[:, np.newaxis, np.newaxis]
+    square[:height, :width] = above + (below - above) * down[:, np.newaxis, np.newaxis]
     return square, np.array([height, width], np.float32) / size
 
 
