@@ -242,16 +242,20 @@ class Predictor:
 
     def _mask_probs(self, encoded: EncodedImage, boxes: np.ndarray, closer: bool = True) -> np.ndarray:
         """Masks in boxes, float32 [N, S, S]; with `closer` as `predict` says."""
-        mask_probs = self._network.mask_probs(encoded.embeddings, boxes * np.tile(encoded.part, 2))
-        if self.input_size is None or not closer:
-            return mask_probs
         height, width = encoded.image.shape[:2]
-        for (top, left, side), indices in plan_crops(boxes, height, width, self.input_size).items():
+        crops = plan_crops(boxes, height, width, self.input_size) if closer and self.input_size else {}
+        rest = np.delete(np.arange(len(boxes)), [index for indices in crops.values() for index in indices])
+        found = [(rest, self._masks_of(encoded, boxes[rest]))] if len(rest) else []
+        for (top, left, side), indices in crops.items():
             crop = self.encode(encoded.image[top : top + side, left : left + side])
             inside = boxes[indices] * ([height, width] * 2) - [top, left] * 2
             inside = np.clip(inside / np.tile(crop.image.shape[:2], 2), 0, 1).astype(np.float32)
-            mask_probs[indices] = self._network.mask_probs(crop.embeddings, inside * np.tile(crop.part, 2))
-        return mask_probs
+            found.append((indices, self._masks_of(crop, inside)))
+        order = np.argsort(np.concatenate([indices for indices, _ in found]))
+        return np.concatenate([masks for _, masks in found])[order]
+
+    def _masks_of(self, encoded: EncodedImage, boxes: np.ndarray) -> np.ndarray:
+        return self._network.mask_probs(encoded.embeddings, boxes * np.tile(encoded.part, 2))
 
     def detect(
         self, image=None, min_score: float = 0.3, *, encoded: EncodedImage | None = None, closer: bool = True
