@@ -3,7 +3,8 @@
 Of several models, trained on from the same weights, the mean is shipped (arXiv 2203.05482): it takes as long
 as one. A model that is named twice counts twice. What only training needs, optimizer state and paths of the
 machine, is left out; ONNX files, which need no TensorFlow, are added in the folder `onnx`. `make weights`
-trains the model of the package and calls this; `papermill_runs/README.md` says when it serves a reference run.
+trains the model of the package and calls this; `papermill_runs/README.md` says when it serves a reference
+run.
 """
 
 import argparse

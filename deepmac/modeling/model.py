@@ -111,7 +111,8 @@ class DeepMACModel(centernet_model.CenterNetModel):
         Returns:
             float32 [B, N, S, S], probabilities inside each box.
         """
-        return self.probabilities_in_boxes(self.mask_logits(instance_embedding, pixel_embedding, boxes), boxes)
+        logits = self.mask_logits(instance_embedding, pixel_embedding, boxes)
+        return self.probabilities_in_boxes(logits, boxes)
 
     def mask_logits(self, instance_embedding, pixel_embedding, boxes, training=False):
         """Predicts masks in boxes.
