@@ -54,7 +54,7 @@ def test_holds_the_detections_of_an_evaluation(coco_dir, submission):
     for image_id, prediction in predictions.items():
         results, shows = found[image_id], np.array(prediction.areas) > 0  # not those beside the picture
         np.testing.assert_allclose(
-            [result["score"] for result in results], np.sort(prediction.scores[shows])[::-1], rtol=1e-4
+            [result["score"] for result in results], np.sort(prediction.scores[shows])[::-1], atol=1e-4
         )
         assert sorted(result["category_id"] for result in results) == sorted(prediction.classes[shows])
         areas = [coco_mask.area(result["segmentation"]) for result in results]

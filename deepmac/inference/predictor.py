@@ -245,7 +245,7 @@ class Predictor:
         height, width = encoded.image.shape[:2]
         crops = plan_crops(boxes, height, width, self.input_size) if closer and self.input_size else {}
         rest = np.delete(np.arange(len(boxes)), [index for indices in crops.values() for index in indices])
-        found = [(rest, self._masks_of(encoded, boxes[rest]))] if len(rest) else []
+        found = [(rest.tolist(), self._masks_of(encoded, boxes[rest]))] if len(rest) else []
         for (top, left, side), indices in crops.items():
             crop = self.encode(encoded.image[top : top + side, left : left + side])
             inside = boxes[indices] * ([height, width] * 2) - [top, left] * 2

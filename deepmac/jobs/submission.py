@@ -11,12 +11,11 @@ from tqdm.auto import tqdm
 
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file
-from deepmac.core.masks import encode_masks
 from deepmac.data.picture_files import read_annotated
-from deepmac.inference.prediction import Prediction
 from deepmac.inference.predictor import load
 
 _MOST_DETECTIONS = 100  # of a picture, that COCO counts
+_KEYS = ("image_id", "category_id", "segmentation", "score")  # without boxes, whose area would count
 
 
 def write_submission(
@@ -55,24 +54,13 @@ def write_submission(
     results = []
     for path, image in zip(tqdm(paths, split, unit="picture", disable=not progress), images, strict=True):
         pixels = read_annotated(path, (image["width"], image["height"]))
-        results += _coco_results(image["id"], predictor.detect(pixels, min_score=0, closer=False))
+        found = predictor.detect(pixels, min_score=0, closer=False).to_coco(image["id"])[:_MOST_DETECTIONS]
+        results += [{key: result[key] for key in _KEYS} for result in found]
     stem = f"detections_{split}_{name}_results"
     path = Path(out) / f"{stem}.zip"
     with atomic_file(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(f"{stem}.json", json.dumps(results))
     return path
-
-
-def _coco_results(image_id: int, found: Prediction) -> list[dict]:
-    """The best detections of a picture; unlike `Prediction.to_coco` with exact scores, and without boxes."""
-    best = slice(_MOST_DETECTIONS)
-    rles = encode_masks(found.mask_probs[best], found.boxes[best], *found.image.shape[:2])
-    return [
-        {"image_id": image_id, "category_id": category_id, "segmentation": rle, "score": score}
-        for category_id, score, rle in zip(
-            found.category_ids[best].tolist(), found.scores[best].tolist(), rles, strict=True
-        )
-    ]
 
 
 def read_image_list(coco_dir: str | Path, split: str) -> list[dict]:
