@@ -220,6 +220,7 @@ def test_exports(demo, tmp_path):
     assert {"#{:02x}{:02x}{:02x}".format(*color) for color in colors} == {"#000000", *demo.canvas.colors[:3]}
 
     lines = list(csv.DictReader(io.StringIO(files["masks.csv"].read_text("utf-8-sig"))))
+    assert all(len(line["quality"]) <= len("0.123") for line in lines)
     numbered = [(line["number"], line["name"]) for line in lines]
     assert numbered == [("1", "thing"), ("2", "cup"), ("3", "thing")]
     assert [int(line["area"]) for line in lines] == areas

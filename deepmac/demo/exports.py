@@ -80,7 +80,7 @@ def table(drawing: Drawing) -> bytes:
     writer = csv.writer(file)
     writer.writerow(_COLUMNS)
     boxes = pixel_xywh(prediction.boxes, *prediction.image.shape[:2]).round(2).tolist()
-    qualities = prediction.quality
+    qualities = prediction.quality.astype(float)  # in single precision, 0.856 is 0.8560000061988831
     verdicts = quality_words(qualities)
     lines = zip(boxes, mask_areas(prediction), qualities.round(3).tolist(), verdicts, strict=True)
     for number, (name, (box, *facts)) in enumerate(zip(drawing.names, lines, strict=True), 1):

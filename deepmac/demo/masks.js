@@ -42,7 +42,11 @@ class Masks {
     for (const mask of masks) this.found.set(mask.of.join(), { ...mask, drawn: new Path2D(mask.path) });
   }
 
-  of(item) {
-    return this.picture === this.model.get("picture")[2] ? this.found.get(keyOf(item)) : undefined;
+  // The mask of a box and its clicks; until the kernel has answered to a click, the one before it.
+  of({ box, clicks = [] }) {
+    if (this.picture !== this.model.get("picture")[2]) return undefined;
+    const steps = [...clicks.keys(), clicks.length].reverse();
+    const keys = steps.map((count) => keyOf({ box, clicks: clicks.slice(0, count) }));
+    return this.found.get(keys.find((key) => this.found.has(key)));
   }
 }
