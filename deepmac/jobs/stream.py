@@ -9,6 +9,7 @@ label image mostly, which holds the digest of what everything was made from: by 
 may keep.
 """
 
+import abc
 import contextlib
 import dataclasses
 import functools
@@ -69,7 +70,7 @@ _loaded = functools.lru_cache(maxsize=1)(ModelChoice.load)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class PictureJob:
+class PictureJob(abc.ABC):
     """A picture whose masks are wanted.
 
     Attributes:
@@ -98,13 +99,13 @@ class PictureJob:
         """Whether the other files that belong to the target are there, and whole."""
         return True
 
+    @abc.abstractmethod
     def write(self, prediction: Prediction) -> None:
         """Writes the masks, each file complete or not at all, the target with its fingerprint last.
 
         Raises:
             InputError: these masks cannot be written; others may.
         """
-        raise NotImplementedError
 
 
 def fingerprint(path: Path | None, *parts: Any) -> str:
