@@ -230,8 +230,8 @@ class Demo(Controls):
         new = [box for box in dict.fromkeys(box for box, *_ in asked) if box not in self._predicted]
         self._predict(new, closer=False)
         self._show(asked)
-        if small := self._small(new):
-            self._predict(small, closer=True)
+        if new and (small := self._small(new)):
+            self._predict(list(small), closer=True)
             self._shown = {key: shown for key, shown in self._shown.items() if key[0][0] not in small}
             self._show(asked)
         milliseconds = 1000 * (time.perf_counter() - start)
@@ -252,13 +252,11 @@ class Demo(Controls):
             predicted = self._predictor.predict(batch, "xyxy", encoded=self._encoded, closer=closer)
             self._predicted |= {box: _joined([predicted], [index]) for index, box in enumerate(batch)}
 
-    def _small(self, boxes: list[tuple]) -> list[tuple]:
-        """The boxes of objects that are looked at from closer."""
-        if not boxes or (input_size := self._predictor.input_size) is None:
-            return []
+    def _small(self, boxes: list[tuple]) -> dict[tuple, None]:
+        """The boxes of objects that are looked at from closer, neighbours side by side."""
         size = self.picture.image.shape[:2]
-        crops = plan_crops(normalized_boxes(boxes, "xyxy", *size), *size, input_size)
-        return [boxes[index] for indices in crops.values() for index in indices]
+        crops = plan_crops(normalized_boxes(boxes, "xyxy", *size), *size, self._predictor.input_size)
+        return dict.fromkeys(boxes[index] for indices in crops.values() for index in indices)
 
     def _show(self, asked: list[tuple]):
         """Shows the masks of boxes and their clicks."""

@@ -45,8 +45,10 @@ class Masks {
   // The mask of a box and its clicks; until the kernel has answered to a click, the one before it.
   of({ box, clicks = [] }) {
     if (this.picture !== this.model.get("picture")[2]) return undefined;
-    const steps = [...clicks.keys(), clicks.length].reverse();
-    const keys = steps.map((count) => keyOf({ box, clicks: clicks.slice(0, count) }));
-    return this.found.get(keys.find((key) => this.found.has(key)));
+    for (let count = clicks.length; count >= 0; count -= 1) {
+      const mask = this.found.get(keyOf({ box, clicks: clicks.slice(0, count) }));
+      if (mask) return mask;
+    }
+    return undefined;
   }
 }

@@ -19,7 +19,7 @@ class Square(NamedTuple):
     side: int
 
 
-def plan_crops(boxes: np.ndarray, height: int, width: int, input_size: int) -> dict[Square, list[int]]:
+def plan_crops(boxes: np.ndarray, height: int, width: int, input_size: int | None) -> dict[Square, list[int]]:
     """Chooses squares for the small objects of a picture that is larger than the network's input.
 
     Squares have few sizes and places, so that neighbours share one; an object's square depends on its box
@@ -28,13 +28,13 @@ def plan_crops(boxes: np.ndarray, height: int, width: int, input_size: int) -> d
     Args:
         boxes: float [N, 4], (ymin, xmin, ymax, xmax) normalised to the picture.
         height, width: of the picture in pixels.
-        input_size: side of the network's input in pixels.
+        input_size: side of the network's input in pixels; None: it sees pictures as they are, and no squares.
 
     Returns:
         Square -> indices of its boxes. The others are seen best in the whole picture.
     """
     crops: dict[Square, list[int]] = {}
-    if max(height, width) <= max(input_size, _LEAST_SIDE):
+    if input_size is None or max(height, width) <= max(input_size, _LEAST_SIDE):
         return crops
     small = min(_SMALL_PIXELS, _SMALL_PART * input_size)
     for index, box in enumerate(np.asarray(boxes, np.float64) * [height, width, height, width]):

@@ -240,10 +240,10 @@ class Predictor:
         mask_probs = self._mask_probs(encoded, boxes, closer)
         return Prediction(encoded.image, boxes, mask_probs, threshold, calibration=self._network.calibration)
 
-    def _mask_probs(self, encoded: EncodedImage, boxes: np.ndarray, closer: bool = True) -> np.ndarray:
+    def _mask_probs(self, encoded: EncodedImage, boxes: np.ndarray, closer: bool) -> np.ndarray:
         """Masks in boxes, float32 [N, S, S]; with `closer` as `predict` says."""
         height, width = encoded.image.shape[:2]
-        crops = plan_crops(boxes, height, width, self.input_size) if closer and self.input_size else {}
+        crops = plan_crops(boxes, height, width, self.input_size) if closer else {}
         rest = np.delete(np.arange(len(boxes)), [index for indices in crops.values() for index in indices])
         found = [(rest.tolist(), self._masks_of(encoded, boxes[rest]))] if len(rest) else []
         for (top, left, side), indices in crops.items():

@@ -27,7 +27,7 @@ def write_submission(
     precision: str = "auto",
     progress: bool = True,
 ) -> Path:
-    """Detects and segments the objects of all pictures of a split.
+    """Detects and segments the objects of all pictures of a split, none looked at from closer, as published.
 
     Args:
         model: name or folder, as `deepmac.load` takes it, except exported graphs.
