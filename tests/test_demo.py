@@ -125,8 +125,7 @@ def test_clicks_add_to_their_mask_and_take_from_it(demo):
         np.testing.assert_array_equal(after[1], before[1])
         assert demo.canvas.masks[0]["of"] == [*BOX["box"], 200, 125, sign]
         assert demo.canvas.masks[0]["area"] == after[0].sum()
-    demo.canvas.step(-1)
-    demo.canvas.step(-1)
+    demo.canvas.boxes = [BOX, OTHER]
     np.testing.assert_array_equal(demo.prediction.masks, before)
 
 
@@ -153,8 +152,8 @@ def test_nothing_is_predicted_twice(demo, monkeypatch):
 
     monkeypatch.setattr(demo._predictor, "predict", record)
     demo.canvas.boxes = [{**BOX, "name": "renamed"}, OTHER]
-    demo.canvas.step(-1)
-    demo.canvas.step(1)
+    demo.canvas.boxes = [BOX]
+    demo.canvas.boxes = [BOX, OTHER]
     demo.threshold.value = 0.7
     assert asked == [tuple(OTHER["box"])]
     assert demo.prediction.threshold == 0.7
@@ -181,14 +180,15 @@ def test_only_new_masks_are_sent_and_how_many_are_left_is_told(demo):
     assert sent[-2]["masks"] == demo.canvas.masks and sent[-1] == {"answer": 7}
 
 
-def test_removing_all_and_drawing_the_examples_can_be_undone(demo):
+def test_boxes_that_are_brought_back_and_examples_have_their_masks(demo):
+    examples = demo.canvas.boxes
+    demo.canvas.boxes = []
+    demo.canvas.boxes = examples
+    assert demo.canvas.status == ["The boxes are back, and their masks.", False]
     demo.canvas.boxes = []
     demo.examples.click()
     assert _names(demo) == ["rocket"]
-    demo.canvas.step(-1)
-    demo.canvas.step(-1)
     assert len(demo.prediction) == 1
-    assert not demo.canvas.undoable
 
 
 def test_exports(demo, tmp_path):

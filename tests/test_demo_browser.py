@@ -82,11 +82,9 @@ def test_boxes_drawn_with_the_mouse_get_masks_and_are_saved(notebook_page, tmp_p
 
     window.drag(*OTHER_COIN)
     page.wait_until(lambda: window.names() == ["object", "object"])
-    page.wait_until_idle()  # changes made while the kernel is busy reach it as one, with one step to undo
     page.locator(".deepmac-list tbody input").nth(0).fill("coin")
     page.page.keyboard.press("Enter")
     page.wait_until(lambda: window.names() == ["coin", "object"])
-    page.wait_until_idle()
     names = ["Picture", "Model", "Opacity", "Threshold", "Outline", "Name of new boxes", "name of box 1"]
     assert [page.page.get_by_label(name, exact=True).count() for name in names] == [1] * len(names)
     page.locator("button", has_text="Remove all").click()

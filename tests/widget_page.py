@@ -36,15 +36,17 @@ const model = {
     fire(`change:${name}`);
     fire("change");
   },
-  save_changes: () => tell(),
-  send: (message) => tell(message),
+  // While a kernel is busy, ipywidgets keeps the last state for it alone.
+  save_changes: () => window.busy || tell(),
+  send: (message) => window.busy || tell(message),
   on: (name, handler) => handlers.push([name, handler]),
   off: () => {},
 };
 window.ask = () => tell();
 await tell();
-widget.initialize?.({ model });
-widget.render({ model, el: document.getElementById("window") });
+const made = typeof widget === "function" ? await widget() : widget;
+made.initialize?.({ model });
+made.render({ model, el: document.getElementById("window") });
 </script>"""
 
 

@@ -186,8 +186,7 @@ class Demo(Controls):
         if picture.sample is None:
             self._own = picture
             self.name_own(picture.file_name)
-        self.canvas.show_picture(picture.image)
-        self.canvas.begin(boxes)
+        self.canvas.show_picture(picture.image, boxes)
         self._update()
 
     def _encode(self, picture: OpenedPicture):
@@ -226,7 +225,7 @@ class Demo(Controls):
         Small objects have two: the first is there at once, and the one from closer takes its place.
         """
         asked = [(tuple(item["box"]), *map(tuple, item.get("clicks", ()))) for item in self.canvas.boxes]
-        start = time.perf_counter()
+        start, before = time.perf_counter(), self.prediction
         new = [box for box in dict.fromkeys(box for box, *_ in asked) if box not in self._predicted]
         self._predict(new, closer=False)
         self._show(asked)
@@ -243,6 +242,8 @@ class Demo(Controls):
             count = f"{len(new)} new mask{'s' if len(new) > 1 else ''}"
             encoding = f"the picture was encoded once, in {self._encoding_ms:.0f} ms"
             self.say(f"{count} in {milliseconds:.0f} ms; {encoding}.")
+        elif before is None:  # all had been removed
+            self.say("The boxes are back, and their masks.")
 
     def _predict(self, boxes: list[tuple], closer: bool):
         for first in range(0, len(boxes), _AT_ONCE):

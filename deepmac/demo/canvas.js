@@ -59,7 +59,7 @@ function boxTable(model, editor) {
   return { element: made, update };
 }
 
-function toolbar(model, editor, view, changed) {
+function toolbar(editor, view, history, changed) {
   const button = (text, title, action) => {
     const symbol = text.match(/[a-z]/) ? {} : { "aria-label": title };
     return element("button", { title, onclick: () => (action(), changed()), ...symbol }, text);
@@ -77,8 +77,8 @@ function toolbar(model, editor, view, changed) {
     button("1:1", "Its own pixels (1)", () => view.zoomTo(1)),
   ];
   const update = () => {
-    undo.disabled = !model.get("undoable");
-    redo.disabled = !model.get("redoable");
+    undo.disabled = !history.reaches(-1);
+    redo.disabled = !history.reaches(1);
     remove.disabled = editor.selected < 0;
     clear.disabled = !editor.boxes.length;
     scale.textContent = `${Math.round(100 * view.scale)} %`;
@@ -114,15 +114,15 @@ function tellEnter({ key, target }) {
   target.dispatchEvent(new Event("change", { bubbles: true }));
 }
 
-function render({ model, el }) {
+function render({ model, el }, history) {
   let frame = 0;
   const changed = () => (frame ||= requestAnimationFrame(show));
   const canvas = element("canvas", { tabindex: 0, role: "application" });
   const view = new View();
   const pixels = new Pixels(model, changed);
   const masks = new Masks(model, changed);
-  const editor = new Editor(model, canvas, pixels, masks, view, changed);
-  const parts = [toolbar(model, editor, view, changed), boxTable(model, editor), statusLine(model, masks)];
+  const editor = new Editor(model, canvas, pixels, masks, view, history, changed);
+  const parts = [toolbar(editor, view, history, changed), boxTable(model, editor), statusLine(model, masks)];
   const stage = element("div", { class: "deepmac-stage" }, parts[0].element, canvas);
   const help = element("p", { class: "deepmac-help" }, HELP);
   const whole = element("div", { class: "deepmac-canvas" }, parts[2].element, stage, parts[1].element, help);
@@ -189,9 +189,16 @@ function save({ download }, [content]) {
   setTimeout(() => URL.revokeObjectURL(address), 10000);
 }
 
-export default {
-  initialize({ model }) {
-    model.on("msg:custom", (message, buffers) => message.download && save(message, buffers));
-  },
-  render,
+// The history is kept here, however many views there are: while the kernel is busy, it hears of the last state alone.
+export default () => {
+  const history = new History();
+  return {
+    initialize({ model }) {
+      history.begin(model.get("boxes"));
+      model.on("change:boxes", () => history.add(model.get("boxes")));
+      model.on("change:picture", () => history.begin(model.get("boxes")));
+      model.on("msg:custom", (message, buffers) => message.download && save(message, buffers));
+    },
+    render: (context) => render(context, history),
+  };
 };

@@ -1,5 +1,6 @@
 """The picture one draws boxes on: an anywidget, whose side in the browser are `canvas.js` and its parts."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import anywidget
@@ -11,15 +12,18 @@ from deepmac.core.drawing import instance_colors
 from deepmac.core.images import encoded
 
 _HERE = Path(__file__).parent
-_SCRIPTS = ("../core/page.js", "view.js", "masks.js", "editor.js", "canvas.js")
+_SCRIPTS = ("../core/page.js", "view.js", "masks.js", "history.js", "editor.js", "canvas.js")
 _PREVIEW = 1024  # pixels: longest side of what the browser has at once; more it asks for as it zooms in
 _TILE = 512  # pixels; also in view.js
 _QUALITY = {"quality": 92, "subsampling": 0}
-_FEWEST_COLORS = 64
+
+
+def _colors(count: int) -> list[str]:
+    return ["#{:02x}{:02x}{:02x}".format(*color) for color in instance_colors(count).tolist()]
 
 
 class Canvas(anywidget.AnyWidget):
-    """Shows a picture, boxes and masks; boxes are drawn, moved, named and removed on it, each step undoable.
+    """Shows a picture, boxes and masks; boxes are drawn, moved, named and removed on it, and all that undone.
 
     Coordinates are pixels of the picture, whatever part of it is seen at whatever size.
 
@@ -29,7 +33,6 @@ class Canvas(anywidget.AnyWidget):
         selected: index of the selected box, -1 for none.
         masks: those shown by `show_masks`.
         opacity, outline: how masks are drawn.
-        undoable, redoable: whether there is a step to take back, or to take again.
         status: a line of plain text above the picture, and whether it tells an error.
         ready: whether boxes can be drawn: not while the window is being loaded.
     """
@@ -41,11 +44,9 @@ class Canvas(anywidget.AnyWidget):
     selected = traitlets.Int(-1).tag(sync=True)
     opacity = traitlets.Float(0.5).tag(sync=True)
     outline = traitlets.Bool(True).tag(sync=True)
-    undoable = traitlets.Bool(False).tag(sync=True)
-    redoable = traitlets.Bool(False).tag(sync=True)
     ready = traitlets.Bool(False).tag(sync=True)
     status = traitlets.List(["", False]).tag(sync=True)
-    colors = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    colors = traitlets.List(traitlets.Unicode(), _colors(64)).tag(sync=True)
     # Width, height, number of the picture, and how often it is halved down to the preview, a JPEG.
     picture = traitlets.List([1, 1, 0, 0]).tag(sync=True)
     preview = traitlets.Bytes().tag(sync=True)
@@ -54,11 +55,10 @@ class Canvas(anywidget.AnyWidget):
     def __init__(self):
         super().__init__()
         self.show_picture(np.zeros((1, 1, 3), np.uint8))
-        self.begin([])
         self.on_msg(self._on_message)
 
-    def show_picture(self, image: np.ndarray):
-        """Shows another picture: uint8 RGB [H, W, 3]."""
+    def show_picture(self, image: np.ndarray, boxes: Sequence[dict] = ()):
+        """Shows another picture, uint8 RGB [H, W, 3], and its boxes, with nothing to take back."""
         self._levels = [Image.fromarray(image)]  # each half as large as the one before
         halvings = 0
         while max(self._level(halvings).size) > _PREVIEW:
@@ -69,6 +69,8 @@ class Canvas(anywidget.AnyWidget):
             self.preview = encoded(self._level(halvings), "JPEG", **_QUALITY)
             self.picture = [width, height, self.picture[2] + 1, halvings]
             self.edit = [self.picture[2], 0]
+            self.selected = -1
+            self.boxes = self._boxes = list(boxes)
 
     def show_masks(self, masks: list[dict]):
         """Shows the masks of the boxes; those that are shown already are not sent again.
@@ -82,35 +84,14 @@ class Canvas(anywidget.AnyWidget):
         if new := [mask for mask in masks if id(mask) not in shown]:
             self.send({"masks": new, "picture": self.picture[2]})
 
-    def begin(self, boxes: list[dict]):
-        """Replaces the boxes, with nothing to take back."""
-        self._history, self._position = [boxes], 0  # all the states of `boxes`, and which is seen
-        with self.hold_sync():
-            self.selected = -1
-            self.boxes = boxes
-            self._on_boxes()
-
-    def step(self, by: int):
-        """Takes the last change of the boxes back (-1), or makes it again (1), if there is one."""
-        position = self._position + by
-        if 0 <= position < len(self._history):
-            self._position = position
-            with self.hold_sync():
-                self.selected = -1
-                self.boxes = self._history[position]
-
     @traitlets.observe("boxes")
     def _on_boxes(self, _change=None):
         if self.edit[0] != self.picture[2]:  # another picture has come since
             self.edit = [self.picture[2], 0]
-            self.boxes = self._history[self._position]
-        elif self.boxes != self._history[self._position]:
-            self._position += 1
-            self._history[self._position :] = [self.boxes]
-        self.undoable, self.redoable = self._position > 0, self._position < len(self._history) - 1
+            self.boxes = self._boxes
+        self._boxes = self.boxes
         if len(self.boxes) >= len(self.colors):  # one more is drawn before the kernel hears of it
-            colors = instance_colors(max(_FEWEST_COLORS, 2 * len(self.boxes)))
-            self.colors = ["#{:02x}{:02x}{:02x}".format(*color) for color in colors.tolist()]
+            self.colors = _colors(2 * len(self.boxes))
 
     def _level(self, halvings: int) -> Image.Image:
         while len(self._levels) <= halvings:
@@ -118,10 +99,8 @@ class Canvas(anywidget.AnyWidget):
         return self._levels[halvings]
 
     def _on_message(self, _, message: dict, _buffers):
-        """Answers `{"step": int}`, `{"tiles": [[halvings, column, row]], "picture": int}`, and with a sign of
-        life, once all before is done, `{"ask": its number, "masks": whether all are wanted}`."""
-        if "step" in message:
-            self.step(message["step"])
+        """Answers `{"tiles": [[halvings, column, row]], "picture": int}`, and with a sign of life, once all
+        before is done, `{"ask": its number, "masks": whether all are wanted}`."""
         if message.get("masks"):
             self.send({"masks": self.masks, "picture": self.picture[2]})
         if "ask" in message:

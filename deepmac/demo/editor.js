@@ -27,8 +27,8 @@ class Editor {
   spaced = false; // whether the space bar is down
   nextName = "";
 
-  constructor(model, canvas, pixels, masks, view, changed) {
-    Object.assign(this, { model, canvas, pixels, masks, view, changed });
+  constructor(model, canvas, pixels, masks, view, history, changed) {
+    Object.assign(this, { model, canvas, pixels, masks, view, history, changed });
     const listen = (type, handler) => canvas.addEventListener(type, handler.bind(this), { passive: false });
     listen("pointerdown", this.press);
     listen("pointermove", this.move);
@@ -58,10 +58,9 @@ class Editor {
     this.changed();
   }
 
-  // Takes the last change back (-1), or makes it again (1).
+  // Takes the last change back (-1), or makes it again (1), if there is one.
   step(by) {
-    this.model.send({ step: by });
-    this.masks.ask();
+    if (this.history.reaches(by)) this.commit(this.history.step(by), -1);
   }
 
   select(index) {
@@ -300,24 +299,27 @@ class Editor {
     context.setTransform(dots * scale, 0, 0, dots * scale, dots * offset[0], dots * offset[1]);
     context.imageSmoothingEnabled = scale < 2; // pixels are seen as they are when one is close
     this.pixels.draw(context, this.view);
-    const colors = this.model.get("colors");
-    const seen = this.boxes.map(({ box }, index) => [box, index]).filter(([box]) => this.view.sees(box));
-    for (const [, index] of seen.toSorted(([a], [b]) => area(b) - area(a))) this.drawMask(context, this.boxes[index], colors[index]);
-    context.setTransform(dots, 0, 0, dots, 0, 0);
     const { index: editing, box: edited } = this.edited ?? {};
-    this.boxes.forEach(({ box, name }, index) => {
-      const chosen = index === this.selected && editing !== -1;
-      this.drawBox(context, index === editing ? edited : box, `${index + 1}`, name, colors[index], chosen);
-    });
+    const boxes = this.boxes.map((item, index) => ({ item, index, box: index === editing ? edited : item.box }));
+    if (editing === -1) boxes.push({ item: { box: edited, name: this.nextName }, index: boxes.length, box: edited });
+    const chosen = boxes[editing === -1 ? -1 : this.selected];
+    const seen = boxes.filter(({ box }) => this.view.sees(box)).sort((a, b) => area(b.box) - area(a.box));
+    for (const one of seen) this.drawMask(context, one);
+    context.setTransform(dots, 0, 0, dots, 0, 0);
+    for (const one of seen) this.drawLines(context, one, one === chosen);
+    for (const one of seen) this.drawName(context, one, one === chosen);
+    if (chosen) this.drawHandles(context, chosen.box);
     this.drawMarks(context, this.boxes[this.selected]?.clicks ?? []);
-    const count = this.boxes.length;
-    if (editing === -1) this.drawBox(context, edited, `${count + 1}`, this.nextName, colors[count], false);
   }
 
-  drawMask(context, item, color) {
+  color(index) {
+    return this.model.get("colors")[index];
+  }
+
+  drawMask(context, { item, index }) {
     const mask = this.masks.of(item);
     if (!mask) return;
-    context.fillStyle = context.strokeStyle = color;
+    context.fillStyle = context.strokeStyle = this.color(index);
     context.globalAlpha = this.model.get("opacity");
     context.fill(mask.drawn);
     context.globalAlpha = 1;
@@ -339,17 +341,22 @@ class Editor {
     context.restore();
   }
 
-  drawBox(context, box, number, name, color, chosen) {
-    const [x0, y0] = this.view.toScreen(box.slice(0, 2));
-    const [x1, y1] = this.view.toScreen(box.slice(2));
-    if (!this.view.sees(box)) return; // not even its name
-    for (const [style, width] of [["#0008", chosen ? 5 : 3], [color, chosen ? 3 : 1.5]]) {
-      Object.assign(context, { strokeStyle: style, lineWidth: width });
-      context.strokeRect(x0, y0, x1 - x0, y1 - y0);
+  drawLines(context, { index, box }, chosen) {
+    const [x, y] = this.view.toScreen(box.slice(0, 2));
+    const [width, height] = [box[2] - box[0], box[3] - box[1]].map((side) => side * this.view.scale);
+    for (const [style, line] of [["#0008", chosen ? 5 : 3], [this.color(index), chosen ? 3 : 1.5]]) {
+      Object.assign(context, { strokeStyle: style, lineWidth: line });
+      context.strokeRect(x, y, width, height);
     }
+  }
+
+  drawName(context, { item, index, box }, chosen) {
+    const [x0, y0] = this.view.toScreen(box.slice(0, 2));
+    const color = this.color(index);
     context.font = "12px sans-serif";
-    const full = `${number} ${name}`;
-    const text = chosen || context.measureText(full).width < x1 - x0 ? full : number;
+    const full = `${index + 1} ${item.name}`;
+    const fits = context.measureText(full).width < (box[2] - box[0]) * this.view.scale;
+    const text = chosen || fits ? full : `${index + 1}`;
     const width = context.measureText(text).width + 8;
     const left = clamp(x0, 0, this.view.screen[0] - width);
     const top = y0 < 18 ? Math.max(y0, 0) + 2 : y0 - 18;
@@ -357,8 +364,11 @@ class Editor {
     context.fillRect(left, top, width, 16);
     context.fillStyle = inkOn(color);
     context.fillText(text, left + 4, top + 12);
+  }
+
+  drawHandles(context, box) {
     Object.assign(context, { fillStyle: "#fff", strokeStyle: "#000", lineWidth: 1 });
-    for (const { at: [x, y] } of chosen ? this.handles(box) : []) {
+    for (const { at: [x, y] } of this.handles(box)) {
       context.fillRect(x - HANDLE, y - HANDLE, 2 * HANDLE, 2 * HANDLE);
       context.strokeRect(x - HANDLE, y - HANDLE, 2 * HANDLE, 2 * HANDLE);
     }
