@@ -90,7 +90,7 @@ def evaluate(model, coco_dir, split, annotations, images, seen, ids, out):
         else seen and seen.split(",")
     )
     from deepmac.evaluation.files import write_evaluation  # TensorFlow starts only if the input is good
-    from deepmac.jobs.evaluate import evaluate_model, summary
+    from deepmac.inference.evaluate import evaluate_model, summary
 
     evaluators = evaluate_model(model, data, names)
     if out:

@@ -8,7 +8,7 @@ has both ids of each class.
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import tensorflow as tf
 
@@ -83,9 +83,3 @@ def read_classes(folder: str | os.PathLike) -> list[dict] | None:
             raise InputError(
                 f"{path} is damaged ({error}): write the records again with `deepmac tfrecord`"
             ) from error
-
-
-def ids_by_name(source: Iterable[dict], target: Iterable[dict]) -> dict[int, int]:
-    """Id in one data set -> id of the class of the same name in another, for the names that both have."""
-    ids = {entry["name"]: entry["id"] for entry in target}
-    return {entry["id"]: ids[entry["name"]] for entry in source if entry["name"] in ids}

@@ -7,11 +7,9 @@ import json
 import zipfile
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file
-from deepmac.data.picture_files import read_annotated
+from deepmac.inference.evaluate import encoded_pictures
 from deepmac.inference.predictor import load
 
 _MOST_DETECTIONS = 100  # of a picture, that COCO counts
@@ -52,10 +50,9 @@ def write_submission(
     if missing:
         raise InputError(f"{len(missing)} of {len(paths)} pictures are missing, the first is {missing[0]}")
     results = []
-    for path, image in zip(tqdm(paths, split, unit="picture", disable=not progress), images, strict=True):
-        pixels = read_annotated(path, (image["width"], image["height"]))
-        found = predictor.detect(pixels, min_score=0, closer=False).to_coco(image["id"])[:_MOST_DETECTIONS]
-        results += [{key: result[key] for key in _KEYS} for result in found]
+    for image, encoded in encoded_pictures(predictor, images, folder, split, progress):
+        found = predictor.detect(encoded=encoded, min_score=0, closer=False).to_coco(image["id"])
+        results += [{key: result[key] for key in _KEYS} for result in found[:_MOST_DETECTIONS]]
     stem = f"detections_{split}_{name}_results"
     path = Path(out) / f"{stem}.zip"
     with atomic_file(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:

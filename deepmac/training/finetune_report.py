@@ -7,16 +7,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
-from tqdm import tqdm
 
 from deepmac import configs
 from deepmac.core.drawing import overlay, sheet
 from deepmac.core.files import atomic_file, write_text
-from deepmac.data.classes import read_classes
 from deepmac.data.picture_files import read_annotated
 from deepmac.evaluation import MaskEvaluator
 from deepmac.evaluation.baselines import BASELINES
 from deepmac.evaluation.files import read_evaluation, write_evaluation
+from deepmac.inference.evaluate import evaluate
 from deepmac.inference.prediction import Prediction
 from deepmac.inference.predictor import load
 
@@ -38,36 +37,33 @@ def write_report(out: Path, images: Path, start: str, task: configs.DeepMACTaskC
     """
     seen_ids = task.allowed_masked_classes_ids
     truth = json.loads((out / "records" / "instances_val.json").read_text(encoding="utf-8"))
-    record_ids = {entry["file_id"]: entry["id"] for entry in read_classes(out) or []}
+    entries = {image["id"]: image for image in truth["images"]}
     tuned, untuned = load(out), load(start)
-    masks = {name: MaskEvaluator(truth, seen_ids) for name in (*_ROWS, "start")}
-    detections = MaskEvaluator(truth, seen_ids)
+
+    def pixels(image_id: int) -> np.ndarray:
+        image = entries[image_id]
+        return read_annotated(images / image["file_name"], (image["width"], image["height"]))
+
+    def masks_before(image_id: int, boxes: np.ndarray) -> np.ndarray:
+        return untuned.predict(boxes, encoded=untuned.encode(pixels(image_id))).mask_probs
+
+    evaluators = evaluate(tuned, truth, images, seen_ids)
+    masks_of = {
+        name: lambda _, boxes, draw=draw: np.stack([draw(_SAMPLES)] * len(boxes))
+        for name, draw in BASELINES.items()
+    }
+    for name, masks in (masks_of | {"start": masks_before}).items():
+        evaluators[name] = MaskEvaluator(truth, seen_ids)
+        evaluators[name].add_from_boxes(masks)
+    write_evaluation(evaluators, out)
     shown = []
-    for image in tqdm(truth["images"], "Measuring", unit="picture", disable=None, leave=False):
-        pixels = read_annotated(images / image["file_name"], (image["width"], image["height"]))
-        objects = detections.ground_truth(image["id"])
-        encoded = tuned.encode(pixels, detect=True)
-        found = tuned.detect(encoded=encoded, min_score=0)
-        classes = np.array([record_ids[category_id] for category_id in found.category_ids.tolist()], np.int64)
-        detections.add(image["id"], found.boxes, classes, found.scores, found.mask_probs)
-        if not len(objects.boxes):
-            continue
-        ones = np.ones(len(objects.boxes))
-        given = tuned.predict(objects.boxes, encoded=encoded)
-        mask_probs = {
-            "gt_boxes": given.mask_probs,
-            "start": untuned.predict(objects.boxes, encoded=untuned.encode(pixels)).mask_probs,
-            **{name: np.stack([draw(_SAMPLES)] * len(ones)) for name, draw in BASELINES.items()},
-        }
-        for name, evaluator in masks.items():
-            evaluator.add(
-                image["id"], objects.boxes, objects.classes, ones, mask_probs[name], objects.annotation_ids
-            )
-        if len(shown) < _SHOWN:
-            shown += [_tile(given), _tile(tuned.detect(encoded=encoded))]
+    boxes_of = {image_id: evaluators["start"].ground_truth(image_id).boxes for image_id in entries}
+    for image_id in [image_id for image_id, boxes in boxes_of.items() if len(boxes)][: _SHOWN // 2]:
+        encoded = tuned.encode(pixels(image_id), detect=True)
+        given = tuned.predict(boxes_of[image_id], encoded=encoded)
+        shown += [_tile(given), _tile(tuned.detect(encoded=encoded))]
     with atomic_file(out / SHEET_FILE) as path:
         sheet(shown, _CAPTIONS * (len(shown) // 2)).save(path)
-    write_evaluation(masks | {"detections": detections}, out)
     names = _ROWS | {"start": f"{start}, untouched"}
     text = _table(read_evaluation(out).metrics, names, truth, seen_ids)
     if task.keep_masks:

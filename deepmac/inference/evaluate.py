@@ -1,0 +1,111 @@
+"""Evaluates a trained model on annotated pictures."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from deepmac.core.errors import InputError
+from deepmac.data.coco import CocoData
+from deepmac.data.picture_files import read_annotated
+from deepmac.evaluation import MaskEvaluator
+from deepmac.inference.find import find_model
+from deepmac.inference.load import model_classes, trained_model
+from deepmac.inference.predictor import EncodedImage, Predictor, load
+
+# What a summary shows of the hundreds of figures.
+HEADLINES = ("mask/AP", "mask/seen/AP", "mask/unseen/AP", "mask/mIoU", "mask/unseen/mIoU", "box/AP")
+
+
+def evaluate_model(
+    model: str | Path,
+    data: CocoData,
+    seen: Iterable[str] | None = None,
+    precision: str = "auto",
+    progress: bool = True,
+) -> dict[str, MaskEvaluator]:
+    """Measures masks and boxes, as published: no object is looked at again from closer.
+
+    Where model and pictures do not have the same classes, those of the same name correspond.
+
+    Args:
+        model: name or folder, as `deepmac.load` takes it, except exported graphs.
+        data: pictures and their annotations.
+        seen: names of the classes counted as seen; None means those whose masks the model was trained on.
+        precision: 'float32', 'bfloat16', or 'auto': bfloat16 where the hardware computes with it.
+        progress: whether to show a progress bar.
+
+    Returns:
+        As `evaluate`.
+
+    Raises:
+        InputError: no model there, or the pictures have none of the classes that are called seen.
+    """
+    trained_on = trained_model(model)[0].allowed_masked_classes_ids
+    ids = {category["name"]: category["id"] for category in data.categories}
+    if seen is None:
+        classes = model_classes(find_model(model).folder)
+        seen = [entry["name"] for entry in classes if not trained_on or entry["id"] in trained_on]
+    elif not ids.keys() & (seen := set(seen)):
+        names = ", ".join([*ids][:10])
+        raise InputError(f"{data.name} has none of the classes of --seen: its classes are {names}")
+    predictor = load(model, precision, runtime="tensorflow")
+    images = [*data.images.values()]
+    truth = {"images": images, "annotations": data.annotations, "categories": data.categories}
+    seen_ids = [ids[name] for name in seen if name in ids]
+    return evaluate(predictor, truth, data.image_dir or Path(), seen_ids, closer=False, progress=progress)
+
+
+def evaluate(
+    predictor: Predictor,
+    truth: dict,
+    folder: Path,
+    seen_ids: Iterable[int],
+    closer: bool = True,
+    progress: bool | None = None,
+) -> dict[str, MaskEvaluator]:
+    """Measures what is found in pictures, and the masks in their annotated boxes.
+
+    Args:
+        predictor: of a model that finds objects.
+        truth: content of a COCO file without flaws.
+        folder: of its pictures.
+        seen_ids: of the classes counted as seen.
+        closer: as for `Predictor.predict`.
+        progress: whether to show a progress bar; in a terminal unless given.
+
+    Returns:
+        Source of the boxes ("detections", "gt_boxes") -> evaluator with all predictions.
+    """
+    ids = {category["name"]: category["id"] for category in truth["categories"]}
+    evaluators = {source: MaskEvaluator(truth, seen_ids) for source in ("detections", "gt_boxes")}
+    for image, encoded in encoded_pictures(predictor, truth["images"], folder, "Measuring", progress):
+        found = predictor.detect(encoded=encoded, min_score=0, closer=closer)
+        classes = np.array([ids.get(name, 0) for name in found.names or ()], np.int64)  # 0 does not count
+        scores = np.asarray(found.scores)
+        evaluators["detections"].add(image["id"], found.boxes, classes, scores, found.mask_probs)
+        boxes, classes, annotation_ids = evaluators["gt_boxes"].ground_truth(image["id"])
+        if len(boxes):
+            masks = predictor.predict(boxes, encoded=encoded, closer=closer).mask_probs
+            evaluators["gt_boxes"].add(
+                image["id"], boxes, classes, np.ones(len(boxes)), masks, annotation_ids
+            )
+    return evaluators
+
+
+def encoded_pictures(
+    predictor: Predictor, images: list[dict], folder: Path, title: str, progress: bool | None
+) -> Iterable[tuple[dict, EncodedImage]]:
+    """Entries of a COCO file, and their pictures encoded with detections, behind a progress bar."""
+    disable = None if progress is None else not progress
+    for image in tqdm(images, title, unit="picture", leave=False, disable=disable):
+        pixels = read_annotated(folder / image["file_name"], (image["width"], image["height"]))
+        yield image, predictor.encode(pixels, detect=True)
+
+
+def summary(evaluators: dict[str, MaskEvaluator]) -> str:
+    """A table of the headline figures, in percent."""
+    table = pd.DataFrame({source: evaluator.result() for source, evaluator in evaluators.items()})
+    return table.reindex(HEADLINES).to_string(float_format="%.1f", na_rep="-")
