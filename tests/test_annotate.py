@@ -22,6 +22,7 @@ from pycocotools.coco import COCO
 from deepmac.core.errors import InputError
 from deepmac.core.files import exclusive
 from deepmac.jobs import annotate as job
+from deepmac.jobs import stream
 
 BOLT, NUT = 0, 7
 
@@ -152,14 +153,14 @@ def test_only_masks_of_the_same_options_and_boxes_are_kept(data_set, tmp_path, m
 
 
 def test_one_broken_picture_is_named_and_the_rest_goes_on(data_set, tmp_path, monkeypatch):
-    predict = tiny_model.predictor().__class__.predict
+    normalized = stream.normalized_boxes
 
-    def predict_or_fail(self, boxes, box_format="yxyx_norm", **options):
+    def normalize_or_fail(boxes, *options):
         if boxes == [data_set["annotations"][1]["bbox"]]:
             raise InputError("no good")
-        return predict(self, boxes, box_format, **options)
+        return normalized(boxes, *options)
 
-    monkeypatch.setattr("deepmac.jobs.stream.Predictor.predict", predict_or_fail)
+    monkeypatch.setattr(stream, "normalized_boxes", normalize_or_fail)
     result = _annotate(tmp_path)
     assert "3 of 4 masks made; Pictures: 3 segmented (" in result.stdout
     assert "000000000100.jpg: no good" in result.stdout

@@ -246,11 +246,8 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path, monkeypatch)
         (tmp_path / f"{number}.png").hardlink_to(tmp_path / "a.png")
     camera_traps.write_detections(tmp_path / "detections.json", {f"{number}.png": 2 for number in range(150)})
     assert make_masks(tmp_path, tmp_path / "detections.json", tmp_path / "masks").written == 150
-    # At most 16 pictures are decoded ahead and 16 written behind; a batch of 8 is kept until the next one is
-    # complete.
-    assert 16 <= pictures.most <= 16 + 2 * 8 + 16
-    # Label images are drawn by the threads that write them.
-    assert 1 <= labels.most <= len(os.sched_getaffinity(0))
+    for arrays in (pictures, labels):  # of the picture that a core works on
+        assert 1 <= arrays.most <= len(os.sched_getaffinity(0))
 
 
 @pytest.mark.parametrize(

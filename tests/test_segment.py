@@ -47,7 +47,7 @@ def test_objects_are_found_where_no_boxes_are_given(photos, tmp_path, loads):
     folder = tiny_model.model_dir()
     detect = ("--detect", "--model", folder)
     _segment(photos, *detect, "--min-score", 0.01, "--out", out)
-    assert loads == [(str(folder), "auto", None, "tensorflow")]
+    assert loads == [(str(folder), "auto", None, "tensorflow", 1)]
     assert _files(out) == _three("a") + _three("b") + _three("night/a")
     expected = tiny_model.predictor().detect(photos / "b.jpg", min_score=0.01)
     results = json.loads((out / "b_masks.json").read_text())

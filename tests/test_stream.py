@@ -62,16 +62,29 @@ def _states(outcomes):
     return {outcome.name: outcome.state for outcome in outcomes}
 
 
-def test_masks_are_the_predictors_in_batches_of_one_size(make_job, network):
+def test_masks_are_the_predictors(make_job, network):
     jobs = [make_job(f"{seed}.png", seed=seed) for seed in range(5)]
-    assert _states(segment_pictures(jobs, MODEL, batch_size=2)) == {job.name: "written" for job in jobs}
-    assert network == [2, 2, 2]
+    assert _states(segment_pictures(jobs, MODEL)) == {job.name: "written" for job in jobs}
+    assert network == [1] * 5
     predictor = tiny_model.predictor()
     for job in jobs:
         expected = predictor.predict(BOX, encoded=predictor.encode(job.path)).to_label_image()
-        assert (read_label_image(job.target) != expected).mean() < 0.001, "but for rounding in the batch"
-    assert _states(segment_pictures(jobs, MODEL, batch_size=2)) == {job.name: "present" for job in jobs}
-    assert network == [2, 2, 2]
+        np.testing.assert_array_equal(read_label_image(job.target), expected)
+    assert _states(segment_pictures(jobs, MODEL)) == {job.name: "present" for job in jobs}
+    assert network == [1] * 5
+
+
+def test_a_picture_is_not_encoded_whole_if_all_its_objects_are_looked_at_from_closer(make_job, network):
+    small, both = [[0.4, 0.4, 0.5, 0.45]], [[0.4, 0.4, 0.5, 0.45], [0.1, 0.1, 0.9, 0.9]]
+    predictor = tiny_model.predictor()
+    for boxes, encoded in ((small, 1), (both, 2)):
+        job = make_job(f"{encoded}.png", boxes)
+        camera_traps.write_picture(job.path, size=(300, 400))
+        network.clear()
+        assert _states(segment_pictures([job], MODEL)) == {job.name: "written"}
+        assert network == [1] * encoded
+        expected = predictor.predict(boxes, encoded=predictor.encode(job.path)).to_label_image()
+        np.testing.assert_array_equal(read_label_image(job.target), expected)
 
 
 def test_what_goes_wrong_with_a_picture_is_its_outcome(make_job, network):
@@ -139,7 +152,7 @@ def test_a_part_that_is_begun_again_finds_what_was_written(make_job, network):
     stream._loaded.cache_clear()
     jobs = [make_job(f"{seed}.jpg", seed=seed) for seed in range(4)]
     jobs[1].path.unlink()
-    options = {"model": MODEL, "batch_size": 8, "overwrite": False}
+    options = {"model": MODEL, "overwrite": False}
     states = _states(segment_part(jobs[:3], **options))
     assert states == {"0.jpg": "written", "1.jpg": "failed", "2.jpg": "written"}
     before = {job.target: job.target.stat().st_mtime_ns for job in (jobs[0], jobs[2])}

@@ -98,8 +98,15 @@ def load_network(
     precision: str = "auto",
     input_size: int | None = None,
     runtime: str = "auto",
+    cores: int | None = None,
 ) -> Network:
-    """Loads what a predictor works with, for programs that overlap its steps; arguments as `load`."""
+    """Loads what a predictor works with.
+
+    Args:
+        name_or_path, precision, input_size, runtime: as for `load`.
+        cores: that ONNX Runtime takes for a call, where several are made at the same time; all of them unless
+            given.
+    """
     if runtime not in RUNTIMES:
         raise InputError(f"unknown runtime {runtime!r}: use one of {', '.join(RUNTIMES)}")
     model = find_model(name_or_path)
@@ -124,7 +131,7 @@ def load_network(
         if onnx and runtime == "onnx":
             from deepmac.inference.runtime_onnx import OnnxNetwork
 
-            network: Network = OnnxNetwork(onnx)
+            network: Network = OnnxNetwork(onnx, cores)
         elif model.kind == "saved_model":
             from deepmac.inference.exported import ExportedGraph
 
@@ -146,14 +153,14 @@ class EncodedImage:
 
     Attributes:
         image: uint8 RGB [H, W, 3].
-        embeddings: what the network's `encode` gave.
+        embeddings: what the network's `encode` gave; None: it is encoded when a box needs it.
         part: float32 [2], the part (height, width) of the square network input that the image fills.
         detections: what the network found, where it was asked to.
     """
 
     image: np.ndarray
-    embeddings: Any
-    part: np.ndarray
+    embeddings: Any = None
+    part: np.ndarray = dataclasses.field(default_factory=lambda: np.ones(2, np.float32))
     detections: FoundObjects | None = None
 
 
@@ -198,7 +205,9 @@ class Predictor:
 
     def encode(self, image, detect: bool = False) -> EncodedImage:
         """Encodes an image without setting it, see `set_image`; with `detect` also finds its objects."""
-        image = read_image(image)
+        return self._encode(read_image(image), detect)
+
+    def _encode(self, image: np.ndarray, detect: bool = False) -> EncodedImage:
         pixels, part = self._network.prepare(image)
         if detect:
             [(embeddings, detections)] = self._network.detect([pixels])
@@ -245,9 +254,12 @@ class Predictor:
         height, width = encoded.image.shape[:2]
         crops = plan_crops(boxes, height, width, self.input_size) if closer else {}
         rest = np.delete(np.arange(len(boxes)), [index for indices in crops.values() for index in indices])
-        found = [(rest.tolist(), self._masks_of(encoded, boxes[rest]))] if len(rest) else []
+        found = []
+        if len(rest):
+            whole = self._encode(encoded.image) if encoded.embeddings is None else encoded
+            found.append((rest.tolist(), self._masks_of(whole, boxes[rest])))
         for (top, left, side), indices in crops.items():
-            crop = self.encode(encoded.image[top : top + side, left : left + side])
+            crop = self._encode(encoded.image[top : top + side, left : left + side])
             inside = boxes[indices] * ([height, width] * 2) - [top, left] * 2
             inside = np.clip(inside / np.tile(crop.image.shape[:2], 2), 0, 1).astype(np.float32)
             found.append((indices, self._masks_of(crop, inside)))

@@ -18,11 +18,12 @@ class OnnxNetwork:
     precision = "float32"
     calibration = (0.0, 1.0)
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, cores: int | None = None):
         """Loads both halves.
 
         Args:
             folder: with `encoder.onnx`, `mask_head.onnx` and `graphs.json`.
+            cores: that a call takes; all of them unless given.
 
         Raises:
             InputError: one of them is missing or damaged.
@@ -31,8 +32,8 @@ class OnnxNetwork:
         self.input_size: int = graphs["input_size"]
         self._most_boxes: int | None = graphs["most_boxes"]
         self._embeddings = list(graphs["graphs"]["encoder"]["outputs"])
-        self._encoder = _session(folder / "encoder.onnx")
-        self._mask_head = _session(folder / "mask_head.onnx")
+        self._encoder = _session(folder / "encoder.onnx", cores)
+        self._mask_head = _session(folder / "mask_head.onnx", cores)
 
     def prepare(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Brings a picture, uint8 RGB [H, W, 3], to the network's size, float32 [1, S, S, 3]."""
@@ -59,9 +60,9 @@ class OnnxNetwork:
         return np.concatenate(parts)
 
 
-def _session(path: Path) -> onnxruntime.InferenceSession:
+def _session(path: Path, cores: int | None) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = usable_cores()
+    options.intra_op_num_threads = cores or usable_cores()
     options.log_severity_level = 3
     # Threads that spin while they wait for each other take a third of the time of a machine with other work.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -27,7 +27,6 @@ from deepmac.jobs.stream import FINGERPRINT, ModelChoice, PictureJob, Summary, f
 
 _OVERLAY_SIZE = (1600, 1600)  # pixels that an overlay must not exceed
 _SHEET_PICTURES, _SHEET_COLUMNS = 30, 5
-_BATCH_SIZE = 8
 
 
 class Shard(NamedTuple):
@@ -116,7 +115,7 @@ def make_masks(
     summary = jobs.summary
     part = "" if shard.count == 1 else f"_{shard}"
     try:
-        summary.count(segment_pictures(jobs, model, batch_size=_BATCH_SIZE, **how))
+        summary.count(segment_pictures(jobs, model, **how))
     finally:
         if summary.written or summary.failed:
             settings = {**state, **dataclasses.asdict(options)}

@@ -1,8 +1,6 @@
 """Masks of many pictures: finds out what is missing, makes it, writes it, and goes on where it was stopped.
 
-Pictures are decoded by threads that run ahead, segmented in batches, and their masks written by threads that
-run behind, so that at any time only a few pictures are held. A batch always has the same shape, so that a
-picture's masks do not depend on which pictures are segmented with it.
+Each core reads, segments and writes a picture of its own, so that at any time only a few are held.
 
 What is written for a picture is up to its job, a subclass of `PictureJob`. Last of all comes its target, a
 label image mostly, which holds the digest of what everything was made from: by it a later run knows what it
@@ -20,7 +18,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +26,7 @@ import numpy as np
 from tqdm import tqdm
 
 from deepmac import __version__
+from deepmac.core.boxes import normalized_boxes
 from deepmac.core.errors import InputError
 from deepmac.core.executors import ahead, open_executor, threads
 from deepmac.core.images import read_image
@@ -60,11 +59,12 @@ class ModelChoice:
         weights = find_model(choices.pop("name")).weights_sha256
         return choices | {"version": __version__, "weights": weights}
 
-    def load(self) -> Network:
-        """Loads what computes the masks."""
-        return load_network(self.name, self.precision, self.input_size, self.runtime)
+    def load(self, cores: int | None = None) -> Network:
+        """Loads what computes the masks, with some or all cores in each call."""
+        return load_network(self.name, self.precision, self.input_size, self.runtime, cores)
 
 
+_warning = threading.Lock()  # what catches warnings does so for all threads
 _loading = threading.Lock()  # the threads of a cluster's worker share what is loaded
 _loaded = functools.lru_cache(maxsize=1)(ModelChoice.load)
 
@@ -203,7 +203,6 @@ def segment_pictures(
     jobs: Sequence[PictureJob],
     model: ModelChoice,
     *,
-    batch_size: int = 1,
     overwrite: bool = False,
     scheduler: str | None = None,
     progress: bool | None = None,
@@ -213,7 +212,6 @@ def segment_pictures(
     Args:
         jobs: the pictures. It is asked for each several times and may make it anew, to hold none.
         model: what segments them; loaded only if something is missing.
-        batch_size: pictures encoded at once.
         overwrite: whether masks that are there are made again.
         scheduler: address of a Dask scheduler, as tcp://host:8786, whose workers make the masks; they need
             this package, and the folders under the same paths.
@@ -239,9 +237,9 @@ def segment_pictures(
     missing = (jobs[index] for index in todo)
     with tqdm(desc=f"loading {model.name}", total=len(todo), **bar) as shown:
         if scheduler is None:
-            outcomes = _stream(missing, model.load(), batch_size)
+            outcomes = _stream(missing, model.load(cores=1 if len(todo) > 1 else None))
         else:
-            outcomes = _on_cluster(missing, model, batch_size, overwrite, scheduler)
+            outcomes = _on_cluster(missing, model, overwrite, scheduler)
         shown.set_description("segmenting")
         with contextlib.closing(outcomes):  # waits for the files under way
             for outcome in outcomes:
@@ -277,59 +275,23 @@ def _remove_leftovers(targets: set[Path]) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _stream(jobs: Iterable[PictureJob], network, batch_size: int) -> Generator[Outcome, None, None]:
-    """Decodes, segments and writes, one after the other and all at the same time."""
-    with threads() as readers, threads() as writers:
-        decoded = ahead(readers, lambda job: _decode(job, network), jobs, 2 * batch_size)
-        yield from ahead(writers, _write, _segment(decoded, network, batch_size), 2 * batch_size)
+def _stream(jobs: Iterable[PictureJob], network: Network) -> Generator[Outcome, None, None]:
+    """Works on a picture with each core: reads, segments and writes it."""
+    predictor = Predictor(network)
+    with threads() as pool:
+        yield from ahead(pool, lambda job: _segment(job, predictor), jobs)
 
 
-def _decode(job: PictureJob, network) -> tuple[PictureJob, EncodedImage] | Outcome:
-    """Reads a picture; in the place of its embeddings is the network's input."""
+def _segment(job: PictureJob, predictor: Predictor) -> Outcome:
     try:
         if job.path is None:
             raise InputError("no such picture")
         image = job.read(job.path)
-    except InputError as error:
-        return Outcome(job.name, "failed", str(error))
-    return job, EncodedImage(image, *network.prepare(image))
-
-
-def _segment(
-    decoded: Iterator[tuple[PictureJob, EncodedImage] | Outcome], network, batch_size: int
-) -> Iterator[tuple[PictureJob, Prediction] | Outcome]:
-    predictor = Predictor(network)
-    while batch := list(itertools.islice(decoded, batch_size)):
-        yield from (item for item in batch if isinstance(item, Outcome))
-        pictures = [item for item in batch if not isinstance(item, Outcome)]
-        if not pictures:
-            continue
-        inputs = [image.embeddings for _, image in pictures]
-        inputs += inputs[-1:] * (batch_size - len(inputs))
-        finds = pictures[0][0].given.boxes is None
-        results = network.detect(inputs) if finds else ((maps, None) for maps in network.encode(inputs))
-        for (job, image), (embeddings, detections) in zip(pictures, results, strict=False):
-            encoded = dataclasses.replace(image, embeddings=embeddings, detections=detections)
-            try:
-                with warnings.catch_warnings(record=True) as caught:
-                    warnings.simplefilter("always", UserWarning)
-                    if finds:
-                        prediction = predictor.detect(encoded=encoded, min_score=job.given.min_score)
-                    else:
-                        prediction = predictor.predict(job.given.boxes, job.given.box_format, encoded=encoded)
-            except InputError as error:
-                yield Outcome(job.name, "failed", str(error))
-                continue
-            for warning in caught:
-                tqdm.write(f"{job.name}: {warning.message}", file=sys.stderr)
-            yield job, prediction
-
-
-def _write(segmented: tuple[PictureJob, Prediction] | Outcome) -> Outcome:
-    if isinstance(segmented, Outcome):
-        return segmented
-    job, prediction = segmented
-    try:
+        if job.given.boxes is None:
+            encoded = predictor.encode(image, detect=True)
+            prediction = predictor.detect(encoded=encoded, min_score=job.given.min_score)
+        else:
+            prediction = predictor.predict(_boxes(job, image), encoded=EncodedImage(image))
         job.write(prediction)
     except InputError as error:
         return Outcome(job.name, "failed", str(error))
@@ -338,8 +300,18 @@ def _write(segmented: tuple[PictureJob, Prediction] | Outcome) -> Outcome:
     return Outcome(job.name, "written", words=quality_words(prediction.quality))
 
 
+def _boxes(job: PictureJob, image: np.ndarray) -> np.ndarray:
+    """The given boxes, normalised; says of which picture warnings are."""
+    with _warning, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        boxes = normalized_boxes(job.given.boxes, job.given.box_format, *image.shape[:2])
+    for warning in caught:
+        tqdm.write(f"{job.name}: {warning.message}", file=sys.stderr)
+    return boxes
+
+
 def _on_cluster(
-    jobs: Iterable[PictureJob], model: ModelChoice, batch_size: int, overwrite: bool, scheduler: str
+    jobs: Iterable[PictureJob], model: ModelChoice, overwrite: bool, scheduler: str
 ) -> Generator[Outcome, None, None]:
     """Makes masks on a Dask cluster.
 
@@ -353,18 +325,16 @@ def _on_cluster(
         for job in jobs
     )
     parts = iter(lambda: list(itertools.islice(jobs, _PART)), [])
-    work = functools.partial(segment_part, model=model, batch_size=batch_size, overwrite=overwrite)
+    work = functools.partial(segment_part, model=model, overwrite=overwrite)
     with open_executor(jobs=1, scheduler=scheduler) as executor:
         for outcomes in ahead(executor, work, parts, _PARTS_UNDER_WAY):
             yield from outcomes
 
 
-def segment_part(
-    jobs: list[PictureJob], model: ModelChoice, batch_size: int, overwrite: bool
-) -> list[Outcome]:
+def segment_part(jobs: list[PictureJob], model: ModelChoice, overwrite: bool) -> list[Outcome]:
     """Makes the masks of some pictures that are not there, in this process; counts the others as written."""
     with _loading:
-        network = _loaded(model)
+        network = _loaded(model, cores=1)
     missing = [job for job in jobs if not is_done(job, overwrite)]
     done = [Outcome(job.name, "written") for job in jobs if job not in missing]
-    return done + list(_stream(missing, network, batch_size))
+    return done + list(_stream(missing, network))
