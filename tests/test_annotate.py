@@ -105,6 +105,49 @@ def test_yolo_has_a_polygon_from_0_to_1_for_each_annotation(data_set, tmp_path):
     assert data == {"train": "images", "val": "images", "names": ["bolt", "nut"]}
 
 
+def test_labels_lie_in_their_folder_whatever_pictures_are_called(data_set, tmp_path):
+    first, second, third, fourth = data_set["images"]
+    theirs = tmp_path / "images" / "000000000100.txt"
+    theirs.write_text("somebody's")
+    first["file_name"] = str(tmp_path / "images" / first["file_name"])  # from the root of the disk
+    second["file_name"] = f"../images/{second['file_name']}"
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "images" / third["file_name"]).rename(tmp_path / "elsewhere" / "c.jpg")
+    third["file_name"] = "../elsewhere/c.jpg"
+    (tmp_path / "boxes.json").write_text(json.dumps(data_set))
+    _annotate(tmp_path, "--format", "yolo", out="yolo")
+    names = {path.relative_to(tmp_path / "yolo").as_posix() for path in (tmp_path / "yolo").rglob("*.*")}
+    stems = ["000000000100", "000000000101", "c", "000000000103"]
+    assert names == {"data.yaml", *(f"labels/{stem}.txt" for stem in stems)}
+    assert theirs.read_text() == "somebody's"
+    assert not list((tmp_path / "elsewhere").glob("*.txt"))
+
+    (tmp_path / "images" / "c.png").write_bytes((tmp_path / "images" / fourth["file_name"]).read_bytes())
+    fourth["file_name"] = "c.png"
+    (tmp_path / "boxes.json").write_text(json.dumps(data_set))
+    refused = command_line.refused(*_arguments(tmp_path, "other"), "--format", "yolo")
+    assert "../elsewhere/c.jpg and c.png would have the same labels: rename a picture" in refused
+
+
+def test_masks_that_cannot_be_used_are_told_as_they_are_replaced(data_set, tmp_path):
+    data_set["annotations"][0]["segmentation"] = [[1, 2, 3, 4]]
+    (tmp_path / "boxes.json").write_text(json.dumps(data_set))
+    assert "unusable masks left out, their boxes kept: 1 (annotation" in _annotate(tmp_path).stdout
+
+
+def test_other_formats_become_a_coco_file(data_set, tmp_path):
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    for image in data_set["images"]:
+        (labels / f"{image['file_name'][:-4]}.txt").write_text("0 .5 .5 .4 .4\n1 .2 .2 .2 .2\n")
+    arguments = ["annotate", labels, "--images", tmp_path / "images", "--out", tmp_path / "out.json"]
+    assert "8 of 8 masks made" in command_line.run(*arguments).stdout
+    coco = COCO(tmp_path / "out.json")
+    assert len(coco.anns) == 8 and len(coco.imgs) == 4
+    assert all(_drawn(coco, annotation).any() for annotation in coco.anns.values())
+    assert {(tmp_path / "images" / image["file_name"]).is_file() for image in coco.imgs.values()} == {True}
+
+
 def _fail_at_the_third(monkeypatch, error):
     """Lets two pictures be written, then fails in the middle of a file."""
     write, written, one_at_a_time = job._AnnotateJob.write, [], threading.Lock()

@@ -240,6 +240,23 @@ def test_names_that_are_no_text_are_segmented_and_named(photos, tmp_path):
     assert os.fsdecode(b"pi\xe8ce.png") in [image["file_name"] for image in images]
 
 
+def test_boxes_in_a_picture_of_another_size_are_not_used(photos, tmp_path):
+    sizes = {"a.png": (80, 60), "b.jpg": None}
+    with Image.open(photos / "b.jpg") as picture:
+        sizes["b.jpg"] = picture.size
+    content = {
+        "images": [
+            {"id": number, "file_name": name, "width": size[0], "height": size[1]}
+            for number, (name, size) in enumerate(sizes.items())
+        ],
+        "annotations": [{"image_id": number, "bbox": [1, 1, 9, 9], "category_id": 1} for number in range(2)],
+    }
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    result = _segment(photos, "--boxes", tmp_path / "boxes.json", "--out", tmp_path / "out")
+    assert "1 segmented" in result.stdout
+    assert "but annotated as 80 x 60" in result.stderr
+
+
 def test_boxes_from_a_file(photos, tmp_path):
     names = ("a.png", "night/a.png", "b.jpg")
     boxes = [(31, [10, 10, 20, 20], 5, {}), (32, [30, 5, 40, 30], 6, {"score": 0.5})]

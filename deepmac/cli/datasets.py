@@ -45,7 +45,9 @@ def cutouts(coco_dir, out, split, ids):
 @click.option("--split", "splits", multiple=True, help="Of --coco-dir (repeatable).  [default: all]")
 @click.option("--shards", type=click.IntRange(min=1), help="Files per split.  [default: by its size]")
 @click.option("--ids", type=click.Path(), help="Image ids to use: text, JSON list, or JSON {split: list}.")
-@click.option("--report", type=click.Path(), metavar="FILE", help="JSON: all that was mended or left out.")
+@click.option(
+    "--report", type=click.Path(dir_okay=False), metavar="FILE", help="JSON: all that was mended or left out."
+)
 def tfrecord(coco_dir, annotations, images, val_annotations, val_fraction, out, splits, shards, ids, report):
     """Check annotations and write them with their pictures as TFRecords.
 
@@ -66,6 +68,8 @@ def tfrecord(coco_dir, annotations, images, val_annotations, val_fraction, out, 
     chosen = read_image_ids(ids) if ids else None
     if annotations and (splits or isinstance(chosen, dict)):
         raise click.UsageError("--split, and --ids by split, are for --coco-dir.")
+    if report in filter(None, (annotations, val_annotations)):
+        raise click.UsageError(f"--report would replace {report}: choose another file.")
     refuse_occupied(out)
     if annotations:
         read = read_annotation_files(annotations, images, val_annotations, val_fraction, chosen)

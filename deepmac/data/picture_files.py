@@ -62,14 +62,14 @@ def find_pictures(names: Iterable[str], folder: Path) -> dict[str, Path]:
     """Finds the pictures of a folder and its subfolders by their names in an annotation file.
 
     Returns:
-        Name -> path relative to the folder, for those that are there. A file has one name only: that which
-        says more of its path.
+        Name -> path relative to the folder, for those that are there, whatever way leads to them; that of a
+        picture elsewhere stays as it is. A file has one name only: that which says more of its path.
 
     Raises:
         InputError: a name that fits to several files alike.
     """
     # Path.is_file fails for names that are longer than they can be.
-    found = {name: Path(name) for name in names if os.path.isfile(folder / name)}  # noqa: PTH113
+    found = {name: _below(folder, name) for name in names if os.path.isfile(folder / name)}  # noqa: PTH113
     others = [name for name in names if name not in found]
     if not others:
         return found
@@ -89,6 +89,12 @@ def find_pictures(names: Iterable[str], folder: Path) -> dict[str, Path]:
         if path not in taken:
             found |= {name: path.relative_to(folder) for name in best_names}
     return found
+
+
+def _below(folder: Path, name: str) -> Path:
+    """The path of a file relative to a folder, if it lies there."""
+    path = Path(os.path.normpath(folder.absolute() / name))
+    return path.relative_to(folder.absolute()) if path.is_relative_to(folder.absolute()) else Path(name)
 
 
 def _best_file(name: str, by_stem: dict[str, list[Path]], folder: Path) -> tuple[int, Path | None]:

@@ -18,12 +18,12 @@ from pycocotools import mask as coco_mask
 from deepmac.core.errors import InputError
 from deepmac.core.files import exclusive, write_text
 from deepmac.data.coco import CocoData, read_coco
-from deepmac.data.flaws import TRAINING
+from deepmac.data.flaws import BAD_MASK, TRAINING, summary
 from deepmac.data.formats import load_annotations
 from deepmac.data.picture_files import read_annotated
 from deepmac.inference.prediction import Prediction
 from deepmac.jobs.box_files import ImageBoxes
-from deepmac.jobs.datasets import write_coco, write_yolo
+from deepmac.jobs.datasets import label_files, write_coco, write_yolo
 from deepmac.jobs.stream import FINGERPRINT, ModelChoice, PictureJob, Summary, fingerprint, segment_pictures
 
 _POSITION = "position in the file"  # key of an annotation while it is worked on
@@ -65,7 +65,7 @@ def annotate(
             `labels/NAME.txt` with a polygon for each annotation, and `data.yaml`.
 
     Returns:
-        What became of pictures and annotations, and a line for what was left out or skipped.
+        What became of pictures and annotations, and a line for what was left out, skipped, or unusable.
 
     Raises:
         InputError: unusable annotations, no such model, `out` exists, or all pictures were skipped.
@@ -75,6 +75,8 @@ def annotate(
     document = load_annotations(Path(annotations), images)
     _add_positions(document)
     data = read_coco(document, TRAINING, image_dir=images, name=str(annotations))
+    if file_format == "yolo":
+        label_files(data)  # fails before masks are made
     folder = out.with_name(f".{out.name}-masks")
     jobs = list(_jobs(data, folder, options, model.state()))
     became = Summary(pictures=len(data.images))
@@ -83,13 +85,17 @@ def annotate(
         became.count(segment_pictures(jobs, model))
         became.require_success()
         if file_format == "coco":
-            write_coco(out, document | {"annotations": _completed(document["annotations"], _made(jobs))})
+            content = _content(document, data)
+            write_coco(out, content | {"annotations": _completed(content["annotations"], _made(jobs))})
         else:
             write_yolo(data, out, _made(jobs))
         count = sum(len(job.masks()) for job in jobs)
         shutil.rmtree(folder, ignore_errors=True)
+    unusable = [
+        summary(kind, cases) for kind, cases in data.repairs.items() if kind.startswith(BAD_MASK.name)
+    ]
     made = f"{count} of {_count_wanted(document, data, options)} masks made; {became}"
-    return "\n".join([*data.lost, *became.problems(), made])
+    return "\n".join([*data.lost, *unusable, *became.problems(), made])
 
 
 def _refuse_existing(out: Path) -> None:
@@ -185,6 +191,14 @@ def _made(jobs: list[_AnnotateJob]) -> Callable[[dict], dict]:
     job_of = {position: job for job in jobs for position in job.positions}
     masks = functools.lru_cache(maxsize=64)(lambda job: job.masks() if job else {})
     return lambda entry: masks(job_of.get(entry[_POSITION])).get(str(entry[_POSITION]), {})
+
+
+def _content(document: dict, data: CocoData) -> dict:
+    """What was given, if it is COCO's; of other formats, whose annotations have no ids, what was read."""
+    if any(isinstance(entry, dict) and "id" in entry for entry in document["annotations"]):
+        return document
+    images = [*data.images.values()]
+    return {"images": images, "annotations": data.annotations, "categories": data.categories}
 
 
 def _completed(entries: list, made: Callable[[dict], dict]) -> Iterator:

@@ -3,12 +3,13 @@
 import functools
 import json
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file, atomic_folder
 from deepmac.core.polygons import join, polygon, rings
 from deepmac.data.coco import CocoData
@@ -44,9 +45,10 @@ def _json(value: Any) -> str:
 def write_yolo(data: CocoData, out: Path, made: Callable[[dict], dict] = lambda entry: {}) -> None:
     """Writes annotations as Ultralytics reads them, into a folder that is new or empty.
 
-    `data.yaml`, and for every picture a file of lines: class, from 0, and x0 y0 x1 y1 … from 0 to 1. `made`
-    gives what an annotation has besides.
+    `data.yaml`, and for every picture a file of lines: class, from 0, and x0 y0 x1 y1 … from 0 to 1, without
+    crowd regions. `made` gives what an annotation has besides. InputError: as `label_files`.
     """
+    files = label_files(data)
     names = {category["id"]: category["name"] for category in data.categories}
     numbers = {category_id: number for number, category_id in enumerate(sorted(names))}
     with atomic_folder(out) as folder:
@@ -58,12 +60,29 @@ def write_yolo(data: CocoData, out: Path, made: Callable[[dict], dict] = lambda 
             image = data.images[image_id]
             lines = []
             for entry in annotations:
+                if entry["iscrowd"]:
+                    continue
                 polygon = _one_polygon(entry | made(entry), image)
                 corners = " ".join(f"{value:.6g}" for value in polygon.ravel())
                 lines.append(f"{numbers[entry['category_id']]} {corners}\n")
-            path = (folder / "labels" / image["file_name"]).with_suffix(".txt")
+            path = folder / "labels" / files[image_id]
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("".join(lines), encoding="utf-8")
+
+
+def label_files(data: CocoData) -> dict[int, PurePath]:
+    """Image id -> file of its labels below their folder. InputError: two pictures would have the same one."""
+    files: dict[int, PurePath] = {}
+    owners: dict[PurePath, str] = {}
+    for image_id, image in data.images.items():
+        name = image["file_name"]
+        path = PurePath(name)
+        inside = not path.is_absolute() and ".." not in path.parts
+        files[image_id] = (path if inside else PurePath(path.name)).with_suffix(".txt")
+        other = owners.setdefault(files[image_id], name)
+        if other != name:
+            raise InputError(f"{other} and {name} would have the same labels: rename a picture")
+    return files
 
 
 def polygons(segmentation: list | dict, image: dict) -> list[list[float]]:

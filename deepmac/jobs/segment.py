@@ -118,7 +118,11 @@ class _SegmentJob(PictureJob):
             pages = getattr(picture, "n_frames", 1)
             if pages > 1 and picture.format != "MPO":  # phones add a small copy
                 tqdm.write(f"{name}: only the first of its {pages} pages is segmented", file=sys.stderr)
-            return read_image(picture)
+            image = read_image(picture)
+        annotated = self.given.size
+        if annotated and sorted(annotated) != sorted(image.shape[:2]):
+            raise InputError("it is {1} x {0}, but annotated as {3} x {4}".format(*image.shape, *annotated))
+        return image
 
     def _file(self, ending: str) -> Path:
         return self.target.with_name(self.target.name.removesuffix("_labels.png") + ending)
