@@ -171,6 +171,9 @@ def test_a_bad_box_costs_that_box(tmp_path, changes, expected):
         ("a", "a.jpg", "/data/a.jpg"),
         ("pi\u00e8ce.jpg", "pie\u0300ce.jpg", "/data/pie\u0300ce.jpg"),
         ("D:\\x\\cam\\a.jpg", "cam/a.jpg", "/data/cam/a.jpg"),
+        ("..\\pics\\a.jpg", "a.jpg", "/data/pics/a.jpg"),
+        ("night%201/a.jpg", "night 1/a.jpg", "/data/night 1/a.jpg"),
+        ("/data/local-files/?d=proj%2Fa.jpg", "a.jpg", "/data/proj/a.jpg"),
     ],
 )
 def test_names_of_other_machines_are_found(tmp_path, annotated, name, path):

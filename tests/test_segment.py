@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import command_line
 import numpy as np
@@ -178,6 +179,9 @@ def test_pictures_of_the_same_name_do_not_collide(photos, tmp_path):
     for again in (both[::-1], both[:1], both[1:]):
         assert f"{len(again)} there already" in _segment(*again, "--box", BOX, "--out", out).stdout
     assert _times(out) == before
+    _segment(*both, "--box", BOX, "--out", out, "--together", "coco")
+    images = json.loads((out / "annotations.json").read_text())["images"]
+    assert {Path(image["file_name"]) for image in images} == set(both)
     # One after the other into the same folder.
     one_by_one = tmp_path / "one by one"
     for picture in both:

@@ -41,10 +41,16 @@ class PictureName(NamedTuple):
             values = [unquote(part.rpartition("=")[2]) for part in address.query.split("&")]
             pictures = [value for value in values if Path(value).suffix.lower() in PICTURE_SUFFIXES]
             name = pictures[0] if pictures else unquote(address.path)
-        parts = PurePosixPath(unicodedata.normalize("NFC", name).casefold()).parts or ("",)
+        path = PurePosixPath(unicodedata.normalize("NFC", name).casefold())
+        parts = tuple(part for part in path.parts if part != "..") or ("",)  # from where is not known here
         suffix = PurePosixPath(parts[-1]).suffix
         suffix = suffix if suffix in PICTURE_SUFFIXES else ""
         return cls(parts[:-1], parts[-1].removesuffix(suffix), _SAME_SUFFIX.get(suffix, suffix))
+
+    @classmethod
+    def spellings(cls, name: str) -> "set[PictureName]":
+        """What a name may mean that programs have quoted for addresses."""
+        return {cls.of(spelling) for spelling in (name, unquote(name), unquote_plus(name))}
 
     def tail(self, other: "PictureName") -> int:
         """How many parts at the end of both names agree; 0 if the pictures are not called the same."""
@@ -100,8 +106,7 @@ def _below(folder: Path, name: str) -> Path:
 def _best_file(name: str, by_stem: dict[str, list[Path]], folder: Path) -> tuple[int, Path | None]:
     """How many parts of a name and of the file that it fits to best agree, and the file."""
     fitting = defaultdict(list)
-    for spelling in {name, unquote(name), unquote_plus(name)}:
-        wanted = PictureName.of(spelling)
+    for wanted in PictureName.spellings(name):
         for path in by_stem.get(wanted.stem, ()):
             agreeing = wanted.tail(PictureName.of(str(path.absolute())))
             depth = len(path.relative_to(folder).parts)

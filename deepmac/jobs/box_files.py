@@ -90,8 +90,8 @@ class BoxFile:
         self._by_id: dict[str, int] = {}
         for row, name in enumerate(table.names):
             if name and table.named_by == "file":
-                key = PictureName.of(name)
-                self._by_stem.setdefault(key.stem, []).append((key, row))
+                for key in PictureName.spellings(name):
+                    self._by_stem.setdefault(key.stem, []).append((key, row))
             else:
                 self._by_id[str(self._image_id(row))] = row
 

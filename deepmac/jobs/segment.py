@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -62,11 +63,13 @@ def segment(
     if together == "yolo":
         refuse_occupied(out / "yolo")
     state, taken, jobs = model.state(), set(), []
+    names = Counter(picture.name for picture in pictures)
     for picture in pictures:
         given = boxes.of(picture.path, picture.name) if isinstance(boxes, BoxFile) else boxes
         if given is not None and given.boxes != []:
             given = _as_seen(given, picture.path)
-            jobs.append(_job(picture, given, out, taken, state))
+            told_apart = picture.name if names[picture.name] == 1 else picture.path
+            jobs.append(_job(picture, told_apart, given, out, taken, state))
     if not jobs:
         source = boxes.describe() if isinstance(boxes, BoxFile) else "--box"
         raise InputError(f"no usable boxes for {pictures[0].name} or any other picture in {source}")
@@ -107,7 +110,8 @@ class _SegmentJob(PictureJob):
 
     Attributes:
         source: digest of the picture's path.
-        file_name: of the picture, relative to the folder that was asked for; its id where boxes have none.
+        file_name: of the picture, relative to the folder that was asked for, or its path where several are
+            called so; its id where boxes have none.
     """
 
     source: str
@@ -166,7 +170,9 @@ def _as_seen(given: ImageBoxes, path: Path) -> ImageBoxes:
     return dataclasses.replace(given, boxes=corners.tolist(), box_format="xyxy")
 
 
-def _job(picture: Picture, boxes: ImageBoxes, out: Path, taken: set[Path], model_state: dict) -> _SegmentJob:
+def _job(
+    picture: Picture, file_name: Path, boxes: ImageBoxes, out: Path, taken: set[Path], model_state: dict
+) -> _SegmentJob:
     """Finds a file that is neither in `taken`, to which it is added, nor another picture's on disk."""
     source = hashlib.sha256(os.fsencode(picture.path.resolve())).hexdigest()
     stem = picture.name.with_suffix("")
@@ -182,5 +188,5 @@ def _job(picture: Picture, boxes: ImageBoxes, out: Path, taken: set[Path], model
         target=target,
         fingerprint=fingerprint(picture.path, dataclasses.asdict(boxes), model_state),
         source=source,
-        file_name=picture.name.as_posix(),
+        file_name=file_name.as_posix(),
     )
