@@ -194,6 +194,28 @@ def test_overlays_a_contact_sheet_and_coloured_masks_of_the_same_values(release,
     assert check_collection(open_collection(release, masks=out)) == []
 
 
+def test_masks_of_pictures_that_get_none_any_more_are_removed(release, tmp_path):
+    detections, out = release / "metadata/iwildcam2022_mdv4_detections.json", tmp_path / "out"
+    arguments = ["iwildcam-masks", "--images", release, "--detections", detections, "--out", out]
+    command_line.run(*arguments, "--overlays")
+    Image.new("L", (80, 48)).save(out / "c-3.png")  # not ours, of a picture without boxes
+    before = sorted(_files(out))
+    ours = (out / "a-1.png").read_bytes()
+    Image.new("L", (80, 48)).save(out / "a-1.png")
+    command_line.refused(*arguments, "--min-conf", "0.9")
+    assert sorted(_files(out)) == before, "nothing is removed where nothing can be written"
+    (out / "a-1.png").write_bytes(ours)
+    assert "removed" not in command_line.run(*arguments, "--min-conf", "0.9", "--shard", "1/4").stdout
+    assert sorted(_files(out)) == before, "that of another shard"
+    said = command_line.run(*arguments, "--min-conf", "0.9").stdout
+    assert "2 without boxes, 1 whose old masks were removed" in said
+    assert sorted(_files(out)) == ["a-1.png", "b-2.png", "c-3.png"]
+    assert sorted(path.name for path in (out / "overlays").iterdir()) == ["a-1.jpg", "b-2.jpg"]
+    assert json.loads((out / "iwildcam_masks_report.json").read_text())["outdated"] == 1
+    assert "2 whose old masks were removed" in command_line.run(*arguments, "--min-conf", "1").stdout
+    assert sorted(_files(out)) == ["c-3.png"]
+
+
 def test_the_last_line_says_how_to_look_at_the_masks(release, tmp_path):
     detections = release / "metadata/iwildcam2022_mdv4_detections.json"
     arguments = ["--images", release, "--detections", detections, "--out", tmp_path / "elsewhere"]

@@ -37,11 +37,7 @@ class Shard(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Shard":
-        """Reads "i/n"; i may count from 0 or from 1: n/n is the same shard as 0/n.
-
-        Raises:
-            InputError: not two numbers, or i is not one of n shards.
-        """
+        """Reads "i/n"; i may count from 0 or from 1: n/n is 0/n. InputError: not one of n shards."""
         match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
         index, count = map(int, match.groups()) if match else (1, 0)
         if index > count or count < 1:
@@ -89,7 +85,8 @@ def make_masks(
     """Makes the instance masks of a collection, or of a part of it.
 
     For each picture with detections `out/<ID>.png`, complete or not at all. What is there already, from the
-    same picture, detections, model and options, is kept. The files are the same for any number of shards.
+    same picture, detections, model and options, is kept; what an earlier run made of pictures that get
+    no mask now is removed. The files are the same for any number of shards.
 
     Args:
         images: folder of the pictures.
@@ -115,9 +112,9 @@ def make_masks(
     summary = jobs.summary
     part = "" if shard.count == 1 else f"_{shard}"
     try:
-        summary.count(segment_pictures(jobs, model, **how))
+        summary.count(segment_pictures(jobs, model, begin=jobs.remove_outdated, **how))
     finally:
-        if summary.written or summary.failed:
+        if summary.written or summary.failed or summary.outdated:
             settings = {**state, **dataclasses.asdict(options)}
             report = {"shard": str(shard), "settings": settings, **dataclasses.asdict(summary)}
             write_text(out / f"{REPORT_NAME}{part}.json", json.dumps(report, indent=1) + "\n")
@@ -159,9 +156,9 @@ class CollectionJobs(Sequence):
                     f"the masks of {owners[path]} and {name} would be the same file: rename a picture"
                 )
             owners[path] = name
-        mine = range(shard.index, len(detections), shard.count)
-        self._rows, self.summary, unusable, clipped = [], Summary(len(mine)), [], []
-        for row in mine:
+        self._mine = range(shard.index, len(detections), shard.count)
+        self._rows, self.summary, unusable, clipped = [], Summary(len(self._mine)), [], []
+        for row in self._mine:
             picture, name = detections[row], self._names[row]
             numbers, unusable_numbers = self._numbers(picture)
             beyond = np.abs(picture.exact_corners - picture.corners).max(axis=1) > EDGE_TOLERANCE
@@ -189,8 +186,19 @@ class CollectionJobs(Sequence):
         usable = picture.usable[numbers - 1]
         return numbers[usable], numbers[~usable]
 
+    def remove_outdated(self) -> None:
+        """Removes masks and overlays that this command made of pictures of the shard that get no mask now."""
+        for job in map(self._job, sorted({*self._mine} - {*self._rows})):
+            if FINGERPRINT in (job.texts() or ()):
+                job.overlay.unlink(missing_ok=True)
+                job.target.unlink()  # last: by it a run that was interrupted knows what is left to do
+                self.summary.outdated += 1
+
     def __getitem__(self, index: int) -> "CollectionJob":
-        name, detections = self._names[self._rows[index]], self._detections[self._rows[index]]
+        return self._job(self._rows[index])
+
+    def _job(self, row: int) -> "CollectionJob":
+        name, detections = self._names[row], self._detections[row]
         path, (numbers, _) = picture_path(self._images, name), self._numbers(detections)
         rows = [detections.boxes.tolist(), detections.confidences.tolist(), numbers.tolist()]
         return CollectionJob(

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -103,8 +103,7 @@ class PictureJob(abc.ABC):
     def write(self, prediction: Prediction) -> None:
         """Writes the masks, each file complete or not at all, the target with its fingerprint last.
 
-        Raises:
-            InputError: these masks cannot be written; others may.
+        InputError: these masks cannot be written; others may.
         """
 
 
@@ -140,6 +139,7 @@ class Summary:
         written: of those whose masks were written.
         present: of those that had them already.
         without_boxes: of those without boxes that count.
+        outdated: of those without boxes whose masks, from an earlier run, were removed.
         seconds: wall-clock time from loading the model on.
         failed: `name` and `problem` of those without masks.
         masks: number of those written, by `quality_words`.
@@ -150,6 +150,7 @@ class Summary:
     written: int = 0
     present: int = 0
     without_boxes: int = 0
+    outdated: int = 0
     seconds: float = 0.0
     failed: list[dict[str, str]] = dataclasses.field(default_factory=list)
     masks: dict[str, int] = dataclasses.field(default_factory=lambda: dict.fromkeys(QUALITY_WORDS, 0))
@@ -194,6 +195,7 @@ class Summary:
             (self.written, f"segmented (masks: {masks})" if masks else "segmented"),
             (self.present, "there already"),
             (self.without_boxes, "without boxes"),
+            (self.outdated, "whose old masks were removed"),
             (len(self.failed), "skipped"),
         ]
         return "Pictures: " + (", ".join(f"{count} {what}" for count, what in counts if count) or "none")
@@ -206,6 +208,7 @@ def segment_pictures(
     overwrite: bool = False,
     scheduler: str | None = None,
     progress: bool | None = None,
+    begin: Callable[[], None] = lambda: None,
 ) -> Generator[Outcome, None, None]:
     """Makes the masks that are missing.
 
@@ -216,6 +219,7 @@ def segment_pictures(
         scheduler: address of a Dask scheduler, as tcp://host:8786, whose workers make the masks; they need
             this package, and the folders under the same paths.
         progress: whether to show progress bars; in a terminal unless given.
+        begin: called when it is known that all can be written, before any is.
 
     Yields:
         What became of each picture, those with masks first; in the order of the jobs but for failures.
@@ -231,6 +235,7 @@ def segment_pictures(
             yield Outcome(job.name, "present")
         else:
             todo.append(index)
+    begin()
     if not todo:
         return
     _remove_leftovers({jobs[index].target for index in todo})
@@ -250,8 +255,7 @@ def segment_pictures(
 def is_done(job: PictureJob, overwrite: bool = False) -> bool:
     """Whether a picture's masks are there, whole, made from the same things, and not older than it.
 
-    Raises:
-        InputError: the target is the picture itself; or it is somebody else's and `overwrite` is false.
+    InputError: the target is the picture itself; or it is somebody else's and `overwrite` is false.
     """
     target, picture = job.target, job.path
     if not target.exists():
