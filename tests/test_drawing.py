@@ -88,6 +88,13 @@ def test_boxes_are_drawn_inside_the_image_with_their_labels():
         assert (labelled != unlabelled).any(axis=2).sum() > 50
 
 
+def test_names_beyond_ascii_are_written_in_their_letters():
+    names = ["\u00fc", "\u03b1", "\u0416", "\U0010fffd"]  # the last is no letter: an empty frame
+    nothing, box = np.zeros((1, 60, 80), bool), [[0.5, 0.0, 1.0, 1.0]]
+    drawn = {overlay(IMAGE, nothing, box, [name]).tobytes() for name in names}
+    assert len(drawn) == len(names)
+
+
 def test_a_prediction_is_plotted_with_boxes_and_labels():
     boxes = np.array([[0.1, 0.1, 0.6, 0.5], [0.2, 0.3, 0.9, 0.9]], np.float32)
     prediction = Prediction(IMAGE, boxes, np.full((2, 4, 4), 0.9, np.float32))
@@ -131,3 +138,10 @@ def test_a_sheet_has_a_field_for_each_picture_whatever_its_shape():
     place = pixels[8:68, 96:176]
     assert (place == (0, 0, 255)).all(axis=2).sum(axis=1).tolist() == [7] * 60, "all of it, in the middle"
     assert sheet([], []).width > 0
+
+
+def test_a_caption_that_is_too_long_ends_with_an_ellipsis():
+    one, other, nothing = (sheet([IMAGE], [text], size=(90, 60)) for text in ("i" * 90, "i" * 99, ""))
+    assert one == other != nothing
+    assert one != sheet([IMAGE], ["i" * 20], size=(90, 60)), "it is not cut off"
+    assert sheet([IMAGE[:, :5]], ["a name"], size=(5, 60)).width == 8 + 13

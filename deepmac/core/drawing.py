@@ -1,7 +1,10 @@
 """Pictures of masks: overlays, grids for comparison, sheets of many."""
 
 import colorsys
+import functools
+import importlib.util
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -119,7 +122,7 @@ def sheet(
 
     Args:
         pictures: N pictures, uint8 RGB [H, W, 3] of any size; those that are larger are made smaller.
-        captions: N texts; what is too long is cut off.
+        captions: N texts; one that is too long ends with an ellipsis.
         columns: of the sheet.
         size: width and height of a field in pixels.
     """
@@ -132,7 +135,9 @@ def sheet(
         image = Image.fromarray(picture)
         image.thumbnail(size, Image.Resampling.BOX)
         field.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
-        ImageDraw.Draw(field).text((0, height + 2), caption, _INK, ImageFont.load_default(13))
+        while _font(13).getlength(caption.replace("\n", " ")) > width and caption != "…":
+            caption = f"{caption.removesuffix('…')[:-1]}…"
+        ImageDraw.Draw(field).text((0, height + 2), caption, _INK, _font(13))
         row, column = divmod(place, columns)
         result.paste(field, (_GAP + column * step[0], _GAP + row * step[1]))
     return result
@@ -154,7 +159,7 @@ def _draw_boxes(image, boxes, colors, labels, line):
     height, width = image.shape[:2]
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(size=max(10, round(min(height, width) / 30)))
+    font = _font(max(10, round(min(height, width) / 30)))
     for index, (ymin, xmin, ymax, xmax) in enumerate(np.asarray(boxes) * [height, width, height, width]):
         color = tuple(colors[index].tolist())
         # Rectangles include their last row and column; a box ends before it.
@@ -171,6 +176,13 @@ def _draw_label(draw, text, corner, color, font):
     draw.rectangle((left, top, left + width, top + height), fill=color)
     bright = np.dot(color, [0.299, 0.587, 0.114]) > 140
     draw.text((left + 2, top), text, fill="black" if bright else "white", font=font)
+
+
+@functools.cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """The font that comes with matplotlib, which has most alphabets; Pillow's own has little but ASCII."""
+    path = Path(importlib.util.find_spec("matplotlib").origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf"
+    return ImageFont.truetype(path, size)
 
 
 def _window(box, size):

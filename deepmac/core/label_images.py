@@ -102,11 +102,7 @@ def in_colors(labels: np.ndarray) -> Image.Image:
 
 
 def read_label_image(path: str | os.PathLike) -> np.ndarray:
-    """Reads a label image, uint8 or uint16 [H, W].
-
-    Raises:
-        InputError: no such file, a damaged one, or one with several channels.
-    """
+    """Reads a label image, uint8 or uint16 [H, W]; InputError: none, a damaged one, or several channels."""
     with open_picture_file(path) as (picture, name):
         if picture.mode not in _SINGLE_CHANNEL:
             raise InputError(f"{name} has the channels {picture.mode}: an instance mask has one")
