@@ -60,6 +60,8 @@ def test_files(folder, monkeypatch):
     picture = open_picture(folder / "a picture.png")
     np.testing.assert_array_equal(picture.image, PICTURE)
     assert (picture.file_name, picture.stem, picture.sample) == ("a picture.png", "a_picture", None)
+    for quote in "\"'":
+        assert open_picture(f" {quote}{folder / 'a picture.png'}{quote} ").file_name == "a picture.png"
     Image.fromarray(PICTURE).save(folder / "coffee.png")
     monkeypatch.chdir(folder)
     assert open_picture("coffee.png").sample is None, "a file goes by its path"

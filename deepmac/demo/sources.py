@@ -60,7 +60,7 @@ def open_picture(source: str | os.PathLike) -> OpenedPicture:
     Raises:
         InputError: no such picture, one that cannot be read, or an address that does not answer.
     """
-    source = os.fspath(source).strip()
+    source = re.sub(r"""^(["'])(.*)\1$""", r"\2", os.fspath(source).strip())  # file managers copy quotes, too
     if not source:
         raise InputError("no picture given: write the path or the address of one")
     if source in SAMPLES:
