@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import datetime
 import io
 import json
@@ -20,6 +21,7 @@ from pycocotools.coco import COCO
 
 import deepmac
 from deepmac.core.errors import InputError
+from deepmac.demo import exports
 from deepmac.demo.app import Demo
 from deepmac.demo.controls import FOLDER, OWN
 from deepmac.demo.samples import SAMPLES
@@ -319,14 +321,21 @@ def test_a_stack_of_16_bits_is_stretched_and_turned_page_by_page(demo, tmp_path)
     assert (demo.page.value, demo.page.max) == (1, 3)
     assert "Contrast stretched" in demo.note.value
     assert demo.picture.image.min() == 0 and demo.picture.image.max() == 255
-    demo.canvas.boxes = [{"box": [10, 10, 50, 50], "name": "nucleus"}]
+    demo.canvas.boxes = [{"box": [10, 10, 50, 50], "name": "nucleus", "clicks": [[20, 20, 1]]}]
     before = demo.picture.image
     demo.page.value = 3
     assert (demo.picture.image != before).any()
-    assert _names(demo) == ["nucleus"], "boxes stay"
+    assert demo.canvas.boxes == [{"box": [10, 10, 50, 50], "name": "nucleus"}], "corrections do not stay"
     expected = tiny_model.predictor().predict([[10, 10, 50, 50]], "xyxy", encoded=demo._encoded)
     np.testing.assert_allclose(demo.prediction.mask_probs, expected.mask_probs, atol=1e-5)
     assert demo.picture.stem == "stack_page3"
+    sure = dataclasses.replace(demo.prediction, mask_probs=np.ones_like(demo.prediction.mask_probs))
+    drawing = demo._drawing()._replace(prediction=sure)
+    assert json.loads(exports.coco(drawing))["images"][0]["page"] == 3
+    assert "\nstack.tif page 3,1,nucleus," in exports.table(drawing).decode()
+    with zipfile.ZipFile(io.BytesIO(exports.imagej_rois(drawing))) as archive:
+        [roi] = [roifile.ImagejRoi.frombytes(archive.read(name)) for name in archive.namelist()]
+    assert roi.position == 3
     demo.sample.value = "rocket"
     assert demo.page.layout.display == "none"
     assert demo.note.value == ""

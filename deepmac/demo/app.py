@@ -65,11 +65,7 @@ class Demo(Controls):
         self.say("Loading ...")
 
     def show(self):
-        """Displays the window, and loads picture and model into it.
-
-        Raises:
-            InputError: no such picture or model, or unusable boxes.
-        """
+        """Displays the window, and loads picture and model. InputError: no such, or unusable boxes."""
         display(self)
         try:
             self._begin(*self._first)
@@ -168,9 +164,10 @@ class Demo(Controls):
             self.address.value = ""
 
     def _on_page(self, change):
-        """Turns to another page of a stack, with the boxes that are drawn."""
+        """Turns to another page of a stack, with the boxes that are drawn; corrections belong to the page."""
         if change["new"] != self.picture.page + 1:
-            self._open(self.picture.turned_to, change["new"] - 1, boxes=self.canvas.boxes)
+            boxes = [{"box": item["box"], "name": item["name"]} for item in self.canvas.boxes]
+            self._open(self.picture.turned_to, change["new"] - 1, boxes=boxes)
 
     def _open(self, opening: Callable[..., OpenedPicture], *source, boxes: list[dict] | None = None):
         self.say("Opening the picture ...")
@@ -273,8 +270,9 @@ class Demo(Controls):
     # Exports
 
     def _drawing(self) -> Drawing:
-        names = [item["name"] for item in self.canvas.boxes]
-        return Drawing(self.picture.file_name, self.prediction, names, self.opacity.value, self.outline.value)
+        names, picture = [item["name"] for item in self.canvas.boxes], self.picture
+        seen = self.opacity.value, self.outline.value, picture.page + 1 if picture.pages > 1 else 0
+        return Drawing(picture.file_name, self.prediction, names, *seen)
 
     def _export(self, title: str):
         """Writes a file beside the kernel, and lets the browser, which may run elsewhere, save it."""

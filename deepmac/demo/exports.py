@@ -32,6 +32,7 @@ class Drawing(NamedTuple):
         prediction: N masks, the number of each being its index + 1.
         names: N names.
         opacity, outline: of the masks in an overlay.
+        page: which one of the file the picture is, from 1; 0 if there are no others.
     """
 
     file_name: str
@@ -39,6 +40,7 @@ class Drawing(NamedTuple):
     names: Sequence[str]
     opacity: float
     outline: bool
+    page: int = 0
 
 
 def mask_areas(prediction: Prediction) -> list[int]:
@@ -57,8 +59,9 @@ def coco(drawing: Drawing) -> bytes:
     ids = {name: ID_BY_NAME.get(name) or next(new) for name in dict.fromkeys(drawing.names)}
     results = drawing.prediction.to_coco(1, [ids[name] for name in drawing.names])
     height, width = drawing.prediction.image.shape[:2]
+    page = {"page": drawing.page} if drawing.page else {}
     dataset = {
-        "images": [{"id": 1, "file_name": drawing.file_name, "height": height, "width": width}],
+        "images": [{"id": 1, "file_name": drawing.file_name, "height": height, "width": width} | page],
         "annotations": [
             {"id": number, **result, "area": int(rle.area(result["segmentation"])), "iscrowd": 0}
             for number, result in enumerate(results, 1)
@@ -82,9 +85,10 @@ def table(drawing: Drawing) -> bytes:
     boxes = pixel_xywh(prediction.boxes, *prediction.image.shape[:2]).round(2).tolist()
     qualities = prediction.quality.astype(float)  # in single precision, 0.856 is 0.8560000061988831
     verdicts = quality_words(qualities)
+    title = drawing.file_name + (f" page {drawing.page}" if drawing.page else "")
     lines = zip(boxes, mask_areas(prediction), qualities.round(3).tolist(), verdicts, strict=True)
     for number, (name, (box, *facts)) in enumerate(zip(drawing.names, lines, strict=True), 1):
-        writer.writerow([drawing.file_name, number, name, *box, *facts])
+        writer.writerow([title, number, name, *box, *facts])
     return file.getvalue().encode("utf-8-sig")  # spreadsheets take it for a local code page otherwise
 
 
@@ -96,6 +100,7 @@ def imagej_rois(drawing: Drawing) -> bytes:
             for part, polygon in enumerate(polygons, 1):
                 title = f"{number:03d} {name}" + (f" part {part}" if part > 1 else "")
                 roi = roifile.ImagejRoi.frompoints(np.reshape(polygon, (-1, 2)), name=title)
+                roi.position = drawing.page  # in the stack, from 1
                 archive.writestr(f"{title.replace('/', '_')}.roi", roi.tobytes())
     return file.getvalue()
 
