@@ -181,8 +181,9 @@ def _draw_label(draw, text, corner, color, font):
 @functools.cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
     """The font that comes with matplotlib, which has most alphabets; Pillow's own has little but ASCII."""
-    path = Path(importlib.util.find_spec("matplotlib").origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf"
-    return ImageFont.truetype(path, size)
+    found = importlib.util.find_spec("matplotlib")  # importing it takes a second
+    assert found and found.origin
+    return ImageFont.truetype(Path(found.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf", size)
 
 
 def _window(box, size):
