@@ -110,17 +110,20 @@ def test_undo_by_keys_and_buttons(page):
 def test_undo_and_redo_walk_through_all_states_however_fast_one_is(page):
     """The kernel is given no time to answer in between."""
     keys = {"draw": "b", "remove": "Backspace", "undo": "Control+z", "redo": "Control+Shift+Z"}
-    past, future, selected = [0], [], False
+    past, future, selected = [0], [], -1
     page.page.locator("canvas").focus()
     for action in np.random.default_rng(0).choice(list(keys), 60, p=[0.4, 0.1, 0.3, 0.2]):
         page.page.keyboard.press(keys[action])
-        if action == "draw" or (action == "remove" and selected):
+        if action == "draw" or (action == "remove" and selected >= 0):
             past, future = [*past, past[-1] + (1 if action == "draw" else -1)], []
         elif action == "undo" and len(past) > 1:
             future.append(past.pop())
         elif action == "redo" and future:
             past.append(future.pop())
-        selected = action == "draw"
+        if action in ("draw", "remove"):
+            selected = past[-1] - 1 if action == "draw" else -1
+        elif selected >= past[-1]:
+            selected = -1  # there is no such box any more
         page.page.evaluate("() => new Promise(requestAnimationFrame)")
         assert page.page.locator("tbody tr").count() == past[-1]
     page.settle()
@@ -237,10 +240,19 @@ def test_clicks_with_shift_say_what_is_missing_and_what_is_too_much(page):
     np.testing.assert_allclose(click, [150, 200, -1], atol=1)
     page.click(250, 200)
     page.click(400, 200)  # not in its box
+    line = page.page.locator("[role=status]")
+    assert line.inner_text() == "Corrections lie inside the selected box."
     page.click(120, 250)  # the kernel has not answered yet: what is seen counts
     page.page.keyboard.up("Shift")
     assert [sign for _, _, sign in page.canvas.boxes[0]["clicks"]] == [-1, 1, -1]
     page.press("Control+z", "Control+z")
+    assert len(page.canvas.boxes[0]["clicks"]) == 1
+    assert (page.canvas.selected, line.inner_text()) == (0, "")
+    page.press("Escape")
+    page.page.keyboard.down("Shift")
+    page.click(150, 200)
+    page.page.keyboard.up("Shift")
+    assert line.inner_text() == "Select a box first: click on it."
     assert len(page.canvas.boxes[0]["clicks"]) == 1
 
     page.press("p", "c", *["ArrowRight"] * 3, "Enter", *["ArrowLeft"] * 99, "Enter")  # by keys alone

@@ -88,11 +88,11 @@ function toolbar(editor, view, history, changed) {
   return { element: made, update };
 }
 
-// What the kernel says, or that it has not come to what was asked.
-function statusLine(model, masks) {
+// What the kernel says, or that it has not come to what was asked; or why a press did nothing.
+function statusLine(model, masks, editor) {
   const line = element("p", { role: "status" });
   const update = () => {
-    const [text, error] = masks.late ? [BUSY, false] : model.get("status");
+    const [text, error] = editor.said || masks.late ? [editor.said || BUSY, false] : model.get("status");
     if (line.textContent !== text) line.textContent = text; // else read aloud again
     line.classList.toggle("error", error);
   };
@@ -122,7 +122,7 @@ function render({ model, el }, history) {
   const pixels = new Pixels(model, changed);
   const masks = new Masks(model, changed);
   const editor = new Editor(model, canvas, pixels, masks, view, history, changed);
-  const parts = [toolbar(editor, view, history, changed), boxTable(model, editor), statusLine(model, masks)];
+  const parts = [toolbar(editor, view, history, changed), boxTable(model, editor), statusLine(model, masks, editor)];
   const stage = element("div", { class: "deepmac-stage" }, parts[0].element, canvas);
   const help = element("p", { class: "deepmac-help" }, HELP);
   const whole = element("div", { class: "deepmac-canvas" }, parts[2].element, stage, parts[1].element, help);
@@ -167,7 +167,7 @@ function render({ model, el }, history) {
     ["msg:custom", receive],
     ["change:picture", open],
     ["change:boxes", () => (editor.drag = editor.edited = null)], // after "undo" they may be gone
-    ["change:status", () => masks.heard()],
+    ["change:status", () => (masks.heard(), (editor.said = ""))],
     ["change:ready", () => masks.ask()],
     ["change:selected", () => (editor.aim = null)],
     ["change", changed],

@@ -26,6 +26,7 @@ class Editor {
   fingers = new Map(); // pointer -> its place
   spaced = false; // whether the space bar is down
   nextName = "";
+  said = ""; // why the last press did nothing
 
   constructor(model, canvas, pixels, masks, view, history, changed) {
     Object.assign(this, { model, canvas, pixels, masks, view, history, changed });
@@ -60,7 +61,10 @@ class Editor {
 
   // Takes the last change back (-1), or makes it again (1), if there is one.
   step(by) {
-    if (this.history.reaches(by)) this.commit(this.history.step(by), -1);
+    if (!this.history.reaches(by)) return;
+    const { selected } = this;
+    const boxes = this.history.step(by);
+    this.commit(boxes, boxes[selected] ? selected : -1);
   }
 
   select(index) {
@@ -134,7 +138,11 @@ class Editor {
     const item = this.boxes[this.selected];
     const point = at.map((value) => Math.round(100 * value) / 100);
     const [x0, y0, x1, y1] = item?.box ?? [];
-    if (!(point[0] >= x0 && point[0] <= x1 && point[1] >= y0 && point[1] <= y1)) return;
+    if (!item) this.said = "Select a box first: click on it.";
+    else if (!(point[0] >= x0 && point[0] <= x1 && point[1] >= y0 && point[1] <= y1)) {
+      this.said = "Corrections lie inside the selected box.";
+    }
+    if (this.said) return this.changed();
     const mask = this.masks.of(item);
     const masked = mask && POINTS.isPointInPath(mask.drawn, ...point);
     this.change(this.selected, { clicks: [...(item.clicks ?? []), [...point, masked ? -1 : 1]] });
@@ -153,6 +161,7 @@ class Editor {
   press(event) {
     if (event.button > 1) return;
     event.preventDefault();
+    this.said = "";
     this.finishNudge();
     this.canvas.focus({ preventScroll: true });
     this.canvas.setPointerCapture(event.pointerId);
@@ -251,6 +260,7 @@ class Editor {
     if (!action || event.altKey) return;
     event.preventDefault();
     event.stopPropagation(); // JupyterLab has its own meanings for some
+    this.said = "";
     action();
     this.changed();
   }
