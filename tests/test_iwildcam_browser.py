@@ -238,11 +238,35 @@ def test_filters_open_and_verdicts_by_mouse_and_keys(window, browser, tmp_path):
 
     page.get_by_label("review").select_option("keep")
     page.wait_for_function("document.querySelectorAll('.box').length == 1")
-    place = page.locator(".help").bounding_box()
+    place, said = page.locator(".tiles").bounding_box(), page.locator(".said")
     page.get_by_role("button", name="Export").click()
     page.locator(".said", has_text="1 animals in animals.csv").wait_for()
-    assert page.locator(".help").bounding_box() == place, "nothing moves"
+    assert page.locator(".tiles").bounding_box() == place, "nothing moves"
+    end = said.bounding_box()["y"] + said.bounding_box()["height"]
+    assert end <= place["y"], "it is seen above the pictures"
     assert pd.read_csv(tmp_path / "out/animals.csv")["confidence"].tolist() == [0.22]
+    page.get_by_label("review").select_option("any")
+    page.wait_for_function("document.querySelectorAll('.box').length > 1")
+    assert said.inner_text() == "", "it was about other animals"
+
+
+@pytest.mark.browser
+def test_a_picture_that_is_opened_is_seen_whole_with_its_time_first(window, browser):
+    page = window.page
+    page.locator(".deepmac-traps figure").nth(1).click()
+    page.locator(".tiles.picture").wait_for()
+    window.press("z")
+    assert browser.query["closer"]
+    window.press("ArrowLeft")
+    assert browser.query["closer"], "from picture to picture it stays"
+    window.press("Escape")
+    page.locator(".deepmac-traps figure").nth(1).click()
+    window.settle()
+    assert (browser.query["view"], browser.query["closer"]) == ("picture", False)
+    window.press("g")
+    captions = page.locator("figcaption span")
+    heights = captions.evaluate_all("spans => spans.map((span) => span.clientHeight)")
+    assert len(set(heights)) == 1, "tiles of a row are as high as each other"
 
 
 @pytest.mark.browser

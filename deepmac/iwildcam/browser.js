@@ -76,9 +76,10 @@ class Window {
     this.details = element("div", { class: "details" });
     this.counts = element("p", { class: "counts", role: "status" });
     this.said = element("p", { class: "said", role: "status" });
+    const line = element("div", { class: "line" }, this.counts, this.said);
     const stage = element("div", { class: "stage" }, this.tiles, this.details);
     const help = element("p", { class: "help" }, HELP);
-    this.main = element("div", { class: "main" }, this.toolbar(), this.counts, stage, this.said, help);
+    this.main = element("div", { class: "main" }, this.toolbar(), line, stage, help);
     const form = filterForm(model, (where) => this.ask({ where }));
     this.element = element("div", { class: "deepmac-traps" }, form, this.main);
     this.element.addEventListener("keydown", (event) => this.key(event));
@@ -90,8 +91,14 @@ class Window {
 
   ask(changes) {
     this.asked += 1;
-    this.model.set("query", { ...this.query, animal: null, ...changes, asked: this.asked });
+    this.say("");
+    const whole = changes.view ? { closer: false } : {}; // a picture that is opened is seen whole
+    this.model.set("query", { ...this.query, animal: null, ...whole, ...changes, asked: this.asked });
     this.model.save_changes();
+  }
+
+  say(text) {
+    this.said.textContent = this.said.title = text;
   }
 
   toolbar() {
@@ -123,14 +130,14 @@ class Window {
       element("label", {}, "masks ", masks),
       element("label", {}, boxes, " boxes"),
       button("Export", "Write a table and COCO masks of these animals", () => {
-        this.said.textContent = "Writing …";
+        this.say("Writing …");
         this.model.send({ export: 1 });
       }),
     );
   }
 
   receive(message, buffers) {
-    if (message.said) this.said.textContent = message.said;
+    if (message.said) this.say(message.said);
     if (!message.tiles) return;
     const moved = message.tiles[0]?.picture !== this.page.tiles[0]?.picture;
     const opened = this.query.view === "picture" && !this.tiles.classList.contains("picture");
@@ -237,6 +244,7 @@ class Window {
 
   step(by) {
     this.asked += 1;
+    this.say("");
     this.model.send({ step: by, asked: this.asked });
   }
 

@@ -129,8 +129,8 @@ class Browser(anywidget.AnyWidget):
         facts = animals[_FACTS].astype(object).where(animals[_FACTS].notna(), None).rename_axis("line")
         facts = facts.assign(color=colors, box=places.where(has_box, None))
         first = lines.iloc[0]
-        named = [*lines["species"].unique(), first.camera and f"camera {first.camera}"]
-        named += [f"{first.time:%Y-%m-%d %H:%M:%S}"] if first.time == first.time else []
+        named = [f"{first.time:%Y-%m-%d %H:%M:%S}"] if first.time == first.time else []  # differs in a burst
+        named += [*lines["species"].unique(), first.camera and f"camera {first.camera}"]
         named += [f"{first.counted:.0f} counted in the sequence"] if first.counted == first.counted else []
         tile = {
             "picture": name,
