@@ -1,14 +1,19 @@
 from collections import Counter
+from io import BytesIO
+from pathlib import Path
 
 import camera_traps
 import numpy as np
+import pandas as pd
 import pytest
+from IPython.display import Image, Markdown
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from notebook_cells import run_cell
 
-from deepmac.core.drawing import instance_colors
+from deepmac.core.drawing import instance_colors, overlay, sheet
 from deepmac.core.label_images import write_label_image
+from deepmac.iwildcam import views
 from deepmac.iwildcam.checks import Problem
 from deepmac.iwildcam.collection import open_collection
 from deepmac.scenes.camera_traps import TRUTH_FOLDER
@@ -71,19 +76,47 @@ def test_statistics_show_what_is_known_and_nothing_else(tmp_path, masks):
     animals = open_collection(root).animals
     if masks == "empty":
         animals = animals[:0]
-    names = {"np": np, "Figure": Figure, "MaxNLocator": MaxNLocator, "instance_colors": instance_colors}
+    names = {
+        "np": np,
+        "Figure": Figure,
+        "Markdown": Markdown,
+        "MaxNLocator": MaxNLocator,
+        "instance_colors": instance_colors,
+    }
     panels = run_cell("iwildcam", "def histogram", **names)
     figure = run_cell("iwildcam", "def statistics", **panels)["statistics"](animals)
+    if masks == "empty":
+        assert "No animals" in figure.data, "no empty figure"
+        return
     figure.canvas.draw()
     titles = [axes.get_title() for axes in figure.axes]
-    expected = ["Animals by species", "Animals by camera", "Detections"] if masks != "empty" else []
+    expected = ["Animals by species", "Animals by camera", "Detections"]
     expected += ["Masks and their boxes", "How much of its box a mask fills"] * (masks == "with masks")
     expected += ["Expected quality of the masks"] * (masks == "with masks")
     assert titles == expected
-    assert figure.get_suptitle() == ("6 animals · 4 pictures" if len(animals) else "0 animals · 0 pictures")
+    assert figure.get_suptitle() == "6 animals · 4 pictures"
     if masks == "with masks":
         assert [bar.get_width() for bar in figure.axes[1].patches] == [1, 5], "cameras 8 and 7"
         assert sum(bar.get_height() for bar in figure.axes[2].patches) == 6
         assert [bar.get_width() for bar in figure.axes[5].patches] == [1, 0, 0], "of masks that are seen"
     ticks = [tick for axes in figure.axes[:2] for tick in axes.get_xticks()]
     assert all(tick == int(tick) for tick in ticks)
+
+
+def test_a_contact_sheet_tells_pictures_apart_and_leaves_missing_ones_out(tmp_path):
+    root, captions = camera_traps.write_release(tmp_path), []
+
+    def recorded(drawn, texts, *how):
+        captions.append(texts)
+        return sheet(drawn, texts, *how)
+
+    modules = [("Image", Image), ("Markdown", Markdown), ("instance_colors", instance_colors), ("pd", pd)]
+    names = dict(modules, overlay=overlay, sheet=recorded, views=views, BytesIO=BytesIO, Path=Path, np=np)
+    names |= {"collection": (collection := open_collection(root)), "animals": collection.animals}
+    (root / "train/b-2.jpg").unlink()
+    made = run_cell("iwildcam", "def contact_sheet", **names)["contact_sheet"]
+    made(["train/a-1.jpg", "train/b-2.jpg"], 2, 300)
+    [caption] = captions[-1]
+    time = collection.animals["time"].iloc[0]
+    assert caption == f"{time:%Y-%m-%d %H:%M:%S} · a-1.jpg · panthera pardus"
+    assert isinstance(made(["train/b-2.jpg"], 2, 300), Markdown)
