@@ -77,6 +77,15 @@ def test_perfect_predictions_reach_100_percent(data):
     assert "mask/mIoU" not in result
 
 
+def test_a_super_category_that_is_no_name_groups_nothing(data):
+    content, perfect, _ = copy.deepcopy(data)
+    content["categories"][0]["supercategory"] = {"a": 1}
+    subsets = {
+        key.split("/")[2] for key in add_all(MaskEvaluator(content), perfect).result() if "super" in key
+    }
+    assert subsets == {"vehicle", "animal", "indoor"}
+
+
 @pytest.mark.parametrize("backend", ["pycocotools", "faster_coco_eval"])
 @pytest.mark.parametrize(("iou_type", "coco_type"), [("mask", "segm"), ("box", "bbox")])
 def test_subsets_equal_cocoeval_restricted_to_their_classes(data, iou_type, coco_type, backend):

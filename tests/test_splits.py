@@ -41,6 +41,7 @@ def test_pictures_of_a_sequence_or_a_folder_stay_together():
     annotations = _annotations(*[[1]] * 60)
     for fields in (
         {"seq_id": lambda i: f"burst {i // 3}"},
+        {"seq_id": lambda i: [1, i // 3]},
         {"file_name": lambda i: f"camera{i // 3}/{i}.jpg"},
     ):
         drawn = draw_validation(_images(60, **fields), annotations, 0.2)

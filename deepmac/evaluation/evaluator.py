@@ -16,6 +16,7 @@ from deepmac.core.errors import InputError
 from deepmac.core.masks import encode_masks
 from deepmac.data.coco import CocoData, read_coco
 from deepmac.data.flaws import EVALUATION
+from deepmac.data.numbers import key_in
 from deepmac.evaluation import bootstrap, coco_ap
 
 # A mask predicted for an object may reach beyond its annotated box, by this part of the box's sides.
@@ -323,8 +324,8 @@ def _subsets(categories: list[dict], seen_ids: Iterable[int] | None) -> dict[str
         # The paper's split, whatever a model has seen: fully supervised models are compared on it too.
         voc = np.isin(ids, VOC_IDS)
         subsets |= {"voc/": np.flatnonzero(voc), "non_voc/": np.flatnonzero(~voc)}
-    names = [category.get("supercategory") for category in categories]
-    for name in dict.fromkeys(name for name in names if name):
+    names = [key_in(category, ["supercategory"]) for category in categories]
+    for name in dict.fromkeys(name for name in names if name is not None):
         subsets[f"supercategory/{name}/"] = np.array([k for k, other in enumerate(names) if other == name])
     return subsets | {f"class/{category['name']}/": np.array([k]) for k, category in enumerate(categories)}
 
