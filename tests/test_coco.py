@@ -509,9 +509,42 @@ def test_a_bad_entry_costs_that_entry(folder):
         "images that are listed twice taken as one": 1,
         "ids that are missing, shared, or no whole numbers replaced by numbers": 1,
         "images without a file name left out": 1,
-        "annotations without a mask kept as boxes": 1,
         "annotations without a box left out": 1,
     }
+
+
+def test_what_a_lost_entry_lacked_is_told_with_its_loss_and_counted_nowhere_else(folder):
+    coco_dir, content = folder
+    content["annotations"][0] |= {"bbox": [1, 2, 3], "segmentation": [[1, 2]], "category_id": "1"}
+    save_annotations(coco_dir, SPLIT, content)
+    [(kind, [case])] = read(coco_dir).repairs.items()
+    assert kind == "annotations without a box left out"
+    assert "'bbox' is [1, 2, 3]; 'segmentation' has a polygon of other than three points" in case
+
+
+@pytest.mark.parametrize("given", ["all", "each", "beside a mask"])
+def test_corners_are_read_once(folder, given):
+    """What was read can be read again, exactly, as evaluation does."""
+    coco_dir, content = folder
+    for annotation in content["annotations"]:
+        box = corners(annotation)
+        annotation["bbox"] = [-1, box[1], -1, box[3]] if given == "beside a mask" else box
+        annotation |= {} if given == "all" else {"bbox_mode": 0}
+    save_annotations(coco_dir, SPLIT, content)
+    data = read(coco_dir)
+    again = {"images": [*data.images.values()], "annotations": data.annotations}
+    assert read_coco(again | {"categories": data.categories}, EVALUATION).annotations == data.annotations
+
+
+def test_a_picture_whose_name_is_not_utf8_is_left_out(folder):
+    coco_dir, content = folder
+    picture = coco_dir / SPLIT / content["images"][1]["file_name"]
+    (picture.parent / "caf\udce9").mkdir()
+    picture.rename(picture.parent / "caf\udce9" / picture.name)
+    data = read(coco_dir)
+    [(kind, [case])] = data.repairs.items()
+    assert kind == "images whose names are not UTF-8 left out" and case.startswith("caf\\udce9/")
+    assert len(data.images) == 2 and str(data).encode()
 
 
 def test_half_a_character_in_a_name_is_no_name_that_can_be_written(folder, tmp_path):

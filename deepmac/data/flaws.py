@@ -43,6 +43,7 @@ GROUPING = Flaw("categories that only group the others", LOST, "remove them")
 NO_NAME = Flaw("images without a file name", "named by another entry", "give each a 'file_name'")
 MISSING_PICTURE = Flaw("missing images", "", "complete the folder, or name another one")
 CORRUPT_PICTURE = Flaw("corrupt images", "", "copy them again")
+BAD_NAME = Flaw("images whose names are not UTF-8", "", "rename them")
 NO_SIZE = Flaw("images without whole height and width", "measured, or read", "give both in pixels")
 OTHER_SIZE = Flaw("images of another size than annotated", "", "use the annotations made for these pictures")
 OTHER_NAME = Flaw("images under another name or path", "found", "")
@@ -112,7 +113,9 @@ class Findings:
         flaw, case, mended = finding
         allowed = self._policy.allows(flaw)
         done = (LOST if mended is None else flaw.mended) if allowed else ""
-        self._cases.setdefault((flaw, done), []).append(f"{where}: {case}" if where else case)
+        text = f"{where}: {case}" if where else case
+        text = text.encode("utf-8", "backslashreplace").decode()  # of files whose names are not UTF-8
+        self._cases.setdefault((flaw, done), []).append(text)
         return allowed and mended is not None
 
     def settle(self, entry: dict, where: str, rules: Iterable[Callable], *context) -> dict | None:
@@ -127,13 +130,19 @@ class Findings:
         Returns:
             The entry, mended; None if it is lost.
         """
+        repairs = []
         for rule in rules:
             for finding in rule(entry, *context):
                 if finding.flaw in self._policy.ignores:
                     continue
-                if not self.add(finding, where):
-                    return None
+                if finding.mended is None or not self._policy.allows(finding.flaw):
+                    spoiled = [one.case for one in repairs if one.flaw.mended.startswith(LOST)]
+                    self.add(finding._replace(case="; ".join([finding.case, *spoiled])), where)
+                    return None  # what was repaired before does not matter
+                repairs.append(finding)
                 entry = entry | finding.mended
+        for finding in repairs:
+            self.add(finding, where)
         return entry
 
     def lost(self) -> list[str]:

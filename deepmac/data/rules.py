@@ -29,7 +29,8 @@ _BOX_FIELDS = (
     (("x1", "y1", "x2", "y2"), True),
     (("left", "top", "right", "bottom"), True),
 )
-CORNERS = 0  # `bbox_mode` of boxes as (xmin, ymin, xmax, ymax) in pixels, as in Detectron2
+# `bbox_mode`, as in Detectron2, of boxes as (xmin, ymin, xmax, ymax) or (x, y, width, height) in pixels.
+CORNERS, SIDES = 0, 1
 
 
 def name_findings(image: dict) -> Iterator[Finding]:
@@ -49,6 +50,9 @@ def image_findings(image: dict, found: tuple[str, PictureSize | str] | None) -> 
         yield Finding(flaws.MISSING_PICTURE, image["file_name"])
         return
     path, size = found
+    if path.encode("utf-8", "replace").decode() != path:
+        yield Finding(flaws.BAD_NAME, path)
+        return
     if isinstance(size, str):
         yield Finding(flaws.CORRUPT_PICTURE, size)
         return
@@ -98,7 +102,8 @@ def box_findings(entry: dict, image: dict, *_) -> Iterator[Finding]:
     given, box = entry.get("bbox"), read_box(entry)
     around = mask_box(entry["segmentation"])
     spare = around and _clipped_box(around, image)
-    replaced = {"bbox": spare} if spare else None
+    mode = {"bbox_mode": SIDES} if entry.get("bbox_mode") == CORNERS else {}  # or it is converted again
+    replaced = {"bbox": spare} | mode if spare else None
     if box is None:
         yield Finding(
             flaws.NO_BOX, f"'bbox' is {str(given)[:60]}" if "bbox" in entry else "no 'bbox'", replaced
@@ -107,12 +112,12 @@ def box_findings(entry: dict, image: dict, *_) -> Iterator[Finding]:
         yield Finding(flaws.NOT_FINITE, f"'bbox' is {str(given)[:60]}", replaced)
     else:
         if box != given:
-            yield Finding(flaws.ODD_BOX, f"'bbox' is {str(given)[:60]}", {"bbox": box})
+            yield Finding(flaws.ODD_BOX, f"'bbox' is {str(given)[:60]}", {"bbox": box} | mode)
         clipped = _clipped_box(box, image)
         if clipped is None:
             yield Finding(flaws.NO_AREA_INSIDE, f"'bbox' is {given}", replaced)
         elif clipped != box:
-            yield Finding(flaws.REACHES_BEYOND, f"'bbox' is {given}", {"bbox": clipped})
+            yield Finding(flaws.REACHES_BEYOND, f"'bbox' is {given}", {"bbox": clipped} | mode)
 
 
 def read_box(entry: dict) -> list[float] | None:
