@@ -223,6 +223,16 @@ def test_only_numbers_lose_their_comma_and_empty_cells_beyond_the_header_are_not
     assert _of(file, "a,1").boxes == [[1.5, 2, 3, 4]] and file.category_names == {"1": "size 1,5"}
 
 
+def test_a_malformed_line_of_a_table_costs_that_line(tmp_path):
+    text = "image,xmin,ymin,xmax,ymax,score\na,1,2,3,4,90%\na,1,two,3,4,1\na,1,2,3,4,high\na,1,2,3,4,\n"
+    file = read_boxes(_write(tmp_path, text, "boxes.csv"), "xyxy")
+    assert _of(file, "a").boxes == [[1, 2, 3, 4]] * 2 and _of(file, "a").scores == [0.9, None]
+    assert [problem[:33] for problem in file.problems[:2]] == [
+        "left out: line 3 is malformed: co",
+        "left out: line 4 is malformed: co",
+    ]
+
+
 def test_a_folder_of_yolo_labels_is_read(tmp_path):
     (tmp_path / "images").mkdir()
     Image.new("RGB", (40, 20)).save(tmp_path / "images" / "a.jpg")
@@ -262,7 +272,7 @@ def test_malformed_json_is_an_input_error(tmp_path, content, words):
         ("", "needs a header"),
         ("a.jpg,0,0,1,1\n", "needs a header"),
         ("image,xmin,ymin,width,height\n", "ymin, xmin, ymax, xmax for yxyx_norm"),
-        ("image,ymin,xmin,ymax,xmax\na.jpg,0,0,1,1\na.jpg,0,zero,1,1\n", "line 3"),
+        ("image,ymin,xmin,ymax,xmax\na.jpg,0,,1,1\na.jpg,0,zero,1,1\n", "line 3"),
         ("image,ymin,xmin,ymax,xmax\na.jpg,0,0\n", "line 2"),
         ("image,ymin,xmin,ymax,xmax\na.jpg,0,1,0,2,0,5,0,6\n", "line 2 .*: more values than columns"),
     ],

@@ -196,3 +196,11 @@ json_values = st.recursive(
 def test_any_json_is_a_mask_or_left_out(segmentation, box):
     _, mask = read(segmentation, box)
     assert mask == [] or pixels(mask).any()
+
+
+def test_a_mask_of_swapped_size_that_no_memory_holds_is_left_out():
+    rle = {"size": [60_000, 50_000], "counts": [1, 60_000 * 50_000 - 1]}
+    [finding] = mask_findings(
+        {"segmentation": rle, "bbox": [0, 0, 9, 9]}, {"height": 50_000, "width": 60_000}
+    )
+    assert finding.mended == {"segmentation": []}

@@ -4,7 +4,15 @@ from collections.abc import Iterable
 
 from deepmac.core.categories import COCO_CATEGORIES, NAME_BY_ID
 from deepmac.core.errors import InputError
-from deepmac.data.flaws import GROUPING, NO_CATEGORIES, ODD_CATEGORIES, ODD_ID, Finding, Findings
+from deepmac.data.flaws import (
+    GROUPING,
+    NO_CATEGORIES,
+    NOT_AN_ENTRY,
+    ODD_CATEGORIES,
+    ODD_ID,
+    Finding,
+    Findings,
+)
 from deepmac.data.numbers import key_in, key_of, whole
 
 _LARGEST_ID = 2**63 - 1
@@ -52,7 +60,7 @@ def read_categories(
     used: list = list(dict.fromkeys(key_in(entry, CATEGORY_FIELDS) for entry in annotations))
     lacking = None in used
     used = [key for key in used if key is not None]
-    entries = _category_entries(name, given, used) if given else _categories_made(used)
+    entries = _category_entries(name, given, used, findings) if given else _categories_made(used)
     if not given:
         findings.add(Finding(NO_CATEGORIES, ", ".join(entry["name"] for entry in entries[:5]), {}))
     elif entries is not given:
@@ -89,29 +97,26 @@ def _categories_made(used: list[int | str]) -> list[dict]:
     return made + [{"id": free + n, "name": text} for n, text in enumerate(texts, start=1)]
 
 
-def _category_entries(name: str, given, used: list[int | str]) -> list[dict]:
+def _category_entries(name: str, given, used: list[int | str], findings: Findings) -> list[dict]:
     """Categories as entries with `id` and `name`; the list itself if it is one."""
     if isinstance(given, dict):
-        given = [
-            {"id": key, "name": value} if whole(key) is not None else {"id": value, "name": key}
-            for key, value in given.items()
-        ]
+        pairs = (pair if whole(pair[0]) is not None else pair[::-1] for pair in given.items())
+        given = [{"id": key, "name": value} for key, value in pairs]
     given = given if isinstance(given, list) else [given]
     entries = [{"name": entry} if isinstance(entry, str) else entry for entry in given]
     if all(isinstance(entry, dict) and entry.get("id") is None and "name" in entry for entry in entries):
         first = _first_id(name, used, len(entries))
         entries = [entry | {"id": number} for number, entry in enumerate(entries, start=first)]
+    usable = []
     for index, entry in enumerate(entries):
         fields = entry if isinstance(entry, dict) else {}
         labels = [fields[key] for key in ("name", "id") if isinstance(fields.get(key), str | int | float)]
+        usable += [fields | {"name": str(labels[0])}] if labels else []
         if not labels:
-            raise InputError(
-                f"{name}: entry {index} of 'categories' needs 'id', a number, and 'name', a text: "
-                f"{str(entry)[:100]}"
-            )
-        if not isinstance(fields.get("name"), str):
-            entries[index] = entry | {"name": str(labels[0])}
-    return given if entries == given else entries
+            findings.add(Finding(NOT_AN_ENTRY, f"entry {index} of 'categories' is {str(entry)[:60]}"))
+    if not usable:
+        raise InputError(f"{name}: 'categories' need 'id', a number, and 'name', a text: {str(given)[:100]}")
+    return given if usable == given else usable
 
 
 def _first_id(name: str, used: list[int | str], count: int) -> int:

@@ -19,16 +19,9 @@ from deepmac.data.segmentations import mask_area, mask_box, mask_findings
 
 _MOST_PIXELS = 2**32  # more, run lengths cannot count
 _NAME_FIELDS = ("file_name", "filename", "path", "name", "file", "image", "coco_url", "url", "given_id")
-# Forms of a box that are read: its fields, and whether the last two are the far corner.
-_BOX_FIELDS = (
-    (("x", "y", "width", "height"), False),
-    (("x", "y", "w", "h"), False),
-    (("left", "top", "width", "height"), False),
-    (("xmin", "ymin", "width", "height"), False),
-    (("xmin", "ymin", "xmax", "ymax"), True),
-    (("x1", "y1", "x2", "y2"), True),
-    (("left", "top", "right", "bottom"), True),
-)
+# Fields of a box that are read, of one corner and the sides, or of two corners.
+_SIDE_FIELDS = ("x y width height", "x y w h", "left top width height", "xmin ymin width height")
+_CORNER_FIELDS = ("xmin ymin xmax ymax", "x1 y1 x2 y2", "left top right bottom")
 # `bbox_mode`, as in Detectron2, of boxes as (xmin, ymin, xmax, ymax) or (x, y, width, height) in pixels.
 CORNERS, SIDES = 0, 1
 
@@ -81,9 +74,7 @@ def size_findings(image: dict) -> Iterator[Finding]:
     if annotated is None:
         yield Finding(flaws.NO_SIZE, str(image.get("file_name", image["id"])))
     elif not (type(image["width"]) is type(image["height"]) is int):
-        yield Finding(
-            flaws.NO_SIZE, f"{image['width']!r}", dict(zip(("width", "height"), annotated, strict=True))
-        )
+        yield Finding(flaws.NO_SIZE, f"{image['width']!r}", {"width": annotated[0], "height": annotated[1]})
 
 
 def category_findings(entry: dict, image: dict, categories: Mapping[int | str, int]) -> Iterator[Finding]:
@@ -100,19 +91,18 @@ def category_findings(entry: dict, image: dict, categories: Mapping[int | str, i
 def box_findings(entry: dict, image: dict, *_) -> Iterator[Finding]:
     """Finds what is wrong with an annotation's `bbox`; its mask, already checked, may replace it."""
     given, box = entry.get("bbox"), read_box(entry)
+    case = f"'bbox' is {str(given)[:60]}"
     around = mask_box(entry["segmentation"])
     spare = around and _clipped_box(around, image)
     mode = {"bbox_mode": SIDES} if entry.get("bbox_mode") == CORNERS else {}  # or it is converted again
     replaced = {"bbox": spare} | mode if spare else None
     if box is None:
-        yield Finding(
-            flaws.NO_BOX, f"'bbox' is {str(given)[:60]}" if "bbox" in entry else "no 'bbox'", replaced
-        )
+        yield Finding(flaws.NO_BOX, case if "bbox" in entry else "no 'bbox'", replaced)
     elif not all(map(math.isfinite, box)):
-        yield Finding(flaws.NOT_FINITE, f"'bbox' is {str(given)[:60]}", replaced)
+        yield Finding(flaws.NOT_FINITE, case, replaced)
     else:
         if box != given:
-            yield Finding(flaws.ODD_BOX, f"'bbox' is {str(given)[:60]}", {"bbox": box} | mode)
+            yield Finding(flaws.ODD_BOX, case, {"bbox": box} | mode)
         clipped = _clipped_box(box, image)
         if clipped is None:
             yield Finding(flaws.NO_AREA_INSIDE, f"'bbox' is {given}", replaced)
@@ -129,10 +119,11 @@ def read_box(entry: dict) -> list[float] | None:
         given = numbers_in(given)
     if isinstance(given, dict):
         given = {name.lower().replace("_", ""): value for name, value in given.items()}
-        fields = next(((names, far) for names, far in _BOX_FIELDS if given.keys() >= set(names)), None)
+        forms = (*_SIDE_FIELDS, *_CORNER_FIELDS)
+        fields = next((names for names in forms if given.keys() >= set(names.split())), None)
         if fields is None:
             return None
-        given, is_corners = [given[name] for name in fields[0]], fields[1]
+        given, is_corners = [given[name] for name in fields.split()], fields in _CORNER_FIELDS
     if not isinstance(given, list) or len(given) != 4 or any(isinstance(x, list | dict) for x in given):
         return None
     box = [number(x) for x in given]

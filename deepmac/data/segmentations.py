@@ -16,6 +16,7 @@ from deepmac.data.flaws import BAD_MASK, BAD_PART, ODD_MASK, WITHOUT_MASK, Findi
 from deepmac.data.numbers import number, numbers_in, whole
 
 _FAR = 10  # sides of the picture; points of a polygon farther away from it are a mistake
+_MOST_PIXELS = 2**28  # of a mask whose size is swapped: it is decoded
 _SMALL = 4  # pixels; polygons of less area may cover the centre of none
 _SAME_OBJECT = 0.5  # IoU of a mask's box with the annotated box
 
@@ -154,7 +155,7 @@ def _standard_run_lengths(value: dict, box, shape: list[int]) -> dict:
         counts = [whole(count) for count in counts]
     runs = _decompressed(counts) if isinstance(counts, str | bytes) else counts
     numbers = [whole(side) for side in size] if isinstance(size, list) else size
-    if numbers not in (shape, shape[::-1]):
+    if numbers not in (shape, shape[::-1]) or (numbers != shape and shape[0] * shape[1] > _MOST_PIXELS):
         raise ValueError(f"is {size}, but its image is {shape}")
     is_object = (
         isinstance(runs, list)

@@ -47,8 +47,7 @@ def draw_validation(images: Mapping[int, dict], annotations: Iterable[dict], fra
 def _groups(images: Mapping[int, dict]) -> dict[int, object]:
     """Image id -> what names its sequence; the id itself where there are none."""
     for field in _SEQUENCE_FIELDS:
-        found = ((image_id, image.get(field)) for image_id, image in images.items())
-        names = {image_id: name if name is None else str(name) for image_id, name in found}
+        names = {i: None if image.get(field) is None else str(image[field]) for i, image in images.items()}
         if len(set(names.values())) > 1:
             return {image_id: image_id if name is None else name for image_id, name in names.items()}
     folders = {i: PurePosixPath(str(image.get("file_name", ""))).parent for i, image in images.items()}

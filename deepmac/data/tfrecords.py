@@ -58,9 +58,7 @@ def write_tfrecords(
             categories = [category | {"id": ids[category["id"]]} for category in data.categories]
             data = data._replace(categories=categories, annotations=entries)
             annotations = data.annotations_of_images()
-            items = (
-                (image, annotations[image["id"]], str(data.image_dir), points, names) for image in images
-            )
+            items = ((one, annotations[one["id"]], str(data.image_dir), points, names) for one in images)
             skipped = tfrecord_lib.write_tf_record_dataset(
                 str(folder / split),
                 tqdm(items, f"Writing {split}", len(images), unit="image", disable=None, leave=False),

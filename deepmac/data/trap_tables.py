@@ -27,9 +27,7 @@ def read_animl(path: Path) -> tuple[Images, dict[str, str]]:
     columns = rows[0] if rows else {}
     box = next((names for names in _ANIML_BOXES if columns.keys() >= {*names}), None)
     if box is None or not columns.keys() >= {"file", "category", "conf"}:
-        raise InputError(
-            f"{path} is no table of animl, with the columns file, category, conf, bbox1 to bbox4"
-        )
+        raise InputError(f"{path} is no table of animl, with columns file, category, conf, bbox1 to bbox4")
     images: dict[str, dict[str, Any]] = {}
     for row in rows:
         camera = row.get("station") or row.get("camera") or row.get("site")

@@ -65,12 +65,7 @@ class BoxFile:
     """
 
     def __init__(
-        self,
-        path: Path,
-        table: Detections,
-        box_format: str,
-        min_score: float,
-        problems: Sequence[str] = (),
+        self, path: Path, table: Detections, box_format: str, min_score: float, problems: Sequence[str] = ()
     ):
         """Sorts the pictures by name.
 
@@ -199,7 +194,8 @@ def read_boxes(
     if box_format not in BOX_FORMATS:
         raise InputError(f"unknown box format {box_format!r}: use one of {', '.join(BOX_FORMATS)}")
     if path.suffix.lower() == ".csv":
-        return BoxFile(path, _from_table(path, box_format), box_format, min_score)
+        table, problems = _from_table(path, box_format)
+        return BoxFile(path, table, box_format, min_score, problems)
     document = load_annotations(path, image_dir) if path.is_dir() else read_json(path)
     if isinstance(document, Detections):
         if not all(category.isdecimal() for category in document.found_categories):
@@ -221,11 +217,9 @@ def read_boxes(
 def _of_annotations(path: Path, document: dict, min_score: float) -> BoxFile:
     """The boxes of annotations, checked by the one reader; pictures are not needed."""
     images = document.get("images")
-    unknown = dict(zip(("width", "height"), LARGER_THAN_ANY, strict=True))
+    large = dict(zip(("width", "height"), LARGER_THAN_ANY, strict=True))
     if isinstance(images, list):
-        sized = [
-            one | unknown if isinstance(one, dict) and not annotated_size(one) else one for one in images
-        ]
+        sized = [one | large if isinstance(one, dict) and not annotated_size(one) else one for one in images]
         document = document | {"images": sized}
     data = read_coco(document, BOXES, name=str(path))
     table = Detections(categories={str(one["id"]): one["name"] for one in data.categories})
@@ -250,8 +244,8 @@ def _with_images(entries: list) -> dict:
     return {"images": list(images.values()), "annotations": entries}
 
 
-def _from_table(path: Path, box_format: str) -> Detections:
-    """The boxes of a table with the columns of `CSV_COLUMNS`, or as other programs call them."""
+def _from_table(path: Path, box_format: str) -> tuple[Detections, list[str]]:
+    """The boxes of a table with the columns of `CSV_COLUMNS`, or others' ones, and the lines left out."""
     rows, columns = read_table(path), CSV_COLUMNS[box_format]
     header = {_OTHER_COLUMNS.get(name, name): name for name in rows[0]} if rows else {}
     image, category, score = (
@@ -265,19 +259,23 @@ def _from_table(path: Path, box_format: str) -> Detections:
         )
     grouped: dict[str, list] = {}
     classes: dict[str, int] = {}  # name -> number
+    problems = []
     for number_of_line, row in enumerate(rows, start=2):
         try:
             if any(row.get(None, ())):
                 raise ValueError("more values than columns; write numbers with a point")
             box = [float(row[header[name]]) for name in columns]
             label = row[category] if category else "1"
+            given = row[score].strip() if score else ""
+            confidence = float(given.removesuffix("%") or "nan") / (100 if given.endswith("%") else 1)
             kind = whole(label)
             kind = classes.setdefault(label, len(classes) + 1) if kind is None else kind
-            confidence = float(row[score]) if score and row[score] else math.nan
             grouped.setdefault(row[image].replace("\\", "/"), []).append((box, kind, confidence))
         except ValueError as error:
-            raise InputError(f"{path}: line {number_of_line} is malformed: {error}") from error
+            problems.append(f"left out: line {number_of_line} is malformed: {error}")
+    if problems and not grouped:
+        raise InputError(f"{path}: no usable line; {'; '.join(problems[:EXAMPLES])}")
     table = Detections(categories={str(kind): label for label, kind in classes.items()})
     for name, boxes in grouped.items():
         table.add(name, boxes)
-    return table
+    return table, problems
