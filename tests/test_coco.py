@@ -200,7 +200,7 @@ def whole(**sections):
         (whole(annotations=None), "has no list 'annotations'"),
         (whole(images=[]), "has no images"),
         (whole(annotations=[]), "has no annotations"),
-        (whole(categories=[{"a": 1}]), "entry 0 of 'categories' needs 'id', a number, and 'name', a text"),
+        (whole(categories=[{"a": 1}]), "'categories' need 'id', a number, and 'name', a text: [{'a': 1}]"),
         (whole(categories=["a"] * 95), "'categories' are names only: give each an 'id'"),
         (
             whole(categories=[{"id": 1, "name": name} for name in "ab"]),
@@ -434,6 +434,7 @@ CATEGORIES = [{"id": 1, "name": "person"}, {"id": 18, "name": "dog"}, {"id": 90,
         ([{"id": 1.0, "name": "nut"}, {"id": "2", "name": 7}], [1, 2, 2, 2, 2], ["nut", "7", "7", "7", "7"]),
         ([{"id": 1, "name": "nut"}, {"id": 2, "name": "nut"}], [1, 2, 1, 2, 1], ["nut"] * 5),
         ([{"id": 1, "name": "nut"}, {"id": 1, "name": "nut"}], [1] * 5, ["nut"] * 5),
+        ([None, {"id": 1, "name": "nut"}, {}], [1] * 5, ["nut"] * 5),
         ([{"id": 4, "name": "nut"}], [None] * 5, ["nut"] * 5),
         ([{"id": 4, "name": "nut"}, {"id": 5}], [4, 5, 5, 5, 5], ["nut", "5", "5", "5", "5"]),
         (

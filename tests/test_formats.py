@@ -106,7 +106,7 @@ def test_yolo(pictures, with_masks, file, text):
 def test_a_bad_line_of_yolo_costs_that_line(pictures):
     labels = yolo(pictures.with_name("labels"), True)
     (labels / "classes.txt").write_text("nut\nbolt")
-    bad = ["0 0.5 0.5 x 0.1", "1 0.1", "0 0.1 0.2 0.3 0.4 0.5 0.6 0.7", ""]
+    bad = ["0 0.5 0.5 x 0.1", "1 0.1", "0 0.1 0.2 0.3", ""]
     bad += ["what is this", "0 0.5 0.5 nan 0.5"]
     with (labels / "b.txt").open("a") as file:
         file.write("\n" + "\n".join(bad))
@@ -118,6 +118,81 @@ def test_a_bad_line_of_yolo_costs_that_line(pictures):
     (labels / "classes.txt").unlink()
     data = read_annotation_files(labels, pictures)["train"]
     assert [category["name"] for category in data.categories] == ["0", "1"], "numbers, without names"
+
+
+def labelled(pictures, yaml, **labels):
+    """Writes a data.yaml, and lines of labels by the names of their files."""
+    pictures.with_name("data.yaml").write_text(yaml)
+    folder = pictures.with_name("labels")
+    folder.mkdir()
+    for name, line in labels.items():
+        (folder / f"{name}.txt").write_text(line)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ("{1: nut, 3: bolt}", {1: "nut", 3: "bolt"}),
+        ("{'10': c, '1': nut, '3': bolt, 2: d}", {1: "nut", 2: "d", 3: "bolt", 10: "c"}),
+        ("'a, nut, c, bolt'", {0: "a", 1: "nut", 2: "c", 3: "bolt"}),
+    ],
+)
+def test_the_keys_of_names_are_the_numbers_of_classes(pictures, names, expected):
+    folder = labelled(pictures, f"names: {names}", a="1 0.5 0.5 0.1 0.1\n3 0.5 0.5 0.1 0.1")
+    data = read_annotation_files(folder, pictures)["train"]
+    labels = {category["id"]: category["name"] for category in data.categories}
+    assert list(labels.values()) == list(expected.values())
+    assert [labels[entry["category_id"]] for entry in data.annotations] == ["nut", "bolt"]
+    (folder / "b.txt").write_text("\n77 0.5 0.5 0.1 0.1")
+    with pytest.raises(
+        InputError, match=r"does not list: 1 \(annotation b.txt line 2: category id 77 .*names"
+    ):
+        read_annotation_files(folder, pictures)
+
+
+@pytest.mark.parametrize("text", ["", "names: {1: a, b: c}", "names: 7", "- a", "names: [\n", "nc: 2"])
+def test_names_that_are_none_are_refused_in_one_line(pictures, text):
+    folder = labelled(pictures, text, a="1 0.5 0.5 0.1 0.1")
+    with pytest.raises(InputError, match=r"data.yaml has no 'names': a list, or [^\n]*$"):
+        read_annotation_files(folder, pictures)
+
+
+def test_lines_with_points_or_a_confidence_are_read(pictures):
+    pose = "0 0.5 0.5 0.5 0.5 0.1 0.2 2 0.3 0.4 1"
+    folder = labelled(pictures, "names: [nut]\nkpt_shape: [2, 3]", a=pose, b=f"{pose} 0.9")
+    data = read_annotation_files(folder, pictures)["train"]
+    assert [entry["bbox"] for entry in data.annotations] == [[10, 5, 20, 10]] * 2
+    [cases] = [cases for kind, cases in data.repairs.items() if kind.startswith("malformed points left out")]
+    assert len(cases) == 2
+    (folder / "b.txt").write_text("0 0.1 0.1 0.5 0.1 0.5 0.5 0.9")
+    pictures.with_name("data.yaml").write_text("names: [nut]")
+    data = read_annotation_files(folder, pictures)["train"]
+    np.testing.assert_allclose(data.annotations[1]["segmentation"], [[4, 2, 20, 2, 20, 10]], atol=1e-5)
+
+
+def test_two_pictures_of_one_label_are_refused_by_name(pictures):
+    folder = labelled(pictures, "names: [nut]", a="0 0.5 0.5 0.1 0.1")
+    Image.new("RGB", (40, 20)).save(pictures / "a.jpg")
+    with pytest.raises(InputError, match=r"a\.jpg or .*a\.png"):
+        read_annotation_files(folder, pictures)
+
+
+def test_labels_in_another_case_belong_to_their_pictures(pictures):
+    folder = labelled(pictures, "names: [nut]", a="0 0.5 0.5 0.1 0.1", B="0 0.5 0.5 0.1 0.1")
+    (folder / "a.txt").rename(folder / "a.TXT")
+    (pictures / "a.png").rename(pictures / "A.PNG")
+    data = read_annotation_files(folder, pictures)["train"]
+    names = [data.images[entry["image_id"]]["file_name"] for entry in data.annotations]
+    assert names == ["A.PNG", "b.png"] and len(data.images) == 3 and not data.lost
+
+
+def test_label_files_that_cannot_be_read_are_named(pictures):
+    folder = labelled(pictures, "names: [nut]", c="0 0.5 0.5 0.1 0.1")
+    (folder / "a.txt").mkdir()
+    (folder / "b.txt").symlink_to(folder / "nowhere")
+    [line] = read_annotation_files(folder, pictures)["train"].lost
+    assert "a: Is a directory" in line and "b: No such file" in line
 
 
 def test_pascal_voc(pictures):
@@ -135,6 +210,9 @@ def test_pascal_voc(pictures):
         text = f"<annotation><filename>{picture}.png</filename>{size}{objects}</annotation>"
         (folder / f"{picture}.xml").write_text(text)
     (folder / "d.xml").write_text("<annotation><file")
+    a = folder / "a.xml"
+    a.write_text(a.read_text().replace("a.png", "before it was renamed.png"))
+    a.write_text(a.read_text().replace("xmin", "?").replace("xmax", "xmin").replace("?", "xmax"))
     data = read_coco_folder(pictures.parent)["train"]
     assert_read(data, with_masks=False)
     assert any("d.xml" in case for case in data.repairs["entries that cannot be read left out"])
@@ -161,6 +239,19 @@ def test_labelme(pictures):
     data = read_annotation_files(folder, pictures)["train"]
     assert [entry["bbox"] for entry in data.annotations][2:] == [[1, 2, 4, 3]]
     assert len(data.repairs["annotations without a box left out"]) == 1
+    assert "annotation b.json shape 2: 'bbox' is circle" in data.repairs["annotations without a box left out"]
+    square = [[1, 2], [5, 2], [5, 5], [1, 5]]
+    shapes = [
+        {"label": "nut", "points": square, "shape_type": "rectangle"},
+        {"label": "nut", "points": [[1, 2], [5, 5]], "shape_type": "mask", "mask": "iVBORw0KGgo="},
+        {"label": "nut", "points": square, "shape_type": None},
+        7,
+    ]
+    (folder / "b.json").write_text(json.dumps({"shapes": shapes, "imagePath": "before.png"}))
+    data = read_annotation_files(folder, pictures)["train"]
+    assert [entry["bbox"] for entry in data.annotations][2:] == [[1, 2, 4, 3]] * 3
+    assert [bool(entry["segmentation"]) for entry in data.annotations][2:] == [False, False, True]
+    assert any("b.json shape 4: it is of an unknown form" in line for line in data.lost)
 
 
 def test_label_studio(pictures):
@@ -187,6 +278,25 @@ def test_label_studio(pictures):
     assert len(data.repairs["annotations without a box left out"]) == 1
 
 
+def test_label_studio_is_read_but_for_what_is_cancelled_or_incomplete(pictures):
+    value = {"x": 5, "y": 10, "width": 25, "height": 40, "rectanglelabels": ["nut"]}
+    good = {"type": "rectanglelabels", "value": value, "original_width": 40, "original_height": 20}
+    bad = [{"value": value}, {"type": "rectanglelabels"}, {"type": "choices"}]
+    done = [{"was_cancelled": True, "result": [good] * 3}, {"result": [good, *bad]}, {"result": [good]}]
+    file = pictures.with_name("export.json")
+    file.write_text(json.dumps([{"id": 5, "data": {"image": "/data/a.png"}, "annotations": done}]))
+    data = read_annotation_files(file, pictures)["train"]
+    assert [entry["bbox"] for entry in data.annotations] == [[2, 2, 10, 8]]
+    cases = data.repairs["entries that cannot be read left out"]
+    for part in (
+        "task 5: an annotation, cancelled",
+        "task 5 result 2: it has no 'type'",
+        "3: it has no 'value'",
+    ):
+        assert any(part in case for case in cases)
+    assert len(cases) == 4
+
+
 ROBOFLOW, DATUMARO, YEARS = ["train", "valid"], ["train", "val"], ["train2017", "val2017"]
 
 
@@ -200,8 +310,10 @@ ROBOFLOW, DATUMARO, YEARS = ["train", "valid"], ["train", "val"], ["train2017", 
         ({f"{split}/_annotations.coco.json": split for split in ROBOFLOW}, ROBOFLOW),
         ({f"annotations/instances_{split}.json": f"images/{split}" for split in DATUMARO}, DATUMARO),
         ({f"annotations/instances_{split}.json": split for split in (*YEARS, "test")}, YEARS),
+        ({f"annotations/{split}.json": f"images/{split}" for split in DATUMARO}, DATUMARO),
+        ({f"{split}.json": split for split in (*DATUMARO, "test")}, ["test", *DATUMARO]),
     ],
-    ids=["CVAT", "FiftyOne", "Label Studio", "VIA", "Roboflow", "datumaro", "COCO"],
+    ids=["CVAT", "FiftyOne", "Label Studio", "VIA", "Roboflow", "datumaro", "COCO", "plain", "root"],
 )
 def test_layouts_of_tools_are_found(pictures, tmp_path, files, splits):
     folder = tmp_path / "export"
@@ -225,6 +337,17 @@ def test_yolo_folders_by_split(pictures, tmp_path):
     (tmp_path / "yolo" / "data.yaml").write_text("names: [nut, bolt]")
     read = read_coco_folder(tmp_path / "yolo")
     assert list(read) == ["train", "val"]
+    for data in read.values():
+        assert_read(data, with_masks=True)
+
+
+def test_yolo_folders_in_those_of_splits(pictures, tmp_path):
+    for split in ROBOFLOW:
+        shutil.copytree(pictures, tmp_path / "yolo" / split / "images")
+        yolo(tmp_path / "yolo" / split / "labels", True)
+    (tmp_path / "yolo" / "data.yaml").write_text("names: [nut, bolt]")
+    read = read_coco_folder(tmp_path / "yolo")
+    assert list(read) == ROBOFLOW
     for data in read.values():
         assert_read(data, with_masks=True)
 

@@ -137,8 +137,7 @@ def read_coco(
     if policy.mends is None and boxes_are_corners(name, (pair for pair in pairs if pair[1])):
         pairs = [(entry | {"bbox_mode": CORNERS}, image) for entry, image in pairs]
     settled = (
-        findings.settle(entry, f"annotation {entry['id']}", ANNOTATION_RULES, image, category_ids)
-        for entry, image in pairs
+        findings.settle(entry, "annotation", ANNOTATION_RULES, image, category_ids) for entry, image in pairs
     )
     annotations = [entry for entry in settled if entry is not None]
     if errors := findings.remedies():
@@ -236,7 +235,7 @@ def _entries(name: str, content: dict, section: str, findings: Findings) -> list
         raise InputError(f"{name} has no {section}: the list is empty")
     for index, entry in enumerate(entries):
         if not isinstance(entry, dict):
-            findings.add(Finding(NOT_AN_ENTRY, f"entry {index} of '{section}' is {str(entry)[:60]}"))
+            findings.add(Finding(NOT_AN_ENTRY, f"entry {index} of '{section}' is {str(entry)[:200]}"))
     return [entry for entry in entries if isinstance(entry, dict)]
 
 

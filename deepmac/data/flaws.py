@@ -33,9 +33,7 @@ class Finding(NamedTuple):
 # Of lists and their entries.
 NOT_AN_ENTRY = Flaw("entries that cannot be read", "", "remove them")
 TWICE = Flaw("images that are listed twice", "taken as one", "list them once")
-ODD_ID = Flaw(
-    "ids that are missing, shared, or no whole numbers", "replaced by numbers", "give each a number"
-)
+ODD_ID = Flaw("ids that are missing, shared, or no whole numbers", "replaced by numbers", "number them")
 NO_CATEGORIES = Flaw("no list 'categories'", "made from the annotations", "give each an 'id' and a 'name'")
 ODD_CATEGORIES = Flaw("categories in an unusual form", "read", "give each an 'id' and a 'name'")
 GROUPING = Flaw("categories that only group the others", LOST, "remove them")
@@ -51,25 +49,19 @@ TURNED = Flaw("images annotated as their camera turns them", "turned", "")
 # Of annotations.
 UNKNOWN_IMAGE = Flaw("annotations of unknown images", "", "list the images too")
 NO_CATEGORY = Flaw("annotations without a category", "given one", "give each a 'category_id'")
-NOT_LISTED = Flaw("annotations of categories that the file does not list", "", "list them in 'categories'")
+NOT_LISTED = Flaw("annotations of categories that the file does not list", "", "list them with their names")
 ODD_CATEGORY = Flaw("categories given by name or as text", "looked up", "give the number of the category")
 NO_BOX = Flaw("annotations without a box", "given that of the mask", "give 'bbox' as four numbers")
 ODD_BOX = Flaw("boxes in an unusual form", "read", "give x, y, width, height in pixels")
 NOT_FINITE = Flaw("boxes that are not finite", "replaced by those of the masks", "correct or remove them")
-NO_AREA_INSIDE = Flaw(
-    "boxes without area in the image", "replaced by those of the masks", "correct or remove them"
-)
+NO_AREA_INSIDE = Flaw("boxes without area in the image", "replaced by those of the masks", "correct them")
 REACHES_BEYOND = Flaw("boxes beyond the image", "clipped", "clip them")
 WITHOUT_MASK = Flaw("annotations without a mask", "kept as boxes", "")
 ODD_MASK = Flaw("masks in an unusual form", "read", "give polygons, or RLE of the image's size")
 BAD_PART = Flaw("unusable parts of masks", "left out, the others kept", "correct or remove them")
 BAD_MASK = Flaw("unusable masks", "left out, their boxes kept", "give polygons, or RLE of the image's size")
-BAD_POINTS = Flaw(
-    "malformed points", "left out, their boxes kept", "give keypoints as COCO, or point_coords, point_labels"
-)
-NO_AREA = Flaw(
-    "annotations without 'area'", "given that of the mask or box", "give that of the mask in pixels"
-)
+BAD_POINTS = Flaw("malformed points", "left out, their boxes kept", "give keypoints as COCO, or point_coords")
+NO_AREA = Flaw("annotations without 'area'", "given that of the mask or box", "give that of the mask")
 NO_CROWD = Flaw("annotations without 'iscrowd', 0 or 1", "given it", "give 0 or 1")
 
 
@@ -113,9 +105,10 @@ class Findings:
         flaw, case, mended = finding
         allowed = self._policy.allows(flaw)
         done = (LOST if mended is None else flaw.mended) if allowed else ""
-        text = f"{where}: {case}" if where else case
-        text = text.encode("utf-8", "backslashreplace").decode()  # of files whose names are not UTF-8
-        self._cases.setdefault((flaw, done), []).append(text)
+        text = (f"{where}: {case}" if where else case).encode(
+            "utf-8", "backslashreplace"
+        )  # as files are named
+        self._cases.setdefault((flaw, done), []).append(text.decode())
         return allowed and mended is not None
 
     def settle(self, entry: dict, where: str, rules: Iterable[Callable], *context) -> dict | None:
@@ -123,18 +116,17 @@ class Findings:
 
         Args:
             entry: left unchanged.
-            where: what messages call it.
+            where: what messages call it, before its id; "": cases say all.
             rules: functions of (entry, *context) that yield its findings.
             context: what the rules need beside it.
 
         Returns:
             The entry, mended; None if it is lost.
         """
+        where = where and f"{where} {entry.get('given_id', entry['id'])}"
         repairs = []
         for rule in rules:
-            for finding in rule(entry, *context):
-                if finding.flaw in self._policy.ignores:
-                    continue
+            for finding in (one for one in rule(entry, *context) if one.flaw not in self._policy.ignores):
                 if finding.mended is None or not self._policy.allows(finding.flaw):
                     spoiled = [one.case for one in repairs if one.flaw.mended.startswith(LOST)]
                     self.add(finding._replace(case="; ".join([finding.case, *spoiled])), where)

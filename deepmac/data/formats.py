@@ -6,7 +6,8 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,7 +16,7 @@ import yaml
 
 from deepmac.core.errors import InputError
 from deepmac.data.numbers import number, whole
-from deepmac.data.picture_files import PictureSize, files_below
+from deepmac.data.picture_files import PictureName, PictureSize, files_below
 
 _GZIP = b"\x1f\x8b"
 # Escapes of UTF-16's surrogates without their other half: no file's name can be written with them.
@@ -25,7 +26,7 @@ _HALF_A_CHARACTER = re.compile(
 # Cells between semicolons that are numbers.
 _DECIMAL_COMMA = re.compile(r'(?<![^;\n])("? *[-+]?\d*),(\d+(?:[eE][-+]?\d+)? *"?)(?=;|$)', re.MULTILINE)
 # What the readers of single pictures raise for what they do not expect.
-_UNREADABLE = (ElementTree.ParseError, LookupError, TypeError, ValueError, AttributeError, StopIteration)
+_UNREADABLE = (ElementTree.ParseError, LookupError, TypeError, ValueError, AttributeError, OSError)
 SPLITS = ("train2017", "val2017")  # of COCO
 _PICTURES = ("{0}", "images/{0}", "{0}/images", "data/{0}", "images", "data", "JPEGImages", "pictures", ".")
 # Where folders of annotation tools have the annotations of a split: of COCO and CVAT, Roboflow, Ultralytics.
@@ -59,13 +60,18 @@ def find_splits(folder: Path, splits: tuple[str, ...] = ()) -> dict[str, tuple[P
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; it must hold annotations and pictures, such as COCO's")
     if not splits:
-        marked = {pattern: sorted(folder.glob(pattern.format("*"))) for pattern in _OF_SPLIT[:2]}
-        marked["labels/{0}"] = [path for path in sorted(folder.glob("labels/*")) if path.is_dir()]
-        starts, found = next(((p.split("{0}")[0], paths) for p, paths in marked.items() if paths), ("", []))
-        names = [str(path.relative_to(folder)).removeprefix(starts) for path in found]
-        splits = tuple(name.partition("/")[0].removesuffix(".json") for name in names) or ("train",)
+        splits = next(filter(None, (_splits_like(pattern, folder) for pattern in _OF_SPLIT)), ("train",))
         splits = SPLITS if set(SPLITS) <= set(splits) else splits
     return {split: _find_split(folder, split) for split in splits}
+
+
+def _splits_like(pattern: str, folder: Path) -> tuple[str, ...]:
+    """The splits whose annotations lie like this; where other files may lie, too, those of usual names."""
+    start, end = pattern.split("{0}")
+    paths = [path.relative_to(folder).as_posix() for path in sorted(folder.glob(pattern.format("*")))]
+    names = [path.removeprefix(start).removesuffix(end) for path in paths]
+    usual = [name for name in names if re.fullmatch(r"(train|val|test)[a-z]*\d*", name.lower())]
+    return tuple(names if pattern in _OF_SPLIT[:2] else usual if len(usual) > 1 else ())
 
 
 def _find_split(folder: Path, split: str) -> tuple[Path, Path]:
@@ -94,11 +100,14 @@ def load_annotations(path: Path, image_dir: Path | None) -> dict:
         InputError: no such file, or of no such format.
     """
     if path.is_dir():
-        for suffix, read in (("txt", None), ("xml", _voc_picture), ("json", _labelme_picture)):
-            files = [file for file in sorted(path.rglob(f"*.{suffix}")) if file.name not in _CLASS_FILES]
+        below = [file for file in sorted(path.rglob("*")) if file.name not in _CLASS_FILES]
+        for suffix, read in ((".txt", None), (".xml", _voc_picture), (".json", _labelme_picture)):
+            files = [file for file in below if file.suffix.lower() == suffix]
             if files and (image_dir is None or not image_dir.is_dir()):
                 raise InputError(f"{image_dir}: no such folder; it must hold the pictures of {path}")
-            content = _collected(files, read) if read or not files else _yolo(files, path, image_dir)
+            stems = {PictureName.of(picture.name).stem for picture in files_below(image_dir)} if files else ()
+            one = read and partial(read, stems)
+            content = _yolo(files, path, image_dir) if files and not read else _collected(files, one)
             if any(isinstance(image, dict) for image in content["images"]):  # others say what is wrong
                 return content
         raise InputError(f"{path} has no files of YOLO, Pascal VOC or LabelMe: name one for all pictures")
@@ -157,64 +166,90 @@ def read_table(path: Path) -> list[dict[Any, Any]]:
     return [{key and key.strip().lower(): value or "" for key, value in line.items()} for line in lines]
 
 
-def _collected(
-    sources: Iterable, read: Callable[[Any], tuple[dict, list[dict]]], names: list[str] | None = None
-) -> dict[str, list]:
+def _collected(sources: Iterable, read: Callable, names: dict[int, str] | None = None) -> dict[str, list]:
     """The content of a COCO file, from what reads an image and its annotations; who fails is named."""
     content: dict[str, list] = {"images": [], "annotations": []}
-    for image_id, source in enumerate(sources, start=1):
+    for key, source in enumerate(sources, start=1):
         try:
-            image, annotations = read(source)
+            image, found = read(source)
         except _UNREADABLE as error:
             named = source.name if isinstance(source, Path) else f"task {source.get('id')}"
-            content["images"].append(f"{named}: {error}")
+            content["images"].append(f"{named}: {_reason(error)}")
             continue
-        content["images"].append(image | {"id": image_id})
-        content["annotations"] += [entry | {"image_id": image_id} for entry in annotations]
-    used = dict.fromkeys(entry["category_id"] for entry in content["annotations"])
+        content["images"].append(image | {"id": key})
+        content["annotations"] += [one if isinstance(one, str) else one | {"image_id": key} for one in found]
+    used = dict.fromkeys(one["category_id"] for one in content["annotations"] if isinstance(one, dict))
     if names is None:  # categories are names
         return content | {"categories": [{"id": name, "name": str(name)} for name in used]}
-    labels = {**{number: str(number) for number in used}, **dict(enumerate(names))}
+    labels = names or {number: str(number) for number in used}
     return content | {"categories": [{"id": number, "name": labels[number]} for number in sorted(labels)]}
+
+
+def _each(read: Callable[[Any], dict | None], entries: Iterable, where: str) -> list[dict | str]:
+    """Annotations, called by where they are; instead of one that cannot be read a text that says why."""
+    found: list[dict | str] = []
+    for index, entry in enumerate(entries, start=1):
+        try:
+            one = read(entry)
+            found += [one | {"id": f"{where} {index}"}] if one else []
+        except _UNREADABLE as error:
+            found.append(f"{where} {index}: {_reason(error)}")
+    return found
+
+
+def _reason(error: Exception) -> str:
+    unexpected = "it is of an unknown form" if isinstance(error, TypeError | AttributeError) else str(error)
+    return f"it has no {error}" if isinstance(error, KeyError) else getattr(error, "strerror", unexpected)
 
 
 def _yolo(files: list[Path], folder: Path, image_dir: Path) -> dict:
     """Text for each picture, a line for each object: class, then centre and sides, or points, from 0 to 1."""
 
-    def named(path: Path, place: Path) -> Path:  # where both lie below one folder, in labels and images
-        parts = path.relative_to(place).with_suffix("").parts
-        return Path(*(part for part in parts if part not in ("labels", "images")))
+    def named(paths: list[Path], place: Path) -> dict[Path, Path]:
+        found: dict[Path, Path] = {}
+        for path in paths:  # both may lie below one folder, in labels and images
+            parts = path.relative_to(place).with_suffix("").parts
+            name = Path(*(part.casefold() for part in parts if part not in ("labels", "images")))
+            if found.setdefault(name, path) is not path:
+                raise InputError(f"{found[name]} or {path}, which is {name}? Rename or remove one of them")
+        return found
 
-    marked = [file for file in files if "labels" in file.relative_to(folder).parts]
-    labels = {named(file, folder): file for file in marked or files}
-    pictures = {named(path, image_dir): path for path in files_below(image_dir)}
+    labels = named([file for file in files if "labels" in file.relative_to(folder).parts] or files, folder)
+    pictures = named(files_below(image_dir), image_dir)
+    names, points = _class_file(folder)
     if not labels.keys() & pictures.keys():
         raise InputError(
             f"{folder}: no label is named like a picture of {image_dir}, the first is {min(labels)}: "
             "give the folder of these pictures by --images, and the folder of their labels"
         )
 
-    def read(name: Path) -> tuple[dict, list[dict]]:
+    def read(name: Path) -> tuple[dict, list]:
         if name not in pictures:
             return {"file_name": str(name)}, []
         size = PictureSize.read(pictures[name])
         width, height = size.upright if size else (1, 1)
         lines = labels[name].read_text("utf-8-sig", "replace").splitlines() if name in labels else []
-        objects = [_yolo_object(line.split(), width, height) for line in lines if line.strip()]
+        objects = _each(partial(_yolo_object, width, height, points), lines, f"{name}.txt line")
         file_name = pictures[name].relative_to(image_dir).as_posix()
         return {"file_name": file_name, "width": width, "height": height}, objects
 
-    return _collected(sorted(labels.keys() | pictures.keys()), read, _class_names(folder))
+    return _collected(sorted(labels.keys() | pictures.keys()), read, names)
 
 
-def _yolo_object(words: list[str], width: int, height: int) -> dict:
-    kind, sides = whole(words[0]), [width, height] * len(words)
+def _yolo_object(width: int, height: int, points: int, line: str) -> dict | None:
+    """The object of a line, in which `points` numbers behind the box are those of a pose."""
+    words, sides = line.split(), [width, height] * len(line)
+    if not words:
+        return None
+    kind = whole(words[0])
     values = [number(word) * side for word, side in zip(words[1:], sides, strict=False)]
-    if kind is None or kind < 0 or len(values) < 4 or (len(values) > 5 and len(values) % 2):
-        return {"category_id": 0, "bbox": {"line": " ".join(words)}}
-    x, y, box_width, box_height = values[:4]  # a fifth is the confidence
+    if kind is None or kind < 0 or len(values) < 4:
+        raise ValueError(f"{line[:60]!r} is no class with a box or a polygon")
+    x, y, box_width, box_height = values[:4]
     box = [x - box_width / 2, y - box_height / 2, box_width, box_height]
-    return _object("", values, box) | {"category_id": kind}
+    if points and len(values) >= 4 + points:
+        return {"category_id": kind, "bbox": box, "keypoints": "points of YOLO are not read"}
+    return _object("", values[: len(values) // 2 * 2], box) | {"category_id": kind}  # without the confidence
 
 
 def _object(name: Any, points: list[float], box: Any = None) -> dict:
@@ -230,62 +265,75 @@ def _around(points: list[float]) -> list[float]:
     return [min(x), min(y), max(x) - min(x), max(y) - min(y)]
 
 
-def _class_names(folder: Path) -> list[str]:
-    """The names of a YOLO data set's classes, from the file that lies beside its labels or above."""
+def _class_file(folder: Path) -> tuple[dict[int, str], int]:
+    """Classes of a YOLO data set, from the file beside its labels or above; numbers of points in a line."""
     places = [place / name for place in (folder, *folder.absolute().parents[:2]) for name in _CLASS_FILES]
     path = next((place for place in places if place.is_file()), None)
     if path is None:
-        return []
+        return {}, 0
     text = path.read_text("utf-8-sig", "replace")
     if path.suffix not in (".yaml", ".yml"):
-        return [line.strip() for line in text.splitlines() if line.strip()]
+        return dict(enumerate(line.strip() for line in text.splitlines() if line.strip())), 0
     try:
-        names = yaml.safe_load(text)["names"]
-        return [str(names[key]) for key in (sorted(names) if isinstance(names, dict) else range(len(names)))]
-    except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise InputError(f"{path} has no list 'names' of the classes: {error}") from error
+        content = yaml.safe_load(text)
+        names, points = content["names"], content.get("kpt_shape") or [0, 0]
+        names = names.split(",") if isinstance(names, str) else names
+        names = names if isinstance(names, dict) else dict(enumerate(names))
+        return {int(key): str(name).strip() for key, name in names.items()}, int(points[0]) * int(points[1])
+    except (yaml.YAMLError, *_UNREADABLE) as error:
+        raise InputError(f"{path} has no 'names': a list, or class numbers with their names") from error
 
 
-def _voc_picture(file: Path) -> tuple[dict, list[dict]]:
+def _name_in(given: Any, file: Path, stems: Collection[str]) -> str:
+    """What a file says its picture is called; what it is called itself, if only that is a picture."""
+    names = [str(name) for name in (given, file.stem) if name]
+    return next((name for name in names if PictureName.of(name).stem in stems), names[0])
+
+
+def _voc_picture(stems: Collection[str], file: Path) -> tuple[dict, list]:
     """XML of Pascal VOC, whose pixels count from 1, both ends of a box included."""
     root = ElementTree.parse(file).getroot()
     size = {side: root.findtext(f"size/{side}") for side in ("width", "height")}
     known = {side: whole(length) for side, length in size.items() if whole(length)}
-    name = root.findtext("filename") or file.stem
-    return {"file_name": name, **known}, [_voc_object(entry) for entry in root.iter("object")]
+    name = _name_in(root.findtext("filename"), file, stems)
+    return {"file_name": name, **known}, _each(_voc_object, root.iter("object"), f"{file.name} object")
 
 
 def _voc_object(entry: ElementTree.Element) -> dict:
     corners = [number(entry.findtext(f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax")]
-    left, top, right, bottom = corners
+    (left, right), (top, bottom) = sorted(corners[::2]), sorted(corners[1::2])
     polygon = [number(point.text) for point in entry.findall("polygon/*")]  # Roboflow: x1, y1, x2, …
     return _object(entry.findtext("name"), polygon, [left - 1, top - 1, right - left + 1, bottom - top + 1])
 
 
-def _labelme_picture(file: Path) -> tuple[dict, list[dict]]:
+def _labelme_picture(stems: Collection[str], file: Path) -> tuple[dict, list]:
     """JSON of LabelMe (https://github.com/wkentaro/labelme)."""
     content = load_json(file)
-    shapes = [_labelme_shape(shape) for shape in content["shapes"]]
+    shapes = _each(_labelme_shape, content["shapes"], f"{file.name} shape")
     sizes = {"width": content.get("imageWidth"), "height": content.get("imageHeight")}
-    return {"file_name": content.get("imagePath") or file.stem, **sizes}, shapes
+    return {"file_name": _name_in(content.get("imagePath"), file, stems), **sizes}, shapes
 
 
 def _labelme_shape(shape: dict) -> dict:
     points = [point for point in shape.get("points") or [] if isinstance(point, list)]
     values = [number(coordinate) for point in points for coordinate in point[:2]]
-    kind = shape.get("shape_type", "polygon")  # or a circle, a line, a point, which are no boxes
-    box = _around(values) if kind == "rectangle" and len(values) == 4 else kind
+    kind = shape.get("shape_type") or "polygon"  # or a circle, a line, a point, which are no boxes
+    box = _around(values) if kind in ("rectangle", "mask") and len(values) in (4, 8) else kind
     return _object(shape.get("label"), values if kind == "polygon" else [], box)
 
 
-def _label_studio_picture(task: dict) -> tuple[dict, list[dict]]:
+def _label_studio_picture(task: dict) -> tuple[dict, list]:
     """A task of Label Studio's JSON (https://labelstud.io/guide/export): boxes and polygons in percent."""
-    name = next(value for value in task["data"].values() if isinstance(value, str))
-    results = [one for done in task["annotations"][:1] for one in done["result"] if "labels" in one["type"]]
-    return {"file_name": name}, [_label_studio_object(result) for result in results]
+    name = next((value for value in task["data"].values() if isinstance(value, str)), "")
+    where, given = f"task {task.get('id')}", task["annotations"]
+    first = next((done for done in given if not done.get("was_cancelled")), {"result": []})
+    others = [f"{where}: an annotation, cancelled or not the first" for done in given if done is not first]
+    return {"file_name": name}, others + _each(_label_studio_object, first["result"], f"{where} result")
 
 
-def _label_studio_object(result: dict) -> dict:
+def _label_studio_object(result: dict) -> dict | None:
+    if "labels" not in result["type"]:
+        return None
     value, kind = result["value"], result["type"]
     width, height = result["original_width"] / 100, result["original_height"] / 100
     points = [x for x, y in value["points"] for x in (x * width, y * height)] if "points" in value else []
