@@ -174,7 +174,7 @@ def test_lines_with_points_or_a_confidence_are_read(pictures):
 def test_two_pictures_of_one_label_are_refused_by_name(pictures):
     folder = labelled(pictures, "names: [nut]", a="0 0.5 0.5 0.1 0.1")
     Image.new("RGB", (40, 20)).save(pictures / "a.jpg")
-    with pytest.raises(InputError, match=r"a\.jpg or .*a\.png"):
+    with pytest.raises(InputError, match=r"a\.jpg and .*a\.png are both called a: rename"):
         read_annotation_files(folder, pictures)
 
 
@@ -185,6 +185,14 @@ def test_labels_in_another_case_belong_to_their_pictures(pictures):
     data = read_annotation_files(folder, pictures)["train"]
     names = [data.images[entry["image_id"]]["file_name"] for entry in data.annotations]
     assert names == ["A.PNG", "b.png"] and len(data.images) == 3 and not data.lost
+
+
+def test_labels_without_a_readable_line_are_refused_with_the_reason(pictures):
+    folder = labelled(pictures, "names: []", a="what is this")
+    with pytest.raises(
+        InputError, match="no usable annotation .*: 1 .*a.txt line 1: 'what is this' is no class"
+    ):
+        read_annotation_files(folder, pictures)
 
 
 def test_label_files_that_cannot_be_read_are_named(pictures):

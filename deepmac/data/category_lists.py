@@ -78,7 +78,7 @@ def read_categories(
     root = _grouping(list(kept.values()), used)
     if root is not None and findings.add(Finding(GROUPING, repr(root["name"]), {})):
         del kept[root["name"]]
-    if lacking and len(kept) != 1:
+    if not kept or (lacking and len(kept) != 1):
         largest = max((key for key in keys if isinstance(key, int)), default=0)
         kept.setdefault(_UNNAMED, {"id": largest + 1, "name": _UNNAMED})
     result = numbered(list(kept.values()), "categories", findings)

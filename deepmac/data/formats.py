@@ -25,8 +25,8 @@ _HALF_A_CHARACTER = re.compile(
 )
 # Cells between semicolons that are numbers.
 _DECIMAL_COMMA = re.compile(r'(?<![^;\n])("? *[-+]?\d*),(\d+(?:[eE][-+]?\d+)? *"?)(?=;|$)', re.MULTILINE)
-# What the readers of single pictures raise for what they do not expect.
-_UNREADABLE = (ElementTree.ParseError, LookupError, TypeError, ValueError, AttributeError, OSError)
+# What the readers of single pictures raise for what they do not expect; XML that is none is a SyntaxError.
+_UNREADABLE = (SyntaxError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError)
 SPLITS = ("train2017", "val2017")  # of COCO
 _PICTURES = ("{0}", "images/{0}", "{0}/images", "data/{0}", "images", "data", "JPEGImages", "pictures", ".")
 # Where folders of annotation tools have the annotations of a split: of COCO and CVAT, Roboflow, Ultralytics.
@@ -211,7 +211,7 @@ def _yolo(files: list[Path], folder: Path, image_dir: Path) -> dict:
             parts = path.relative_to(place).with_suffix("").parts
             name = Path(*(part.casefold() for part in parts if part not in ("labels", "images")))
             if found.setdefault(name, path) is not path:
-                raise InputError(f"{found[name]} or {path}, which is {name}? Rename or remove one of them")
+                raise InputError(f"{found[name]} and {path} are both called {name}: rename or remove one")
         return found
 
     labels = named([file for file in files if "labels" in file.relative_to(folder).parts] or files, folder)
