@@ -190,7 +190,7 @@ def test_labels_in_another_case_belong_to_their_pictures(pictures):
 def test_labels_without_a_readable_line_are_refused_with_the_reason(pictures):
     folder = labelled(pictures, "names: []", a="what is this")
     with pytest.raises(
-        InputError, match="no usable annotation .*: 1 .*a.txt line 1: 'what is this' is no class"
+        InputError, match=r"no usable annotation .*: 1 .*a.txt line 1: 'what is this' is no class"
     ):
         read_annotation_files(folder, pictures)
 
@@ -288,7 +288,7 @@ def test_label_studio(pictures):
 
 def test_label_studio_is_read_but_for_what_is_cancelled_or_incomplete(pictures):
     value = {"x": 5, "y": 10, "width": 25, "height": 40, "rectanglelabels": ["nut"]}
-    good = {"type": "rectanglelabels", "value": value, "original_width": 40, "original_height": 20}
+    good = {"type": "rectanglelabels", "value": value, "original_width": 400, "original_height": 7}
     bad = [{"value": value}, {"type": "rectanglelabels"}, {"type": "choices"}]
     done = [{"was_cancelled": True, "result": [good] * 3}, {"result": [good, *bad]}, {"result": [good]}]
     file = pictures.with_name("export.json")

@@ -139,8 +139,7 @@ class Findings:
 
     def lost(self) -> list[str]:
         """A line about each kind of flaw that cost entries."""
-        items = self._cases.items()
-        return [summary(f"{flaw.name} {done}", cases) for (flaw, done), cases in items if done == LOST]
+        return [summary(kind, cases) for kind, cases in self.repairs().items() if kind.endswith(LOST)]
 
     def repairs(self) -> dict[str, list[str]]:
         """Flaw and what was done about it -> a text for each case."""

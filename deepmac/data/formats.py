@@ -111,13 +111,13 @@ def load_annotations(path: Path, image_dir: Path | None) -> dict:
             if any(isinstance(image, dict) for image in content["images"]):  # others say what is wrong
                 return content
         raise InputError(f"{path} has no files of YOLO, Pascal VOC or LabelMe: name one for all pictures")
-    return as_coco(load_json(path), path)
+    return as_coco(load_json(path), path, image_dir)
 
 
-def as_coco(content: Any, path: Path) -> dict:
+def as_coco(content: Any, path: Path, image_dir: Path | None) -> dict:
     """The content of a JSON file, COCO's or Label Studio's, as that of a COCO file. InputError: neither."""
     if isinstance(content, list) and all(isinstance(task, dict) and "data" in task for task in content):
-        return _collected(content, _label_studio_picture)
+        return _collected(content, partial(_label_studio_picture, image_dir))
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no JSON object; it must hold annotations in COCO format")
     if "_via_img_metadata" in content:
@@ -293,10 +293,9 @@ def _name_in(given: Any, file: Path, stems: Collection[str]) -> str:
 def _voc_picture(stems: Collection[str], file: Path) -> tuple[dict, list]:
     """XML of Pascal VOC, whose pixels count from 1, both ends of a box included."""
     root = ElementTree.parse(file).getroot()
-    size = {side: root.findtext(f"size/{side}") for side in ("width", "height")}
-    known = {side: whole(length) for side, length in size.items() if whole(length)}
+    size = {side: whole(root.findtext(f"size/{side}")) for side in ("width", "height")}
     name = _name_in(root.findtext("filename"), file, stems)
-    return {"file_name": name, **known}, _each(_voc_object, root.iter("object"), f"{file.name} object")
+    return {"file_name": name, **size}, _each(_voc_object, root.iter("object"), f"{file.name} object")
 
 
 def _voc_object(entry: ElementTree.Element) -> dict:
@@ -322,20 +321,22 @@ def _labelme_shape(shape: dict) -> dict:
     return _object(shape.get("label"), values if kind == "polygon" else [], box)
 
 
-def _label_studio_picture(task: dict) -> tuple[dict, list]:
+def _label_studio_picture(folder: Path | None, task: dict) -> tuple[dict, list]:
     """A task of Label Studio's JSON (https://labelstud.io/guide/export): boxes and polygons in percent."""
     name = next((value for value in task["data"].values() if isinstance(value, str)), "")
     where, given = f"task {task.get('id')}", task["annotations"]
+    read = partial(_label_studio_object, folder and PictureSize.read(folder / re.split("[/=]", name)[-1]))
     first = next((done for done in given if not done.get("was_cancelled")), {"result": []})
     others = [f"{where}: an annotation, cancelled or not the first" for done in given if done is not first]
-    return {"file_name": name}, others + _each(_label_studio_object, first["result"], f"{where} result")
+    return {"file_name": name}, others + _each(read, first["result"], f"{where} result")
 
 
-def _label_studio_object(result: dict) -> dict | None:
+def _label_studio_object(size: PictureSize | None, result: dict) -> dict | None:
     if "labels" not in result["type"]:
         return None
     value, kind = result["value"], result["type"]
-    width, height = result["original_width"] / 100, result["original_height"] / 100
+    sides = size.upright if size else (result["original_width"], result["original_height"])
+    width, height = sides[0] / 100, sides[1] / 100
     points = [x for x, y in value["points"] for x in (x * width, y * height)] if "points" in value else []
     box: Any = kind  # that of a turned rectangle, or of anything else, is not read
     if kind == "rectanglelabels" and not value.get("rotation"):

@@ -119,8 +119,7 @@ def read_box(entry: dict) -> list[float] | None:
         given = numbers_in(given)
     if isinstance(given, dict):
         given = {name.lower().replace("_", ""): value for name, value in given.items()}
-        forms = (*_SIDE_FIELDS, *_CORNER_FIELDS)
-        fields = next((names for names in forms if given.keys() >= set(names.split())), None)
+        fields = next((f for f in _SIDE_FIELDS + _CORNER_FIELDS if given.keys() >= set(f.split())), None)
         if fields is None:
             return None
         given, is_corners = [given[name] for name in fields.split()], fields in _CORNER_FIELDS

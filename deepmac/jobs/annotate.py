@@ -202,9 +202,9 @@ def _content(document: dict, data: CocoData) -> dict:
 
 
 def _completed(entries: list, made: Callable[[dict], dict]) -> Iterator:
-    """The annotations as they were, with the masks."""
+    """The annotations as they were, with the masks; what is no annotation is left out."""
     for entry in entries:
         if isinstance(entry, dict):
             entry = entry | made(entry)
             del entry[_POSITION]
-        yield entry
+            yield entry

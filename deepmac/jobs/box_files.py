@@ -205,7 +205,7 @@ def read_boxes(
         return BoxFile(path, Detections.of_images(*read_pytorch_wildlife(document)), "xyxy", min_score)
     if isinstance(document, list):
         are_tasks = any(isinstance(entry, dict) and "data" in entry for entry in document)
-        document = as_coco(document, path) if are_tasks else _with_images(document)
+        document = as_coco(document, path, image_dir) if are_tasks else _with_images(document)
     if not isinstance(document, dict) or not isinstance(document.get("annotations"), list):
         raise InputError(
             f"{path} has boxes in no known format: give COCO results or annotations, MegaDetector's batch "
