@@ -105,10 +105,9 @@ class Findings:
         flaw, case, mended = finding
         allowed = self._policy.allows(flaw)
         done = (LOST if mended is None else flaw.mended) if allowed else ""
-        text = (f"{where}: {case}" if where else case).encode(
-            "utf-8", "backslashreplace"
-        )  # as files are named
-        self._cases.setdefault((flaw, done), []).append(text.decode())
+        text = f"{where}: {case}" if where else case
+        printable = text.encode("utf-8", "backslashreplace").decode()  # names of files may be no text
+        self._cases.setdefault((flaw, done), []).append(printable)
         return allowed and mended is not None
 
     def settle(self, entry: dict, where: str, rules: Iterable[Callable], *context) -> dict | None:
