@@ -28,6 +28,7 @@ _DECIMAL_COMMA = re.compile(r'(?<![^;\n])("? *[-+]?\d*),(\d+(?:[eE][-+]?\d+)? *"
 # What the readers of single pictures raise for what they do not expect; XML that is none is a SyntaxError.
 _UNREADABLE = (SyntaxError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError)
 SPLITS = ("train2017", "val2017")  # of COCO
+COLLECTED = "collected"  # key of what was no COCO file
 _PICTURES = ("{0}", "images/{0}", "{0}/images", "data/{0}", "images", "data", "JPEGImages", "pictures", ".")
 # Where folders of annotation tools have the annotations of a split: of COCO and CVAT, Roboflow, Ultralytics.
 _OF_SPLIT = (
@@ -168,7 +169,7 @@ def read_table(path: Path) -> list[dict[Any, Any]]:
 
 def _collected(sources: Iterable, read: Callable, names: dict[int, str] | None = None) -> dict[str, list]:
     """The content of a COCO file, from what reads an image and its annotations; who fails is named."""
-    content: dict[str, list] = {"images": [], "annotations": []}
+    content: dict[str, list] = {"images": [], "annotations": [], COLLECTED: []}
     for key, source in enumerate(sources, start=1):
         try:
             image, found = read(source)

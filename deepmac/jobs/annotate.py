@@ -19,7 +19,7 @@ from deepmac.core.errors import InputError
 from deepmac.core.files import exclusive, write_text
 from deepmac.data.coco import CocoData, read_coco
 from deepmac.data.flaws import BAD_MASK, TRAINING, summary
-from deepmac.data.formats import load_annotations
+from deepmac.data.formats import COLLECTED, load_annotations
 from deepmac.data.picture_files import read_annotated
 from deepmac.inference.prediction import Prediction
 from deepmac.jobs.box_files import ImageBoxes
@@ -194,8 +194,8 @@ def _made(jobs: list[_AnnotateJob]) -> Callable[[dict], dict]:
 
 
 def _content(document: dict, data: CocoData) -> dict:
-    """What was given, if it is COCO's; of other formats, whose annotations have no ids, what was read."""
-    if any(isinstance(entry, dict) and "id" in entry for entry in document["annotations"]):
+    """What was given, if it is COCO's; of other formats, what was read."""
+    if COLLECTED not in document:
         return document
     images = [*data.images.values()]
     return {"images": images, "annotations": data.annotations, "categories": data.categories}
