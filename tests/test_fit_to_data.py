@@ -3,7 +3,7 @@ import pytest
 from deepmac import configs
 from deepmac.core.categories import COCO_CATEGORIES, VOC_IDS
 from deepmac.core.errors import InputError
-from deepmac.data.classes import ids_by_name, read_classes, write_classes
+from deepmac.data.classes import read_classes, write_classes
 from deepmac.training.fit_to_data import fit_to_data
 
 NAMES = ("bolt", "nut", "gear")
@@ -75,8 +75,3 @@ def test_folders_of_records_must_agree(records):
     config.train_data.input_path += f",{other}/train-*"
     with pytest.raises(InputError, match="other classes"):
         fit_to_data(config)
-
-
-def test_classes_of_two_data_sets_correspond_by_name():
-    coco = [category._asdict() for category in COCO_CATEGORIES]
-    assert ids_by_name(coco, own_classes(names=("dog", "nut", "person"))) == {18: 1, 1: 3}
