@@ -67,7 +67,7 @@ def test_the_masks_of_all_pictures_become_one_data_set(photos, tmp_path):
     content = {
         "images": [{"id": key, "file_name": name, "width": 80, "height": 48} for key, name, *_ in boxes],
         "annotations": [{"image_id": key, "bbox": box, "category_id": kind} for key, _, box, kind in boxes],
-        "categories": [{"id": 7, "name": "nut"}, {"id": 3, "name": "bolt"}],
+        "categories": [{"id": 7, "name": "nut"}, {"id": 3, "name": "bolt"}, {"id": 5, "name": "gear"}],
     }
     (tmp_path / "boxes.json").write_text(json.dumps(content))
     masks = {}
@@ -78,7 +78,11 @@ def test_the_masks_of_all_pictures_become_one_data_set(photos, tmp_path):
         if how != "yolo":
             assert "2 there already" in _segment(photos, *options).stdout
             coco = COCO(str(out / "annotations.json"))
-            assert coco.cats == {3: {"id": 3, "name": "bolt"}, 7: {"id": 7, "name": "nut"}}
+            assert sorted((one["id"], one["name"]) for one in coco.cats.values()) == [
+                (3, "bolt"),
+                (5, "gear"),
+                (7, "nut"),
+            ]
             named = {coco.imgs[one["image_id"]]["file_name"]: one for one in coco.anns.values()}
             assert {name: one["category_id"] for name, one in named.items()} == {"a.png": 7, "night/a.png": 3}
             masks[how] = np.array([coco.annToMask(one) for one in named.values()], bool)
@@ -89,6 +93,8 @@ def test_the_masks_of_all_pictures_become_one_data_set(photos, tmp_path):
     assert 0 < (masks["polygons"] ^ masks["coco"]).sum() <= edge
     lines = (tmp_path / "yolo" / "yolo" / "labels" / "night" / "a.txt").read_text().split()
     assert lines[0] == "0" and len(lines) >= 7 and all(0 <= float(value) <= 1 for value in lines[1:])
+    names = json.loads((tmp_path / "yolo" / "yolo" / "data.yaml").read_text())["names"]
+    assert names == ["bolt", "gear", "nut"], "classes keep their numbers, whether or not they were found"
     again = ("segment", photos, "--box", BOX, "--out", tmp_path / "yolo", "--together", "yolo")
     assert "already exists" in command_line.refused(*again)
 

@@ -204,3 +204,13 @@ def test_a_mask_of_swapped_size_that_no_memory_holds_is_left_out():
         {"segmentation": rle, "bbox": [0, 0, 9, 9]}, {"height": 50_000, "width": 60_000}
     )
     assert finding.mended == {"segmentation": []}
+
+
+def test_polygons_from_0_to_1_are_read_where_the_box_is_in_pixels():
+    image = {"id": 1, "height": 50, "width": 100}
+    given = {"segmentation": [[0.1, 0.2, 0.5, 0.2, 0.5, 0.6]], "bbox": [10, 10, 40, 20]}
+    [finding] = mask_findings(given, image)
+    assert finding.flaw is ODD_MASK
+    np.testing.assert_allclose(finding.mended["segmentation"], [[10, 10, 50, 10, 50, 30]])
+    tiny = {"segmentation": [[0.1, 0.2, 0.9, 0.2, 0.9, 0.9]], "bbox": [0, 0, 1, 1]}
+    assert not [one for one in mask_findings(tiny, image) if one.flaw is ODD_MASK], "an object of a pixel"

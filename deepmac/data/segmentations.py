@@ -40,6 +40,7 @@ def mask_findings(annotation: dict, image: dict, *_) -> Iterator[Finding]:
     try:
         standard = mask = _standard_form(given, annotation.get("bbox"), shape)
         if isinstance(standard, list):
+            standard = _in_pixels(standard, annotation.get("bbox"), shape)
             problems = [_polygon_problem(points, shape) for points in standard]
             mask = [points for points, problem in zip(standard, problems, strict=True) if not problem]
             if not mask:
@@ -124,6 +125,16 @@ def _point(part) -> list | None:
         part = [value for key, value in sorted(part.items()) if key.lower() in ("x", "y")]
     is_pair = isinstance(part, list | tuple) and len(part) == 2
     return list(part) if is_pair and not isinstance(part[0], list | dict) else None
+
+
+def _in_pixels(parts: list[list], box, shape: list[int]) -> list[list]:
+    """Polygons of a box of some pixels whose points are from 0 to 1, in pixels; others as they are."""
+    values = [value for part in parts for value in part]
+    sides = box[2:] if isinstance(box, list) and _are(box, {int, float}) else []
+    are_shares = bool(values) and min(values) >= 0 and max(values) <= 1
+    if not are_shares or min(sides, default=0) <= 2:
+        return parts
+    return [[value * shape[1 - place % 2] for place, value in enumerate(part)] for part in parts]
 
 
 def _polygon_problem(points: list, shape: list[int]) -> str | None:

@@ -83,7 +83,8 @@ def segment(
 
 def _write_together(jobs: Sequence["_SegmentJob"], names: Mapping[str, str], out: Path, how: str) -> None:
     """Writes the masks of all pictures as one data set, from what lies beside their label images."""
-    images, annotations, found = {}, [], {}
+    images, annotations = {}, []
+    found = {int(number): {"id": int(number), "name": name} for number, name in names.items()}
     for number, job in enumerate((job for job in jobs if job.is_complete()), start=1):
         with Image.open(job.target) as labels:
             width, height = labels.size
