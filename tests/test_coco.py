@@ -378,6 +378,7 @@ def listed_again(content, _):
         (renamed(lambda path: path.name, lambda p: p.stem), [OTHER_NAME]),
         (renamed(lambda path: path.name, "https://x.org/b/{}?alt=media&t=1".format), [OTHER_NAME]),
         (renamed(lambda path: path.name, "/data/local-files/?d=b%2F{}".format), [OTHER_NAME]),
+        (renamed(lambda path: path.name, "/data/upload/1/3fa8c1d2-{}".format), [OTHER_NAME]),
         (renamed(lambda path: path.name, "https://x.org/get?token=1&file={}&v=2".format), [OTHER_NAME]),
         (
             renamed(lambda path: f"a {path.name}", lambda p: f"https://x.org/{p}".replace(" ", "+")),

@@ -5,6 +5,7 @@ accents, another case, without a suffix. A name fits to a file if one path ends 
 """
 
 import os
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
@@ -49,8 +50,9 @@ class PictureName(NamedTuple):
 
     @classmethod
     def spellings(cls, name: str) -> "set[PictureName]":
-        """What a name may mean that programs have quoted for addresses."""
-        return {cls.of(spelling) for spelling in (name, unquote(name), unquote_plus(name))}
+        """What a name may mean: quoted for an address, or behind the eight digits of Label Studio."""
+        unquoted = (name, unquote(name), unquote_plus(name), re.sub(r"(^|.*[/=])[0-9a-f]{8}-", r"\1", name))
+        return {cls.of(spelling) for spelling in unquoted}
 
     def tail(self, other: "PictureName") -> int:
         """How many parts at the end of both names agree; 0 if the pictures are not called the same."""
