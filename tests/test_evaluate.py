@@ -8,6 +8,9 @@ import tiny_model
 from pycocotools import mask as coco_mask
 from synthetic import OWN_CLASSES as NAMES
 
+from deepmac.inference.evaluate import evaluate
+from deepmac.inference.prediction import Prediction
+
 
 @pytest.fixture(scope="module")
 def data_set(tmp_path_factory):
@@ -45,3 +48,20 @@ def test_what_cannot_be_is_said_in_one_line(data_set):
     wrong = _arguments(folder, "--images", folder / "images", "--seen", "screw")
     assert "its classes are bolt, nut, washer" in command_line.refused(*wrong)
     assert "--annotations FILE and --images DIR" in command_line.refused(*_arguments(folder))
+
+
+def test_objects_of_other_classes_are_not_taken_for_the_class_with_the_id_0(data_set, monkeypatch):
+    folder, content = data_set
+    predictor, box = tiny_model.predictor(), np.array([[0.1, 0.1, 0.5, 0.5]] * 2, np.float32)
+    found = Prediction(
+        np.zeros((9, 9, 3), np.uint8),
+        box,
+        np.ones((2, 4, 4), np.float32),
+        scores=np.ones(2, np.float32),
+        names=["person", "nut"],
+    )
+    monkeypatch.setattr(predictor, "detect", lambda **_: found)
+    assert NAMES[0] == "bolt"
+    detections = evaluate(predictor, content, folder / "images", [0], progress=False)["detections"]
+    nut = next(number for number, name in NAMES.items() if name == "nut")
+    assert [one.classes.tolist() for one in detections._predictions.values()] == [[nut]] * 4

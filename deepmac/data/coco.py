@@ -67,6 +67,11 @@ class CocoData(NamedTuple):
             annotations=[entry for entry in self.annotations if entry["image_id"] in image_ids],
         )
 
+    def content(self) -> dict:
+        """The same as the content of a COCO file."""
+        images = list(self.images.values())
+        return {"images": images, "annotations": self.annotations, "categories": self.categories}
+
     def report(self) -> dict:
         """What was read, derived, repaired and left out, fit for JSON."""
         kinds = {category["id"]: category["name"] for category in self.categories}

@@ -52,10 +52,9 @@ def evaluate_model(
         names = ", ".join([*ids][:10])
         raise InputError(f"{data.name} has none of the classes of --seen: its classes are {names}")
     predictor = load(model, precision, runtime="tensorflow")
-    images = [*data.images.values()]
-    truth = {"images": images, "annotations": data.annotations, "categories": data.categories}
     seen_ids = [ids[name] for name in seen if name in ids]
-    return evaluate(predictor, truth, data.image_dir or Path(), seen_ids, closer=False, progress=progress)
+    folder = data.image_dir or Path()
+    return evaluate(predictor, data.content(), folder, seen_ids, closer=False, progress=progress)
 
 
 def evaluate(
@@ -80,18 +79,18 @@ def evaluate(
         Source of the boxes ("detections", "gt_boxes") -> evaluator with all predictions.
     """
     ids = {category["name"]: category["id"] for category in truth["categories"]}
+    unlisted = min(ids.values()) - 1  # the evaluator leaves out what the file does not list
     evaluators = {source: MaskEvaluator(truth, seen_ids) for source in ("detections", "gt_boxes")}
     for image, encoded in encoded_pictures(predictor, truth["images"], folder, "Measuring", progress):
         found = predictor.detect(encoded=encoded, min_score=0, closer=closer)
-        classes = np.array([ids.get(name, 0) for name in found.names or ()], np.int64)  # 0 does not count
-        scores = np.asarray(found.scores)
-        evaluators["detections"].add(image["id"], found.boxes, classes, scores, found.mask_probs)
+        classes = np.array([ids.get(name, unlisted) for name in found.names or ()], np.int64)
+        scores, masks = np.asarray(found.scores), found.mask_probs
+        evaluators["detections"].add(image["id"], found.boxes, classes, scores, masks)
         boxes, classes, annotation_ids = evaluators["gt_boxes"].ground_truth(image["id"])
         if len(boxes):
             masks = predictor.predict(boxes, encoded=encoded, closer=closer).mask_probs
-            evaluators["gt_boxes"].add(
-                image["id"], boxes, classes, np.ones(len(boxes)), masks, annotation_ids
-            )
+            ones = np.ones(len(boxes))
+            evaluators["gt_boxes"].add(image["id"], boxes, classes, ones, masks, annotation_ids)
     return evaluators
 
 
