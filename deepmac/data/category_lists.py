@@ -111,8 +111,9 @@ def _category_entries(name: str, given, used: list[int | str], findings: Finding
     for index, entry in enumerate(entries):
         fields = entry if isinstance(entry, dict) else {}
         labels = [fields[key] for key in ("name", "id") if isinstance(fields.get(key), str | int | float)]
-        usable += [fields | {"name": str(labels[0])}] if labels else []
-        if not labels:
+        if labels:
+            usable.append(fields | {"name": str(labels[0])})
+        else:
             findings.add(Finding(NOT_AN_ENTRY, f"entry {index} of 'categories' is {str(entry)[:60]}"))
     if not usable:
         raise InputError(f"{name}: 'categories' need 'id', a number, and 'name', a text: {str(given)[:100]}")

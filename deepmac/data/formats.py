@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import itertools
 import json
 import os
 import re
@@ -104,11 +105,15 @@ def load_annotations(path: Path, image_dir: Path | None) -> dict:
         below = [file for file in sorted(path.rglob("*")) if file.name not in _CLASS_FILES]
         for suffix, read in ((".txt", None), (".xml", _voc_picture), (".json", _labelme_picture)):
             files = [file for file in below if file.suffix.lower() == suffix]
-            if files and (image_dir is None or not image_dir.is_dir()):
+            if not files:
+                continue
+            if image_dir is None or not image_dir.is_dir():
                 raise InputError(f"{image_dir}: no such folder; it must hold the pictures of {path}")
-            stems = {PictureName.of(picture.name).stem for picture in files_below(image_dir)} if files else ()
-            one = read and partial(read, stems)
-            content = _yolo(files, path, image_dir) if files and not read else _collected(files, one)
+            if read is None:
+                content = _yolo(files, path, image_dir)
+            else:
+                stems = {PictureName.of(picture.name).stem for picture in files_below(image_dir)}
+                content = _collected(files, partial(read, stems))
             if any(isinstance(image, dict) for image in content["images"]):  # others say what is wrong
                 return content
         raise InputError(f"{path} has no files of YOLO, Pascal VOC or LabelMe: name one for all pictures")
@@ -239,11 +244,11 @@ def _yolo(files: list[Path], folder: Path, image_dir: Path) -> dict:
 
 def _yolo_object(width: int, height: int, points: int, line: str) -> dict | None:
     """The object of a line, in which `points` numbers behind the box are those of a pose."""
-    words, sides = line.split(), [width, height] * len(line)
+    words = line.split()
     if not words:
         return None
     kind = whole(words[0])
-    values = [number(word) * side for word, side in zip(words[1:], sides, strict=False)]
+    values = [number(x) * side for x, side in zip(words[1:], itertools.cycle((width, height)), strict=False)]
     if kind is None or kind < 0 or len(values) < 4:
         raise ValueError(f"{line[:60]!r} is no class with a box or a polygon")
     x, y, box_width, box_height = values[:4]

@@ -69,9 +69,8 @@ def write_tfrecords(
             )
             if skipped:
                 raise RuntimeError(f"the converter left out {skipped} checked annotations of {split}")
-            content = {"images": images, "annotations": data.annotations, "categories": data.categories}
             with (folder / f"instances_{split}.json").open("w") as file:
-                json.dump(content, file)
+                json.dump(data.content(), file)
 
 
 def _tf_example(item: tuple[dict, list[dict], str, int, dict[int, str]]) -> tuple[tf.train.Example, int]:

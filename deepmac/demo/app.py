@@ -270,9 +270,10 @@ class Demo(Controls):
     # Exports
 
     def _drawing(self) -> Drawing:
-        names, picture = [item["name"] for item in self.canvas.boxes], self.picture
-        seen = self.opacity.value, self.outline.value, picture.page + 1 if picture.pages > 1 else 0
-        return Drawing(picture.file_name, self.prediction, names, *seen)
+        names = [item["name"] for item in self.canvas.boxes]
+        opacity, outline = self.opacity.value, self.outline.value
+        page = self.picture.page + 1 if self.picture.pages > 1 else 0
+        return Drawing(self.picture.file_name, self.prediction, names, opacity, outline, page)
 
     def _export(self, title: str):
         """Writes a file beside the kernel, and lets the browser, which may run elsewhere, save it."""

@@ -16,7 +16,7 @@ from deepmac.core.drawing import overlay, sheet
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file, write_text
 from deepmac.core.images import read_image
-from deepmac.core.label_images import QUALITY, label_image, sample_bits, write_label_image
+from deepmac.core.label_images import QUALITY, label_image, read_texts, sample_bits, write_label_image
 from deepmac.data.flaws import LOST
 from deepmac.data.megadetector import EXPECTED_BOX, Detections, PictureDetections, read_detections
 from deepmac.inference.prediction import Prediction
@@ -188,17 +188,18 @@ class CollectionJobs(Sequence):
 
     def remove_outdated(self) -> None:
         """Removes masks and overlays that this command made of pictures of the shard that get no mask now."""
-        for job in map(self._job, sorted({*self._mine} - {*self._rows})):
-            if FINGERPRINT in (job.texts() or ()):
-                job.overlay.unlink(missing_ok=True)
-                job.target.unlink()  # last: by it a run that was interrupted knows what is left to do
+        for name in (self._names[row] for row in sorted({*self._mine} - {*self._rows})):
+            target = mask_path(self._masks, name)
+            if FINGERPRINT in (read_texts(target) or ()):
+                self._overlay(name).unlink(missing_ok=True)
+                target.unlink()  # last: by it a run that was interrupted knows what is left to do
                 self.summary.outdated += 1
 
-    def __getitem__(self, index: int) -> "CollectionJob":
-        return self._job(self._rows[index])
+    def _overlay(self, name: str) -> Path:
+        return mask_path(self._masks.absolute() / "overlays", name).with_suffix(".jpg")
 
-    def _job(self, row: int) -> "CollectionJob":
-        name, detections = self._names[row], self._detections[row]
+    def __getitem__(self, index: int) -> "CollectionJob":
+        name, detections = self._names[self._rows[index]], self._detections[self._rows[index]]
         path, (numbers, _) = picture_path(self._images, name), self._numbers(detections)
         rows = [detections.boxes.tolist(), detections.confidences.tolist(), numbers.tolist()]
         return CollectionJob(
@@ -211,7 +212,7 @@ class CollectionJobs(Sequence):
             confidences=detections.confidences[numbers - 1].tolist(),
             num_detections=len(detections),
             options=self._options,
-            overlay=mask_path(self._masks.absolute() / "overlays", name).with_suffix(".jpg"),
+            overlay=self._overlay(name),
         )
 
 

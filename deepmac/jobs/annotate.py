@@ -85,15 +85,13 @@ def annotate(
         became.count(segment_pictures(jobs, model))
         became.require_success()
         if file_format == "coco":
-            content = _content(document, data)
+            content = data.content() if COLLECTED in document else document  # COCO's stays as it was
             write_coco(out, content | {"annotations": _completed(content["annotations"], _made(jobs))})
         else:
             write_yolo(data, out, _made(jobs))
         count = sum(len(job.masks()) for job in jobs)
         shutil.rmtree(folder, ignore_errors=True)
-    unusable = [
-        summary(kind, cases) for kind, cases in data.repairs.items() if kind.startswith(BAD_MASK.name)
-    ]
+    unusable = [summary(*repair) for repair in data.repairs.items() if repair[0].startswith(BAD_MASK.name)]
     made = f"{count} of {_count_wanted(document, data, options)} masks made; {became}"
     return "\n".join([*data.lost, *unusable, *became.problems(), made])
 
@@ -191,14 +189,6 @@ def _made(jobs: list[_AnnotateJob]) -> Callable[[dict], dict]:
     job_of = {position: job for job in jobs for position in job.positions}
     masks = functools.lru_cache(maxsize=64)(lambda job: job.masks() if job else {})
     return lambda entry: masks(job_of.get(entry[_POSITION])).get(str(entry[_POSITION]), {})
-
-
-def _content(document: dict, data: CocoData) -> dict:
-    """What was given, if it is COCO's; of other formats, what was read."""
-    if COLLECTED not in document:
-        return document
-    images = [*data.images.values()]
-    return {"images": images, "annotations": data.annotations, "categories": data.categories}
 
 
 def _completed(entries: list, made: Callable[[dict], dict]) -> Iterator:

@@ -98,11 +98,11 @@ def _write_together(jobs: Sequence["_SegmentJob"], names: Mapping[str, str], out
                 entry["segmentation"] = polygons(mask, images[number])
             annotations.append({"id": len(annotations) + 1, **entry, "area": area, "iscrowd": 0})
     categories = [found[category_id] for category_id in sorted(found)]
+    data = CocoData("", None, images, categories, annotations, {})
     if how == "yolo":
-        write_yolo(CocoData("", None, images, categories, annotations, {}), out / "yolo")
-        return
-    content = {"images": [*images.values()], "annotations": annotations, "categories": categories}
-    write_coco(out / "annotations.json", content)
+        write_yolo(data, out / "yolo")
+    else:
+        write_coco(out / "annotations.json", data.content())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -222,7 +222,7 @@ def segment_pictures(
         begin: called when it is known that all can be written, before any is.
 
     Yields:
-        What became of each picture, those with masks first; in the order of the jobs but for failures.
+        What became of each picture, those with masks first; else in the order of the jobs.
 
     Raises:
         InputError: no such model or scheduler, masks that cannot be written, or that would replace what is
@@ -292,8 +292,7 @@ def _segment(job: PictureJob, predictor: Predictor) -> Outcome:
             raise InputError("no such picture")
         image = job.read(job.path)
         if job.given.boxes is None:
-            encoded = predictor.encode(image, detect=True)
-            prediction = predictor.detect(encoded=encoded, min_score=job.given.min_score)
+            prediction = predictor.detect(image, job.given.min_score)
         else:
             prediction = predictor.predict(_boxes(job, image), encoded=EncodedImage(image))
         job.write(prediction)
