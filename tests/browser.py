@@ -151,7 +151,8 @@ class NotebookPage:
         self.wait_until_idle(seconds)
         # Written in red, but not all that is written to stderr is an error.
         errors = self.locator('[data-mime-type="application/vnd.jupyter.stderr"] .ansi-red-fg')
-        assert errors.count() == 0, errors.all_inner_texts()
+        # Their text whether or not the notebook's window is drawn around them by now.
+        assert errors.count() == 0, errors.all_text_contents()
 
     def wait_until_idle(self, seconds: float = 60):
         """Waits until no cell is running or waiting to run."""
