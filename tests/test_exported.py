@@ -14,7 +14,8 @@ def test_gives_the_masks_of_the_checkpoint_it_was_made_of_and_can_do_nothing_els
     assert (predictor.precision, predictor.input_size) == ("float32", None), "the graph resizes"
     names = ("exact", "padded", "resized")
     images, boxes = ([reference[f"{name}/{what}"] for name in names] for what in ("image", "boxes"))
-    for name, prediction in zip(names, predictor.predict_batch(images, boxes), strict=True):
+    for name, image, given in zip(names, images, boxes, strict=True):
+        prediction = predictor.predict(given, encoded=predictor.encode(image))
         np.testing.assert_allclose(prediction.mask_probs, reference[f"{name}/mask_probs"], atol=1e-4)
         assert prediction.masks.shape[1:] == reference[f"{name}/image"].shape[:2]
     with pytest.raises(InputError, match="finds no objects: give boxes"):

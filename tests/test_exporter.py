@@ -247,7 +247,8 @@ def test_the_readmes_recipe_resizes_as_the_predictor_does(exported, tmp_path):
     predictor = tiny_model.predictor()
     expected = predictor.predict(boxes, encoded=predictor.encode(tmp_path / "picture.png")).mask_probs
     np.testing.assert_allclose(masks[0], expected, atol=1e-5)
-    masks = deepmac.load(exported["saved_model"]).predict_batch([picture], [boxes])[0].mask_probs
+    loaded = deepmac.load(exported["saved_model"])
+    masks = loaded.predict(boxes, encoded=loaded.encode(picture)).mask_probs
     np.testing.assert_allclose(masks, expected, atol=1e-5)
 
 

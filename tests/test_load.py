@@ -5,15 +5,13 @@ import pytest
 import tensorflow as tf
 import tf_keras
 import tiny_model
-from hypothesis import given
-from hypothesis import strategies as st
 from official.modeling import optimization
 
 from deepmac import configs
 from deepmac.core.errors import InputError
 from deepmac.data.preprocessing import network_input
 from deepmac.inference import load
-from deepmac.inference.load import InferenceNetwork, call_sizes, read_task_config
+from deepmac.inference.load import InferenceNetwork, read_task_config
 from deepmac.inference.predictor import Predictor, load_network
 from deepmac.modeling.keras_fixes import compute_dtype
 from deepmac.modeling.model import build_deepmac
@@ -113,21 +111,12 @@ def test_precision_and_keras_policy_leave_each_other_alone():
     np.testing.assert_array_equal(*masks)
 
 
-@given(num_boxes=st.integers(1, 2000), most=st.sampled_from([1, 2, 16, 64]))
-def test_calls_hold_all_boxes_and_little_else(num_boxes, most):
-    sizes = call_sizes(num_boxes, most)
-    assert set(sizes) <= {1, 2, 4, 8, 16, 32, 64}
-    assert max(sizes) <= most
-    assert sum(sizes[:-1]) < num_boxes <= sum(sizes)
-    assert sum(sizes) - num_boxes <= sizes[-1] // 4
-
-
 def test_the_memory_of_a_call_is_bounded_for_full_resolution_masks():
     config = configs.deepmac_mini().task
     config.model.input_size = [512, 512, 3]
     config.model.mask_head.predict_full_resolution_masks = True
     network = InferenceNetwork(config, lambda model: None, "float32")
-    assert network._most_boxes == 16  # 128 x 128 positions each
+    assert network.most_boxes == 16  # 128 x 128 positions each
 
 
 def test_a_larger_input_size_uses_the_same_weights():

@@ -40,15 +40,6 @@ def test_masks_are_those_of_tensorflow_which_finds_objects(folder, count):
         predictors[0].detect(image)
 
 
-def test_pictures_encoded_together_give_the_masks_of_each(folder):
-    predictor = deepmac.load(folder / "onnx")
-    images = [tiny_model.picture(seed, 40 + seed, 64) for seed in range(3)]
-    boxes = [tiny_model.random_boxes(2, seed) for seed in range(3)]
-    for image, given, prediction in zip(images, boxes, predictor.predict_batch(images, boxes), strict=True):
-        alone = predictor.predict(given, encoded=predictor.encode(image))
-        np.testing.assert_allclose(prediction.mask_probs, alone.mask_probs, atol=1e-6)
-
-
 def test_a_call_holds_no_more_boxes_than_memory_allows(folder, tmp_path):
     folder = copied(folder / "onnx", tmp_path)
     graphs = read_graphs(folder)
@@ -65,7 +56,7 @@ def test_a_call_holds_no_more_boxes_than_memory_allows(folder, tmp_path):
             return run(names, inputs)
 
         network._mask_head.run = counted
-        [embeddings] = network.encode([network.prepare(tiny_model.picture())[0]])
+        embeddings, _ = network.encode(tiny_model.picture())
         masks.append(network.mask_probs(embeddings, boxes))
     assert calls == {4: [4, 4, 2], None: [10]}
     np.testing.assert_allclose(*masks, atol=1e-6)

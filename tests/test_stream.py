@@ -43,16 +43,16 @@ def make_job(tmp_path):
 
 @pytest.fixture
 def network(monkeypatch):
-    """The small model takes the place of any other; yields the sizes of the batches it encodes."""
+    """The small model takes the place of any other; counts the pictures it encodes."""
     network, sizes = tiny_model.predictor()._network, []
 
     class Counting:
-        prepare, mask_probs, input_size = network.prepare, network.mask_probs, network.input_size
+        mask_probs, input_size = network.mask_probs, network.input_size
         calibration = network.calibration
 
-        def encode(self, pixels):
-            sizes.append(len(pixels))
-            return network.encode(pixels)
+        def encode(self, image):
+            sizes.append(1)
+            return network.encode(image)
 
     monkeypatch.setattr(stream, "load_network", lambda *arguments: Counting())
     return sizes

@@ -1,6 +1,5 @@
 """Runs exported graphs that take an image and boxes, as a network for the predictor."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import absl.logging
@@ -8,21 +7,18 @@ import numpy as np
 import tensorflow as tf
 
 from deepmac.core.errors import InputError
+from deepmac.inference.network import Network
 
 INPUTS = ("input_tensor", "boxes")  # of the published graph's signature
 SIGNATURE = "serving_default"
 
 
-class ExportedGraph:
-    """A SavedModel of images and boxes, as `deepmac.inference.predictor.Network`.
+class ExportedGraph(Network):
+    """A SavedModel of images and boxes.
 
     The graph resizes pictures itself and computes everything in every call. All boxes of a picture go
     into one call: masks of published graphs with full-resolution masks depend on how many there are.
     """
-
-    input_size: int | None = None  # only the graph knows the size it works at
-    precision = "float32"
-    calibration = (0.0, 1.0)
 
     def __init__(self, folder: Path):
         """Loads a graph.
@@ -43,21 +39,12 @@ class ExportedGraph:
                 f"{' and '.join(INPUTS)}, and give detection_masks; export the model with both inputs"
             )
 
-    def prepare(self, image: np.ndarray) -> tuple[tf.Tensor, np.ndarray]:
-        """Returns a picture, uint8 [H, W, 3], as uint8 [1, H, W, 3], all of which shows the picture."""
-        return tf.constant(image[np.newaxis]), np.ones(2, np.float32)
+    def encode(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Gives the picture, uint8 [1, H, W, 3]: the graph starts from it in every call; see `Network`."""
+        return image[np.newaxis], np.ones(2, np.float32)
 
-    def encode(self, pixels: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        """Returns the pictures: the graph starts from them in every call."""
-        return list(pixels)
-
-    def detect(self, pixels: Sequence[tf.Tensor]):
-        """Raises InputError: the graph takes boxes."""
-        raise InputError("an exported graph finds no objects: give boxes, or load the model it was made of")
-
-    def mask_probs(self, embeddings: tf.Tensor, boxes: np.ndarray) -> np.ndarray:
-        """Masks in boxes of a picture, which stands for its embeddings."""
-        return self.outputs(embeddings, boxes[np.newaxis])["detection_masks"][0]
+    def _masks_of_call(self, embeddings: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        return self.outputs(embeddings, boxes)["detection_masks"]
 
     def outputs(self, images, boxes) -> dict[str, np.ndarray]:
         """Everything the graph gives: output name, as in `deepmac.export`, -> array.

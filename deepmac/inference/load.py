@@ -21,23 +21,19 @@ from deepmac.data.classes import read_classes
 from deepmac.data.preprocessing import network_input
 from deepmac.inference.find import PARAMS_FILE, PIPELINE_FILE, find_model, read_params
 from deepmac.inference.folding import fold
-from deepmac.inference.prediction import FoundObjects
+from deepmac.inference.network import FoundObjects, Network
 from deepmac.interop.pipeline import pipeline_experiment
 from deepmac.interop.published import find_checkpoint, restore_published
 from deepmac.modeling.keras_fixes import compute_dtype
 from deepmac.modeling.model import DeepMACModel, build_deepmac
 
-# Boxes of a call: powers of two up to this, so that kernels are prepared for few shapes.
-_MOST_BOXES = 64
-# Bounds the memory of a call: boxes times positions a mask is predicted at.
-_MOST_POSITIONS = 64 * 64 * 64
+# What bounds the memory of a call: boxes, and boxes times positions a mask is predicted at.
+_MOST_BOXES, _MOST_POSITIONS = 64, 64 * 64 * 64
 COCO_CLASSES = tuple(category._asdict() for category in COCO_CATEGORIES)
 
 
-class InferenceNetwork:
-    """A trained model, compiled for one input size and precision: a `deepmac.inference.predictor.Network`."""
-
-    calibration = (0.0, 1.0)
+class InferenceNetwork(Network):
+    """A trained model, compiled for one input size and precision."""
 
     def __init__(
         self,
@@ -57,32 +53,30 @@ class InferenceNetwork:
         self._model, self._config = model, config
         self._classes = {entry["id"]: (entry.get("file_id", entry["id"]), entry["name"]) for entry in classes}
         self._normalization = normalization(config)
-        self.input_size = config.model.input_size[0]
-        self._encode = fold(model.encode, [tf.TensorSpec([None, *config.model.input_size])])
-        maps = [
-            tf.TensorSpec([1, *output.shape[1:]], output.dtype)
-            for output in self._encode.get_concrete_function().outputs
-        ]
-
+        self.input_size: int = config.model.input_size[0]
+        self._image = tf.TensorSpec([1, *config.model.input_size])
+        self._encode = fold(model.encode, [self._image])
+        outputs = self._encode.get_concrete_function().outputs
+        maps = [tf.TensorSpec(output.shape, output.dtype) for output in outputs]
         self._masks = fold(model.mask_probs, [*maps, tf.TensorSpec([1, None, 4])])
-        self._most_boxes = most_boxes(config.model.mask_head, maps[1].shape[1:3])
+        self.most_boxes = most_boxes(config.model.mask_head, maps[1].shape[1:3])
 
-    def prepare(self, image: np.ndarray) -> tuple[tf.Tensor, np.ndarray]:
-        """Brings a picture, uint8 RGB [H, W, 3], to the network's size, float32 [1, S, S, 3]."""
+    def _prepare(self, image: np.ndarray) -> tuple[tf.Tensor, np.ndarray]:
+        """The network input, float32 [1, S, S, 3], and the part of it that the picture fills."""
         pixels, part = network_input(image, self.input_size, **self._normalization)
         return pixels, part.numpy()
 
-    def encode(self, pixels: Sequence[tf.Tensor]) -> list[tuple[tf.Tensor, tf.Tensor]]:
-        """Gives for each input the instance embedding [1, h, w, E] and the pixel embedding [1, h, w, D]."""
-        maps = self._encode(tf.concat(pixels, axis=0))
-        return list(zip(*(tf.split(output, len(pixels)) for output in maps), strict=True))
+    def encode(self, image: np.ndarray) -> tuple[list[tf.Tensor], np.ndarray]:
+        """Gives the instance embedding [1, h, w, E] and the pixel embedding [1, h, w, D]; see `Network`."""
+        pixels, part = self._prepare(image)
+        return self._encode(pixels), part
 
-    def detect(self, pixels: Sequence[tf.Tensor]) -> list[tuple[tuple[tf.Tensor, tf.Tensor], FoundObjects]]:
-        """Gives for each input what `encode` gives, and what was found."""
-        *maps, boxes, class_ids, scores = self._detect(tf.concat(pixels, axis=0))
-        embeddings = zip(*(tf.split(output, len(pixels)) for output in maps), strict=True)
-        columns = (boxes.numpy(), class_ids.numpy().astype(np.int64), scores.numpy())
-        return list(zip(embeddings, map(self._named, *columns), strict=True))
+    def detect(self, image: np.ndarray) -> tuple[list[tf.Tensor], np.ndarray, FoundObjects]:
+        """As `encode`, with what was found."""
+        pixels, part = self._prepare(image)
+        *embeddings, boxes, class_ids, scores = self._detect(pixels)
+        found = self._named(boxes[0].numpy(), class_ids[0].numpy().astype(np.int64), scores[0].numpy())
+        return embeddings, part, found
 
     @cached_property
     def _detect(self):
@@ -91,7 +85,7 @@ class InferenceNetwork:
                 "this model was trained on masks in boxes and finds no objects: give boxes, or load one of "
                 "`deepmac finetune`"
             )
-        return fold(self._model.encode_and_detect, [tf.TensorSpec([None, *self._config.model.input_size])])
+        return fold(self._model.encode_and_detect, [self._image])
 
     def _named(self, boxes, class_ids, scores) -> FoundObjects:
         """The detections of a picture that are of a category: ids between COCO's are of none."""
@@ -100,15 +94,8 @@ class InferenceNetwork:
         category_ids = np.array([category_id for category_id, _ in categories], np.int64)
         return FoundObjects(boxes[kept], scores[kept], category_ids, [name for _, name in categories])
 
-    def mask_probs(self, embeddings: tuple[tf.Tensor, tf.Tensor], boxes: np.ndarray) -> np.ndarray:
-        """Predicts masks, in calls of few different numbers of boxes."""
-        parts, most = [], self._most_boxes
-        for size in call_sizes(len(boxes), most) if most else [len(boxes)]:
-            part, boxes = boxes[:size], boxes[size:]
-            padded = np.zeros([1, size, 4], np.float32)
-            padded[0, : len(part)] = part
-            parts.append(self._masks(*embeddings, padded)[0][0, : len(part)].numpy())
-        return np.concatenate(parts)
+    def _masks_of_call(self, embeddings: list[tf.Tensor], boxes: np.ndarray) -> np.ndarray:
+        return self._masks(*embeddings, boxes)[0].numpy()
 
 
 def model_classes(folder: Path) -> Sequence[dict]:
@@ -156,7 +143,7 @@ def most_boxes(mask_head: configs.MaskHeadConfig, map_size: Sequence[int]) -> in
         return None  # the published slip makes masks depend on how many boxes are predicted together
     else:
         positions = int(np.prod(map_size))
-    return _power_of_two(min(_MOST_BOXES, max(1, _MOST_POSITIONS // positions)))
+    return min(_MOST_BOXES, max(1, _MOST_POSITIONS // positions))
 
 
 def normalization(config: configs.DeepMACTaskConfig) -> dict[str, Any]:
@@ -255,23 +242,3 @@ def _check_input_size(config):
         stride = 4 * 2 ** (levels - 1)
         if height < stride or height % stride:
             raise InputError(f"input_size must be a multiple of {stride} for this network, not {height}")
-
-
-def call_sizes(num_boxes: int, most: int) -> list[int]:
-    """Splits boxes into calls of powers of two up to `most`.
-
-    The last call is padded where that wastes a quarter of it at most, instead of being split further.
-    """
-    sizes = []
-    while num_boxes > 0:
-        size = min(most, _power_of_two(num_boxes))
-        if size < most and num_boxes >= 1.5 * size:
-            size *= 2
-        sizes.append(size)
-        num_boxes -= size
-    return sizes
-
-
-def _power_of_two(number):
-    """The largest power of two up to a number."""
-    return 1 << (number.bit_length() - 1)

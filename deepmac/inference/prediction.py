@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Sequence
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 
@@ -15,22 +14,6 @@ from deepmac.core.polygons import polygon, rings
 
 # What masks are called, from these qualities on.
 QUALITY_WORDS = {"good": 0.75, "check": 0.6, "doubtful": 0.0}
-
-
-class FoundObjects(NamedTuple):
-    """What a network found in a picture, D objects.
-
-    Attributes:
-        boxes: float32 [D, 4], (ymin, xmin, ymax, xmax) normalised to the network input.
-        scores: float32 [D], 0 to 1.
-        category_ids: int64 [D], as in the annotations the network was trained on.
-        names: D names of categories.
-    """
-
-    boxes: np.ndarray
-    scores: np.ndarray
-    category_ids: np.ndarray
-    names: list[str]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,10 +1,8 @@
 """Boxes in, masks out: `deepmac.load` and the `Predictor` it returns."""
 
-import contextlib
 import dataclasses
 import os
-from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +12,8 @@ from deepmac.core.images import read_image
 from deepmac.core.machine import RUNTIMES
 from deepmac.inference.crops import plan_crops
 from deepmac.inference.find import find_model, read_graphs
-from deepmac.inference.prediction import FoundObjects, Prediction
+from deepmac.inference.network import FoundObjects, Network
+from deepmac.inference.prediction import Prediction
 
 
 def load(
@@ -45,52 +44,6 @@ def load(
             or TensorFlow is needed and not installed.
     """
     return Predictor(load_network(name_or_path, precision, input_size, runtime))
-
-
-class Network(Protocol):
-    """What a predictor works with, whatever computes it; safe to use from several threads.
-
-    Attributes:
-        calibration: intercept and slope of `Prediction.quality`.
-    """
-
-    calibration: tuple[float, float]
-
-    @property
-    def input_size(self) -> int | None:
-        """Side of the square network input in pixels; None if pictures are used as they are."""
-
-    @property
-    def precision(self) -> str:
-        """'float32' or 'bfloat16'."""
-
-    def prepare(self, image: np.ndarray) -> tuple[Any, np.ndarray]:
-        """Brings a picture to the network's size.
-
-        Args:
-            image: uint8 RGB [H, W, 3].
-
-        Returns:
-            The network input, [1, S, S, 3], and float32 [2], the part of it, in height and width, that the
-            picture fills.
-        """
-
-    def encode(self, pixels: Sequence[Any]) -> list[Any]:
-        """Encodes network inputs, from `prepare`, in one call; gives for each what `mask_probs` takes."""
-
-    def detect(self, pixels: Sequence[Any]) -> list[tuple[Any, FoundObjects]]:
-        """As `encode`, with what was found in each; InputError: this network has no detector."""
-
-    def mask_probs(self, embeddings: Any, boxes: np.ndarray) -> np.ndarray:
-        """Predicts masks.
-
-        Args:
-            embeddings: of one image, from `encode`.
-            boxes: float32 [N, 4], (ymin, xmin, ymax, xmax) normalised to the network input.
-
-        Returns:
-            float32 [N, S, S], probabilities inside each box.
-        """
 
 
 def load_network(
@@ -208,12 +161,9 @@ class Predictor:
         return self._encode(read_image(image), detect)
 
     def _encode(self, image: np.ndarray, detect: bool = False) -> EncodedImage:
-        pixels, part = self._network.prepare(image)
         if detect:
-            [(embeddings, detections)] = self._network.detect([pixels])
-            return EncodedImage(image, embeddings, part, detections)
-        [embeddings] = self._network.encode([pixels])
-        return EncodedImage(image, embeddings, part)
+            return EncodedImage(image, *self._network.detect(image))
+        return EncodedImage(image, *self._network.encode(image))
 
     def predict(
         self,
@@ -305,56 +255,3 @@ class Predictor:
             names=[names[i] for i in kept],
             calibration=self._network.calibration,
         )
-
-    def predict_batch(
-        self,
-        images: Sequence,
-        boxes: Sequence,
-        box_format: str = "yxyx_norm",
-        *,
-        threshold: float = 0.5,
-        batch_size: int = 8,
-    ) -> list[Prediction]:
-        """Predicts masks in many images, encoding several at once.
-
-        Args:
-            images: as for `set_image`; of any sizes.
-            boxes: for each image its boxes, as for `predict`.
-            box_format: of all boxes.
-            threshold: of all masks.
-            batch_size: images encoded at once.
-
-        Returns:
-            One prediction for each image. The image set by `set_image` stays.
-
-        Raises:
-            InputError: as `set_image` and `predict`, naming the image by its index.
-        """
-        if len(images) != len(boxes):
-            raise InputError(
-                f"{len(images)} images, but boxes for {len(boxes)}: give a list of boxes for each image"
-            )
-        predictions = []
-        for start in range(0, len(images), batch_size):
-            batch = range(start, min(start + batch_size, len(images)))
-            pictures = []
-            for index in batch:
-                with _naming(index):
-                    pictures.append(read_image(images[index]))
-            inputs, parts = zip(*map(self._network.prepare, pictures), strict=True)
-            encoded = map(EncodedImage, pictures, self._network.encode(inputs), parts)
-            for index, image in zip(batch, encoded, strict=True):
-                with _naming(index):
-                    predictions.append(
-                        self.predict(boxes[index], box_format, encoded=image, threshold=threshold)
-                    )
-        return predictions
-
-
-@contextlib.contextmanager
-def _naming(index):
-    """Says in errors which image of a batch they are about."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"image {index}: {error}") from error

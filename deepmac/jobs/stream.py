@@ -33,8 +33,9 @@ from deepmac.core.images import read_image
 from deepmac.core.label_images import read_texts
 from deepmac.data.flaws import summary
 from deepmac.inference.find import find_model
+from deepmac.inference.network import Network
 from deepmac.inference.prediction import QUALITY_WORDS, Prediction, quality_words
-from deepmac.inference.predictor import EncodedImage, Network, Predictor, load_network
+from deepmac.inference.predictor import EncodedImage, Predictor, load_network
 from deepmac.jobs.box_files import ImageBoxes
 
 # Text in a target: digest of what it was made from.

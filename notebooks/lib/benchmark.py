@@ -45,7 +45,7 @@ class Scope:
         memory_steps: training steps over which memory is watched.
         num_boxes: counts of boxes in one call.
         input_sizes: sides of the network input, pixels.
-        batches: pictures encoded in one call.
+        batches: numbers of pictures, one after the other.
         agreement_pictures: whose masks are compared between precisions, at most.
         full_size_repeats: as `repeats`, for the published model; 0 leaves it out.
     """

@@ -1,0 +1,76 @@
+"""What computes masks for a predictor: the common part of TensorFlow, ONNX Runtime and exported graphs."""
+
+import abc
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from deepmac.core.errors import InputError
+
+
+class FoundObjects(NamedTuple):
+    """What a network found in a picture, D objects.
+
+    Attributes:
+        boxes: float32 [D, 4], (ymin, xmin, ymax, xmax) normalised to the network input.
+        scores: float32 [D], 0 to 1.
+        category_ids: int64 [D], as in the annotations the network was trained on.
+        names: D names of categories.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    category_ids: np.ndarray
+    names: list[str]
+
+
+class Network(abc.ABC):
+    """Encodes pictures and predicts masks in boxes; safe to use from several threads.
+
+    Attributes:
+        input_size: side of the square network input in pixels; None if pictures are used as they are.
+        precision: 'float32' or 'bfloat16'.
+        most_boxes: that a call takes, which bounds memory; None: all of a picture.
+        calibration: intercept and slope of `Prediction.quality`.
+    """
+
+    input_size: int | None = None
+    precision: str = "float32"
+    most_boxes: int | None = None
+    calibration: tuple[float, float] = (0.0, 1.0)
+
+    @abc.abstractmethod
+    def encode(self, image: np.ndarray) -> tuple[Any, np.ndarray]:
+        """Encodes a picture.
+
+        Args:
+            image: uint8 RGB [H, W, 3].
+
+        Returns:
+            What `mask_probs` takes, and float32 [2], the part of the square network input, in height and
+            width, that the picture fills.
+        """
+
+    def detect(self, image: np.ndarray) -> tuple[Any, np.ndarray, FoundObjects]:
+        """As `encode`, with what was found in the picture; InputError: this network has no detector."""
+        raise InputError(
+            "an exported graph finds no objects: give boxes, or load the model it was made of in TensorFlow"
+        )
+
+    def mask_probs(self, embeddings: Any, boxes: np.ndarray) -> np.ndarray:
+        """Predicts masks.
+
+        Args:
+            embeddings: of one image, from `encode`.
+            boxes: float32 [N, 4], (ymin, xmin, ymax, xmax) normalised to the network input.
+
+        Returns:
+            float32 [N, S, S], probabilities inside each box.
+        """
+        step = self.most_boxes or len(boxes)
+        calls = (boxes[np.newaxis, start : start + step] for start in range(0, len(boxes), step))
+        return np.concatenate([self._masks_of_call(embeddings, call)[0] for call in calls])
+
+    @abc.abstractmethod
+    def _masks_of_call(self, embeddings: Any, boxes: np.ndarray) -> np.ndarray:
+        """Masks float32 [1, N, S, S] of so many boxes [1, N, 4] as a call takes."""
