@@ -45,7 +45,7 @@ def test_flaws_of_coco_are_repaired_and_reported(folder):
     coco_dir, content = folder
     first, second, third, fourth, fifth = content["annotations"]
     second_box, third_box = second["bbox"], third["bbox"]
-    first["bbox"] = [-2.5, 3, 40, 10]  # the picture is 30 wide
+    first["bbox"] = [-2.5, 3, 40, 20]  # the picture is 30 wide
     second["bbox"] = [4, 4, 0, 7]
     third["bbox"] = [31, 4, 5, float("nan")]
     fourth["segmentation"] = []
@@ -66,7 +66,7 @@ def test_flaws_of_coco_are_repaired_and_reported(folder):
         entry["id"] for entry in (first, second, third, fourth, fifth)
     ]
     boxes = [annotation["bbox"] for annotation in data.annotations]
-    assert boxes == [[0, 3, 30, 10], second_box, third_box, fourth["bbox"], fifth["bbox"]]
+    assert boxes == [[0, 3, 30, 20], second_box, third_box, fourth["bbox"], fifth["bbox"]]
 
 
 @pytest.mark.parametrize("box", [[30, 4, 5, 5], [-5, 4, 5, 5], [4, 40, 5, 5], [4, 4, 5, -5]])
@@ -338,6 +338,7 @@ def listed_again(content, _):
         (change(bbox=lambda a: json.dumps(a["bbox"])), [ODD]),
         (change(bbox=lambda a: " ".join(map(str, a["bbox"]))), [ODD]),
         (change(bbox=lambda a: [a["bbox"]]), [ODD]),
+        (change(bbox=lambda a: [*a["bbox"], 30]), ["annotations without a box given that of the mask"]),
         (
             change(bbox=lambda a: dict(zip(("Xmin", "y_min", "Xmax", "y_max"), corners(a), strict=True))),
             [ODD],
@@ -547,6 +548,13 @@ def test_a_picture_whose_name_is_not_utf8_is_left_out(folder):
     [(kind, [case])] = data.repairs.items()
     assert kind == "images whose names are not UTF-8 left out" and case.startswith("caf\\udce9/")
     assert len(data.images) == 2 and str(data).encode()
+
+
+def test_a_folder_whose_name_is_not_utf8_is_refused_in_one_line(folder, tmp_path):
+    coco_dir, _ = folder
+    images = (coco_dir / SPLIT).rename(coco_dir / "caf\udce9")
+    file = coco_dir / "annotations" / f"instances_{SPLIT}.json"
+    assert_refused(tmp_path, "is not UTF-8, and Tensor", "--annotations", file, "--images", images)
 
 
 def test_half_a_character_in_a_name_is_no_name_that_can_be_written(folder, tmp_path):

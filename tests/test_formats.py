@@ -282,14 +282,14 @@ def test_label_studio(pictures):
     file.write_text(json.dumps([*tasks, {"data": {}}]))
     data = read_annotation_files(file, pictures)["train"]
     assert data.annotations[0]["bbox"] == [2, 2, 10, 8]
-    assert len(data.repairs["entries that cannot be read left out"]) == 1
-    assert len(data.repairs["annotations without a box left out"]) == 1
+    assert len(data.repairs["entries that cannot be read left out"]) == 2
 
 
 def test_label_studio_is_read_but_for_what_is_cancelled_or_incomplete(pictures):
     value = {"x": 5, "y": 10, "width": 25, "height": 40, "rectanglelabels": ["nut"]}
     good = {"type": "rectanglelabels", "value": value, "original_width": 400, "original_height": 7}
     bad = [{"value": value}, {"type": "rectanglelabels"}, {"type": "choices"}]
+    bad += [good | {"type": "rectangle"}, good | {"value": value | {"rectanglelabels": []}}]
     done = [{"was_cancelled": True, "result": [good] * 3}, {"result": [good, *bad]}, {"result": [good]}]
     file = pictures.with_name("export.json")
     file.write_text(json.dumps([{"id": 5, "data": {"image": "/data/a.png"}, "annotations": done}]))
@@ -300,9 +300,11 @@ def test_label_studio_is_read_but_for_what_is_cancelled_or_incomplete(pictures):
         "task 5: an annotation, cancelled",
         "task 5 result 2: it has no 'type'",
         "3: it has no 'value'",
+        "5: its rectangle is without a label",
+        "6: its rectanglelabels is without a label",
     ):
         assert any(part in case for case in cases)
-    assert len(cases) == 4
+    assert len(cases) == 6
 
 
 ROBOFLOW, DATUMARO, YEARS = ["train", "valid"], ["train", "val"], ["train2017", "val2017"]
@@ -387,6 +389,13 @@ def test_the_root_of_a_yolo_data_set_is_read(pictures, tmp_path, labels, images,
             '{"_via_img_metadata": {}}',
             "VGG Image Annotator's own JSON: export the annotations as COCO format",
         ),
+        (
+            '{"a.jpg123": {"filename": "a.jpg", "regions": []}}',
+            "VGG Image Annotator's own JSON: export the annotations as COCO format",
+        ),
+        ('[{"image": "a.jpg", "annotations": []}]', "is CreateML's JSON: export the annotations as COCO"),
+        ('\n<?xml version="1.0"?><annotations/>', "is XML: of CVAT export COCO 1.0; of Pascal VOC"),
+        ("PK\x03\x04...", "is a ZIP file: unpack it"),
         ('{"type": "dataset"}\n{"type": "image"}\n', "is NDJSON, .*; it must hold .* COCO's JSON"),
     ],
 )

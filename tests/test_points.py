@@ -17,6 +17,7 @@ def test_coco_keypoints_are_background_where_they_are_hidden_and_point_labels_go
     np.testing.assert_array_equal(read_points({"keypoints": keypoints, "num_keypoints": 2}), expected)
     annotation = {"point_coords": [[1.5, 2.5], [3, 4]], "point_labels": [1, 0], "keypoints": [0, 0, 2]}
     np.testing.assert_array_equal(read_points(annotation), [[1.5, 2.5, 2, 1], [3, 4, 2, 0]])
+    assert most_points([{}, {"keypoints": []}, {"keypoints": [float("inf"), 1e300, 0]}]) == 1
     assert most_points([{}, {"keypoints": []}]) == 0
     assert most_points([{"keypoints": [0] * 51}, {"point_coords": [[1, 2]], "point_labels": [1]}]) == 17
 

@@ -60,6 +60,8 @@ WITHOUT_MASK = Flaw("annotations without a mask", "kept as boxes", "")
 ODD_MASK = Flaw("masks in an unusual form", "read", "give polygons, or RLE of the image's size")
 BAD_PART = Flaw("unusable parts of masks", "left out, the others kept", "correct or remove them")
 BAD_MASK = Flaw("unusable masks", "left out, their boxes kept", "give polygons, or RLE of the image's size")
+ALONG_ROWS = Flaw("masks whose run lengths follow the rows", "read", "let them run down the columns")
+ELSEWHERE = Flaw("unusable masks, elsewhere than their boxes", "left out, their boxes kept", "")
 BAD_POINTS = Flaw("malformed points", "left out, their boxes kept", "give keypoints as COCO, or point_coords")
 NO_AREA = Flaw("annotations without 'area'", "given that of the mask or box", "give that of the mask")
 NO_CROWD = Flaw("annotations without 'iscrowd', 0 or 1", "given it", "give 0 or 1")
@@ -89,7 +91,7 @@ TRAINING = Policy(mends=None, refuses=(NOT_LISTED,))
 BOXES = Policy(mends=None, ignores=(REACHES_BEYOND,))
 # COCO compares boxes as they are.
 EVALUATION = Policy(
-    mends=(WITHOUT_MASK, NO_CROWD), ignores=(NO_AREA_INSIDE, REACHES_BEYOND, BAD_POINTS, NO_NAME)
+    mends=(WITHOUT_MASK, NO_CROWD), ignores=(ELSEWHERE, NO_AREA_INSIDE, REACHES_BEYOND, BAD_POINTS, NO_NAME)
 )
 
 

@@ -20,6 +20,11 @@ from deepmac.data.numbers import number, whole
 from deepmac.data.picture_files import PictureName, PictureSize, files_below
 
 _GZIP = b"\x1f\x8b"
+# What other files begin with -> what to do instead.
+_OTHER_FILES = {
+    b"PK\x03\x04": "is a ZIP file: unpack it, and name the annotations in it",
+    b"<": "is XML: of CVAT export COCO 1.0; of Pascal VOC name the folder of all XML files",
+}
 # Escapes of UTF-16's surrogates without their other half: no file's name can be written with them.
 _HALF_A_CHARACTER = re.compile(
     r"(?<!\\)((?:\\\\)*)(?:\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]..)"
@@ -124,10 +129,15 @@ def as_coco(content: Any, path: Path, image_dir: Path | None) -> dict:
     """The content of a JSON file, COCO's or Label Studio's, as that of a COCO file. InputError: neither."""
     if isinstance(content, list) and all(isinstance(task, dict) and "data" in task for task in content):
         return _collected(content, partial(_label_studio_picture, image_dir))
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds no JSON object; it must hold annotations in COCO format")
-    if "_via_img_metadata" in content:
+    if not isinstance(content, dict | list):
+        raise InputError(f"{path} holds no JSON object: export the annotations as COCO format")
+    entries = content.values() if isinstance(content, dict) else content
+    fields = set().union(*(entry for entry in entries if isinstance(entry, dict)))
+    if "_via_img_metadata" in content or "regions" in fields:
         raise InputError(f"{path} is VGG Image Annotator's own JSON: export the annotations as COCO format")
+    if not isinstance(content, dict):
+        what = "is CreateML's JSON" if "annotations" in fields else "holds no JSON object"
+        raise InputError(f"{path} {what}: export the annotations as COCO format")
     return content
 
 
@@ -140,10 +150,15 @@ def load_json(path: str | os.PathLike, object_hook: Callable[[dict], Any] | None
     try:
         data = Path(path).read_bytes()
         data = gzip.decompress(data) if data.startswith(_GZIP) else data
+        for start, what in _OTHER_FILES.items():
+            if data.lstrip(b"\xef\xbb\xbf\r\n\t ").startswith(start):
+                raise InputError(f"{path} {what}")
         text = data.decode(json.detect_encoding(data))
         if "\\ud" in text or "\\uD" in text:
             text = _HALF_A_CHARACTER.sub(r"\1\\ufffd", text)
         return json.loads(text, object_hook=object_hook)
+    except InputError:
+        raise
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise InputError(f"{path}: {reason}; it must hold annotations, such as COCO's JSON") from error
@@ -338,13 +353,16 @@ def _label_studio_picture(folder: Path | None, task: dict) -> tuple[dict, list]:
 
 
 def _label_studio_object(size: PictureSize | None, result: dict) -> dict | None:
-    if "labels" not in result["type"]:
+    kind = result["type"]
+    if "labels" not in kind and kind not in ("rectangle", "polygon"):
         return None
-    value, kind = result["value"], result["type"]
+    value = result["value"]
+    if not value.get(kind):
+        raise ValueError(f"its {kind} is without a label")
     sides = size.upright if size else (result["original_width"], result["original_height"])
     width, height = sides[0] / 100, sides[1] / 100
     points = [x for x, y in value["points"] for x in (x * width, y * height)] if "points" in value else []
     box: Any = kind  # that of a turned rectangle, or of anything else, is not read
     if kind == "rectanglelabels" and not value.get("rotation"):
         box = [value["x"] * width, value["y"] * height, value["width"] * width, value["height"] * height]
-    return _object((value.get(kind) or [None])[0], points if kind == "polygonlabels" else [], box)
+    return _object(value[kind][0], points if kind == "polygonlabels" else [], box)

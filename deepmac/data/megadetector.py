@@ -27,6 +27,7 @@ EXPECTED_BOX = "[xmin, ymin, width, height] from 0 to 1"
 _NAMED_BY = ("file", "filepath", "id")  # fields that name a picture; the second is SpeciesNet's
 _SPECIESNET_CATEGORIES = {"1": "animal", "2": "human", "3": "vehicle"}
 _NO_BOX = [math.nan] * 4
+_UNKNOWN = "0"  # category of detections without one
 # What files may say of a picture -> what it is called here. SpeciesNet's prediction ends with a name.
 _FACTS = {"datetime": "time", "location": "camera", "seq_id": "sequence", "prediction": "species"}
 _FACTS |= {"failure": "failure"}
@@ -226,6 +227,8 @@ def read_json(path: str | os.PathLike) -> Any:
     if strange is not None:
         raise InputError(f"{path}: image {strange} is malformed: it has no file or id, or no detections")
     table.categories = {str(key): str(name) for key, name in document["detection_categories"].items()}
+    if _UNKNOWN in table.found_categories:
+        table.categories.setdefault(_UNKNOWN, "unknown")
     species = document.get("classification_categories") or {}
     table.species = {str(key): str(name) for key, name in species.items()}
     if table.in_pixels:
@@ -239,5 +242,6 @@ def _detection(entry: Any) -> tuple[list[float], str, float, str]:
     box, confidence = entry.get("bbox"), number(entry.get("conf"))
     numbers = [number(x) for x in box] if isinstance(box, list) and len(box) == 4 else _NO_BOX
     confidence = 1.0 if math.isnan(confidence) else confidence
+    category = _UNKNOWN if entry.get("category") is None else str(entry["category"])
     classes = entry.get("classifications") or [["", 0]]
-    return numbers, str(entry.get("category", "1")), confidence, max(classes, key=lambda pair: pair[1])[0]
+    return numbers, category, confidence, max(classes, key=lambda pair: pair[1])[0]

@@ -47,7 +47,8 @@ def most_points(annotations: Iterable[dict]) -> int:
 
 def _array(numbers, columns: int) -> np.ndarray:
     """float32 [k, columns] of a flat or nested list."""
-    array = np.asarray(numbers, np.float32).ravel()
+    with np.errstate(over="ignore"):  # what is too large becomes infinite
+        array = np.asarray(numbers, np.float32).ravel()
     if array.size % columns:
         raise ValueError(f"{array.size} numbers do not make points of {columns}")
     return array.reshape(-1, columns)

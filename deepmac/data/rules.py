@@ -15,7 +15,7 @@ from deepmac.data.flaws import Finding
 from deepmac.data.numbers import key_in, number, numbers_in, whole
 from deepmac.data.picture_files import PictureSize
 from deepmac.data.points import read_points
-from deepmac.data.segmentations import mask_area, mask_box, mask_findings
+from deepmac.data.segmentations import agreement, along_rows, mask_area, mask_box, mask_findings
 
 _MOST_PIXELS = 2**32  # more, run lengths cannot count
 _NAME_FIELDS = ("file_name", "filename", "path", "name", "file", "image", "coco_url", "url", "given_id")
@@ -88,10 +88,26 @@ def category_findings(entry: dict, image: dict, categories: Mapping[int | str, i
         yield Finding(flaws.ODD_CATEGORY, f"its category is {key!r}", {"category_id": categories[key]})
 
 
+def place_findings(entry: dict, image: dict, *_) -> Iterator[Finding]:
+    """Finds checked masks that contradict their boxes: run lengths along the rows, and masks elsewhere."""
+    mask, box = entry["segmentation"], read_box(entry)
+    box = _clipped_box(box, image) if mask and box and all(map(math.isfinite, box)) else None
+    if box is None:
+        return
+    fits, touches = agreement(mask, box)
+    turned = None if fits or isinstance(mask, list) else along_rows(mask)
+    if turned and agreement(turned, box)[0]:
+        yield Finding(flaws.ALONG_ROWS, f"'bbox' is {box}", {"segmentation": turned})
+    elif not touches:
+        yield Finding(flaws.ELSEWHERE, f"'bbox' is {box}", {"segmentation": []})
+
+
 def box_findings(entry: dict, image: dict, *_) -> Iterator[Finding]:
     """Finds what is wrong with an annotation's `bbox`; its mask, already checked, may replace it."""
     given, box = entry.get("bbox"), read_box(entry)
     case = f"'bbox' is {str(given)[:60]}"
+    if isinstance(given, list) and len(given) == 5:
+        case += ", as of a turned box"
     around = mask_box(entry["segmentation"])
     spare = around and _clipped_box(around, image)
     mode = {"bbox_mode": SIDES} if entry.get("bbox_mode") == CORNERS else {}  # or it is converted again
@@ -165,6 +181,7 @@ ANNOTATION_RULES = (
     known_image,
     category_findings,
     mask_findings,
+    place_findings,
     box_findings,
     point_findings,
     area_findings,

@@ -41,8 +41,11 @@ def write_tfrecords(
         num_shards: files per split; None: 8, and one per 400 images of larger splits, up to 256.
 
     Raises:
-        InputError: `out_dir` is not empty, or splits name a category differently.
+        InputError: `out_dir` is not empty, a path is not UTF-8, or splits name a category differently.
     """
+    for path in map(str, (out_dir, *(data.image_dir for data in splits.values()))):
+        if path.encode("utf-8", "replace").decode() != path:
+            raise InputError(f"{path} is not UTF-8, and TensorFlow opens no such folder: rename it")
     level = tf.get_logger().level
     from official.vision.data import create_coco_tf_record, tfrecord_lib  # noqa: F401
 

@@ -64,8 +64,8 @@ def segment(
         refuse_occupied(out / "yolo")
     state, taken, jobs = model.state(), set(), []
     names = Counter(picture.name for picture in pictures)
-    for picture in pictures:
-        given = boxes.of(picture.path, picture.name) if isinstance(boxes, BoxFile) else boxes
+    found = boxes.of(pictures) if isinstance(boxes, BoxFile) else [boxes] * len(pictures)
+    for picture, given in zip(pictures, found, strict=True):
         if given is not None and given.boxes != []:
             given = _as_seen(given, picture.path)
             told_apart = picture.name if names[picture.name] == 1 else picture.path
