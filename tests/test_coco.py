@@ -368,7 +368,7 @@ def listed_again(content, _):
         (change(area=None), ["annotations without 'area' given that of the mask or box"]),
         (change(area=float("nan")), ["annotations without 'area' given that of the mask or box"]),
         (change(area="12"), ["annotations without 'area' given that of the mask or box"]),
-        (change(keypoints=[1, 2]), ["malformed points left out, their boxes kept"]),
+        (change(point_coords=[1, 2]), ["malformed points left out, their boxes kept"]),
         (renamed(lambda path: path.with_suffix(".JPG").name), [OTHER_NAME]),
         (renamed(lambda path: f"sub/{path.name}"), [OTHER_NAME]),
         (renamed(lambda path: f"sub/{path.name}", str), []),
@@ -663,7 +663,7 @@ def test_evaluation_needs_lists_of_entries(section, message):
 def test_evaluation_takes_categories_and_boxes_as_they_are():
     content, _ = evaluation_data.scenes(images=2)
     content["categories"].append({"id": 500, "name": "bolt"})
-    content["annotations"][0] |= {"category_id": 500, "bbox": [-20, 4, 900, 7], "keypoints": [1, 2]}
+    content["annotations"][0] |= {"category_id": 500, "bbox": [-20, 4, 900, 7], "point_coords": [1, 2]}
     content["annotations"][1]["bbox"] = [4, 4, 0, 0]
     data = read_coco(content, EVALUATION)
     assert data.annotations == content["annotations"] and not data.repairs

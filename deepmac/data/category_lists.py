@@ -43,13 +43,7 @@ def numbered(entries: list[dict], section: str, findings: Findings) -> list[dict
 def read_categories(
     name: str, given, annotations: Iterable[dict], findings: Findings
 ) -> tuple[list[dict], dict[int | str, int]]:
-    """Reads a list of categories, whatever its form, or makes it from the annotations.
-
-    Args:
-        name: of the file, for messages.
-        given: its `categories`.
-        annotations: that use them.
-        findings: to which flaws are added.
+    """Reads a file's `categories`, whatever their form, or makes them from the annotations that use them.
 
     Returns:
         The categories, with `id` and `name`; id or name as annotations give it -> id.

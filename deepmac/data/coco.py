@@ -3,7 +3,7 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -15,8 +15,7 @@ from deepmac.data.category_lists import numbered, read_categories
 from deepmac.data.flaws import LOST, NOT_AN_ENTRY, TRAINING, TWICE, Finding, Findings, Policy, summary
 from deepmac.data.formats import find_splits, load_annotations
 from deepmac.data.numbers import key_in, key_of
-from deepmac.data.picture_files import PictureSize, find_pictures, measure
-from deepmac.data.points import most_points
+from deepmac.data.picture_files import find_pictures, measure
 from deepmac.data.rules import (
     ANNOTATION_RULES,
     CORNERS,
@@ -42,7 +41,6 @@ class CocoData(NamedTuple):
         annotations: the images' entries, with `id`, `image_id`, `category_id`, `bbox` (x, y, width, height)
             and `area` in pixels, `iscrowd` and `segmentation`, empty for those that are boxes only.
         repairs: flaw and how it was mended -> a text for each case.
-        lost: of those a line for each kind that cost entries.
     """
 
     name: str
@@ -51,7 +49,11 @@ class CocoData(NamedTuple):
     categories: list[dict]
     annotations: list[dict]
     repairs: dict[str, list[str]]
-    lost: Sequence[str] = ()
+
+    @property
+    def lost(self) -> list[str]:
+        """A line about each kind of flaw that cost entries."""
+        return [summary(kind, cases) for kind, cases in self.repairs.items() if kind.endswith(LOST)]
 
     def annotations_of_images(self) -> dict[int, list[dict]]:
         """Returns image id -> its annotations, for every image."""
@@ -72,6 +74,10 @@ class CocoData(NamedTuple):
         images = list(self.images.values())
         return {"images": images, "annotations": self.annotations, "categories": self.categories}
 
+    def most_points(self) -> int:
+        """The largest number of points of one annotation."""
+        return max((len(entry.get("point_labels") or ()) for entry in self.annotations), default=0)
+
     def report(self) -> dict:
         """What was read, derived, repaired and left out, fit for JSON."""
         kinds = {category["id"]: category["name"] for category in self.categories}
@@ -91,7 +97,7 @@ class CocoData(NamedTuple):
 
     def __str__(self):
         counts = f"{len(self.images)} images, {len(self.annotations)} annotations"
-        if points := most_points(self.annotations):
+        if points := self.most_points():
             counts += f", {points} points for each (task.train_data.num_keypoints)"
         repairs = [f"  {summary(kind, cases)}" for kind, cases in self.repairs.items()]
         return "\n".join([f"{self.name}: {counts}", *repairs])
@@ -150,7 +156,7 @@ def read_coco(
     if not annotations:
         reasons = findings.remedies(LOST)
         raise InputError(f"{name}: no usable annotation of the {len(images)} images; {reasons}".rstrip("; "))
-    return CocoData(name, image_dir, images, categories, annotations, findings.repairs(), findings.lost())
+    return CocoData(name, image_dir, images, categories, annotations, findings.repairs())
 
 
 def read_coco_folder(
@@ -187,14 +193,10 @@ def read_annotation_files(
     val_fraction: float = 0.0,
     ids: set[int] | None = None,
 ) -> dict[str, CocoData]:
-    """Reads and checks annotation files for training, whatever they are called.
+    """Reads and checks annotations for training, in formats of `load_annotations`.
 
-    Args:
-        annotations: a file, or a folder of files for each picture, in a format of `load_annotations`.
-        image_dir: folder of the pictures.
-        val_annotations: a second one, of the pictures to validate with.
-        val_fraction: part of the pictures, 0 to 1, that `draw_validation` draws where there is no such file.
-        ids: image ids to use; None uses all.
+    Pictures to validate with are those of `val_annotations`, else the part of all, 0 to 1, that
+    `draw_validation` draws. Of the others those with certain `ids` are used; None uses all.
 
     Returns:
         "train", and if there is one "val" -> its annotations.
@@ -272,26 +274,20 @@ def _checked_images(
     name: str, images: list[dict], folder: Path | None, findings: Findings
 ) -> dict[int, dict]:
     """The usable images by id, with the sizes and paths of their pictures."""
-    rules: tuple = (size_findings,)
+
+    def settled(images: Iterable[dict], *rules: Callable) -> list[dict]:
+        found = (findings.settle(image, "", rules) for image in images)
+        return [image for image in found if image is not None]
+
     if folder is not None:
-        named = (findings.settle(image, "", (name_findings,)) for image in images)
-        images = [image for image in named if image is not None]
-        pictures = _pictures(name, [image["file_name"] for image in images], folder)
-        rules = (lambda image: image_findings(image, pictures.get(image["file_name"])), size_findings)
-    settled = (findings.settle(image, "", rules) for image in images)
-    return {image["id"]: image for image in settled if image is not None}
-
-
-def _pictures(name: str, file_names: list[str], folder: Path) -> dict[str, tuple[str, PictureSize | str]]:
-    """File name -> path in the folder and size of a picture, or why it cannot be read, if it is there."""
-    try:
-        paths = find_pictures(file_names, folder)
-    except InputError as error:
-        raise InputError(f"{name}: {error}") from error
-    with threads() as pool:
-        sizes = pool.map(lambda path: measure(folder / path), paths.values())
-        bar = tqdm(sizes, f"Checking {folder.name}", len(paths), unit="image", disable=None, leave=False)
-        return {
-            file_name: (path.as_posix(), size)
-            for (file_name, path), size in zip(paths.items(), bar, strict=True)
-        }
+        images = settled(images, name_findings)
+        try:
+            paths = find_pictures([image["file_name"] for image in images], folder)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from error
+        with threads() as pool:
+            sizes = pool.map(lambda path: measure(folder / path), paths.values())
+            bar = tqdm(sizes, f"Checking {folder.name}", len(paths), unit="image", disable=None, leave=False)
+            pictures = {key: (paths[key].as_posix(), size) for key, size in zip(paths, bar, strict=True)}
+        images = settled(images, lambda image: image_findings(image, pictures.get(image["file_name"])))
+    return {image["id"]: image for image in settled(images, size_findings)}

@@ -23,14 +23,9 @@ _ELSEWHERE = 0.1  # of the smaller of the two boxes; masks of less overlap are o
 
 
 def mask_findings(annotation: dict, image: dict, *_) -> Iterator[Finding]:
-    """Finds what is wrong with an annotation's mask.
+    """Finds what is wrong with an annotation's `segmentation`, anything that JSON holds.
 
-    Args:
-        annotation: with `segmentation`, anything that JSON holds, and `bbox` if there is one.
-        image: with `height` and `width`.
-
-    Yields:
-        What replaces `segmentation`: polygons of three points or more, run lengths of an object, or [].
+    What replaces it: polygons of three points or more, run lengths of an object, or [].
     """
     given = annotation.get("segmentation")
     if given in (None, [], {}, "", [[]]):
@@ -67,9 +62,11 @@ def along_rows(rle: dict) -> dict | None:
 
 def agreement(mask: list | dict, box: list[float]) -> tuple[bool, bool]:
     """Whether a checked mask fits to a box (x, y, width, height) with area; and whether it touches it."""
-    pair = [mask_box(mask)], [box]
-    parts = [coco_mask.iou(*boxes, [1]).item() for boxes in (pair, pair[::-1])]  # of the first box
-    return coco_mask.iou(*pair, [0]).item() >= _SAME_OBJECT, max(parts) >= _ELSEWHERE
+    x, y, width, height = mask_box(mask) or box
+    overlap = max(0, min(x + width, box[0] + box[2]) - max(x, box[0]))
+    overlap *= max(0, min(y + height, box[1] + box[3]) - max(y, box[1]))
+    smaller, larger = sorted([width * height, box[2] * box[3]])
+    return overlap >= _SAME_OBJECT * (smaller + larger - overlap), overlap >= _ELSEWHERE * smaller
 
 
 def mask_box(segmentation: list | dict) -> list[float] | None:
