@@ -7,12 +7,10 @@ import numpy as np
 import pytest
 import tiny_model
 
-from deepmac.core import executors
 from deepmac.core.errors import InputError
 from deepmac.core.label_images import read_label_image, write_label_image
-from deepmac.iwildcam.make_masks import Shard, make_masks
 from deepmac.jobs import stream
-from deepmac.jobs.stream import ModelChoice, PictureJob, Summary, is_done, segment_part, segment_pictures
+from deepmac.jobs.stream import ModelChoice, PictureJob, Summary, is_done, segment_pictures
 
 BOX = [[0.1, 0.2, 0.7, 0.8]]
 MODEL = ModelChoice("mini", "float32")
@@ -146,50 +144,3 @@ def test_leftovers_of_the_same_pictures_are_removed(make_job, tmp_path, network)
     list(segment_pictures(jobs, MODEL))
     found = sorted(p.relative_to(tmp_path / "masks").as_posix() for p in tmp_path.rglob("*.png"))
     assert found == sorted([*other, "a-1.png", "b/a-1.png"])
-
-
-def test_a_part_that_is_begun_again_finds_what_was_written(make_job, network):
-    stream._loaded.cache_clear()
-    jobs = [make_job(f"{seed}.jpg", seed=seed) for seed in range(4)]
-    jobs[1].path.unlink()
-    options = {"model": MODEL, "overwrite": False}
-    states = _states(segment_part(jobs[:3], **options))
-    assert states == {"0.jpg": "written", "1.jpg": "failed", "2.jpg": "written"}
-    before = {job.target: job.target.stat().st_mtime_ns for job in (jobs[0], jobs[2])}
-    states = _states(segment_part(jobs, **options))
-    assert states == {"0.jpg": "written", "1.jpg": "failed", "2.jpg": "written", "3.jpg": "written"}
-    assert {target: target.stat().st_mtime_ns for target in before} == before
-
-
-def test_no_scheduler_is_an_input_error(make_job, monkeypatch):
-    pytest.importorskip("distributed")
-    monkeypatch.setattr(executors, "_CONNECT_SECONDS", 0.5)
-    job = make_job()
-    with pytest.raises(InputError, match="no Dask scheduler at tcp"):
-        list(segment_pictures([job], MODEL, scheduler="tcp://127.0.0.1:1"))
-    assert not job.target.parent.exists()
-
-
-@pytest.mark.slow
-def test_a_cluster_writes_the_same_files(tmp_path, monkeypatch):
-    distributed = pytest.importorskip("distributed")
-    monkeypatch.setattr(stream, "_PART", 8)
-    count, folder = 30, tmp_path / "pictures"
-    for number in range(count):
-        camera_traps.write_picture(folder / f"{number:02d}.jpg", number)
-    names = {f"{number:02d}.jpg": 2 for number in range(count)}
-    (folder / "03.jpg").write_bytes(b"damaged")
-    options = {"model": ModelChoice(str(tiny_model.model_dir()), "float32")}
-    arguments = (folder, camera_traps.write_detections(folder / "detections.json", names))
-    make_masks(*arguments, tmp_path / "here", **options)
-    make_masks(*arguments, tmp_path / "there", shard=Shard(0, 3), **options)
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as running:
-        summary = make_masks(*arguments, tmp_path / "there", scheduler=running.scheduler_address, **options)
-    assert (summary.written, summary.present) == (count - 10, 10 - 1)
-    assert [failure["name"] for failure in summary.failed] == ["03.jpg"]
-    files = [
-        {path.name: path.read_bytes() for path in (tmp_path / name).glob("*.png")}
-        for name in ("here", "there")
-    ]
-    assert len(files[0]) == count - 1
-    assert files[0] == files[1]

@@ -25,9 +25,6 @@ input_size = click.option(
 new_folder = click.option("--out", required=True, type=click.Path(), help="Folder to write; new or empty.")
 coco_dir = click.option("--coco-dir", required=True, type=click.Path(), help="Folder in COCO layout.")
 ids = click.option("--ids", type=click.Path(), help="Image ids to use: text or JSON list.")
-scheduler = click.option(
-    "--scheduler", metavar="tcp://HOST:PORT", help="Dask scheduler whose workers do the work."
-)
 
 
 def model_and_runtime(command):

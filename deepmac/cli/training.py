@@ -122,7 +122,7 @@ def submission(model, coco_dir, split, name, out):
 @click.option("--work-dir", default="runs", help="Data sets and training runs; reused when there.")
 @click.option("--out", help="Executed notebooks, results, report.  [default: papermill_runs/PROFILE]")
 @click.option("--jobs", type=click.IntRange(min=1), help="Rows to train at once.  [default: one a core]")
-@options.scheduler
+@click.option("--scheduler", metavar="tcp://HOST:PORT", help="Dask scheduler whose workers do the work.")
 def reproduce(profile, only, work_dir, out, jobs, scheduler):
     """Regenerate the published tables and figures with papermill.
 

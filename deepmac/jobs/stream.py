@@ -12,13 +12,12 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import itertools
 import json
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,20 +27,17 @@ from tqdm import tqdm
 from deepmac import __version__
 from deepmac.core.boxes import normalized_boxes
 from deepmac.core.errors import InputError
-from deepmac.core.executors import ahead, open_executor, threads
+from deepmac.core.executors import ahead, threads
 from deepmac.core.images import read_image
 from deepmac.core.label_images import read_texts
 from deepmac.data.flaws import summary
 from deepmac.inference.find import find_model
 from deepmac.inference.prediction import QUALITY_WORDS, Prediction, quality_words
-from deepmac.inference.predictor import EncodedImage, Network, Predictor, load_network
+from deepmac.inference.predictor import EncodedImage, Predictor, load_network
 from deepmac.jobs.box_files import ImageBoxes
 
 # Text in a target: digest of what it was made from.
 FINGERPRINT = "Fingerprint"
-
-_PART = 128  # pictures that a worker of a cluster gets at once
-_PARTS_UNDER_WAY = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,33 +55,19 @@ class ModelChoice:
         weights = find_model(choices.pop("name")).weights_sha256
         return choices | {"version": __version__, "weights": weights}
 
-    def load(self, cores: int | None = None) -> Network:
-        """Loads what computes the masks, with some or all cores in each call."""
-        return load_network(self.name, self.precision, self.input_size, self.runtime, cores)
-
 
 _warning = threading.Lock()  # what catches warnings does so for all threads
-_loading = threading.Lock()  # the threads of a cluster's worker share what is loaded
-_loaded = functools.lru_cache(maxsize=1)(ModelChoice.load)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PictureJob(abc.ABC):
-    """A picture whose masks are wanted.
+    """A picture whose masks are wanted."""
 
-    Attributes:
-        name: of the picture, for messages.
-        path: its file; None if it is missing.
-        given: its boxes; or none, in all jobs of a run, in which objects are found.
-        target: the file that is written last, a label image.
-        fingerprint: of all that is written, from `fingerprint`.
-    """
-
-    name: str
-    path: Path | None
-    given: ImageBoxes
-    target: Path
-    fingerprint: str
+    name: str  # for messages
+    path: Path | None  # its file; None if it is missing
+    given: ImageBoxes  # its boxes; or none, in all jobs of a run, in which objects are found
+    target: Path  # the file that is written last, a label image
+    fingerprint: str  # of all that is written, from `fingerprint`
 
     def read(self, path: Path) -> np.ndarray:
         """Reads the picture, uint8 RGB [H, W, 3], as its boxes see it; InputError: it cannot be read."""
@@ -108,11 +90,9 @@ class PictureJob(abc.ABC):
 
 
 def fingerprint(path: Path | None, *parts: Any) -> str:
-    """Digest of what masks are made from, the same on every machine.
+    """Digest of what masks are made from: size of the picture's file, boxes, model and so on, fit for JSON.
 
-    Args:
-        path: of the picture, of which the size counts; its time is compared with that of the label image.
-        parts: boxes, state of the model and so on, fit for JSON.
+    The same on every machine, so not of the picture's time, which is compared with that of the label image.
     """
     size = None if path is None else path.stat().st_size
     return hashlib.sha256(json.dumps([size, *parts], sort_keys=True).encode()).hexdigest()
@@ -132,29 +112,17 @@ class Outcome(NamedTuple):
 
 @dataclasses.dataclass
 class Summary:
-    """What became of the pictures.
+    """What became of the pictures: how many there are of each kind."""
 
-    Attributes:
-        pictures: number of all of them.
-        written: of those whose masks were written.
-        present: of those that had them already.
-        without_boxes: of those without boxes that count.
-        outdated: of those without boxes whose masks, from an earlier run, were removed.
-        seconds: wall-clock time from loading the model on.
-        failed: `name` and `problem` of those without masks.
-        masks: number of those written, by `quality_words`.
-        repairs: what was done about unusual boxes -> a text for each of them.
-    """
-
-    pictures: int = 0
-    written: int = 0
-    present: int = 0
-    without_boxes: int = 0
-    outdated: int = 0
-    seconds: float = 0.0
-    failed: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    pictures: int = 0  # all of them
+    written: int = 0  # whose masks were written
+    present: int = 0  # that had them already
+    without_boxes: int = 0  # without boxes that count
+    outdated: int = 0  # of those, whose masks of an earlier run were removed
+    seconds: float = 0.0  # wall-clock time from loading the model on
+    failed: list[dict[str, str]] = dataclasses.field(default_factory=list)  # `name`, `problem`
     masks: dict[str, int] = dataclasses.field(default_factory=lambda: dict.fromkeys(QUALITY_WORDS, 0))
-    repairs: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    repairs: dict[str, list[str]] = dataclasses.field(default_factory=dict)  # of boxes -> texts
 
     def count(self, outcomes: Generator[Outcome, None, None]) -> None:
         """Works through outcomes; what is under way when it is interrupted is still written."""
@@ -163,12 +131,11 @@ class Summary:
             for name, state, problem, words in outcomes:
                 for word in words:
                     self.masks[word] += 1
+                self.written += state == "written"
+                self.present += state == "present"
                 if state == "present":
-                    self.present += 1
                     start = time.monotonic()
-                elif state == "written":
-                    self.written += 1
-                else:
+                elif state == "failed":
                     self.failed.append({"name": name, "problem": problem})
                 self.seconds = time.monotonic() - start
 
@@ -181,13 +148,11 @@ class Summary:
 
     def require_success(self) -> None:
         """Raises InputError: there are pictures, and all were skipped."""
-        if not self.failed or self.written or self.present:
-            return
-        count = len(self.failed)
-        first = self.problems()[-count].removeprefix("skipped: ")
-        raise InputError(
-            first if count == 1 else f"all {count} pictures were skipped, the first one because: {first}"
-        )
+        if self.failed and not self.written and not self.present:
+            count = len(self.failed)
+            first = self.problems()[-count].removeprefix("skipped: ")
+            every = f"all {count} pictures were skipped, the first one because: "
+            raise InputError(every * (count > 1) + first)
 
     def __str__(self):
         masks = ", ".join(f"{count} {word}" for word, count in self.masks.items() if count)
@@ -206,18 +171,15 @@ def segment_pictures(
     model: ModelChoice,
     *,
     overwrite: bool = False,
-    scheduler: str | None = None,
     progress: bool | None = None,
     begin: Callable[[], None] = lambda: None,
 ) -> Generator[Outcome, None, None]:
-    """Makes the masks that are missing.
+    """Makes the masks that are missing; the model is loaded only if some are.
 
     Args:
         jobs: the pictures. It is asked for each several times and may make it anew, to hold none.
-        model: what segments them; loaded only if something is missing.
+        model: what segments them.
         overwrite: whether masks that are there are made again.
-        scheduler: address of a Dask scheduler, as tcp://host:8786, whose workers make the masks; they need
-            this package, and the folders under the same paths.
         progress: whether to show progress bars; in a terminal unless given.
         begin: called when it is known that all can be written, before any is.
 
@@ -225,8 +187,7 @@ def segment_pictures(
         What became of each picture, those with masks first; else in the order of the jobs.
 
     Raises:
-        InputError: no such model or scheduler, masks that cannot be written, or that would replace what is
-            not theirs.
+        InputError: no such model, masks that cannot be written, or that would replace what is not theirs.
     """
     bar = {"unit": "picture", "disable": None if progress is None else not progress}
     todo = []
@@ -240,16 +201,13 @@ def segment_pictures(
         return
     _remove_leftovers({jobs[index].target for index in todo})
     missing = (jobs[index] for index in todo)
-    with tqdm(desc=f"loading {model.name}", total=len(todo), **bar) as shown:
-        if scheduler is None:
-            outcomes = _stream(missing, model.load(cores=1 if len(todo) > 1 else None))
-        else:
-            outcomes = _on_cluster(missing, model, overwrite, scheduler)
+    cores = 1 if len(todo) > 1 else None  # each works on a picture: reads, segments and writes it
+    with tqdm(desc=f"loading {model.name}", total=len(todo), **bar) as shown, threads() as pool:
+        network = load_network(model.name, model.precision, model.input_size, model.runtime, cores)
         shown.set_description("segmenting")
-        with contextlib.closing(outcomes):  # waits for the files under way
-            for outcome in outcomes:
-                yield outcome
-                shown.update()
+        for outcome in ahead(pool, functools.partial(_segment, Predictor(network)), missing):
+            yield outcome
+            shown.update()
 
 
 def is_done(job: PictureJob, overwrite: bool = False) -> bool:
@@ -279,14 +237,7 @@ def _remove_leftovers(targets: set[Path]) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _stream(jobs: Iterable[PictureJob], network: Network) -> Generator[Outcome, None, None]:
-    """Works on a picture with each core: reads, segments and writes it."""
-    predictor = Predictor(network)
-    with threads() as pool:
-        yield from ahead(pool, lambda job: _segment(job, predictor), jobs)
-
-
-def _segment(job: PictureJob, predictor: Predictor) -> Outcome:
+def _segment(predictor: Predictor, job: PictureJob) -> Outcome:
     try:
         if job.path is None:
             raise InputError("no such picture")
@@ -311,33 +262,3 @@ def _boxes(job: PictureJob, image: np.ndarray) -> np.ndarray:
     for warning in caught:
         tqdm.write(f"{job.name}: {warning.message}", file=sys.stderr)
     return boxes
-
-
-def _on_cluster(
-    jobs: Iterable[PictureJob], model: ModelChoice, overwrite: bool, scheduler: str
-) -> Generator[Outcome, None, None]:
-    """Makes masks on a Dask cluster.
-
-    A part that dies with its worker is begun again elsewhere and finds what was written.
-    """
-    # Workers run in folders of their own.
-    if Path(model.name).exists():
-        model = dataclasses.replace(model, name=str(Path(model.name).absolute()))
-    jobs = (
-        dataclasses.replace(job, path=job.path and job.path.absolute(), target=job.target.absolute())
-        for job in jobs
-    )
-    parts = iter(lambda: list(itertools.islice(jobs, _PART)), [])
-    work = functools.partial(segment_part, model=model, overwrite=overwrite)
-    with open_executor(jobs=1, scheduler=scheduler) as executor:
-        for outcomes in ahead(executor, work, parts, _PARTS_UNDER_WAY):
-            yield from outcomes
-
-
-def segment_part(jobs: list[PictureJob], model: ModelChoice, overwrite: bool) -> list[Outcome]:
-    """Makes the masks of some pictures that are not there, in this process; counts the others as written."""
-    with _loading:
-        network = _loaded(model, cores=1)
-    missing = [job for job in jobs if not is_done(job, overwrite)]
-    done = [Outcome(job.name, "written") for job in jobs if job not in missing]
-    return done + list(_stream(missing, network))
