@@ -9,6 +9,7 @@ order of a picture's detections means something: instance masks refer to them by
 import dataclasses
 import math
 import os
+import sys
 from array import array
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -37,20 +38,14 @@ _FACTS |= {"failure": "failure"}
 class PictureDetections:
     """The detections of one picture, in the order of the file: the k-th is number k, from 1.
 
-    Attributes:
-        name: of the picture: a path with forward slashes, or its id.
-        boxes: float64 [N, 4] as in the file; of MegaDetector (xmin, ymin, width, height) normalised to the
-            picture; the properties are about these.
-        confidences: float64 [N]; NaN for boxes without one.
-        categories: N ids of detection categories.
-        species: N names, "" where the file has none.
+    Boxes are as in the file, of MegaDetector normalised to the picture; the properties are about these.
     """
 
-    name: str
-    boxes: np.ndarray
-    confidences: np.ndarray
-    categories: list[str]
-    species: list[str]
+    name: str  # a path with forward slashes, or an id
+    boxes: np.ndarray  # float64 [N, 4]: xmin, ymin, width, height
+    confidences: np.ndarray  # float64 [N]; NaN for boxes without one
+    categories: list[str]  # N ids of detection categories
+    species: list[str]  # N names, "" where the file has none
 
     def __len__(self):
         return len(self.boxes)
@@ -74,7 +69,7 @@ class PictureDetections:
 
 
 class Detections(Sequence):
-    """The detections of many pictures, by the number of the picture; 44 bytes a detection.
+    """The detections of many pictures, by the number of the picture; 56 bytes a detection.
 
     Attributes:
         names: of the pictures: paths with forward slashes, or ids.
@@ -94,9 +89,8 @@ class Detections(Sequence):
         self.facts: dict[int, dict[str, Any]] = {}
         self._ends = array("q")  # number of detections up to and with each picture
         self._boxes, self._confidences = array("d"), array("d")
-        self._category_codes, self._species_codes = array("H"), array("H")
-        self._codes: dict[str, int] = {}
-        self._codes_of_species: dict[str, int] = {}
+        self._categories: list[str] = []
+        self._species: list[str] = []
 
     @classmethod
     def of_images(cls, images: trap_tables.Images, categories: dict[str, str]) -> "Detections":
@@ -117,10 +111,8 @@ class Detections(Sequence):
         for box, category, confidence, *classes in detections:
             self._boxes.extend(map(float, box))
             self._confidences.append(float(confidence))
-            self._category_codes.append(self._codes.setdefault(str(category), len(self._codes)))
-            species = str(classes[0]) if classes else ""
-            code = self._codes_of_species.setdefault(species, len(self._codes_of_species))
-            self._species_codes.append(code)
+            self._categories.append(sys.intern(str(category)))
+            self._species.append(sys.intern(str(classes[0]) if classes else ""))
         if facts:
             self.facts[len(self.names)] = facts
         self.names.append(name)
@@ -139,17 +131,14 @@ class Detections(Sequence):
     def __getitem__(self, index: int) -> PictureDetections:
         start, end = self._ends[index - 1] if index > 0 else 0, self._ends[index]
         boxes = np.array(self._boxes[4 * start : 4 * end]).reshape(-1, 4)
-        ids = self.found_categories
-        categories = [ids[code] for code in self._category_codes[start:end]]
-        classes = list(self._codes_of_species)
-        names = [self.species.get(classes[code], classes[code]) for code in self._species_codes[start:end]]
-        confidences = np.array(self._confidences[start:end])
-        return PictureDetections(self.names[index], boxes, confidences, categories, names)
+        confidences, categories = np.array(self._confidences[start:end]), self._categories[start:end]
+        species = [self.species.get(one, one) for one in self._species[start:end]]
+        return PictureDetections(self.names[index], boxes, confidences, categories, species)
 
     @property
-    def found_categories(self) -> list[str]:
+    def found_categories(self) -> set[str]:
         """Ids of the categories that were detected."""
-        return list(self._codes)
+        return set(self._categories)
 
     @property
     def is_scored(self) -> np.ndarray:

@@ -36,25 +36,15 @@ _OTHER_COLUMNS = {"bbox_left": "xmin", "bbox_top": "ymin", "bbox_right": "xmax",
 
 @dataclasses.dataclass(frozen=True)
 class ImageBoxes:
-    """Boxes of one picture, not checked yet; or none, and what is to be found in it.
+    """Boxes of one picture, not checked yet; or none, and what is to be found in it."""
 
-    Attributes:
-        box_format: one of `deepmac.core.boxes.BOX_FORMATS`.
-        boxes: numbers [N, 4]; None: objects are to be found.
-        category_ids: N category ids.
-        scores: N scores, None for boxes without.
-        image_id: the file's id of the picture; None if it only has a name.
-        size: width and height in pixels that the file gives the picture; None if it does not.
-        min_score: objects that are found with a lower score are left out.
-    """
-
-    box_format: str = "yxyx_norm"
-    boxes: Any = None
-    category_ids: Sequence[int] = ()
-    scores: Sequence[float | None] = ()
-    image_id: int | str | None = None
-    size: tuple[int, int] | None = None
-    min_score: float = 0.0
+    box_format: str = "yxyx_norm"  # one of `deepmac.core.boxes.BOX_FORMATS`
+    boxes: Any = None  # numbers [N, 4]; None: objects are to be found
+    category_ids: Sequence[int] = ()  # N
+    scores: Sequence[float | None] = ()  # N, None for boxes without
+    image_id: int | str | None = None  # that the file gives the picture
+    size: tuple[int, int] | None = None  # width and height in pixels that the file gives the picture
+    min_score: float = 0.0  # objects that are found with a lower score are left out
 
 
 class BoxFile:
@@ -68,15 +58,10 @@ class BoxFile:
     def __init__(
         self, path: Path, table: Detections, box_format: str, min_score: float, problems: Sequence[str] = ()
     ):
-        """Sorts the pictures by name.
+        """Sorts the pictures by name; boxes with a lower score are left out.
 
-        Args:
-            path: of the file, for messages.
-            table: the boxes; pictures without a name are called "". Its `facts` have the "image_id" of a
-                picture, and its "size", width and height in pixels, if the file does.
-            box_format: of the boxes, or "megadetector".
-            min_score: boxes with a lower score are left out.
-            problems: lines about what was left out.
+        Pictures without a name are called "" in the table. Its `facts` have the "image_id" of a picture, and
+        its "size", width and height in pixels, if the file does. `box_format` may be "megadetector".
         """
         self.path, self.problems, self.category_names = path, list(problems), table.categories
         self._table, self._box_format, self._min_score = table, box_format, min_score
