@@ -695,7 +695,6 @@ def test_output_is_never_overwritten(folder, tmp_path):
     [
         ("7 8\n9, 10 # eleven\n# 12\n", {7, 8, 9, 10}),
         ("[7, 8]", {7, 8}),
-        ('{"train2017": [1], "val2017": [2, 3]}', {"train2017": {1}, "val2017": {2, 3}}),
     ],
 )
 def test_reads_lists_of_ids(tmp_path, text, expected):
@@ -703,7 +702,7 @@ def test_reads_lists_of_ids(tmp_path, text, expected):
     assert read_image_ids(tmp_path / "ids") == expected
 
 
-@pytest.mark.parametrize("text", ["seven", "[1, [2]]", '{"val2017": 3}', "[1"])
+@pytest.mark.parametrize("text", ["seven", '{"val2017": 3}', "[1.5]"])
 def test_refuses_what_is_no_list_of_ids(tmp_path, text):
     (tmp_path / "ids").write_text(text)
     with pytest.raises(InputError, match="not a list of image ids"):
@@ -714,9 +713,7 @@ def test_refuses_what_is_no_list_of_ids(tmp_path, text):
     ("text", "message"),
     [
         ("100 555", "listed image ids: 1 (555) not in"),
-        ('{"val2017": [100, 555]}', "listed image ids: 1 (555) not in"),
         ("555", "none of the listed image ids"),
-        ('{"train2017": [100]}', "none of the listed image ids"),
         ("x", "not a list of image ids"),
     ],
 )

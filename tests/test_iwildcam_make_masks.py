@@ -259,8 +259,8 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path, monkeypatch)
             return np.ones((len(boxes), 4, 4), np.float32)
 
     monkeypatch.setattr(stream, "load_network", lambda *arguments: Network())
-    pictures, labels = _Alive(stream.read_image), _Alive(masks.label_image)
-    monkeypatch.setattr(stream, "read_image", pictures)
+    pictures, labels = _Alive(stream.read_annotated), _Alive(masks.label_image)
+    monkeypatch.setattr(stream, "read_annotated", pictures)
     monkeypatch.setattr(masks, "label_image", labels)
     camera_traps.write_picture(tmp_path / "a.png", 0, (200, 300))
     for number in range(150):

@@ -258,7 +258,7 @@ def test_command_writes_both_splits_and_reports(folder, tmp_path):
     assert "--images DIR" in command_line.refused(*arguments[:3], "--out", tmp_path / "none")
 
 
-@pytest.mark.parametrize("text", ["100", '{"val2017": [100]}'])
+@pytest.mark.parametrize("text", ["100", "[100]"])
 def test_ids_restrict_images_and_annotations(folder, tmp_path, text):
     coco_dir, content = folder
     (coco_dir / SPLIT / content["images"][1]["file_name"]).write_bytes(b"garbage")  # of no concern

@@ -30,7 +30,6 @@ def label_image(
     confidences: Sequence[float],
     height: int,
     width: int,
-    threshold: float = 0.5,
 ) -> np.ndarray:
     """Pastes masks into one label image.
 
@@ -40,7 +39,6 @@ def label_image(
         numbers: N numbers of detections, from 1.
         confidences: N confidences; of equal ones the detection with the lower number is seen.
         height, width: of the picture in pixels.
-        threshold: a pixel belongs to a mask when its probability is greater.
 
     Returns:
         uint8 [height, width]; uint16 if a number is above 255.
@@ -48,7 +46,7 @@ def label_image(
     labels = np.zeros((height, width), np.uint8 if max(numbers, default=0) <= 255 else np.uint16)
     weakest_first = sorted(range(len(numbers)), key=lambda i: (confidences[i], -numbers[i]))
     for i in weakest_first:
-        mask, y0, x0 = masks.paste_mask(mask_probs[i], boxes[i], height, width, threshold)
+        mask, y0, x0 = masks.paste_mask(mask_probs[i], boxes[i], height, width)
         labels[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]][mask] = numbers[i]
     return labels
 
@@ -56,13 +54,9 @@ def label_image(
 def write_label_image(
     path: str | os.PathLike, labels: np.ndarray, texts: Mapping[str, str] | None = None, palette: bool = False
 ) -> None:
-    """Writes a label image as a grey PNG, complete or not at all.
+    """Writes a label image, uint8 or uint16 [H, W], as a grey PNG, complete or not at all.
 
-    Args:
-        path: of the file; its folder is created.
-        labels: uint8 or uint16 [H, W].
-        texts: keywords and texts to keep in the file.
-        palette: whether 8-bit images are shown in colours; values are the same.
+    With `texts`, keyword -> text; with a palette 8-bit images are shown in colours, values are the same.
     """
     info = PngImagePlugin.PngInfo()
     for keyword, text in (texts or {}).items():

@@ -1,7 +1,7 @@
 """Annotations in COCO format: one reader and checker for training, evaluation and commands."""
 
-import json
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
@@ -31,24 +31,16 @@ _REPORTED = 20  # examples of each kind of flaw in a report
 
 
 class CocoData(NamedTuple):
-    """Checked annotations.
+    """Checked annotations."""
 
-    Attributes:
-        name: the file's path, for messages.
-        image_dir: folder of the pictures; None if they are not needed.
-        images: image id -> its entry, with `height` and `width` in pixels.
-        categories: the entries, with `id` and `name`.
-        annotations: the images' entries, with `id`, `image_id`, `category_id`, `bbox` (x, y, width, height)
-            and `area` in pixels, `iscrowd` and `segmentation`, empty for those that are boxes only.
-        repairs: flaw and how it was mended -> a text for each case.
-    """
-
-    name: str
-    image_dir: Path | None
-    images: dict[int, dict]
-    categories: list[dict]
+    name: str  # the file's path, for messages
+    image_dir: Path | None  # folder of the pictures; None if they are not needed
+    images: dict[int, dict]  # image id -> its entry, with `height` and `width` in pixels
+    categories: list[dict]  # the entries, with `id` and `name`
+    # The images' entries, with `id`, `image_id`, `category_id`, `bbox` (x, y, width, height) and `area` in
+    # pixels, `iscrowd` and `segmentation`, empty for those that are boxes only.
     annotations: list[dict]
-    repairs: dict[str, list[str]]
+    repairs: dict[str, list[str]]  # flaw and how it was mended -> a text for each case
 
     @property
     def lost(self) -> list[str]:
@@ -113,11 +105,11 @@ def read_coco(
     """Reads and checks annotations, and their pictures.
 
     Args:
-        source: annotations in a format of `load_annotations`, or the content of a COCO file, left unchanged.
+        source: annotations in a format of `load_annotations`, or the content of a COCO file, left unchanged,
+            which messages call `name`.
         policy: `TRAINING`, `EVALUATION` or `BOXES`.
         image_ids: images to keep, those of other files may be among them; None keeps all.
         image_dir: folder of the pictures, all of which are decoded; None: they are not needed.
-        name: what messages call a content.
 
     Raises:
         InputError: file or folder is missing, the file holds no COCO annotations (of these images), or they
@@ -162,12 +154,9 @@ def read_coco(
 def read_coco_folder(
     coco_dir: str | os.PathLike, splits: Sequence[str] = (), ids: set[int] | dict[str, set[int]] | None = None
 ) -> dict[str, CocoData]:
-    """Reads and checks a folder for training: split -> its annotations.
+    """Reads and checks a folder for training: split -> its annotations, those of `find_splits` unless given.
 
-    Args:
-        coco_dir: the folder, in COCO's layout or that of an annotation tool.
-        splits: names of the splits; none stands for those that `find_splits` finds.
-        ids: image ids to use, as from `read_image_ids`; None uses all.
+    `ids` are those of the images to use, of all splits or by split; None uses all.
 
     Raises:
         InputError: as `read_coco`, or listed ids are in none of the splits.
@@ -215,21 +204,16 @@ def read_annotation_files(
     return {"train": data.part(data.images.keys() - drawn), "val": repairs_told_once}
 
 
-def read_image_ids(path: str | os.PathLike) -> set[int] | dict[str, set[int]]:
-    """Reads a list of image ids; of a JSON object {split: list}, the ids of each split.
+def read_image_ids(path: str | os.PathLike) -> set[int]:
+    """Reads a list of image ids: JSON, or text with ids between white space or commas (`#` starts a comment).
 
-    Otherwise a JSON list, or text with ids separated by white space or commas (`#` starts a comment).
+    Raises:
+        InputError: anything else is in it.
     """
     try:
-        text = Path(path).read_text()
-        if text.lstrip()[:1] in ("[", "{"):
-            content = json.loads(text)
-            if isinstance(content, dict):
-                return {split: {int(image_id) for image_id in ids} for split, ids in content.items()}
-            return {int(image_id) for image_id in content}
-        lines = (line.partition("#")[0].replace(",", " ") for line in text.splitlines())
-        return {int(word) for line in lines for word in line.split()}
-    except (ValueError, TypeError) as error:
+        lines = [line.partition("#")[0] for line in Path(path).read_text().splitlines()]
+        return {int(word) for line in lines for word in re.split(r"[\s,\[\]]+", line) if word}
+    except ValueError as error:
         raise InputError(f"{path}: not a list of image ids (text or JSON): {error}") from error
 
 

@@ -69,23 +69,15 @@ class PictureDetections:
 
 
 class Detections(Sequence):
-    """The detections of many pictures, by the number of the picture; 56 bytes a detection.
-
-    Attributes:
-        names: of the pictures: paths with forward slashes, or ids.
-        named_by: "file" or "id", what the file calls the name.
-        categories: id of a detection category -> its name.
-        species: id of a classification -> its name.
-        facts: number of a picture -> what the file says of it, such as "time", "camera", "sequence",
-            "species", and "failure" of the detector.
-    """
+    """The detections of many pictures, by the number of the picture; 56 bytes a detection."""
 
     def __init__(self, named_by: str = "file", categories: dict[str, str] | None = None):
-        """Makes an empty table, to be added to; arguments as the attributes."""
-        self.names: list[str] = []
-        self.named_by = named_by
-        self.categories = categories if categories is not None else {"1": "animal"}
-        self.species: dict[str, str] = {}
+        """Makes an empty table, to be added to."""
+        self.names: list[str] = []  # of the pictures: paths with forward slashes, or ids
+        self.named_by = named_by  # "file" or "id", what the file calls the name
+        self.categories = categories if categories is not None else {"1": "animal"}  # id -> name
+        self.species: dict[str, str] = {}  # id of a classification -> name
+        # Number of a picture -> what the file says of it: "time", "camera", "sequence", "species", "failure".
         self.facts: dict[int, dict[str, Any]] = {}
         self._ends = array("q")  # number of detections up to and with each picture
         self._boxes, self._confidences = array("d"), array("d")
@@ -101,13 +93,7 @@ class Detections(Sequence):
         return table
 
     def add(self, name: str, detections: Iterable[tuple], facts: dict[str, Any] | None = None) -> None:
-        """Adds a picture.
-
-        Args:
-            name: of the picture.
-            detections: (bbox, category, conf) of each detection, and the id of its species where it is known.
-            facts: what else is known of the picture, as the attribute.
-        """
+        """Adds a picture: (bbox, category, conf) of each detection, and the id of its species if known."""
         for box, category, confidence, *classes in detections:
             self._boxes.extend(map(float, box))
             self._confidences.append(float(confidence))
@@ -156,10 +142,8 @@ class Detections(Sequence):
 def read_detections(path: str | os.PathLike, image_dir: Path | None = None) -> Detections:
     """Reads the detections of a collection; pictures the detector failed on have none.
 
-    Args:
-        path: JSON of MegaDetector, SpeciesNet, PytorchWildlife, animl or a release, animl's CSV, or
-            `datapackage.json`.
-        image_dir: folder of the pictures; PytorchWildlife's boxes are in pixels of theirs.
+    That is JSON of MegaDetector, SpeciesNet, PytorchWildlife, animl or a release, animl's CSV, or
+    `datapackage.json`. PytorchWildlife's boxes are in pixels of the pictures, so that it needs their folder.
 
     Raises:
         InputError: no such file, another format, a malformed entry, boxes in pixels.

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pycocotools import mask as coco_mask
 
 from deepmac.core.errors import InputError
@@ -20,7 +19,6 @@ from deepmac.core.files import exclusive, write_text
 from deepmac.data.coco import CocoData, read_coco
 from deepmac.data.flaws import BAD_MASK, TRAINING, summary
 from deepmac.data.formats import COLLECTED, load_annotations
-from deepmac.data.picture_files import read_annotated
 from deepmac.inference.prediction import Prediction
 from deepmac.jobs.box_files import ImageBoxes
 from deepmac.jobs.datasets import label_files, write_coco, write_yolo
@@ -40,18 +38,11 @@ def annotate(
     rle: bool = False,
     min_quality: float = 0.0,
 ) -> str:
-    """Writes a data set again, with a mask for every annotation that has none.
+    """Writes a data set again, with a mask for every annotation that has none, or for all (`replace`).
 
-    Args:
-        annotations: as `load_annotations` takes them.
-        images: folder of the pictures.
-        out: file to write, for "yolo" a folder; must not exist.
-        model: what makes the masks.
-        file_format: "coco": the same file, in which annotations get `segmentation` and `quality`; "yolo":
-            `labels/NAME.txt` with a polygon for each annotation, and `data.yaml`.
-        replace: whether annotations that have a mask get a new one.
-        rle: run lengths instead of polygons.
-        min_quality: 0 to 1; masks of lower quality are left out.
+    Annotations are as for `load_annotations`, `images` is the folder of the pictures. "coco" writes the same
+    file, in which annotations get `segmentation`, polygons or run lengths, and `quality`, 0 to 1; "yolo" a
+    folder with a polygon for each annotation in `labels/NAME.txt`, and `data.yaml`.
 
     Returns:
         What became of pictures and annotations, and a line for what was left out, skipped, or unusable.
@@ -100,12 +91,8 @@ def _refuse_existing(out: Path) -> None:
 class _AnnotateJob(PictureJob):
     """A picture whose masks go into a JSON file."""
 
-    size: tuple[int, int]  # width and height in pixels, as annotated
     positions: list[int]  # of the annotations of its boxes
     options: tuple[bool, float]  # whether masks are written as run lengths, and their lowest quality
-
-    def read(self, path: Path) -> np.ndarray:
-        return read_annotated(path, self.size)
 
     def texts(self) -> dict[str, Any] | None:
         try:
@@ -153,10 +140,9 @@ def _jobs(
         yield _AnnotateJob(
             name=str(path),
             path=path,
-            given=ImageBoxes("xywh", boxes),
+            given=ImageBoxes("xywh", boxes, size=size),
             target=folder / f"{image_id}.json",
             fingerprint=fingerprint(path, size, boxes, positions, options, state),
-            size=size,
             positions=positions,
             options=options,
         )

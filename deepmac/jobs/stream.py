@@ -28,9 +28,9 @@ from deepmac import __version__
 from deepmac.core.boxes import normalized_boxes
 from deepmac.core.errors import InputError
 from deepmac.core.executors import ahead, threads
-from deepmac.core.images import read_image
 from deepmac.core.label_images import read_texts
 from deepmac.data.flaws import summary
+from deepmac.data.picture_files import read_annotated
 from deepmac.inference.find import find_model
 from deepmac.inference.prediction import QUALITY_WORDS, Prediction, quality_words
 from deepmac.inference.predictor import EncodedImage, Predictor, load_network
@@ -71,7 +71,7 @@ class PictureJob(abc.ABC):
 
     def read(self, path: Path) -> np.ndarray:
         """Reads the picture, uint8 RGB [H, W, 3], as its boxes see it; InputError: it cannot be read."""
-        return read_image(path)
+        return read_annotated(path, self.given.size)
 
     def texts(self) -> dict[Any, Any] | None:
         """The texts in the target, its fingerprint among them; None if it is damaged."""
