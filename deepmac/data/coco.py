@@ -11,19 +11,12 @@ from tqdm.auto import tqdm
 
 from deepmac.core.errors import InputError
 from deepmac.core.executors import threads
+from deepmac.data import rules
 from deepmac.data.category_lists import numbered, read_categories
 from deepmac.data.flaws import LOST, NOT_AN_ENTRY, TRAINING, TWICE, Finding, Findings, Policy, summary
 from deepmac.data.formats import find_splits, load_annotations
 from deepmac.data.numbers import key_in, key_of
 from deepmac.data.picture_files import find_pictures, measure
-from deepmac.data.rules import (
-    ANNOTATION_RULES,
-    CORNERS,
-    boxes_are_corners,
-    image_findings,
-    name_findings,
-    size_findings,
-)
 from deepmac.data.splits import draw_validation
 
 _IMAGE_FIELDS = ("image_id", "img_id", "file_name", "image")  # with which annotations name their image
@@ -137,10 +130,11 @@ def read_coco(
         image_id = image_of.get(key_in(entry, _IMAGE_FIELDS))
         if image_id is None or image_id in images:
             pairs.append((entry, images.get(image_id)))
-    if policy.mends is None and boxes_are_corners(name, (pair for pair in pairs if pair[1])):
-        pairs = [(entry | {"bbox_mode": CORNERS}, image) for entry, image in pairs]
+    if policy.mends is None and rules.boxes_are_corners(name, (pair for pair in pairs if pair[1])):
+        pairs = [(entry | {"bbox_mode": rules.CORNERS}, image) for entry, image in pairs]
     settled = (
-        findings.settle(entry, "annotation", ANNOTATION_RULES, image, category_ids) for entry, image in pairs
+        findings.settle(entry, "annotation", rules.ANNOTATION_RULES, image, category_ids)
+        for entry, image in pairs
     )
     annotations = [entry for entry in settled if entry is not None]
     if errors := findings.remedies():
@@ -259,12 +253,12 @@ def _checked_images(
 ) -> dict[int, dict]:
     """The usable images by id, with the sizes and paths of their pictures."""
 
-    def settled(images: Iterable[dict], *rules: Callable) -> list[dict]:
-        found = (findings.settle(image, "", rules) for image in images)
+    def settled(images: Iterable[dict], *checks: Callable) -> list[dict]:
+        found = (findings.settle(image, "", checks) for image in images)
         return [image for image in found if image is not None]
 
     if folder is not None:
-        images = settled(images, name_findings)
+        images = settled(images, rules.name_findings)
         try:
             paths = find_pictures([image["file_name"] for image in images], folder)
         except InputError as error:
@@ -273,5 +267,5 @@ def _checked_images(
             sizes = pool.map(lambda path: measure(folder / path), paths.values())
             bar = tqdm(sizes, f"Checking {folder.name}", len(paths), unit="image", disable=None, leave=False)
             pictures = {key: (paths[key].as_posix(), size) for key, size in zip(paths, bar, strict=True)}
-        images = settled(images, lambda image: image_findings(image, pictures.get(image["file_name"])))
-    return {image["id"]: image for image in settled(images, size_findings)}
+        images = settled(images, lambda image: rules.image_findings(image, pictures.get(image["file_name"])))
+    return {image["id"]: image for image in settled(images, rules.size_findings)}

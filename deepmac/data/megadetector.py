@@ -192,9 +192,10 @@ def read_json(path: str | os.PathLike) -> Any:
         raise InputError(f"{path}: image {len(table)} is malformed: {error}") from error
     if isinstance(document, dict) and "predictions" in document:  # of SpeciesNet
         document = {"images": document["predictions"], "detection_categories": _SPECIESNET_CATEGORIES}
-    kinds = {"images": list, "detection_categories": dict}
     sections = document if isinstance(document, dict) else {}
-    if not all(isinstance(sections.get(name), kind) for name, kind in kinds.items()):
+    if not (
+        isinstance(sections.get("images"), list) and isinstance(sections.get("detection_categories"), dict)
+    ):
         return document
     strange = next((i for i, image in enumerate(document["images"]) if image is not None), None)
     if strange is not None:
