@@ -195,6 +195,7 @@ def test_a_bad_box_costs_that_box(tmp_path, changes, expected):
         ("D:\\x\\cam\\a.jpg", "cam/a.jpg", "/data/cam/a.jpg"),
         ("..\\pics\\a.jpg", "a.jpg", "/data/pics/a.jpg"),
         ("night%201/a.jpg", "night 1/a.jpg", "/data/night 1/a.jpg"),
+        ("night%201/a.jpg", "a.jpg", "/data/elsewhere/a.jpg"),
         ("/data/local-files/?d=proj%2Fa.jpg", "a.jpg", "/data/proj/a.jpg"),
         ("/data/upload/1/3fa8c1d2-a.jpg", "a.jpg", "/data/a.jpg"),
     ],

@@ -102,15 +102,16 @@ class BoxFile:
         """
         path = picture.path
         full, part = PictureName.of(str(path.absolute())), PictureName.of(str(picture.name))
-        fitting: dict[tuple[int, bool], list[int]] = {}
+        fitting: dict[tuple[int, bool], set[int]] = {}
         for key, row in self._by_stem.get(full.stem, ()):
             if (agreeing := key.tail(full)) > min(len(part.folders), len(key.folders)):
-                fitting.setdefault((agreeing, agreeing > len(key.folders)), []).append(row)
+                fitting.setdefault((agreeing, agreeing > len(key.folders)), set()).add(row)
         if not fitting:
             found = self._by_id.get(path.stem, self._by_id.get(path.stem.lstrip("0")))
             return None if found is None else (found, (0, True))
         most = max(fitting)
-        rows = [row for row in fitting[most] if self._table.names[row].endswith(path.name)] or fitting[most]
+        alike = sorted(fitting[most])
+        rows = [row for row in alike if self._table.names[row].endswith(path.name)] or alike
         if len(rows) > 1:
             names = " and ".join(self._table.names[row] for row in rows[:2])
             raise InputError(f"{self.path} has boxes for {names}, and {path} could be either")
