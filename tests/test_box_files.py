@@ -1,11 +1,12 @@
 import json
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from deepmac.core.errors import InputError
 from deepmac.jobs.box_files import boxes_from_texts, read_boxes
+from deepmac.jobs.pictures import Picture
 
 COCO_ANNOTATIONS = {
     "images": [{"id": 5, "file_name": "a.jpg"}, {"id": 6, "file_name": "sub/b.jpg"}],
@@ -41,7 +42,8 @@ def _write(tmp_path, content, name="boxes.json"):
 
 
 def _of(file, path, name=None):
-    return file.of(Path(path), PurePath(name or Path(path).name))
+    [boxes] = file.of([Picture(Path(path), Path(name or Path(path).name))])
+    return boxes
 
 
 def test_coco_annotations_without_crowds(tmp_path):
@@ -80,7 +82,9 @@ def test_megadetector_boxes_become_yxyx(tmp_path):
     assert (boxes.category_ids, boxes.scores, boxes.image_id) == ([1], [0.9], None)
     assert _of(file, "/data/station2/IMG_1.JPG").boxes == []
     assert _of(file, "/data/broken.jpg").boxes == []
-    assert _of(file, "/data/IMG_1.JPG") is None
+    with pytest.raises(InputError, match=r"station1/IMG_1\.JPG and station2/IMG_1\.JPG"):
+        _of(file, "/data/IMG_1.JPG")
+    assert _of(file, "/data/station3/IMG_1.JPG", "station3/IMG_1.JPG") is None
 
 
 def test_megadetector_may_name_pictures_by_id(tmp_path):
@@ -142,6 +146,24 @@ def test_paths_of_another_machine_fit_by_their_end(tmp_path):
         _of(file, "/home/me/p.jpg", "p.jpg")
 
 
+def test_pictures_of_a_folder_that_is_called_otherwise_are_found(tmp_path):
+    file = read_boxes(_write(tmp_path, [{"file_name": "images/a.jpg", "bbox": [1, 2, 3, 4]}]))
+    picture, copy = (Picture(Path(f"/data/pics/{name}"), Path(name)) for name in ("a.jpg", "b/a.jpg"))
+    assert [found and found.boxes for found in file.of([copy, picture])] == [None, [[1, 2, 3, 4]]]
+    exact = Picture(Path("/data/images/a.jpg"), Path("a.jpg"))
+    assert [bool(found) for found in file.of([picture, exact])] == [False, True]
+    with pytest.raises(InputError, match=r"images/a\.jpg could be /data/pics/a\.jpg or /data/x/a\.jpg"):
+        file.of([picture, Picture(Path("/data/x/a.jpg"), Path("a.jpg"))])
+
+
+def test_detections_without_a_category_are_unknown(tmp_path):
+    found = [{"conf": 1, "bbox": BOX}, {"conf": 1, "bbox": BOX, "category": None}]
+    images = [{"file": "a.jpg", "detections": found}]
+    file = read_boxes(_write(tmp_path, MEGADETECTOR | {"images": images}))
+    assert _of(file, "a.jpg").category_ids == [0, 0]
+    assert file.category_names == {"1": "animal", "2": "person", "0": "unknown"}
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -173,6 +195,7 @@ def test_a_bad_box_costs_that_box(tmp_path, changes, expected):
         ("D:\\x\\cam\\a.jpg", "cam/a.jpg", "/data/cam/a.jpg"),
         ("..\\pics\\a.jpg", "a.jpg", "/data/pics/a.jpg"),
         ("night%201/a.jpg", "night 1/a.jpg", "/data/night 1/a.jpg"),
+        ("night%201/a.jpg", "a.jpg", "/data/elsewhere/a.jpg"),
         ("/data/local-files/?d=proj%2Fa.jpg", "a.jpg", "/data/proj/a.jpg"),
         ("/data/upload/1/3fa8c1d2-a.jpg", "a.jpg", "/data/a.jpg"),
     ],
@@ -247,7 +270,9 @@ def test_a_folder_of_yolo_labels_is_read(tmp_path):
     ("content", "words"),
     [
         ("{", "not valid JSON"),
-        ("3", "no known format"),
+        ("3", "holds no JSON object"),
+        ([{"image": "a.jpg", "annotations": []}], "is CreateML's JSON: export .* COCO"),
+        ({"_via_img_metadata": {}}, "VGG Image Annotator's own JSON: export"),
         ({"images": []}, "no known format"),
         ([], "has no images"),
         ([{"bbox": [1, 2, 3, 4]}], "no usable annotation.*unknown images"),

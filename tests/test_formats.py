@@ -163,8 +163,6 @@ def test_lines_with_points_or_a_confidence_are_read(pictures):
     folder = labelled(pictures, "names: [nut]\nkpt_shape: [2, 3]", a=pose, b=f"{pose} 0.9")
     data = read_annotation_files(folder, pictures)["train"]
     assert [entry["bbox"] for entry in data.annotations] == [[10, 5, 20, 10]] * 2
-    [cases] = [cases for kind, cases in data.repairs.items() if kind.startswith("malformed points left out")]
-    assert len(cases) == 2
     (folder / "b.txt").write_text("0 0.1 0.1 0.5 0.1 0.5 0.5 0.9")
     pictures.with_name("data.yaml").write_text("names: [nut]")
     data = read_annotation_files(folder, pictures)["train"]
@@ -282,14 +280,14 @@ def test_label_studio(pictures):
     file.write_text(json.dumps([*tasks, {"data": {}}]))
     data = read_annotation_files(file, pictures)["train"]
     assert data.annotations[0]["bbox"] == [2, 2, 10, 8]
-    assert len(data.repairs["entries that cannot be read left out"]) == 1
-    assert len(data.repairs["annotations without a box left out"]) == 1
+    assert len(data.repairs["entries that cannot be read left out"]) == 2
 
 
 def test_label_studio_is_read_but_for_what_is_cancelled_or_incomplete(pictures):
     value = {"x": 5, "y": 10, "width": 25, "height": 40, "rectanglelabels": ["nut"]}
     good = {"type": "rectanglelabels", "value": value, "original_width": 400, "original_height": 7}
     bad = [{"value": value}, {"type": "rectanglelabels"}, {"type": "choices"}]
+    bad += [good | {"type": "rectangle"}, good | {"value": value | {"rectanglelabels": []}}]
     done = [{"was_cancelled": True, "result": [good] * 3}, {"result": [good, *bad]}, {"result": [good]}]
     file = pictures.with_name("export.json")
     file.write_text(json.dumps([{"id": 5, "data": {"image": "/data/a.png"}, "annotations": done}]))
@@ -300,9 +298,11 @@ def test_label_studio_is_read_but_for_what_is_cancelled_or_incomplete(pictures):
         "task 5: an annotation, cancelled",
         "task 5 result 2: it has no 'type'",
         "3: it has no 'value'",
+        "5: its rectangle is without a label",
+        "6: its rectanglelabels is without a label",
     ):
         assert any(part in case for case in cases)
-    assert len(cases) == 4
+    assert len(cases) == 6
 
 
 ROBOFLOW, DATUMARO, YEARS = ["train", "valid"], ["train", "val"], ["train2017", "val2017"]
@@ -387,6 +387,13 @@ def test_the_root_of_a_yolo_data_set_is_read(pictures, tmp_path, labels, images,
             '{"_via_img_metadata": {}}',
             "VGG Image Annotator's own JSON: export the annotations as COCO format",
         ),
+        (
+            '{"a.jpg123": {"filename": "a.jpg", "regions": []}}',
+            "VGG Image Annotator's own JSON: export the annotations as COCO format",
+        ),
+        ('[{"image": "a.jpg", "annotations": []}]', "is CreateML's JSON: export the annotations as COCO"),
+        ('\n<?xml version="1.0"?><annotations/>', "is XML: of CVAT export COCO 1.0; of Pascal VOC"),
+        ("PK\x03\x04...", "is a ZIP file: unpack it"),
         ('{"type": "dataset"}\n{"type": "image"}\n', "is NDJSON, .*; it must hold .* COCO's JSON"),
     ],
 )

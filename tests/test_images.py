@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from deepmac.core.errors import InputError
-from deepmac.core.images import fit_square, read_image, turn_boxes
+from deepmac.core.images import fit_square, read_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
 
@@ -93,22 +93,6 @@ def test_exif_rotation_is_undone(tmp_path, orientation):
     exif[0x0112] = orientation
     path = _saved(Image.fromarray(np.ascontiguousarray(stored)), tmp_path / "a.png", exif=exif)
     np.testing.assert_array_equal(read_image(path), upright)
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_boxes_turn_with_their_picture(tmp_path, orientation):
-    boxes = np.array([[2, 1, 9, 4], [0, 0, 1, 7], [5, 3, 12, 7]])  # of a stored picture of 12 x 7
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    expected = []
-    for left, top, right, bottom in boxes:
-        stored = np.zeros((7, 12, 3), np.uint8)
-        stored[top:bottom, left:right] = 255
-        image = read_image(_saved(Image.fromarray(stored), tmp_path / "a.png", exif=exif))
-        rows, columns = image[..., 0].nonzero()
-        expected.append([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
-    np.testing.assert_array_equal(turn_boxes(boxes.astype(float), orientation, (12, 7)), expected)
-    assert turn_boxes(np.zeros((0, 4)), orientation, (12, 7)).shape == (0, 4)
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "LA", "HSV"])

@@ -163,8 +163,7 @@ def test_more_than_255_detections(tmp_path, loads):
     detections = _document(tmp_path, [{"file": "a.jpg", "detections": boxes}])
     out = tmp_path / "out"
     arguments = ["iwildcam-masks", "--images", tmp_path, "--detections", detections, "--out", out]
-    assert "300 detections, and 8-bit masks tell 255 apart" in command_line.refused(*arguments)
-    command_line.run(*arguments, "--sixteen-bit", "--overlays")
+    command_line.run(*arguments, "--overlays")
     labels = np.asarray(Image.open(tmp_path / "out/a.png"))
     assert labels.dtype == np.uint16
     assert labels.max() == 300
@@ -250,15 +249,18 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path, monkeypatch)
         input_size = None
         calibration = (0.0, 1.0)
 
-        def encode(self, image):
-            return image, np.ones(2, np.float32)
+        def prepare(self, image):
+            return image[np.newaxis], np.ones(2, np.float32)
+
+        def encode(self, pixels):
+            return pixels
 
         def mask_probs(self, pixels, boxes):
             return np.ones((len(boxes), 4, 4), np.float32)
 
     monkeypatch.setattr(stream, "load", lambda *arguments: stream.Predictor(Network()))
-    pictures, labels = _Alive(stream.read_image), _Alive(masks.label_image)
-    monkeypatch.setattr(stream, "read_image", pictures)
+    pictures, labels = _Alive(stream.read_annotated), _Alive(masks.label_image)
+    monkeypatch.setattr(stream, "read_annotated", pictures)
     monkeypatch.setattr(masks, "label_image", labels)
     camera_traps.write_picture(tmp_path / "a.png", 0, (200, 300))
     for number in range(150):

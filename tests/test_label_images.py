@@ -9,7 +9,6 @@ from deepmac.core.label_images import (
     label_image,
     read_label_image,
     read_texts,
-    sample_bits,
     write_label_image,
 )
 
@@ -78,14 +77,8 @@ def test_palettes_and_bitmaps_are_label_images_and_other_pictures_are_not(tmp_pa
     np.testing.assert_array_equal(read_label_image(tmp_path / "bitmap.png"), labels > 0)
 
 
-def test_more_than_255_detections_need_16_bits():
-    assert sample_bits(255) == 8
-    assert sample_bits(256, sixteen_bit=True) == 16
-    assert sample_bits(255, sixteen_bit=True) == 8, "as released wherever that is possible"
-    with pytest.raises(InputError, match="256 detections, and 8-bit masks tell 255 apart"):
-        sample_bits(256)
-    with pytest.raises(InputError, match="65536 detections"):
-        sample_bits(65536, sixteen_bit=True)
+def test_numbers_above_255_need_16_bits():
     boxes, _ = _rectangles([((0, 9), (0, 9))])
-    labels = label_image(np.ones((1, 2, 2)), boxes, [300], [0.5], HEIGHT, WIDTH, bits=16)
-    assert labels.max() == 300
+    for number, dtype in ((255, np.uint8), (300, np.uint16)):
+        labels = label_image(np.ones((1, 2, 2)), boxes, [number], [0.5], HEIGHT, WIDTH)
+        assert labels.max() == number and labels.dtype == dtype

@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 
 from deepmac.core.categories import ALL_IDS, ID_BY_NAME
 from deepmac.core.errors import InputError
-from deepmac.data.points import read_points
+from deepmac.data.rules import read_points
 from deepmac.scenes.dataset import compose_scenes, contact_sheet
 
 ARGUMENTS = {"images": 40, "val_images": 12, "size": 64, "seed": 5}
@@ -91,8 +91,8 @@ def test_points_lie_in_the_box_and_say_what_is_there(coco):
         x, y = points[:, 0], points[:, 1]
         assert ((x > left) & (x < left + width) & (y > top) & (y < top + height)).all()
         mask = api.annToMask(annotation)
-        np.testing.assert_array_equal(points[:, 3], mask[y.astype(int), x.astype(int)])
-        on_object += points[:, 3].tolist()
+        np.testing.assert_array_equal(points[:, 2], mask[y.astype(int), x.astype(int)])
+        on_object += points[:, 2].tolist()
     assert 0.3 < np.mean(on_object) < 0.9  # objects do not fill their boxes
 
 

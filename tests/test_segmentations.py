@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from synthetic import run_lengths
 
-from deepmac.data.flaws import BAD_MASK, BAD_PART, ODD_MASK, WITHOUT_MASK
+from deepmac.data.flaws import ALONG_ROWS, BAD_MASK, BAD_PART, ELSEWHERE, ODD_MASK, WITHOUT_MASK
+from deepmac.data.rules import place_findings
 from deepmac.data.segmentations import mask_area, mask_box, mask_findings
 
 IMAGE = {"height": 30, "width": 20}
@@ -21,9 +22,11 @@ BOX_OF_RUNS = [2, 0, 10, 30]
 
 def read(segmentation, bbox=None):
     """The flaw that is found, if there is one, and the mask that goes on."""
-    findings = list(mask_findings({"segmentation": segmentation, "bbox": bbox}, IMAGE))
-    assert len(findings) <= 1
-    return (findings[0].flaw, findings[0].mended["segmentation"]) if findings else (None, segmentation)
+    entry, flaw = {"segmentation": segmentation, "bbox": bbox}, None
+    for rule in (mask_findings, place_findings):
+        for finding in rule(entry, IMAGE):
+            entry, flaw = entry | finding.mended, finding.flaw
+    return flaw, entry["segmentation"]
 
 
 def pixels(mask):
@@ -147,16 +150,32 @@ def test_the_text_of_bytes_in_python_is_read():
     assert read(rle | {"counts": repr(rle["counts"])}) == (ODD_MASK, {"size": [30, 20], "counts": counts})
 
 
-def test_the_box_tells_how_run_lengths_of_swapped_size_run():
-    """With size [width, height] either only the size is wrong, or the runs follow the rows."""
+def test_the_box_tells_how_run_lengths_run():
+    """Down the columns, or along the rows; with size [width, height] that alone may be wrong."""
     mask = np.zeros((30, 20), bool)
     mask[3:20, 4:11] = True
     box = [4, 3, 7, 17]
-    for rle in (run_lengths(mask, True) | {"size": [20, 30]}, run_lengths(mask.T, True)):
+    down, across = run_lengths(mask, True), [run_lengths(mask.T, compressed) for compressed in (True, False)]
+    rows = [rle | {"size": size} for rle in across for size in ([20, 30], [30, 20])]
+    for rle, expected in ((down | {"size": [20, 30]}, ODD_MASK), *((rle, ALONG_ROWS) for rle in rows)):
         flaw, found = read(rle, box)
-        assert flaw == ODD_MASK
+        assert flaw == expected
         np.testing.assert_array_equal(pixels(found), mask)
-        assert read(rle, [15, 25, 4, 4]) == (BAD_MASK, [])
+    assert read(down, [15, 25, 4, 4]) == (ELSEWHERE, [])
+
+
+@pytest.mark.parametrize("segmentation", [[TRIANGLE], RUNS])
+def test_a_mask_elsewhere_than_its_box_is_left_out(segmentation):
+    assert read(segmentation, [17, 20, 3, 8]) == (ELSEWHERE, [])
+    for box in ([2, 3, 8, 9], [0, 0, 20, 30], [-5, -5, 40, 40], [14, 10, 0, 5], [40, 4, 5, 5]):
+        assert read(segmentation, box) == (None, segmentation)
+
+
+def test_run_lengths_of_several_parts_are_united():
+    parts = [{"size": [30, 20], "counts": [60 * i, 60, 540 - 60 * i]} for i in range(3)]
+    flaw, mask = read(parts, [0, 0, 6, 30])
+    assert flaw == ODD_MASK and json.dumps(mask)
+    np.testing.assert_array_equal(pixels(mask).any(axis=0), np.arange(20) < 6)
 
 
 @pytest.mark.parametrize(

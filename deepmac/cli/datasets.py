@@ -44,7 +44,7 @@ def cutouts(coco_dir, out, split, ids):
 @options.new_folder
 @click.option("--split", "splits", multiple=True, help="Of --coco-dir (repeatable).  [default: all]")
 @click.option("--shards", type=click.IntRange(min=1), help="Files per split.  [default: by its size]")
-@click.option("--ids", type=click.Path(), help="Image ids to use: text, JSON list, or JSON {split: list}.")
+@options.ids
 @click.option(
     "--report", type=click.Path(dir_okay=False), metavar="FILE", help="JSON: all that was mended or left out."
 )
@@ -61,25 +61,16 @@ def tfrecord(coco_dir, annotations, images, val_annotations, val_fraction, out, 
     import json
 
     from deepmac.core.files import refuse_occupied, write_text
-    from deepmac.data.coco import read_annotation_files, read_coco_folder, read_image_ids
 
-    if bool(coco_dir) == bool(annotations) or bool(annotations) != bool(images):
-        raise click.UsageError("Give either --coco-dir, or --annotations FILE and --images DIR.")
-    chosen = read_image_ids(ids) if ids else None
-    if annotations and (splits or isinstance(chosen, dict)):
-        raise click.UsageError("--split, and --ids by split, are for --coco-dir.")
     if report in filter(None, (annotations, val_annotations)):
         raise click.UsageError(f"--report would replace {report}: choose another file.")
     refuse_occupied(out)
-    if annotations:
-        read = read_annotation_files(annotations, images, val_annotations, val_fraction, chosen)
-    else:
-        read = read_coco_folder(coco_dir, splits, chosen)
+    read = options.read_data(coco_dir, annotations, images, splits, ids, val_annotations, val_fraction)
     from deepmac.data.tfrecords import write_tfrecords  # TensorFlow starts only if the input is good
 
     write_tfrecords(read, out, shards)
     if report:
-        write_text(report, json.dumps({split: data.report() for split, data in read.items()}, indent=1))
+        write_text(report, json.dumps({split: data.repairs for split, data in read.items()}, indent=1))
     for data in read.values():
         click.echo(data)
     click.echo(f"Wrote {', '.join(read)} to {out}")

@@ -35,6 +35,20 @@ def model_and_runtime(command):
     return model(precision(runtime(input_size(command))))
 
 
+def read_data(coco_dir, annotations, images, splits, ids, *validation) -> dict:
+    """The splits of a folder, or of annotations and their pictures: commands take one or the other."""
+    from deepmac.data.coco import read_annotation_files, read_coco_folder, read_image_ids
+
+    if bool(coco_dir) == bool(annotations) or bool(annotations) != bool(images) or (annotations and splits):
+        raise click.UsageError(
+            "Give either --coco-dir, with --split, or --annotations FILE and --images DIR."
+        )
+    chosen = read_image_ids(ids) if ids else None
+    if coco_dir:
+        return read_coco_folder(coco_dir, splits, chosen)
+    return read_annotation_files(annotations, images, *validation, ids=chosen)
+
+
 def show_start() -> None:
     """Tells a terminal at once that a command works: its imports may take longer than one waits."""
     if sys.stderr.isatty():

@@ -93,7 +93,7 @@ def segment(
     help="yolo: OUT becomes a folder of polygons.",
 )
 @options.model_and_runtime
-def annotate(annotations, images, out, replace, rle, min_quality, file_format, model, **runs_on):
+def annotate(annotations, images, out, model, precision, runtime, input_size, **choices):
     """Write a data set again, with a mask for every annotation that has none.
 
     ANNOTATIONS is JSON as COCO's, of any categories. FILE is the same, all that is not asked about untouched;
@@ -102,11 +102,12 @@ def annotate(annotations, images, out, replace, rle, min_quality, file_format, m
     annotations stay as they are.
     """
     options.show_start()
-    from deepmac.jobs.annotate import MaskOptions, annotate
+    from deepmac.jobs.annotate import annotate
     from deepmac.jobs.stream import ModelChoice
 
-    masks = MaskOptions(replace, rle, min_quality)
-    click.echo(annotate(annotations, images, out, ModelChoice(model, **runs_on), masks, file_format))
+    click.echo(
+        annotate(annotations, images, out, ModelChoice(model, precision, input_size, runtime), **choices)
+    )
     click.echo(f"Wrote {out}")
 
 
@@ -118,7 +119,6 @@ def annotate(annotations, images, out, replace, rle, min_quality, file_format, m
 @click.option("--shard", default="1/1", metavar="I/N", help="Part I of N; I counts from 0 or from 1.")
 @options.model_and_runtime
 @options.scheduler
-@click.option("--sixteen-bit", is_flag=True, help="16-bit masks of pictures with over 255 detections.")
 @click.option("--palette", is_flag=True, help="Masks that are seen in colours; their values are the same.")
 @click.option("--overlays", is_flag=True, help="Also pictures with their masks, and a contact sheet.")
 @click.option("--overwrite", is_flag=True, help="Make masks again that exist.")
@@ -130,9 +130,9 @@ def iwildcam_masks(
     Detections are JSON of MegaDetector, iWildCam 2021 or 2022, SpeciesNet, PytorchWildlife or animl, animl's
     CSV, or the datapackage.json of a Camtrap DP. For each picture that has some this writes OUT/ID.png in
     iWildCam's format: one channel, 0 is background, pixel K belongs to the K-th detection (from 1, in the
-    order of the file), overlaps to the more confident one. For train/ID.jpg and test/ID.jpg the ID alone
-    counts; masks of other subfolders go to subfolders. With --overlays the pictures with their masks are in
-    OUT/overlays, and some of them on OUT/contact_sheet.jpg.
+    order of the file), overlaps to the more confident one; 16 bits only where a K is over 255. For
+    train/ID.jpg and test/ID.jpg the ID alone counts; masks of other subfolders go to subfolders. With
+    --overlays the pictures with their masks are in OUT/overlays, and some of them on OUT/contact_sheet.jpg.
 
     Run again, it goes on where it stopped: masks of the same picture, detections and model are kept. Parts
     may run at the same time, on machines that share the folders; workers of --scheduler need this package

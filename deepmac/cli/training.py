@@ -73,17 +73,9 @@ def evaluate(model, coco_dir, split, annotations, images, seen, ids, out):
     or --annotations with --images; classes of the same name are the same.
     """
     from deepmac.core.categories import CLASS_SETS, NAME_BY_ID
-    from deepmac.data.coco import read_annotation_files, read_coco_folder, read_image_ids
 
-    if bool(coco_dir) == bool(annotations) or bool(annotations) != bool(images) or (annotations and split):
-        raise click.UsageError("Give either --coco-dir, or --annotations FILE and --images DIR.")
-    split = split or "val2017"
-    image_ids = read_image_ids(ids) if ids else None
-    image_ids = image_ids.get(split) if isinstance(image_ids, dict) else image_ids
-    if annotations:
-        data = read_annotation_files(annotations, images, ids=image_ids)["train"]
-    else:
-        data = read_coco_folder(coco_dir, [split], image_ids)[split]
+    splits = [split or "val2017"] if split or coco_dir else []
+    [data] = options.read_data(coco_dir, annotations, images, splits, ids).values()
     names = (
         {NAME_BY_ID[number] for number in CLASS_SETS[seen]}
         if seen in CLASS_SETS

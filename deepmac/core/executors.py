@@ -15,15 +15,9 @@ _RETRIES = 3  # of a task whose worker dies
 
 @contextlib.contextmanager
 def open_executor(jobs: int, scheduler: str | None = None) -> Iterator[Executor]:
-    """Opens what runs tasks.
+    """Opens what runs tasks: `jobs` at once on this machine, or the workers of a Dask scheduler.
 
-    Args:
-        jobs: tasks at once on this machine.
-        scheduler: address of a Dask scheduler, as tcp://host:8786, whose workers run the tasks instead.
-            They need this package, and the same folders under the same paths.
-
-    Raises:
-        InputError: no scheduler there.
+    These need this package, and the same folders under the same paths. InputError: no scheduler there.
     """
     if scheduler is None:
         with ThreadPoolExecutor(jobs) as executor:

@@ -45,25 +45,6 @@ def orientation(picture: Image.Image) -> int:
     return found if found in _TURNS else 1
 
 
-def turn_boxes(boxes: np.ndarray, turn: int, size: tuple[int, int]) -> np.ndarray:
-    """Turns boxes with their picture from how it is stored to upright.
-
-    Args:
-        boxes: float [N, 4], (xmin, ymin, xmax, ymax) in pixels of the stored picture.
-        turn: its EXIF orientation, 1 to 8.
-        size: its width and height in pixels, as stored.
-
-    Returns:
-        float [N, 4], (xmin, ymin, xmax, ymax) in pixels of the upright picture.
-    """
-    x, y = boxes[:, ::2], boxes[:, 1::2]  # (N, 2)
-    if turn in (2, 3, 7, 8):
-        x = size[0] - x[:, ::-1]
-    if turn in (3, 4, 6, 7):
-        y = size[1] - y[:, ::-1]
-    return np.stack((y, x) if turn >= 5 else (x, y), axis=2).reshape(-1, 4)
-
-
 def read_image(source, upright: bool = True) -> np.ndarray:
     """Reads a picture as it is meant to be seen.
 

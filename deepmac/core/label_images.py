@@ -19,28 +19,8 @@ from deepmac.core.files import atomic_file
 from deepmac.core.images import open_picture_file
 
 QUALITY = "Quality"  # text in a label image: JSON, number of a detection -> `Prediction.quality` of its mask
-MOST_DETECTIONS = {8: 255, 16: 65535}  # bits of a sample -> detections it can tell apart
 # Pillow's modes of one integer channel.
 _SINGLE_CHANNEL = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
-
-
-def sample_bits(num_detections: int, sixteen_bit: bool = False) -> int:
-    """Returns the bits of a label image's samples: 8, as released, or 16.
-
-    Args:
-        num_detections: of the picture, whether or not they have a mask.
-        sixteen_bit: whether pictures with more than 255 may get 16 bits.
-
-    Raises:
-        InputError: too many detections.
-    """
-    most_bits = 16 if sixteen_bit else 8
-    if num_detections > (most := MOST_DETECTIONS[most_bits]):
-        raise InputError(
-            f"{num_detections} detections, and {most_bits}-bit masks tell {most} apart: leave weak ones out "
-            "of the detections file" + ("" if sixteen_bit else ", or allow 16-bit masks (--sixteen-bit)")
-        )
-    return 8 if num_detections <= MOST_DETECTIONS[8] else 16
 
 
 def label_image(
@@ -50,8 +30,6 @@ def label_image(
     confidences: Sequence[float],
     height: int,
     width: int,
-    bits: int = 8,
-    threshold: float = 0.5,
 ) -> np.ndarray:
     """Pastes masks into one label image.
 
@@ -61,16 +39,14 @@ def label_image(
         numbers: N numbers of detections, from 1.
         confidences: N confidences; of equal ones the detection with the lower number is seen.
         height, width: of the picture in pixels.
-        bits: of a sample, 8 or 16.
-        threshold: a pixel belongs to a mask when its probability is greater.
 
     Returns:
-        uint8 or uint16 [height, width].
+        uint8 [height, width]; uint16 if a number is above 255.
     """
-    labels = np.zeros((height, width), np.uint8 if bits == 8 else np.uint16)
+    labels = np.zeros((height, width), np.uint8 if max(numbers, default=0) <= 255 else np.uint16)
     weakest_first = sorted(range(len(numbers)), key=lambda i: (confidences[i], -numbers[i]))
     for i in weakest_first:
-        mask, y0, x0 = masks.paste_mask(mask_probs[i], boxes[i], height, width, threshold)
+        mask, y0, x0 = masks.paste_mask(mask_probs[i], boxes[i], height, width)
         labels[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]][mask] = numbers[i]
     return labels
 
@@ -78,13 +54,9 @@ def label_image(
 def write_label_image(
     path: str | os.PathLike, labels: np.ndarray, texts: Mapping[str, str] | None = None, palette: bool = False
 ) -> None:
-    """Writes a label image as a grey PNG, complete or not at all.
+    """Writes a label image, uint8 or uint16 [H, W], as a grey PNG, complete or not at all.
 
-    Args:
-        path: of the file; its folder is created.
-        labels: uint8 or uint16 [H, W].
-        texts: keywords and texts to keep in the file.
-        palette: whether 8-bit images are shown in colours; values are the same.
+    With `texts`, keyword -> text; with a palette 8-bit images are shown in colours, values are the same.
     """
     info = PngImagePlugin.PngInfo()
     for keyword, text in (texts or {}).items():
@@ -97,7 +69,7 @@ def in_colors(labels: np.ndarray) -> Image.Image:
     """A label image with a palette, background black, if it has 8 bits: a PNG knows no larger palettes."""
     image = Image.fromarray(labels)
     if image.mode == "L":
-        image.putpalette(bytes(3) + instance_colors(MOST_DETECTIONS[8]).tobytes())
+        image.putpalette(bytes(3) + instance_colors(255).tobytes())
     return image
 
 

@@ -29,27 +29,20 @@ _COLOR_JITTERS = {
 
 
 class View(NamedTuple):
-    """The network's input and its relation to the picture it was cut from.
+    """The network's input and its relation to the picture it was cut from."""
 
-    Attributes:
-        image: RGB float32 [size, size, 3], 0..255, zero outside the picture.
-        boxes: float32 [n, 4], (ymin, xmin, ymax, xmax) in pixels of `image`, clipped to it; those wholly
-            outside are left out.
-        kept: int [n], the row of each box among the boxes given.
-        rows: int32 [size], the picture's row that each row of `image` shows; -1 outside.
-        columns: int32 [size], the same for columns.
-        image_info: float32 [4, 2], (height, width) of: picture, `image`, scale, offset; a coordinate of
-            the picture times the scale minus the offset is one of `image`.
-        unpadded_shape: float32 [3], height, width and channels of the part of `image` that is no padding.
-    """
-
-    image: tf.Tensor
+    image: tf.Tensor  # RGB float32 [size, size, 3], 0..255, zero outside the picture
+    # float32 [n, 4], (ymin, xmin, ymax, xmax) in pixels of `image`, clipped to it; none wholly outside
     boxes: tf.Tensor
-    kept: tf.Tensor
-    rows: tf.Tensor
-    columns: tf.Tensor
+    kept: tf.Tensor  # int [n], the row of each box among the boxes given
+    rows: tf.Tensor  # int32 [size], the picture's row that each row of `image` shows; -1 outside
+    columns: tf.Tensor  # int32 [size], the same for columns
+    # float32 [4, 2], (height, width) of: picture, `image`, scale, offset; a coordinate of the picture times
+    # the scale minus the offset is one of `image`.
     image_info: tf.Tensor
-    unpadded_shape: tf.Tensor
+    unpadded_shape: (
+        tf.Tensor
+    )  # float32 [3], (height, width, channels) of the part of `image` that is no padding
 
 
 def random_flip(image, boxes, points, seed) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:

@@ -4,15 +4,8 @@ from collections.abc import Iterable
 
 from deepmac.core.categories import COCO_CATEGORIES, NAME_BY_ID
 from deepmac.core.errors import InputError
-from deepmac.data.flaws import (
-    GROUPING,
-    NO_CATEGORIES,
-    NOT_AN_ENTRY,
-    ODD_CATEGORIES,
-    ODD_ID,
-    Finding,
-    Findings,
-)
+from deepmac.data import flaws
+from deepmac.data.flaws import Finding, Findings
 from deepmac.data.numbers import key_in, key_of, whole
 
 _LARGEST_ID = 2**63 - 1
@@ -34,7 +27,7 @@ def numbered(entries: list[dict], section: str, findings: Findings) -> list[dict
             entry_id = free = free + 1
         if type(entry.get("id")) is not int or entry["id"] != entry_id:
             given = repr(entry["id"])[:40] if "id" in entry else "missing"
-            findings.add(Finding(ODD_ID, f"'id' is {given}", {}), f"entry {index} of '{section}'")
+            findings.add(Finding(flaws.ODD_ID, f"'id' is {given}", {}), f"entry {index} of '{section}'")
             entry = entry | {"id": entry_id} | ({"given_id": entry["id"]} if "id" in entry else {})
         result.append(entry)
     return result
@@ -43,13 +36,7 @@ def numbered(entries: list[dict], section: str, findings: Findings) -> list[dict
 def read_categories(
     name: str, given, annotations: Iterable[dict], findings: Findings
 ) -> tuple[list[dict], dict[int | str, int]]:
-    """Reads a list of categories, whatever its form, or makes it from the annotations.
-
-    Args:
-        name: of the file, for messages.
-        given: its `categories`.
-        annotations: that use them.
-        findings: to which flaws are added.
+    """Reads a file's `categories`, whatever their form, or makes them from the annotations that use them.
 
     Returns:
         The categories, with `id` and `name`; id or name as annotations give it -> id.
@@ -62,9 +49,9 @@ def read_categories(
     used = [key for key in used if key is not None]
     entries = _category_entries(name, given, used, findings) if given else _categories_made(used)
     if not given:
-        findings.add(Finding(NO_CATEGORIES, ", ".join(entry["name"] for entry in entries[:5]), {}))
+        findings.add(Finding(flaws.NO_CATEGORIES, ", ".join(entry["name"] for entry in entries[:5]), {}))
     elif entries is not given:
-        findings.add(Finding(ODD_CATEGORIES, f"{str(given)[:60]}", {}))
+        findings.add(Finding(flaws.ODD_CATEGORIES, f"{str(given)[:60]}", {}))
     keys = [key_of(entry.get("id")) for entry in entries]
     lookup: dict[int | str, str] = {}  # id -> name
     kept: dict[str, dict] = {}  # name -> entry
@@ -73,10 +60,10 @@ def read_categories(
         if entry.get("id") is not None and lookup.setdefault(key, label) != label:
             raise InputError(f"{name}: 2 of the categories have the same id {key}: make it unique")
         if label in kept:
-            findings.add(Finding(ODD_CATEGORIES, f"{label!r} is listed twice", {}))
+            findings.add(Finding(flaws.ODD_CATEGORIES, f"{label!r} is listed twice", {}))
         kept.setdefault(label, entry)
     root = _grouping(list(kept.values()), used)
-    if root is not None and findings.add(Finding(GROUPING, repr(root["name"]), {})):
+    if root is not None and findings.add(Finding(flaws.GROUPING, repr(root["name"]), {})):
         del kept[root["name"]]
     if not kept or (lacking and len(kept) != 1):
         largest = max((key for key in keys if isinstance(key, int)), default=0)
@@ -114,7 +101,7 @@ def _category_entries(name: str, given, used: list[int | str], findings: Finding
         if labels:
             usable.append(fields | {"name": str(labels[0])})
         else:
-            findings.add(Finding(NOT_AN_ENTRY, f"entry {index} of 'categories' is {str(entry)[:60]}"))
+            findings.add(Finding(flaws.NOT_AN_ENTRY, f"entry {index} of 'categories' is {str(entry)[:60]}"))
     if not usable:
         raise InputError(f"{name}: 'categories' need 'id', a number, and 'name', a text: {str(given)[:100]}")
     return given if usable == given else usable

@@ -1,9 +1,8 @@
 """Annotations in COCO format: one reader and checker for training, evaluation and commands."""
 
-import json
 import os
-from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -11,47 +10,33 @@ from tqdm.auto import tqdm
 
 from deepmac.core.errors import InputError
 from deepmac.core.executors import threads
+from deepmac.data import rules
 from deepmac.data.category_lists import numbered, read_categories
 from deepmac.data.flaws import LOST, NOT_AN_ENTRY, TRAINING, TWICE, Finding, Findings, Policy, summary
 from deepmac.data.formats import find_splits, load_annotations
 from deepmac.data.numbers import key_in, key_of
-from deepmac.data.picture_files import PictureSize, find_pictures, measure
-from deepmac.data.points import most_points
-from deepmac.data.rules import (
-    ANNOTATION_RULES,
-    CORNERS,
-    boxes_are_corners,
-    image_findings,
-    name_findings,
-    size_findings,
-)
+from deepmac.data.picture_files import find_pictures, measure
 from deepmac.data.splits import draw_validation
 
 _IMAGE_FIELDS = ("image_id", "img_id", "file_name", "image")  # with which annotations name their image
-_REPORTED = 20  # examples of each kind of flaw in a report
 
 
 class CocoData(NamedTuple):
-    """Checked annotations.
+    """Checked annotations."""
 
-    Attributes:
-        name: the file's path, for messages.
-        image_dir: folder of the pictures; None if they are not needed.
-        images: image id -> its entry, with `height` and `width` in pixels.
-        categories: the entries, with `id` and `name`.
-        annotations: the images' entries, with `id`, `image_id`, `category_id`, `bbox` (x, y, width, height)
-            and `area` in pixels, `iscrowd` and `segmentation`, empty for those that are boxes only.
-        repairs: flaw and how it was mended -> a text for each case.
-        lost: of those a line for each kind that cost entries.
-    """
-
-    name: str
-    image_dir: Path | None
-    images: dict[int, dict]
-    categories: list[dict]
+    name: str  # the file's path, for messages
+    image_dir: Path | None  # folder of the pictures; None if they are not needed
+    images: dict[int, dict]  # image id -> its entry, with `height` and `width` in pixels
+    categories: list[dict]  # the entries, with `id` and `name`
+    # The images' entries, with `id`, `image_id`, `category_id`, `bbox` (x, y, width, height) and `area` in
+    # pixels, `iscrowd` and `segmentation`, empty for those that are boxes only.
     annotations: list[dict]
-    repairs: dict[str, list[str]]
-    lost: Sequence[str] = ()
+    repairs: dict[str, list[str]]  # flaw and how it was mended -> a text for each case
+
+    @property
+    def lost(self) -> list[str]:
+        """A line about each kind of flaw that cost entries."""
+        return [summary(kind, cases) for kind, cases in self.repairs.items() if kind.endswith(LOST)]
 
     def annotations_of_images(self) -> dict[int, list[dict]]:
         """Returns image id -> its annotations, for every image."""
@@ -72,26 +57,13 @@ class CocoData(NamedTuple):
         images = list(self.images.values())
         return {"images": images, "annotations": self.annotations, "categories": self.categories}
 
-    def report(self) -> dict:
-        """What was read, derived, repaired and left out, fit for JSON."""
-        kinds = {category["id"]: category["name"] for category in self.categories}
-        boxes = Counter(kinds[entry["category_id"]] for entry in self.annotations)
-        masks = Counter(kinds[entry["category_id"]] for entry in self.annotations if entry["segmentation"])
-        return {
-            "file": self.name,
-            "images": len(self.images),
-            "annotations": len(self.annotations),
-            "masks": masks.total(),
-            "categories": {name: {"boxes": boxes[name], "masks": masks[name]} for name in kinds.values()},
-            "repairs": [
-                {"what": kind, "count": len(cases), "examples": cases[:_REPORTED]}
-                for kind, cases in self.repairs.items()
-            ],
-        }
+    def most_points(self) -> int:
+        """The largest number of points of one annotation."""
+        return max((len(entry.get("point_labels") or ()) for entry in self.annotations), default=0)
 
     def __str__(self):
         counts = f"{len(self.images)} images, {len(self.annotations)} annotations"
-        if points := most_points(self.annotations):
+        if points := self.most_points():
             counts += f", {points} points for each (task.train_data.num_keypoints)"
         repairs = [f"  {summary(kind, cases)}" for kind, cases in self.repairs.items()]
         return "\n".join([f"{self.name}: {counts}", *repairs])
@@ -107,11 +79,11 @@ def read_coco(
     """Reads and checks annotations, and their pictures.
 
     Args:
-        source: annotations in a format of `load_annotations`, or the content of a COCO file, left unchanged.
+        source: annotations in a format of `load_annotations`, or the content of a COCO file, left unchanged,
+            which messages call `name`.
         policy: `TRAINING`, `EVALUATION` or `BOXES`.
         image_ids: images to keep, those of other files may be among them; None keeps all.
         image_dir: folder of the pictures, all of which are decoded; None: they are not needed.
-        name: what messages call a content.
 
     Raises:
         InputError: file or folder is missing, the file holds no COCO annotations (of these images), or they
@@ -139,10 +111,11 @@ def read_coco(
         image_id = image_of.get(key_in(entry, _IMAGE_FIELDS))
         if image_id is None or image_id in images:
             pairs.append((entry, images.get(image_id)))
-    if policy.mends is None and boxes_are_corners(name, (pair for pair in pairs if pair[1])):
-        pairs = [(entry | {"bbox_mode": CORNERS}, image) for entry, image in pairs]
+    if policy.mends is None and rules.boxes_are_corners(name, (pair for pair in pairs if pair[1])):
+        pairs = [(entry | {"bbox_mode": rules.CORNERS}, image) for entry, image in pairs]
     settled = (
-        findings.settle(entry, "annotation", ANNOTATION_RULES, image, category_ids) for entry, image in pairs
+        findings.settle(entry, "annotation", rules.ANNOTATION_RULES, image, category_ids)
+        for entry, image in pairs
     )
     annotations = [entry for entry in settled if entry is not None]
     if errors := findings.remedies():
@@ -150,18 +123,15 @@ def read_coco(
     if not annotations:
         reasons = findings.remedies(LOST)
         raise InputError(f"{name}: no usable annotation of the {len(images)} images; {reasons}".rstrip("; "))
-    return CocoData(name, image_dir, images, categories, annotations, findings.repairs(), findings.lost())
+    return CocoData(name, image_dir, images, categories, annotations, findings.repairs())
 
 
 def read_coco_folder(
     coco_dir: str | os.PathLike, splits: Sequence[str] = (), ids: set[int] | dict[str, set[int]] | None = None
 ) -> dict[str, CocoData]:
-    """Reads and checks a folder for training: split -> its annotations.
+    """Reads and checks a folder for training: split -> its annotations, those of `find_splits` unless given.
 
-    Args:
-        coco_dir: the folder, in COCO's layout or that of an annotation tool.
-        splits: names of the splits; none stands for those that `find_splits` finds.
-        ids: image ids to use, as from `read_image_ids`; None uses all.
+    `ids` are those of the images to use, of all splits or by split; None uses all.
 
     Raises:
         InputError: as `read_coco`, or listed ids are in none of the splits.
@@ -187,14 +157,10 @@ def read_annotation_files(
     val_fraction: float = 0.0,
     ids: set[int] | None = None,
 ) -> dict[str, CocoData]:
-    """Reads and checks annotation files for training, whatever they are called.
+    """Reads and checks annotations for training, in formats of `load_annotations`.
 
-    Args:
-        annotations: a file, or a folder of files for each picture, in a format of `load_annotations`.
-        image_dir: folder of the pictures.
-        val_annotations: a second one, of the pictures to validate with.
-        val_fraction: part of the pictures, 0 to 1, that `draw_validation` draws where there is no such file.
-        ids: image ids to use; None uses all.
+    Pictures to validate with are those of `val_annotations`, else the part of all, 0 to 1, that
+    `draw_validation` draws. Of the others those with certain `ids` are used; None uses all.
 
     Returns:
         "train", and if there is one "val" -> its annotations.
@@ -213,21 +179,16 @@ def read_annotation_files(
     return {"train": data.part(data.images.keys() - drawn), "val": repairs_told_once}
 
 
-def read_image_ids(path: str | os.PathLike) -> set[int] | dict[str, set[int]]:
-    """Reads a list of image ids; of a JSON object {split: list}, the ids of each split.
+def read_image_ids(path: str | os.PathLike) -> set[int]:
+    """Reads a list of image ids: JSON, or text with ids between white space or commas (`#` starts a comment).
 
-    Otherwise a JSON list, or text with ids separated by white space or commas (`#` starts a comment).
+    Raises:
+        InputError: anything else is in it.
     """
     try:
-        text = Path(path).read_text()
-        if text.lstrip()[:1] in ("[", "{"):
-            content = json.loads(text)
-            if isinstance(content, dict):
-                return {split: {int(image_id) for image_id in ids} for split, ids in content.items()}
-            return {int(image_id) for image_id in content}
-        lines = (line.partition("#")[0].replace(",", " ") for line in text.splitlines())
-        return {int(word) for line in lines for word in line.split()}
-    except (ValueError, TypeError) as error:
+        lines = [line.partition("#")[0] for line in Path(path).read_text().splitlines()]
+        return {int(word) for line in lines for word in re.split(r"[\s,\[\]]+", line) if word}
+    except ValueError as error:
         raise InputError(f"{path}: not a list of image ids (text or JSON): {error}") from error
 
 
@@ -272,26 +233,20 @@ def _checked_images(
     name: str, images: list[dict], folder: Path | None, findings: Findings
 ) -> dict[int, dict]:
     """The usable images by id, with the sizes and paths of their pictures."""
-    rules: tuple = (size_findings,)
+
+    def settled(images: Iterable[dict], *checks: Callable) -> list[dict]:
+        found = (findings.settle(image, "", checks) for image in images)
+        return [image for image in found if image is not None]
+
     if folder is not None:
-        named = (findings.settle(image, "", (name_findings,)) for image in images)
-        images = [image for image in named if image is not None]
-        pictures = _pictures(name, [image["file_name"] for image in images], folder)
-        rules = (lambda image: image_findings(image, pictures.get(image["file_name"])), size_findings)
-    settled = (findings.settle(image, "", rules) for image in images)
-    return {image["id"]: image for image in settled if image is not None}
-
-
-def _pictures(name: str, file_names: list[str], folder: Path) -> dict[str, tuple[str, PictureSize | str]]:
-    """File name -> path in the folder and size of a picture, or why it cannot be read, if it is there."""
-    try:
-        paths = find_pictures(file_names, folder)
-    except InputError as error:
-        raise InputError(f"{name}: {error}") from error
-    with threads() as pool:
-        sizes = pool.map(lambda path: measure(folder / path), paths.values())
-        bar = tqdm(sizes, f"Checking {folder.name}", len(paths), unit="image", disable=None, leave=False)
-        return {
-            file_name: (path.as_posix(), size)
-            for (file_name, path), size in zip(paths.items(), bar, strict=True)
-        }
+        images = settled(images, rules.name_findings)
+        try:
+            paths = find_pictures([image["file_name"] for image in images], folder)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from error
+        with threads() as pool:
+            sizes = pool.map(lambda path: measure(folder / path), paths.values())
+            bar = tqdm(sizes, f"Checking {folder.name}", len(paths), unit="image", disable=None, leave=False)
+            pictures = {key: (paths[key].as_posix(), size) for key, size in zip(paths, bar, strict=True)}
+        images = settled(images, lambda image: rules.image_findings(image, pictures.get(image["file_name"])))
+    return {image["id"]: image for image in settled(images, rules.size_findings)}

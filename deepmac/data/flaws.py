@@ -60,23 +60,19 @@ WITHOUT_MASK = Flaw("annotations without a mask", "kept as boxes", "")
 ODD_MASK = Flaw("masks in an unusual form", "read", "give polygons, or RLE of the image's size")
 BAD_PART = Flaw("unusable parts of masks", "left out, the others kept", "correct or remove them")
 BAD_MASK = Flaw("unusable masks", "left out, their boxes kept", "give polygons, or RLE of the image's size")
-BAD_POINTS = Flaw("malformed points", "left out, their boxes kept", "give keypoints as COCO, or point_coords")
+ALONG_ROWS = Flaw("masks whose run lengths follow the rows", "read", "let them run down the columns")
+ELSEWHERE = Flaw("unusable masks, elsewhere than their boxes", "left out, their boxes kept", "")
+BAD_POINTS = Flaw("malformed points", "left out, their boxes kept", "give point_coords and point_labels")
 NO_AREA = Flaw("annotations without 'area'", "given that of the mask or box", "give that of the mask")
 NO_CROWD = Flaw("annotations without 'iscrowd', 0 or 1", "given it", "give 0 or 1")
 
 
 class Policy(NamedTuple):
-    """What a use of annotations does about their flaws.
+    """What a use of annotations does about their flaws."""
 
-    Attributes:
-        mends: flaws that are repaired, or cost the entry, and are counted; None: all but those of `refuses`.
-        refuses: flaws that are errors.
-        ignores: flaws that do not matter.
-    """
-
-    mends: Collection[Flaw] | None
-    refuses: Collection[Flaw] = ()
-    ignores: Collection[Flaw] = ()
+    mends: Collection[Flaw] | None  # they are repaired, or cost the entry, and are counted; None: all others
+    refuses: Collection[Flaw] = ()  # they are errors
+    ignores: Collection[Flaw] = ()  # they do not matter
 
     def allows(self, flaw: Flaw) -> bool:
         """Whether a flaw is no error."""
@@ -89,7 +85,7 @@ TRAINING = Policy(mends=None, refuses=(NOT_LISTED,))
 BOXES = Policy(mends=None, ignores=(REACHES_BEYOND,))
 # COCO compares boxes as they are.
 EVALUATION = Policy(
-    mends=(WITHOUT_MASK, NO_CROWD), ignores=(NO_AREA_INSIDE, REACHES_BEYOND, BAD_POINTS, NO_NAME)
+    mends=(WITHOUT_MASK, NO_CROWD), ignores=(ELSEWHERE, NO_AREA_INSIDE, REACHES_BEYOND, BAD_POINTS, NO_NAME)
 )
 
 
@@ -111,16 +107,10 @@ class Findings:
         return allowed and mended is not None
 
     def settle(self, entry: dict, where: str, rules: Iterable[Callable], *context) -> dict | None:
-        """Applies rules to an entry, each to what those before have mended.
+        """Applies rules, functions of (entry, *context) that yield findings, each to what others have mended.
 
-        Args:
-            entry: left unchanged.
-            where: what messages call it, before its id; "": cases say all.
-            rules: functions of (entry, *context) that yield its findings.
-            context: what the rules need beside it.
-
-        Returns:
-            The entry, mended; None if it is lost.
+        `where` is what messages call the entry, before its id; "": cases say all. Returns the entry, mended;
+        None if it is lost.
         """
         where = where and f"{where} {entry.get('given_id', entry['id'])}"
         repairs = []
@@ -135,10 +125,6 @@ class Findings:
         for finding in repairs:
             self.add(finding, where)
         return entry
-
-    def lost(self) -> list[str]:
-        """A line about each kind of flaw that cost entries."""
-        return [summary(kind, cases) for kind, cases in self.repairs().items() if kind.endswith(LOST)]
 
     def repairs(self) -> dict[str, list[str]]:
         """Flaw and what was done about it -> a text for each case."""

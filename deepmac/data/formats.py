@@ -20,10 +20,11 @@ from deepmac.data.numbers import number, whole
 from deepmac.data.picture_files import PictureName, PictureSize, files_below
 
 _GZIP = b"\x1f\x8b"
-# Escapes of UTF-16's surrogates without their other half: no file's name can be written with them.
-_HALF_A_CHARACTER = re.compile(
-    r"(?<!\\)((?:\\\\)*)(?:\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]..)"
-)
+# What other files begin with -> what to do instead.
+_OTHER_FILES = {
+    b"PK\x03\x04": "is a ZIP file: unpack it, and name the annotations in it",
+    b"<": "is XML: of CVAT export COCO 1.0; of Pascal VOC name the folder of all XML files",
+}
 # Cells between semicolons that are numbers.
 _DECIMAL_COMMA = re.compile(r'(?<![^;\n])("? *[-+]?\d*),(\d+(?:[eE][-+]?\d+)? *"?)(?=;|$)', re.MULTILINE)
 # What the readers of single pictures raise for what they do not expect; XML that is none is a SyntaxError.
@@ -48,10 +49,8 @@ _CLASS_FILES = ("data.yaml", "dataset.yaml", "data.yml", "classes.txt", "obj.nam
 def find_splits(folder: Path, splits: tuple[str, ...] = ()) -> dict[str, tuple[Path, Path]]:
     """Finds annotations and pictures in a folder laid out by an annotation tool.
 
-    Args:
-        folder: in the layout of COCO, CVAT, Label Studio, Roboflow, datumaro, FiftyOne, VGG Image Annotator,
-            Ultralytics (YOLO) or Pascal VOC.
-        splits: names of the splits; none stands for COCO's, or all that there are, else "train".
+    That is COCO, CVAT, Label Studio, Roboflow, datumaro, FiftyOne, VGG Image Annotator, Ultralytics (YOLO) or
+    Pascal VOC. No splits stand for COCO's, or all that there are, else "train".
 
     Returns:
         Split -> file or folder of the annotations, folder of the pictures.
@@ -93,10 +92,8 @@ def _find_split(folder: Path, split: str) -> tuple[Path, Path]:
 def load_annotations(path: Path, image_dir: Path | None) -> dict:
     """Reads annotations of any format as the content of a COCO file, which is checked elsewhere.
 
-    Args:
-        path: COCO's JSON, or Label Studio's; or a folder of files for each picture: YOLO's text (boxes or
-            polygons), Pascal VOC's XML, LabelMe's JSON.
-        image_dir: folder of the pictures; formats that count in parts of a picture need it.
+    That is COCO's JSON, or Label Studio's; or a folder of files for each picture: YOLO's text (boxes or
+    polygons), Pascal VOC's XML, LabelMe's JSON. All but COCO's need the folder of the pictures.
 
     Raises:
         InputError: no such file, or of no such format.
@@ -124,11 +121,15 @@ def as_coco(content: Any, path: Path, image_dir: Path | None) -> dict:
     """The content of a JSON file, COCO's or Label Studio's, as that of a COCO file. InputError: neither."""
     if isinstance(content, list) and all(isinstance(task, dict) and "data" in task for task in content):
         return _collected(content, partial(_label_studio_picture, image_dir))
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds no JSON object; it must hold annotations in COCO format")
-    if "_via_img_metadata" in content:
-        raise InputError(f"{path} is VGG Image Annotator's own JSON: export the annotations as COCO format")
-    return content
+    is_object = isinstance(content, dict)
+    entries = content.values() if is_object else content if isinstance(content, list) else ()
+    fields = set().union(*(entry for entry in entries if isinstance(entry, dict)))
+    what = "is CreateML's JSON" if "annotations" in fields else "holds no JSON object"
+    if "regions" in fields or (is_object and "_via_img_metadata" in content):
+        what = "is VGG Image Annotator's own JSON"
+    elif is_object:
+        return content
+    raise InputError(f"{path} {what}: export the annotations as COCO format")
 
 
 def load_json(path: str | os.PathLike, object_hook: Callable[[dict], Any] | None = None) -> Any:
@@ -141,8 +142,9 @@ def load_json(path: str | os.PathLike, object_hook: Callable[[dict], Any] | None
         data = Path(path).read_bytes()
         data = gzip.decompress(data) if data.startswith(_GZIP) else data
         text = data.decode(json.detect_encoding(data))
-        if "\\ud" in text or "\\uD" in text:
-            text = _HALF_A_CHARACTER.sub(r"\1\\ufffd", text)
+        if "\\ud" in text or "\\uD" in text:  # perhaps half a character, with which no file can be named
+            text = json.dumps(json.loads(text), ensure_ascii=False)
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return json.loads(text, object_hook=object_hook)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
@@ -150,6 +152,8 @@ def load_json(path: str | os.PathLike, object_hook: Callable[[dict], Any] | None
     except (ValueError, EOFError, RecursionError) as error:
         what = f"is not valid JSON ({error})" if data else "is empty"
         what = "is NDJSON, a document in each line" if "Extra data: line 2 " in what else what
+        start = data[:99].lstrip(b"\xef\xbb\xbf\r\n\t ")
+        what = next((named for begins, named in _OTHER_FILES.items() if start.startswith(begins)), what)
         raise InputError(f"{path} {what}; it must hold annotations, such as COCO's JSON") from error
 
 
@@ -254,7 +258,7 @@ def _yolo_object(width: int, height: int, points: int, line: str) -> dict | None
     x, y, box_width, box_height = values[:4]
     box = [x - box_width / 2, y - box_height / 2, box_width, box_height]
     if points and len(values) >= 4 + points:
-        return {"category_id": kind, "bbox": box, "keypoints": "points of YOLO are not read"}
+        return {"category_id": kind, "bbox": box}
     return _object("", values[: len(values) // 2 * 2], box) | {"category_id": kind}  # without the confidence
 
 
@@ -338,13 +342,16 @@ def _label_studio_picture(folder: Path | None, task: dict) -> tuple[dict, list]:
 
 
 def _label_studio_object(size: PictureSize | None, result: dict) -> dict | None:
-    if "labels" not in result["type"]:
+    kind = result["type"]
+    if "labels" not in kind and kind not in ("rectangle", "polygon"):
         return None
-    value, kind = result["value"], result["type"]
+    value = result["value"]
+    if not value.get(kind):
+        raise ValueError(f"its {kind} is without a label")
     sides = size.upright if size else (result["original_width"], result["original_height"])
     width, height = sides[0] / 100, sides[1] / 100
     points = [x for x, y in value["points"] for x in (x * width, y * height)] if "points" in value else []
     box: Any = kind  # that of a turned rectangle, or of anything else, is not read
     if kind == "rectanglelabels" and not value.get("rotation"):
         box = [value["x"] * width, value["y"] * height, value["width"] * width, value["height"] * height]
-    return _object((value.get(kind) or [None])[0], points if kind == "polygonlabels" else [], box)
+    return _object(value[kind][0], points if kind == "polygonlabels" else [], box)

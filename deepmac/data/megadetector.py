@@ -9,6 +9,7 @@ order of a picture's detections means something: instance masks refer to them by
 import dataclasses
 import math
 import os
+import sys
 from array import array
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ EXPECTED_BOX = "[xmin, ymin, width, height] from 0 to 1"
 _NAMED_BY = ("file", "filepath", "id")  # fields that name a picture; the second is SpeciesNet's
 _SPECIESNET_CATEGORIES = {"1": "animal", "2": "human", "3": "vehicle"}
 _NO_BOX = [math.nan] * 4
+_UNKNOWN = "0"  # category of detections without one
 # What files may say of a picture -> what it is called here. SpeciesNet's prediction ends with a name.
 _FACTS = {"datetime": "time", "location": "camera", "seq_id": "sequence", "prediction": "species"}
 _FACTS |= {"failure": "failure"}
@@ -36,20 +38,14 @@ _FACTS |= {"failure": "failure"}
 class PictureDetections:
     """The detections of one picture, in the order of the file: the k-th is number k, from 1.
 
-    Attributes:
-        name: of the picture: a path with forward slashes, or its id.
-        boxes: float64 [N, 4] as in the file; of MegaDetector (xmin, ymin, width, height) normalised to the
-            picture; the properties are about these.
-        confidences: float64 [N]; NaN for boxes without one.
-        categories: N ids of detection categories.
-        species: N names, "" where the file has none.
+    Boxes are as in the file, of MegaDetector normalised to the picture; the properties are about these.
     """
 
-    name: str
-    boxes: np.ndarray
-    confidences: np.ndarray
-    categories: list[str]
-    species: list[str]
+    name: str  # a path with forward slashes, or an id
+    boxes: np.ndarray  # float64 [N, 4]: xmin, ymin, width, height
+    confidences: np.ndarray  # float64 [N]; NaN for boxes without one
+    categories: list[str]  # N ids of detection categories
+    species: list[str]  # N names, "" where the file has none
 
     def __len__(self):
         return len(self.boxes)
@@ -73,29 +69,20 @@ class PictureDetections:
 
 
 class Detections(Sequence):
-    """The detections of many pictures, by the number of the picture; 44 bytes a detection.
-
-    Attributes:
-        names: of the pictures: paths with forward slashes, or ids.
-        named_by: "file" or "id", what the file calls the name.
-        categories: id of a detection category -> its name.
-        species: id of a classification -> its name.
-        facts: number of a picture -> what the file says of it, such as "time", "camera", "sequence",
-            "species", and "failure" of the detector.
-    """
+    """The detections of many pictures, by the number of the picture; 56 bytes a detection."""
 
     def __init__(self, named_by: str = "file", categories: dict[str, str] | None = None):
-        """Makes an empty table, to be added to; arguments as the attributes."""
-        self.names: list[str] = []
-        self.named_by = named_by
-        self.categories = categories if categories is not None else {"1": "animal"}
-        self.species: dict[str, str] = {}
+        """Makes an empty table, to be added to."""
+        self.names: list[str] = []  # of the pictures: paths with forward slashes, or ids
+        self.named_by = named_by  # "file" or "id", what the file calls the name
+        self.categories = categories if categories is not None else {"1": "animal"}  # id -> name
+        self.species: dict[str, str] = {}  # id of a classification -> name
+        # Number of a picture -> what the file says of it: "time", "camera", "sequence", "species", "failure".
         self.facts: dict[int, dict[str, Any]] = {}
         self._ends = array("q")  # number of detections up to and with each picture
         self._boxes, self._confidences = array("d"), array("d")
-        self._category_codes, self._species_codes = array("H"), array("H")
-        self._codes: dict[str, int] = {}
-        self._codes_of_species: dict[str, int] = {}
+        self._categories: list[str] = []
+        self._species: list[str] = []
 
     @classmethod
     def of_images(cls, images: trap_tables.Images, categories: dict[str, str]) -> "Detections":
@@ -106,20 +93,12 @@ class Detections(Sequence):
         return table
 
     def add(self, name: str, detections: Iterable[tuple], facts: dict[str, Any] | None = None) -> None:
-        """Adds a picture.
-
-        Args:
-            name: of the picture.
-            detections: (bbox, category, conf) of each detection, and the id of its species where it is known.
-            facts: what else is known of the picture, as the attribute.
-        """
+        """Adds a picture: (bbox, category, conf) of each detection, and the id of its species if known."""
         for box, category, confidence, *classes in detections:
             self._boxes.extend(map(float, box))
             self._confidences.append(float(confidence))
-            self._category_codes.append(self._codes.setdefault(str(category), len(self._codes)))
-            species = str(classes[0]) if classes else ""
-            code = self._codes_of_species.setdefault(species, len(self._codes_of_species))
-            self._species_codes.append(code)
+            self._categories.append(sys.intern(str(category)))
+            self._species.append(sys.intern(str(classes[0]) if classes else ""))
         if facts:
             self.facts[len(self.names)] = facts
         self.names.append(name)
@@ -138,17 +117,14 @@ class Detections(Sequence):
     def __getitem__(self, index: int) -> PictureDetections:
         start, end = self._ends[index - 1] if index > 0 else 0, self._ends[index]
         boxes = np.array(self._boxes[4 * start : 4 * end]).reshape(-1, 4)
-        ids = self.found_categories
-        categories = [ids[code] for code in self._category_codes[start:end]]
-        classes = list(self._codes_of_species)
-        names = [self.species.get(classes[code], classes[code]) for code in self._species_codes[start:end]]
-        confidences = np.array(self._confidences[start:end])
-        return PictureDetections(self.names[index], boxes, confidences, categories, names)
+        confidences, categories = np.array(self._confidences[start:end]), self._categories[start:end]
+        species = [self.species.get(one, one) for one in self._species[start:end]]
+        return PictureDetections(self.names[index], boxes, confidences, categories, species)
 
     @property
-    def found_categories(self) -> list[str]:
+    def found_categories(self) -> set[str]:
         """Ids of the categories that were detected."""
-        return list(self._codes)
+        return set(self._categories)
 
     @property
     def is_scored(self) -> np.ndarray:
@@ -166,10 +142,8 @@ class Detections(Sequence):
 def read_detections(path: str | os.PathLike, image_dir: Path | None = None) -> Detections:
     """Reads the detections of a collection; pictures the detector failed on have none.
 
-    Args:
-        path: JSON of MegaDetector, SpeciesNet, PytorchWildlife, animl or a release, animl's CSV, or
-            `datapackage.json`.
-        image_dir: folder of the pictures; PytorchWildlife's boxes are in pixels of theirs.
+    That is JSON of MegaDetector, SpeciesNet, PytorchWildlife, animl or a release, animl's CSV, or
+    `datapackage.json`. PytorchWildlife's boxes are in pixels of the pictures, so that it needs their folder.
 
     Raises:
         InputError: no such file, another format, a malformed entry, boxes in pixels.
@@ -218,14 +192,17 @@ def read_json(path: str | os.PathLike) -> Any:
         raise InputError(f"{path}: image {len(table)} is malformed: {error}") from error
     if isinstance(document, dict) and "predictions" in document:  # of SpeciesNet
         document = {"images": document["predictions"], "detection_categories": _SPECIESNET_CATEGORIES}
-    kinds = {"images": list, "detection_categories": dict}
     sections = document if isinstance(document, dict) else {}
-    if not all(isinstance(sections.get(name), kind) for name, kind in kinds.items()):
+    if not (
+        isinstance(sections.get("images"), list) and isinstance(sections.get("detection_categories"), dict)
+    ):
         return document
     strange = next((i for i, image in enumerate(document["images"]) if image is not None), None)
     if strange is not None:
         raise InputError(f"{path}: image {strange} is malformed: it has no file or id, or no detections")
     table.categories = {str(key): str(name) for key, name in document["detection_categories"].items()}
+    if _UNKNOWN in table.found_categories:
+        table.categories.setdefault(_UNKNOWN, "unknown")
     species = document.get("classification_categories") or {}
     table.species = {str(key): str(name) for key, name in species.items()}
     if table.in_pixels:
@@ -239,5 +216,6 @@ def _detection(entry: Any) -> tuple[list[float], str, float, str]:
     box, confidence = entry.get("bbox"), number(entry.get("conf"))
     numbers = [number(x) for x in box] if isinstance(box, list) and len(box) == 4 else _NO_BOX
     confidence = 1.0 if math.isnan(confidence) else confidence
+    category = _UNKNOWN if entry.get("category") is None else str(entry["category"])
     classes = entry.get("classifications") or [["", 0]]
-    return numbers, str(entry.get("category", "1")), confidence, max(classes, key=lambda pair: pair[1])[0]
+    return numbers, category, confidence, max(classes, key=lambda pair: pair[1])[0]

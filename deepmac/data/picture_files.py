@@ -138,13 +138,11 @@ class PictureSize(NamedTuple):
 
     stored: tuple[int, int]
     upright: tuple[int, int]
-    turn: int  # the EXIF orientation, 1 to 8
 
     @classmethod
     def of(cls, picture: Image.Image) -> "PictureSize":
         """Takes the sides of an opened picture."""
-        turn = orientation(picture)
-        return cls(picture.size, picture.size[::-1] if turn >= 5 else picture.size, turn)
+        return cls(picture.size, picture.size[::-1] if orientation(picture) >= 5 else picture.size)
 
     @classmethod
     def read(cls, path: Path) -> "PictureSize | None":
@@ -156,18 +154,14 @@ class PictureSize(NamedTuple):
             return None
 
 
-def read_annotated(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """Reads a picture that is annotated as (width, height) in pixels: upright, or as it is stored.
+def read_annotated(source: Path | Image.Image, size: tuple[int, int] | None) -> np.ndarray:
+    """Reads a picture that is annotated as (width, height) in pixels: as it is stored if only that fits.
 
-    Returns uint8 RGB [H, W, 3]; errors as of `read_image`.
+    Returns uint8 RGB [H, W, 3], upright otherwise; errors as of `read_image`.
     """
-    return read_image(path, upright=turn_of_annotated(path, size) == 1)
-
-
-def turn_of_annotated(path: Path, size: tuple[int, int]) -> int:
-    """The EXIF orientation, 1 to 8, of a picture if its annotated (width, height) is as stored; else 1."""
-    found = PictureSize.read(path)
-    return found.turn if found and found.turn >= 5 and found.stored == size != size[::-1] else 1
+    with open_picture_file(source) as (picture, _):
+        found = PictureSize.of(picture)
+        return read_image(picture, upright=size == found.upright or size != found.stored)
 
 
 def measure(path: Path) -> PictureSize | str:
@@ -187,14 +181,9 @@ def measure(path: Path) -> PictureSize | str:
 
 
 def encode_for_records(path: Path, width: int, height: int) -> bytes | None:
-    """Encodes a picture that TensorFlow would not decode as it is meant.
+    """Encodes a picture that TensorFlow would not decode as it is meant: as it is annotated, in pixels.
 
-    Args:
-        path: of the picture.
-        width, height: of the annotated picture in pixels; they say which way up it is.
-
-    Returns:
-        A JPEG file if the picture is one or of that kind, else a PNG file; None if the picture can stay.
+    Returns a JPEG file if the picture is one or of that kind, else a PNG file; None if the picture can stay.
     """
     with Image.open(path) as picture:
         kind = picture.format

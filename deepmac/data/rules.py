@@ -14,8 +14,7 @@ from deepmac.data.category_lists import CATEGORY_FIELDS
 from deepmac.data.flaws import Finding
 from deepmac.data.numbers import key_in, number, numbers_in, whole
 from deepmac.data.picture_files import PictureSize
-from deepmac.data.points import read_points
-from deepmac.data.segmentations import mask_area, mask_box, mask_findings
+from deepmac.data.segmentations import agreement, along_rows, mask_area, mask_box, mask_findings
 
 _MOST_PIXELS = 2**32  # more, run lengths cannot count
 _NAME_FIELDS = ("file_name", "filename", "path", "name", "file", "image", "coco_url", "url", "given_id")
@@ -88,10 +87,26 @@ def category_findings(entry: dict, image: dict, categories: Mapping[int | str, i
         yield Finding(flaws.ODD_CATEGORY, f"its category is {key!r}", {"category_id": categories[key]})
 
 
+def place_findings(entry: dict, image: dict, *_) -> Iterator[Finding]:
+    """Finds checked masks that contradict their boxes: run lengths along the rows, and masks elsewhere."""
+    mask, box = entry["segmentation"], read_box(entry)
+    box = _clipped_box(box, image) if mask and box and all(map(math.isfinite, box)) else None
+    if box is None:
+        return
+    fits, touches = agreement(mask, box)
+    turned = None if fits or isinstance(mask, list) else along_rows(mask)
+    if turned and agreement(turned, box)[0]:
+        yield Finding(flaws.ALONG_ROWS, f"'bbox' is {box}", {"segmentation": turned})
+    elif not touches:
+        yield Finding(flaws.ELSEWHERE, f"'bbox' is {box}", {"segmentation": []})
+
+
 def box_findings(entry: dict, image: dict, *_) -> Iterator[Finding]:
     """Finds what is wrong with an annotation's `bbox`; its mask, already checked, may replace it."""
     given, box = entry.get("bbox"), read_box(entry)
     case = f"'bbox' is {str(given)[:60]}"
+    if isinstance(given, list) and len(given) == 5:
+        case += ", as of a turned box"
     around = mask_box(entry["segmentation"])
     spare = around and _clipped_box(around, image)
     mode = {"bbox_mode": SIDES} if entry.get("bbox_mode") == CORNERS else {}  # or it is converted again
@@ -129,12 +144,28 @@ def read_box(entry: dict) -> list[float] | None:
     return [box[0], box[1], box[2] - box[0], box[3] - box[1]] if is_corners else box
 
 
+def read_points(annotation: dict) -> np.ndarray:
+    """Reads the points of point-supervised data (arXiv 2104.06404): `point_coords` and `point_labels`.
+
+    Returns:
+        float32 [k, 3]: x, y in pixels, 1 on the object, 0 beside it; none of annotations without points.
+
+    Raises:
+        ValueError: they are not a pair of numbers, and 0 or 1, for each point.
+    """
+    points = np.asarray(annotation.get("point_coords") or np.zeros((0, 2)), np.float32)
+    labels = np.asarray(annotation.get("point_labels") or (), np.float32)
+    if points.shape != (len(labels), 2) or not np.isin(labels, (0, 1)).all():
+        raise ValueError("point_coords must be pairs, and point_labels a 0 or 1 for each")
+    return np.column_stack([points, labels])
+
+
 def point_findings(entry: dict, *_) -> Iterator[Finding]:
     """Finds points that are none."""
     try:
         read_points(entry)
     except (ValueError, TypeError, OverflowError) as error:
-        yield Finding(flaws.BAD_POINTS, str(error), {"keypoints": [], "point_coords": [], "point_labels": []})
+        yield Finding(flaws.BAD_POINTS, str(error), {"point_coords": [], "point_labels": []})
 
 
 def area_findings(entry: dict, image: dict, *_) -> Iterator[Finding]:
@@ -165,6 +196,7 @@ ANNOTATION_RULES = (
     known_image,
     category_findings,
     mask_findings,
+    place_findings,
     box_findings,
     point_findings,
     area_findings,

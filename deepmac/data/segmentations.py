@@ -16,20 +16,16 @@ from deepmac.data.flaws import BAD_MASK, BAD_PART, ODD_MASK, WITHOUT_MASK, Findi
 from deepmac.data.numbers import number, numbers_in, whole
 
 _FAR = 10  # sides of the picture; points of a polygon farther away from it are a mistake
-_MOST_PIXELS = 2**28  # of a mask whose size is swapped: it is decoded
+_MOST_PIXELS = 2**28  # of a mask that may run along the rows: it is decoded
 _SMALL = 4  # pixels; polygons of less area may cover the centre of none
 _SAME_OBJECT = 0.5  # IoU of a mask's box with the annotated box
+_ELSEWHERE = 0.1  # of the smaller of the two boxes; masks of less overlap are of another object
 
 
 def mask_findings(annotation: dict, image: dict, *_) -> Iterator[Finding]:
-    """Finds what is wrong with an annotation's mask.
+    """Finds what is wrong with an annotation's `segmentation`, anything that JSON holds.
 
-    Args:
-        annotation: with `segmentation`, anything that JSON holds, and `bbox` if there is one.
-        image: with `height` and `width`.
-
-    Yields:
-        What replaces `segmentation`: polygons of three points or more, run lengths of an object, or [].
+    What replaces it: polygons of three points or more, run lengths of an object, or [].
     """
     given = annotation.get("segmentation")
     if given in (None, [], {}, "", [[]]):
@@ -38,7 +34,7 @@ def mask_findings(annotation: dict, image: dict, *_) -> Iterator[Finding]:
     shape = [image["height"], image["width"]]
     problems: list[str | None] = []
     try:
-        standard = mask = _standard_form(given, annotation.get("bbox"), shape)
+        standard = mask = _standard_form(given, shape)
         if isinstance(standard, list):
             standard = _in_pixels(standard, annotation.get("bbox"), shape)
             problems = [_polygon_problem(points, shape) for points in standard]
@@ -53,6 +49,24 @@ def mask_findings(annotation: dict, image: dict, *_) -> Iterator[Finding]:
         yield Finding(BAD_PART, f"'segmentation' has {found}", {"segmentation": mask})
     elif standard is not given:
         yield Finding(ODD_MASK, "'segmentation' is in another form", {"segmentation": mask})
+
+
+def along_rows(rle: dict) -> dict | None:
+    """Checked run lengths as they are meant if they run along the rows; None: too many pixels to tell."""
+    height, width = rle["size"]
+    if height * width > _MOST_PIXELS:
+        return None
+    mask = coco_mask.decode(run_lengths(rle | {"size": [width, height]})).T
+    return _as_text(coco_mask.encode(np.asfortranarray(mask)))
+
+
+def agreement(mask: list | dict, box: list[float]) -> tuple[bool, bool]:
+    """Whether a checked mask fits to a box (x, y, width, height) with area; and whether it touches it."""
+    x, y, width, height = mask_box(mask) or box
+    overlap = max(0, min(x + width, box[0] + box[2]) - max(x, box[0]))
+    overlap *= max(0, min(y + height, box[1] + box[3]) - max(y, box[1]))
+    smaller, larger = sorted([width * height, box[2] * box[3]])
+    return overlap >= _SAME_OBJECT * (smaller + larger - overlap), overlap >= _ELSEWHERE * smaller
 
 
 def mask_box(segmentation: list | dict) -> list[float] | None:
@@ -81,7 +95,7 @@ def run_lengths(rle: dict) -> dict:
     return coco_mask.frPyObjects(rle, *rle["size"]) if isinstance(rle["counts"], list) else rle
 
 
-def _standard_form(value, box, shape: list[int]) -> list | dict:
+def _standard_form(value, shape: list[int]) -> list | dict:
     """Polygons, not checked yet, or checked run lengths. ValueError: neither."""
     if isinstance(value, str):
         try:
@@ -89,13 +103,14 @@ def _standard_form(value, box, shape: list[int]) -> list | dict:
         except ValueError:
             value = numbers_in(value) or None
     if isinstance(value, dict) and "counts" in value:
-        return _standard_run_lengths(value, box, shape)
+        return _standard_run_lengths(value, shape)
     if isinstance(value, dict) and "all_points_x" in value:  # of VGG Image Annotator
         value = list(zip(value["all_points_x"], value["all_points_y"], strict=True))
     if not isinstance(value, list):
         raise ValueError("is neither polygons nor RLE")
-    if len(value) == 1 and isinstance(value[0], dict) and "counts" in value[0]:
-        return _standard_run_lengths(value[0], box, shape)
+    if value and all(isinstance(part, dict) and "counts" in part for part in value):
+        parts = [_standard_run_lengths(part, shape) for part in value]
+        return _as_text(coco_mask.merge(list(map(run_lengths, parts)))) if len(parts) > 1 else parts[0]
     if all(isinstance(part, list) and len(part) > 2 and _are(part, {int, float}) for part in value):
         return value
     return _polygons(value)
@@ -155,7 +170,7 @@ def _polygon_problem(points: list, shape: list[int]) -> str | None:
     return None
 
 
-def _standard_run_lengths(value: dict, box, shape: list[int]) -> dict:
+def _standard_run_lengths(value: dict, shape: list[int]) -> dict:
     """Run lengths of an object, of the image's size. ValueError: they are not."""
     counts, size = value["counts"], value.get("size", shape)
     if isinstance(counts, str) and re.search("[, ]", counts):  # a list as text: the other form has neither
@@ -176,30 +191,13 @@ def _standard_run_lengths(value: dict, box, shape: list[int]) -> dict:
     )
     if not is_object:
         raise ValueError("has run lengths of no object")
-    standard = {"size": shape, "counts": counts}
-    if numbers != shape:
-        return _of_swapped_size(standard, box)
-    is_standard = counts is value["counts"] and "size" in value and all(type(side) is int for side in size)
-    return value if is_standard else standard
+    is_standard = counts is value["counts"] and value.get("size") == shape and _are(size, {int})
+    return value if is_standard else {"size": shape, "counts": counts}
 
 
-def _of_swapped_size(rle: dict, box) -> dict:
-    """Run lengths whose size was [width, height]: only the size is wrong, or they run along the rows.
-
-    The annotated box tells which. ValueError: it fits to neither.
-    """
-    height, width = rle["size"]
-    along_rows = coco_mask.decode(run_lengths({"size": [width, height], "counts": rle["counts"]})).T
-    for candidate in (rle, coco_mask.encode(np.asfortranarray(along_rows))):
-        candidate = candidate | {"size": [height, width]}
-        numbers = [number(x) for x in box] if isinstance(box, list) and len(box) == 4 else None
-        if numbers is None or not np.isfinite(numbers).all():
-            return candidate
-        iou = coco_mask.iou([mask_box(candidate)], [numbers], [0])
-        if iou.item() >= _SAME_OBJECT:
-            counts = candidate["counts"]
-            return candidate | {"counts": counts.decode() if isinstance(counts, bytes) else counts}
-    raise ValueError(f"is {[width, height]}, but its image is {[height, width]}")
+def _as_text(rle: dict) -> dict:
+    """Run lengths of pycocotools, fit for JSON."""
+    return {"size": list(rle["size"]), "counts": rle["counts"].decode()}
 
 
 def _decompressed(text: str | bytes) -> list[int] | None:

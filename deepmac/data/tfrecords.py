@@ -17,17 +17,19 @@ from deepmac.core.files import atomic_folder
 from deepmac.data.classes import classes_of, write_classes
 from deepmac.data.coco import CocoData
 from deepmac.data.picture_files import encode_for_records
-from deepmac.data.points import most_points, read_points
+from deepmac.data.rules import read_points
 
 _FILES_READ_AT_ONCE = 16
 _HAS_MASK = "image/object/has_mask"
+# As the TF Object Detection API writes them: flat, K of each instance; z is the depth, above 0 on the object.
+_POINT_FEATURES = tuple(f"image/object/keypoint/{axis}" for axis in "xyz")
 _MIN_IMAGES_FOR_PROCESSES = 200
 
 
 def write_tfrecords(
     splits: Mapping[str, CocoData], out_dir: str | os.PathLike, num_shards: int | None = None
 ) -> None:
-    """Writes annotations and their pictures as TFRecords, by Model Garden's converter.
+    """Writes annotations by split, and their pictures, as TFRecords, by Model Garden's converter.
 
     Annotations without a mask have an empty one, and pictures with such annotations the feature
     `image/object/has_mask`, 0 or 1 for each. Pictures that are neither RGB nor grey JPEG, PNG or BMP, or that
@@ -35,14 +37,14 @@ def write_tfrecords(
     numbered from 1, as `categories.json` says. Writes `<split>-00000-of-0000N.tfrecord` and, for evaluation,
     `instances_<split>.json` with the same images and annotations. The folder appears when all is complete.
 
-    Args:
-        splits: name -> annotations, as from `read_coco_folder`.
-        out_dir: folder to write; new or empty.
-        num_shards: files per split; None: 8, and one per 400 images of larger splits, up to 256.
+    There are `num_shards` files per split; None: 8, and one per 400 images of larger splits, up to 256.
 
     Raises:
-        InputError: `out_dir` is not empty, or splits name a category differently.
+        InputError: `out_dir` is not empty, a path is not UTF-8, or splits name a category differently.
     """
+    for path in map(str, (out_dir, *(data.image_dir for data in splits.values()))):
+        if path.encode("utf-8", "replace").decode() != path:
+            raise InputError(f"{path} is not UTF-8, and TensorFlow opens no such folder: rename it")
     level = tf.get_logger().level
     from official.vision.data import create_coco_tf_record, tfrecord_lib  # noqa: F401
 
@@ -53,7 +55,7 @@ def write_tfrecords(
     with atomic_folder(out_dir) as folder:
         write_classes(classes, folder)
         for split, data in splits.items():
-            images, points = list(data.images.values()), most_points(data.annotations)
+            images, points = list(data.images.values()), data.most_points()
             entries = [entry | {"category_id": ids[entry["category_id"]]} for entry in data.annotations]
             categories = [category | {"id": ids[category["id"]]} for category in data.categories]
             data = data._replace(categories=categories, annotations=entries)
@@ -99,15 +101,12 @@ def _tf_example(item: tuple[dict, list[dict], str, int, dict[int, str]]) -> tupl
     if not all(has_mask):
         features[_HAS_MASK].int64_list.value.extend(map(int, has_mask))
     if num_points:
-        # Those that an object lacks are not annotated: visibility 0, coordinates that are no numbers.
-        points = np.full((len(annotations), num_points, 4), [np.nan, np.nan, 0.0, 0.0])
+        points = np.full((len(annotations), num_points, 3), [np.nan, np.nan, 0.0])  # those that are lacking
         for row, annotation in zip(points, annotations, strict=True):
             found = read_points(annotation)
-            row[: len(found)] = found / [image["width"], image["height"], 1, 1]
-        x, y, visibility, depth = points.reshape(-1, 4).T
-        for name, values in {"x": x, "y": y, "z": depth}.items():
-            features[f"image/object/keypoint/{name}"].float_list.value.extend(values)
-        features["image/object/keypoint/visibility"].int64_list.value.extend(visibility.astype(int))
+            row[: len(found)] = found / [image["width"], image["height"], 1]
+        for name, values in zip(_POINT_FEATURES, points.reshape(-1, 3).T, strict=True):
+            features[name].float_list.value.extend(values)
     return example, skipped
 
 
@@ -127,14 +126,8 @@ def reproducible_records(
     """Endless records in an order that depends on the seed alone.
 
     In every epoch, files are shuffled, and records in blocks of `buffer_size`. Nothing has to be saved to
-    resume: the position says all.
-
-    Args:
-        files: TFRecord files.
-        buffer_size: records shuffled together.
-        seed: of order and seeds.
-        start: records that were read before, in this input pipeline; they are read over.
-        context: shares the files, or if there are too few the records, among input pipelines.
+    resume: the position says all, `start`, how many records were read before in this input pipeline. Among
+    several pipelines (`context`) the files are shared, or if there are too few the records.
 
     Returns:
         Dataset of (seed int32 [2], serialised example); the seed depends on the position alone.
@@ -223,15 +216,6 @@ def find_damage(files: Sequence[str], decode: Callable) -> str | None:
     return None
 
 
-# As the TF Object Detection API writes them: flat, K of each instance, depth in z.
-_POINT_FEATURES = {
-    "image/object/keypoint/x": tf.io.VarLenFeature(tf.float32),
-    "image/object/keypoint/y": tf.io.VarLenFeature(tf.float32),
-    "image/object/keypoint/visibility": tf.io.VarLenFeature(tf.int64),
-    "image/object/keypoint/z": tf.io.VarLenFeature(tf.float32),
-}
-
-
 class MaskExampleDecoder(tf_example_decoder.TfExampleDecoder):
     """Model Garden's decoder, with masks as PNG strings, and with points.
 
@@ -267,27 +251,20 @@ class MaskExampleDecoder(tf_example_decoder.TfExampleDecoder):
         return tf.cond(tf.size(has_mask) > 0, lambda: tf.where(has_mask > 0, pngs, ""), lambda: pngs)
 
     def _decode_points(self, serialized_example, num_instances):
-        parsed = tf.io.parse_single_example(serialized_example, _POINT_FEATURES)
-        x, y, visibility, depths = (tf.sparse.to_dense(parsed[name]) for name in _POINT_FEATURES)
+        features = dict.fromkeys(_POINT_FEATURES, tf.io.VarLenFeature(tf.float32))
+        parsed = tf.io.parse_single_example(serialized_example, features)
+        x, y, depths = parts = [tf.sparse.to_dense(parsed[name]) for name in _POINT_FEATURES]
         shape = [num_instances, self._num_keypoints]
-        count = shape[0] * shape[1]
         message = (
             f"the records do not hold {self._num_keypoints} points for every instance, as "
             "task.train_data.num_keypoints says: write them with `deepmac tfrecord`, which says how many"
         )
-        checks = [tf.debugging.assert_equal(tf.size(part), count, message) for part in (x, y)]
+        checks = [tf.debugging.assert_equal(tf.size(part), shape[0] * shape[1], message) for part in parts]
         with tf.control_dependencies(checks):
-            points = tf.reshape(tf.stack([y, x], axis=-1), [*shape, 2])
-        # Without visibility, every point counts whose coordinates are numbers; without depth, all are 0.
-        visibility = tf.cond(
-            tf.size(visibility) == count, lambda: visibility, lambda: 2 * tf.ones_like(x, tf.int64)
-        )
-        depths = tf.cond(tf.size(depths) == count, lambda: depths, lambda: tf.zeros_like(x))
-        annotated = tf.reshape(visibility > 0, [*shape, 1])
-        return {
-            "groundtruth_keypoints": tf.where(annotated, points, float("nan")),
-            "groundtruth_keypoint_depths": tf.reshape(depths, shape),
-        }
+            return {
+                "groundtruth_keypoints": tf.reshape(tf.stack([y, x], axis=-1), [*shape, 2]),
+                "groundtruth_keypoint_depths": tf.reshape(depths, shape),
+            }
 
 
 def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:

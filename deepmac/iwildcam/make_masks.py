@@ -16,7 +16,7 @@ from deepmac.core.drawing import overlay, sheet
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file, write_text
 from deepmac.core.images import read_image
-from deepmac.core.label_images import QUALITY, label_image, read_texts, sample_bits, write_label_image
+from deepmac.core.label_images import QUALITY, label_image, read_texts, write_label_image
 from deepmac.data.flaws import LOST
 from deepmac.data.megadetector import EXPECTED_BOX, Detections, PictureDetections, read_detections
 from deepmac.inference.prediction import Prediction
@@ -57,14 +57,12 @@ class MaskOptions:
 
     Attributes:
         min_conf: 0 to 1; detections of lower confidence get no mask, but keep their number.
-        sixteen_bit: whether pictures with more than 255 detections get 16-bit masks.
         palette: whether other programs show masks in colours; their values are the same.
         overlays: whether pictures with their masks are written to the folder `overlays`, and some, small, to
             `contact_sheet.jpg`.
     """
 
     min_conf: float = 0.0
-    sixteen_bit: bool = False
     palette: bool = False
     overlays: bool = False
 
@@ -146,7 +144,7 @@ class CollectionJobs(Sequence):
         InputError: two pictures whose masks would be the same file, or names that lead elsewhere.
         """
         self._images, self._detections, self._masks, self._options = images, detections, masks, options
-        # Not in it: whether 16 bits are allowed, and overlays, which leave masks as they are.
+        # Not in it: overlays, which leave masks as they are.
         self._settings = {**(state or {}), "min_conf": options.min_conf, "palette": options.palette}
         self._names = relative_names(detections.names, images)
         owners: dict[Path, str] = {}
@@ -210,7 +208,6 @@ class CollectionJobs(Sequence):
             fingerprint=fingerprint(path, rows, self._settings),
             numbers=numbers.tolist(),
             confidences=detections.confidences[numbers - 1].tolist(),
-            num_detections=len(detections),
             options=self._options,
             overlay=self._overlay(name),
         )
@@ -223,14 +220,12 @@ class CollectionJob(PictureJob):
     Attributes:
         numbers: of the N detections that get a mask, from 1.
         confidences: theirs.
-        num_detections: of the picture, whether or not they get a mask.
         options: what the masks are like.
         overlay: file for the picture with its masks, if they are wanted.
     """
 
     numbers: list[int]
     confidences: list[float]
-    num_detections: int
     options: MaskOptions
     overlay: Path
 
@@ -238,10 +233,9 @@ class CollectionJob(PictureJob):
         return not self.options.overlays or self.overlay.is_file()
 
     def write(self, prediction: Prediction) -> None:
-        bits = sample_bits(self.num_detections, self.options.sixteen_bit)
         image, boxes = prediction.image, prediction.boxes
         size = image.shape[:2]
-        labels = label_image(prediction.mask_probs, boxes, self.numbers, self.confidences, *size, bits)
+        labels = label_image(prediction.mask_probs, boxes, self.numbers, self.confidences, *size)
         if self.options.overlays:
             view = fit_view(image, labels, self.numbers, _OVERLAY_SIZE)
             names = [f"{k} {conf:.2f}" for k, conf in zip(self.numbers, self.confidences, strict=True)]

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pycocotools import mask as coco_mask
 
 from deepmac.core.errors import InputError
@@ -20,7 +19,6 @@ from deepmac.core.files import exclusive, write_text
 from deepmac.data.coco import CocoData, read_coco
 from deepmac.data.flaws import BAD_MASK, TRAINING, summary
 from deepmac.data.formats import COLLECTED, load_annotations
-from deepmac.data.picture_files import read_annotated
 from deepmac.inference.prediction import Prediction
 from deepmac.jobs.box_files import ImageBoxes
 from deepmac.jobs.datasets import label_files, write_coco, write_yolo
@@ -30,39 +28,21 @@ _POSITION = "position in the file"  # key of an annotation while it is worked on
 _MASKS = "masks"  # in the file of a picture: position of an annotation -> what it gets
 
 
-@dataclasses.dataclass(frozen=True)
-class MaskOptions:
-    """What masks are made, and how they are written.
-
-    Attributes:
-        replace: whether annotations that have a mask get a new one.
-        rle: run lengths instead of polygons.
-        min_quality: 0 to 1; masks of lower quality are left out.
-    """
-
-    replace: bool = False
-    rle: bool = False
-    min_quality: float = 0.0
-
-
 def annotate(
     annotations: str | Path,
     images: str | Path,
     out: str | Path,
     model: ModelChoice,
-    options: MaskOptions = MaskOptions(),
     file_format: str = "coco",
+    replace: bool = False,
+    rle: bool = False,
+    min_quality: float = 0.0,
 ) -> str:
-    """Writes a data set again, with a mask for every annotation that has none.
+    """Writes a data set again, with a mask for every annotation that has none, or for all (`replace`).
 
-    Args:
-        annotations: file in COCO format.
-        images: folder of its pictures.
-        out: file to write, for "yolo" a folder; must not exist.
-        model: what makes the masks.
-        options: which masks, and how.
-        file_format: "coco": the same file, in which annotations get `segmentation` and `quality`; "yolo":
-            `labels/NAME.txt` with a polygon for each annotation, and `data.yaml`.
+    Annotations are as for `load_annotations`, `images` is the folder of the pictures. "coco" writes the same
+    file, in which annotations get `segmentation`, polygons or run lengths, and `quality`, 0 to 1; "yolo" a
+    folder with a polygon for each annotation in `labels/NAME.txt`, and `data.yaml`.
 
     Returns:
         What became of pictures and annotations, and a line for what was left out, skipped, or unusable.
@@ -73,12 +53,15 @@ def annotate(
     images, out = Path(images), Path(out)
     _refuse_existing(out)
     document = load_annotations(Path(annotations), images)
-    _add_positions(document)
+    entries = document.get("annotations")
+    for number, entry in enumerate(entries if isinstance(entries, list) else ()):
+        if isinstance(entry, dict):  # the reader may number, mend and drop annotations
+            entry[_POSITION] = number
     data = read_coco(document, TRAINING, image_dir=images, name=str(annotations))
     if file_format == "yolo":
         label_files(data)  # fails before masks are made
     folder = out.with_name(f".{out.name}-masks")
-    jobs = list(_jobs(data, folder, options, model.state()))
+    jobs = list(_jobs(data, folder, model.state(), replace, (rle, min_quality)))
     became = Summary(pictures=len(data.images))
     with exclusive(folder / "lock"):  # a second run for the same file waits, and finds it
         _refuse_existing(out)
@@ -92,7 +75,10 @@ def annotate(
         count = sum(len(job.masks()) for job in jobs)
         shutil.rmtree(folder, ignore_errors=True)
     unusable = [summary(*repair) for repair in data.repairs.items() if repair[0].startswith(BAD_MASK.name)]
-    made = f"{count} of {_count_wanted(document, data, options)} masks made; {became}"
+    read = {entry[_POSITION]: entry for entry in data.annotations}
+    wanted = [read.get(i, given) for i, given in enumerate(document["annotations"])]  # also what was left out
+    wanted = [entry for entry in wanted if not isinstance(entry, dict) or _is_wanted(entry, replace)]
+    made = f"{count} of {len(wanted)} masks made; {became}"
     return "\n".join([*data.lost, *unusable, *became.problems(), made])
 
 
@@ -101,29 +87,12 @@ def _refuse_existing(out: Path) -> None:
         raise InputError(f"{out} already exists: name another one, or delete it")
 
 
-def _add_positions(document: dict) -> None:
-    """Lets annotations know their position, because the reader may number, mend and drop them."""
-    entries = document.get("annotations")
-    for number, entry in enumerate(entries if isinstance(entries, list) else ()):
-        if isinstance(entry, dict):
-            entry[_POSITION] = number
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class _AnnotateJob(PictureJob):
-    """A picture whose masks go into a JSON file.
+    """A picture whose masks go into a JSON file."""
 
-    Attributes:
-        size: its width and height in pixels, as annotated.
-        positions: of the annotations of its boxes.
-    """
-
-    size: tuple[int, int]
-    positions: list[int]
-    options: MaskOptions
-
-    def read(self, path: Path) -> np.ndarray:
-        return read_annotated(path, self.size)
+    positions: list[int]  # of the annotations of its boxes
+    options: tuple[bool, float]  # whether masks are written as run lengths, and their lowest quality
 
     def texts(self) -> dict[str, Any] | None:
         try:
@@ -137,7 +106,8 @@ class _AnnotateJob(PictureJob):
         return texts[_MASKS] if texts.get(FINGERPRINT) == self.fingerprint else {}
 
     def write(self, prediction: Prediction) -> None:
-        if self.options.rle:
+        rle, min_quality = self.options
+        if rle:
             masks: list[Any] = [entry["segmentation"] for entry in prediction.to_coco(0)]
             is_empty = [not area for area in coco_mask.area(masks)]
         else:
@@ -147,26 +117,21 @@ class _AnnotateJob(PictureJob):
         made = {
             position: {"segmentation": mask, "quality": value}
             for position, mask, value, empty in zip(self.positions, masks, quality, is_empty, strict=True)
-            if not empty and value >= self.options.min_quality
+            if not empty and value >= min_quality
         }
         write_text(self.target, json.dumps({FINGERPRINT: self.fingerprint, _MASKS: made}))
 
 
-def _is_wanted(annotation: dict, options: MaskOptions) -> bool:
-    return not annotation.get("iscrowd") and (options.replace or not annotation.get("segmentation"))
+def _is_wanted(annotation: dict, replace: bool) -> bool:
+    return not annotation.get("iscrowd") and (replace or not annotation.get("segmentation"))
 
 
-def _count_wanted(document: dict, data: CocoData, options: MaskOptions) -> int:
-    """How many annotations want a mask, also of those that the reader left out."""
-    read = {entry[_POSITION]: entry for entry in data.annotations}
-    entries = (read.get(number, given) for number, given in enumerate(document["annotations"]))
-    return sum(not isinstance(entry, dict) or _is_wanted(entry, options) for entry in entries)
-
-
-def _jobs(data: CocoData, folder: Path, options: MaskOptions, state: dict) -> Iterator[_AnnotateJob]:
+def _jobs(
+    data: CocoData, folder: Path, state: dict, replace: bool, options: tuple[bool, float]
+) -> Iterator[_AnnotateJob]:
     """The pictures with annotations that want a mask; their masks go into a folder."""
     for image_id, annotations in data.annotations_of_images().items():
-        wanted = [entry for entry in annotations if _is_wanted(entry, options)]
+        wanted = [entry for entry in annotations if _is_wanted(entry, replace)]
         if not wanted:
             continue
         boxes, positions = ([entry[key] for entry in wanted] for key in ("bbox", _POSITION))
@@ -175,10 +140,9 @@ def _jobs(data: CocoData, folder: Path, options: MaskOptions, state: dict) -> It
         yield _AnnotateJob(
             name=str(path),
             path=path,
-            given=ImageBoxes("xywh", boxes),
+            given=ImageBoxes("xywh", boxes, size=size),
             target=folder / f"{image_id}.json",
-            fingerprint=fingerprint(path, size, boxes, positions, dataclasses.asdict(options), state),
-            size=size,
+            fingerprint=fingerprint(path, size, boxes, positions, options, state),
             positions=positions,
             options=options,
         )

@@ -5,7 +5,7 @@ import math
 import os
 import warnings
 from collections.abc import Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from deepmac.data.numbers import key_of, number, whole
 from deepmac.data.picture_files import LARGER_THAN_ANY, PictureName
 from deepmac.data.rules import annotated_size
 from deepmac.data.trap_tables import is_pytorch_wildlife, read_pytorch_wildlife
+from deepmac.jobs.pictures import Picture
 
 _IMAGE_COLUMNS = ("image", "file_name", "filename", "file", "relative_path", "path")
 _CATEGORY_COLUMNS = ("category_id", "category", "class", "label", "name")
@@ -35,47 +36,32 @@ _OTHER_COLUMNS = {"bbox_left": "xmin", "bbox_top": "ymin", "bbox_right": "xmax",
 
 @dataclasses.dataclass(frozen=True)
 class ImageBoxes:
-    """Boxes of one picture, not checked yet; or none, and what is to be found in it.
+    """Boxes of one picture, not checked yet; or none, and what is to be found in it."""
 
-    Attributes:
-        box_format: one of `deepmac.core.boxes.BOX_FORMATS`.
-        boxes: numbers [N, 4]; None: objects are to be found.
-        category_ids: N category ids.
-        scores: N scores, None for boxes without.
-        image_id: the file's id of the picture; None if it only has a name.
-        size: width and height in pixels that the file gives the picture; None if it does not.
-        min_score: objects that are found with a lower score are left out.
-    """
-
-    box_format: str = "yxyx_norm"
-    boxes: Any = None
-    category_ids: Sequence[int] = ()
-    scores: Sequence[float | None] = ()
-    image_id: int | str | None = None
-    size: tuple[int, int] | None = None
-    min_score: float = 0.0
+    box_format: str = "yxyx_norm"  # one of `deepmac.core.boxes.BOX_FORMATS`
+    boxes: Any = None  # numbers [N, 4]; None: objects are to be found
+    category_ids: Sequence[int] = ()  # N
+    scores: Sequence[float | None] = ()  # N, None for boxes without
+    image_id: int | str | None = None  # that the file gives the picture
+    size: tuple[int, int] | None = None  # width and height in pixels that the file gives the picture
+    min_score: float = 0.0  # objects that are found with a lower score are left out
 
 
 class BoxFile:
     """The boxes of a file, found by picture.
 
-    The picture's path has to end with its name in the file. A name that is a whole path, perhaps of
-    another machine, has to end with the picture's path relative to the folder that was asked for. Where the
-    file has only ids, the picture's stem has to be the id.
+    The picture's path has to end with its name in the file; or that, perhaps a path of another machine, with
+    the picture's path relative to the folder that was asked for. Of several pictures that may be meant it
+    is the one whose path says more. Where the file has only ids, the picture's stem has to be the id.
     """
 
     def __init__(
         self, path: Path, table: Detections, box_format: str, min_score: float, problems: Sequence[str] = ()
     ):
-        """Sorts the pictures by name.
+        """Sorts the pictures by name; boxes with a lower score are left out.
 
-        Args:
-            path: of the file, for messages.
-            table: the boxes; pictures without a name are called "". Its `facts` have the "image_id" of a
-                picture, and its "size", width and height in pixels, if the file does.
-            box_format: of the boxes, or "megadetector".
-            min_score: boxes with a lower score are left out.
-            problems: lines about what was left out.
+        Pictures without a name are called "" in the table. Its `facts` have the "image_id" of a picture, and
+        its "size", width and height in pixels, if the file does. `box_format` may be "megadetector".
         """
         self.path, self.problems, self.category_names = path, list(problems), table.categories
         self._table, self._box_format, self._min_score = table, box_format, min_score
@@ -94,32 +80,42 @@ class BoxFile:
         named = self._table.names[row] if self._table.named_by == "id" else None
         return self._table.facts.get(row, {}).get("image_id", named)
 
-    def of(self, path: Path, name: PurePath) -> ImageBoxes | None:
-        """Finds the boxes of a picture; there may be none of it, or an empty list.
-
-        Args:
-            path: of the picture's file.
-            name: its path relative to the folder that was asked for.
+    def of(self, pictures: Sequence[Picture]) -> list[ImageBoxes | None]:
+        """Finds the boxes of each picture; there may be none of it, or an empty list.
 
         Raises:
-            InputError: the picture could be several ones of the file.
+            InputError: a picture could be several ones of the file, or one of the file several pictures.
         """
-        full, part = PictureName.of(str(path.absolute())), PictureName.of(str(name))
-        fitting: dict[int, list[int]] = {}  # number of parts of the path that agree -> rows
+        found = [self._find(picture) for picture in pictures]
+        most = dict(sorted(filter(None, found)))  # of each row
+        best: dict[int, Picture] = {}
+        for picture, (row, agreeing) in ((p, f) for p, f in zip(pictures, found, strict=True) if f):
+            other = best.setdefault(row, picture) if agreeing == most[row] else picture
+            name = self._table.names[row]
+            if other is not picture and not agreeing[1]:
+                raise InputError(f"{self.path}: {name} could be {other.path} or {picture.path}")
+        return [self._boxes(one[0]) if one and one[1] == most[one[0]] else None for one in found]
+
+    def _find(self, picture: Picture) -> tuple[int, tuple[int, bool]] | None:
+        """The row of a picture; how many parts at the end of its path agree with the name there, and whether
+        these are all of the name.
+        """
+        path = picture.path
+        full, part = PictureName.of(str(path.absolute())), PictureName.of(str(picture.name))
+        fitting: dict[tuple[int, bool], set[int]] = {}
         for key, row in self._by_stem.get(full.stem, ()):
-            agreeing = key.tail(full)
-            is_absolute = key.folders and (key.folders[0] == "/" or key.folders[0].endswith(":"))
-            if agreeing > (len(part.folders) if is_absolute else len(key.folders)):
-                fitting.setdefault(agreeing, []).append(row)
+            if (agreeing := key.tail(full)) > min(len(part.folders), len(key.folders)):
+                fitting.setdefault((agreeing, agreeing > len(key.folders)), set()).add(row)
         if not fitting:
             found = self._by_id.get(path.stem, self._by_id.get(path.stem.lstrip("0")))
-            return None if found is None else self._boxes(found)
-        rows = fitting[max(fitting)]
-        rows = [row for row in rows if self._table.names[row].endswith(path.name)] or rows
+            return None if found is None else (found, (0, True))
+        most = max(fitting)
+        alike = sorted(fitting[most])
+        rows = [row for row in alike if self._table.names[row].endswith(path.name)] or alike
         if len(rows) > 1:
             names = " and ".join(self._table.names[row] for row in rows[:2])
             raise InputError(f"{self.path} has boxes for {names}, and {path} could be either")
-        return self._boxes(rows[0])
+        return rows[0], most
 
     def _boxes(self, row: int) -> ImageBoxes:
         found = self._table[row]
@@ -177,15 +173,12 @@ def read_boxes(
     min_score: float = 0.0,
     image_dir: Path | None = None,
 ) -> BoxFile:
-    """Reads boxes from a file.
+    """Reads boxes from a file; those with a lower score than `min_score` are left out.
 
-    Args:
-        path: `.csv` with a header: an image, the columns of `CSV_COLUMNS` for the box format, and as you like
-            category and score; annotations in a format of `load_annotations` (crowds are left out); COCO
-            results (a list with `image_id` or `file_name`, and `bbox`); MegaDetector's batch output.
-        box_format: of a CSV file; other formats have their own.
-        min_score: boxes with a lower score are left out.
-        image_dir: folder of the pictures, for formats that need their sizes.
+    That is `.csv` with a header: an image, the columns of `CSV_COLUMNS` for the box format, and as you like
+    category and score; annotations in a format of `load_annotations` (crowds are left out), some of which
+    need the folder of the pictures; COCO results (a list with `image_id` or `file_name`, and `bbox`); or
+    MegaDetector's batch output.
 
     Raises:
         InputError: no such file, another format, or no usable entry.
@@ -203,10 +196,12 @@ def read_boxes(
         return BoxFile(path, document, "megadetector", min_score)
     if is_pytorch_wildlife(document):
         return BoxFile(path, Detections.of_images(*read_pytorch_wildlife(document)), "xyxy", min_score)
-    if isinstance(document, list):
-        are_tasks = any(isinstance(entry, dict) and "data" in entry for entry in document)
-        document = as_coco(document, path, image_dir) if are_tasks else _with_images(document)
-    if not isinstance(document, dict) or not isinstance(document.get("annotations"), list):
+    if isinstance(document, list) and not any(
+        isinstance(entry, dict) and entry.keys() & {"data", "annotations"} for entry in document
+    ):
+        document = _with_images(document)
+    document = as_coco(document, path, image_dir)
+    if not isinstance(document.get("annotations"), list):
         raise InputError(
             f"{path} has boxes in no known format: give COCO results or annotations, MegaDetector's batch "
             "output, or a .csv table"

@@ -17,10 +17,10 @@ from tqdm import tqdm
 from deepmac.core.drawing import overlay
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file, refuse_occupied, write_text
-from deepmac.core.images import open_picture_file, read_image, turn_boxes
+from deepmac.core.images import open_picture_file
 from deepmac.core.label_images import read_texts, write_label_image
 from deepmac.data.coco import CocoData
-from deepmac.data.picture_files import turn_of_annotated
+from deepmac.data.picture_files import read_annotated
 from deepmac.inference.prediction import Prediction
 from deepmac.jobs.box_files import BoxFile, ImageBoxes
 from deepmac.jobs.datasets import polygons, write_coco, write_yolo
@@ -38,36 +38,24 @@ def segment(
     overwrite: bool = False,
     together: str = "",
 ) -> Summary:
-    """Predicts masks in boxes of pictures, given or found, and writes them.
+    """Predicts masks in boxes of pictures, their own or the same for each, and writes them into a folder.
 
     For `NAME.jpg` these files, complete or not at all: `NAME_masks.json`, COCO results; `NAME_labels.png`,
     the label image; `NAME_overlay.png`. Pictures of subfolders go to subfolders; a picture whose name is
     taken by another one gets a suffix made from its path. Results that exist are kept if picture, boxes and
-    model are the same.
-
-    Args:
-        pictures: what to segment.
-        boxes: of the pictures, or the same ones for each.
-        out: folder for the results.
-        model: what segments them.
-        overwrite: whether results are made again even if they exist.
-        together: "coco" or "polygons": also writes the masks of all pictures into `annotations.json`, as run
-            lengths or polygons; "yolo": into the folder `yolo`, which must be new.
-
-    Returns:
-        What became of each; pictures that cannot be read or have unusable boxes are skipped.
+    model are the same, unless `overwrite`. `together`, "coco", "polygons" or "yolo", also writes the masks of
+    all pictures, into `annotations.json`, as run lengths or polygons, or into the folder `yolo`.
 
     Raises:
-        InputError: the model cannot be loaded, no picture has boxes, or all were skipped.
+        InputError: the model cannot be loaded, no picture has boxes, `yolo` is there, or all were skipped.
     """
     if together == "yolo":
         refuse_occupied(out / "yolo")
     state, taken, jobs = model.state(), set(), []
     names = Counter(picture.name for picture in pictures)
-    for picture in pictures:
-        given = boxes.of(picture.path, picture.name) if isinstance(boxes, BoxFile) else boxes
+    found = boxes.of(pictures) if isinstance(boxes, BoxFile) else [boxes] * len(pictures)
+    for picture, given in zip(pictures, found, strict=True):
         if given is not None and given.boxes != []:
-            given = _as_seen(given, picture.path)
             told_apart = picture.name if names[picture.name] == 1 else picture.path
             jobs.append(_job(picture, told_apart, given, out, taken, state))
     if not jobs:
@@ -107,15 +95,11 @@ def _write_together(jobs: Sequence["_SegmentJob"], names: Mapping[str, str], out
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _SegmentJob(PictureJob):
-    """A picture whose results are COCO results, a label image and an overlay.
+    """A picture whose results are COCO results, a label image and an overlay."""
 
-    Attributes:
-        source: digest of the picture's path.
-        file_name: of the picture, relative to the folder that was asked for, or its path where several are
-            called so; its id where boxes have none.
-    """
-
-    source: str
+    source: str  # digest of the picture's path
+    # Relative to the folder that was asked for, or its path where several are called so; the picture's id
+    # where boxes have none.
     file_name: str
 
     def read(self, path: Path) -> np.ndarray:
@@ -123,7 +107,7 @@ class _SegmentJob(PictureJob):
             pages = getattr(picture, "n_frames", 1)
             if pages > 1 and picture.format != "MPO":  # phones add a small copy
                 tqdm.write(f"{name}: only the first of its {pages} pages is segmented", file=sys.stderr)
-            image = read_image(picture)
+            image = read_annotated(picture, self.given.size)
         annotated = self.given.size
         if annotated and sorted(annotated) != sorted(image.shape[:2]):
             raise InputError("it is {1} x {0}, but annotated as {3} x {4}".format(*image.shape, *annotated))
@@ -138,11 +122,10 @@ class _SegmentJob(PictureJob):
 
     def is_complete(self) -> bool:
         try:
-            results = self.results()
-        except (OSError, ValueError):
+            count = len(self.results())
+        except (OSError, ValueError, TypeError):
             return False
-        boxes = self.given.boxes
-        is_whole = isinstance(results, list) and (boxes is None or len(results) == len(boxes))
+        is_whole = self.given.boxes is None or count == len(self.given.boxes)
         return is_whole and read_texts(self._file("_overlay.png")) is not None
 
     def write(self, prediction: Prediction) -> None:
@@ -160,15 +143,6 @@ class _SegmentJob(PictureJob):
             drawn = overlay(prediction.image, labels, prediction.boxes, prediction.names)
             Image.fromarray(drawn).save(path)
         write_label_image(self.target, labels, {_SOURCE: self.source, FINGERPRINT: self.fingerprint})
-
-
-def _as_seen(given: ImageBoxes, path: Path) -> ImageBoxes:
-    """Turns boxes upright that are annotated in the picture as it is stored, as the file's sizes tell."""
-    if given.size is None or given.box_format != "xywh" or (turn := turn_of_annotated(path, given.size)) == 1:
-        return given
-    low, sides = np.hsplit(np.array(given.boxes), 2)
-    corners = turn_boxes(np.hstack([low, low + sides]), turn, given.size)
-    return dataclasses.replace(given, boxes=corners.tolist(), box_format="xyxy")
 
 
 def _job(

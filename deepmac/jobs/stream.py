@@ -29,9 +29,9 @@ from deepmac import __version__
 from deepmac.core.boxes import normalized_boxes
 from deepmac.core.errors import InputError
 from deepmac.core.executors import ahead, open_executor, threads
-from deepmac.core.images import read_image
 from deepmac.core.label_images import read_texts
 from deepmac.data.flaws import summary
+from deepmac.data.picture_files import read_annotated
 from deepmac.inference.find import find_model
 from deepmac.inference.prediction import QUALITY_WORDS, Prediction, quality_words
 from deepmac.inference.predictor import EncodedImage, Predictor, load
@@ -71,25 +71,17 @@ _loaded = functools.lru_cache(maxsize=1)(ModelChoice.load)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PictureJob(abc.ABC):
-    """A picture whose masks are wanted.
+    """A picture whose masks are wanted."""
 
-    Attributes:
-        name: of the picture, for messages.
-        path: its file; None if it is missing.
-        given: its boxes; or none, in all jobs of a run, in which objects are found.
-        target: the file that is written last, a label image.
-        fingerprint: of all that is written, from `fingerprint`.
-    """
-
-    name: str
-    path: Path | None
-    given: ImageBoxes
-    target: Path
-    fingerprint: str
+    name: str  # for messages
+    path: Path | None  # its file; None if it is missing
+    given: ImageBoxes  # its boxes; or none, in all jobs of a run, in which objects are found
+    target: Path  # the file that is written last, a label image
+    fingerprint: str  # of all that is written, from `fingerprint`
 
     def read(self, path: Path) -> np.ndarray:
         """Reads the picture, uint8 RGB [H, W, 3], as its boxes see it; InputError: it cannot be read."""
-        return read_image(path)
+        return read_annotated(path, self.given.size)
 
     def texts(self) -> dict[Any, Any] | None:
         """The texts in the target, its fingerprint among them; None if it is damaged."""
@@ -108,11 +100,9 @@ class PictureJob(abc.ABC):
 
 
 def fingerprint(path: Path | None, *parts: Any) -> str:
-    """Digest of what masks are made from, the same on every machine.
+    """Digest of what masks are made from: size of the picture's file, boxes, model and so on, fit for JSON.
 
-    Args:
-        path: of the picture, of which the size counts; its time is compared with that of the label image.
-        parts: boxes, state of the model and so on, fit for JSON.
+    The same on every machine, so not of the picture's time, which is compared with that of the label image.
     """
     size = None if path is None else path.stat().st_size
     return hashlib.sha256(json.dumps([size, *parts], sort_keys=True).encode()).hexdigest()
@@ -132,29 +122,17 @@ class Outcome(NamedTuple):
 
 @dataclasses.dataclass
 class Summary:
-    """What became of the pictures.
+    """What became of the pictures: how many there are of each kind."""
 
-    Attributes:
-        pictures: number of all of them.
-        written: of those whose masks were written.
-        present: of those that had them already.
-        without_boxes: of those without boxes that count.
-        outdated: of those without boxes whose masks, from an earlier run, were removed.
-        seconds: wall-clock time from loading the model on.
-        failed: `name` and `problem` of those without masks.
-        masks: number of those written, by `quality_words`.
-        repairs: what was done about unusual boxes -> a text for each of them.
-    """
-
-    pictures: int = 0
-    written: int = 0
-    present: int = 0
-    without_boxes: int = 0
-    outdated: int = 0
-    seconds: float = 0.0
-    failed: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    pictures: int = 0  # all of them
+    written: int = 0  # whose masks were written
+    present: int = 0  # that had them already
+    without_boxes: int = 0  # without boxes that count
+    outdated: int = 0  # of those, whose masks of an earlier run were removed
+    seconds: float = 0.0  # wall-clock time from loading the model on
+    failed: list[dict[str, str]] = dataclasses.field(default_factory=list)  # `name`, `problem`
     masks: dict[str, int] = dataclasses.field(default_factory=lambda: dict.fromkeys(QUALITY_WORDS, 0))
-    repairs: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    repairs: dict[str, list[str]] = dataclasses.field(default_factory=dict)  # of boxes -> texts
 
     def count(self, outcomes: Generator[Outcome, None, None]) -> None:
         """Works through outcomes; what is under way when it is interrupted is still written."""
@@ -163,12 +141,11 @@ class Summary:
             for name, state, problem, words in outcomes:
                 for word in words:
                     self.masks[word] += 1
+                self.written += state == "written"
+                self.present += state == "present"
                 if state == "present":
-                    self.present += 1
                     start = time.monotonic()
-                elif state == "written":
-                    self.written += 1
-                else:
+                elif state == "failed":
                     self.failed.append({"name": name, "problem": problem})
                 self.seconds = time.monotonic() - start
 
@@ -181,13 +158,12 @@ class Summary:
 
     def require_success(self) -> None:
         """Raises InputError: there are pictures, and all were skipped."""
-        if not self.failed or self.written or self.present:
-            return
-        count = len(self.failed)
-        first = self.problems()[-count].removeprefix("skipped: ")
-        raise InputError(
-            first if count == 1 else f"all {count} pictures were skipped, the first one because: {first}"
-        )
+        if self.failed and not self.written and not self.present:
+            count = len(self.failed)
+            first = self.problems()[-count].removeprefix("skipped: ")
+            raise InputError(
+                first if count == 1 else f"all {count} pictures were skipped, the first one because: {first}"
+            )
 
     def __str__(self):
         masks = ", ".join(f"{count} {word}" for word, count in self.masks.items() if count)
@@ -210,14 +186,13 @@ def segment_pictures(
     progress: bool | None = None,
     begin: Callable[[], None] = lambda: None,
 ) -> Generator[Outcome, None, None]:
-    """Makes the masks that are missing.
+    """Makes the masks that are missing; the model is loaded only if some are.
 
     Args:
         jobs: the pictures. It is asked for each several times and may make it anew, to hold none.
-        model: what segments them; loaded only if something is missing.
+        model: what segments them.
         overwrite: whether masks that are there are made again.
-        scheduler: address of a Dask scheduler, as tcp://host:8786, whose workers make the masks; they need
-            this package, and the folders under the same paths.
+        scheduler: of a Dask cluster, see `open_executor`, whose workers make the masks.
         progress: whether to show progress bars; in a terminal unless given.
         begin: called when it is known that all can be written, before any is.
 
