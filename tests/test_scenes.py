@@ -15,7 +15,6 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from deepmac.core.categories import ALL_IDS, ID_BY_NAME
-from deepmac.core.errors import InputError
 from deepmac.data.points import read_points
 from deepmac.scenes.dataset import compose_scenes, contact_sheet
 
@@ -144,14 +143,14 @@ def test_command(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [({name: 0}, f"--{name.replace('_', '-')} is 0") for name in ("images", "val_images", "jobs")]
-    + [({"size": 31}, "--size is 31"), ({"seed": -1}, "--seed is -1")]
-    + [({"sprites": "nowhere"}, "nowhere is not a folder")],
+    ("option", "value", "message"),
+    [(option, 0, f"'--{option}': 0 is not in the range") for option in ("images", "val-images", "jobs")]
+    + [("size", 31, "'--size': 31 is not in"), ("seed", -1, "'--seed': -1 is not in")]
+    + [("sprites", "nowhere", "nowhere is not a folder")],
 )
-def test_bad_arguments(tmp_path, arguments, message):
-    with pytest.raises(InputError, match=message):
-        compose_scenes(tmp_path / "out", **{**ARGUMENTS, **arguments})
+def test_bad_arguments(tmp_path, option, value, message):
+    arguments = ["--images", 1, "--size", 32, f"--{option}", value, "--out", tmp_path / "out"]
+    assert message in command_line.refused("scenes", *arguments)
     assert list(tmp_path.iterdir()) == []
 
 
