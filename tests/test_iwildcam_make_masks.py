@@ -293,7 +293,7 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path, monkeypatch)
         ({"--images": "missing"}, "no such folder of pictures: missing"),
         ({"--detections": "missing.json"}, "missing.json"),
         ({"--shard": "9/3"}, "--shard 9/3 is not i/n"),
-        ({"--min-conf": "1.5"}, "--min-conf must lie between 0 and 1"),
+        ({"--min-conf": "1.5"}, "'--min-conf': 1.5 is not in the range"),
         ({"--model": "no such model"}, "no model 'no such model'"),
         ({"--out": "file"}, "file"),
     ],

@@ -114,7 +114,7 @@ def annotate(annotations, images, out, replace, rle, min_quality, file_format, m
 @click.option("--images", required=True, type=click.Path(), help="Folder of the pictures.")
 @click.option("--detections", required=True, type=click.Path(), help="MegaDetector's results, for example.")
 @click.option("--out", required=True, type=click.Path(file_okay=False), help="Folder for masks and a report.")
-@click.option("--min-conf", default=0.0, help="No masks of less confident detections.")
+@click.option("--min-conf", default=0.0, type=click.FloatRange(0, 1), help="Least confidence for a mask.")
 @click.option("--shard", default="1/1", metavar="I/N", help="Part I of N; I counts from 0 or from 1.")
 @options.model_and_runtime
 @options.scheduler

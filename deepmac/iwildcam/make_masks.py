@@ -68,10 +68,6 @@ class MaskOptions:
     palette: bool = False
     overlays: bool = False
 
-    def __post_init__(self):
-        if not 0 <= self.min_conf <= 1:
-            raise InputError(f"--min-conf must lie between 0 and 1, not {self.min_conf}")
-
 
 def make_masks(
     images: str | os.PathLike,

@@ -23,7 +23,7 @@ from deepmac.core.categories import COCO_CATEGORIES, NAME_BY_ID
 from deepmac.core.drawing import overlay, sheet
 from deepmac.core.files import atomic_folder
 from deepmac.scenes.artwork import CREDITS
-from deepmac.scenes.composition import SceneObject, compose_scene
+from deepmac.scenes.composition import compose_scene
 from deepmac.scenes.polygons import mask_to_polygons
 from deepmac.scenes.sprites import SPLITS, SpritePools, sprite_pools
 
@@ -113,28 +113,27 @@ def _write_scene(folder: Path, pools: SpritePools, size: int, seed: int, task: t
     Image.fromarray(scene.image).save(
         folder / f"{split}2017" / f"{_FIRST_IMAGE_ID[split] + index:012d}.jpg", quality=92, subsampling=0
     )
-    return [_annotation(scene_object, rng) for scene_object in scene.objects]
+    return [_annotation(*scene_object, rng) for scene_object in scene.objects]
 
 
-def _annotation(scene_object: SceneObject, rng: np.random.Generator) -> dict:
-    left, top, width, height = bbox = list(cv2.boundingRect(scene_object.mask.astype(np.uint8)))
+def _annotation(category_id: int, mask: np.ndarray, rng: np.random.Generator) -> dict:
+    left, top, width, height = bbox = list(cv2.boundingRect(mask.astype(np.uint8)))
     columns, rows = left + rng.integers(width, size=_POINTS), top + rng.integers(height, size=_POINTS)
     return {
-        "category_id": scene_object.category_id,
+        "category_id": category_id,
         "bbox": bbox,
-        "area": int(scene_object.mask.sum()),
+        "area": int(mask.sum()),
         "iscrowd": 0,
-        "segmentation": mask_to_polygons(scene_object.mask),
+        "segmentation": mask_to_polygons(mask),
         "point_coords": (np.column_stack([columns, rows]) + 0.5).tolist(),  # centres of pixels
-        "point_labels": scene_object.mask[rows, columns].astype(int).tolist(),
+        "point_labels": mask[rows, columns].astype(int).tolist(),
     }
 
 
 def _coco(split: str, scenes: list[list[dict]], size: int, seed: int) -> dict:
     """The annotation file of a split; `scenes[k]` are the annotations of its k-th image."""
     images, annotations = [], []
-    for index, of_image in enumerate(scenes):
-        image_id = _FIRST_IMAGE_ID[split] + index
+    for image_id, of_image in enumerate(scenes, start=_FIRST_IMAGE_ID[split]):
         image = {
             "id": image_id,
             "license": 1,
@@ -142,7 +141,7 @@ def _coco(split: str, scenes: list[list[dict]], size: int, seed: int) -> dict:
             "height": size,
             "width": size,
         }
-        images.append(image | {"date_captured": "", "coco_url": "", "flickr_url": ""})
+        images.append(image | dict.fromkeys(("date_captured", "coco_url", "flickr_url"), ""))
         for one in of_image:
             annotations.append({"id": len(annotations) + 1, "image_id": image_id, **one})
     info = {"description": f"deepmac composed scenes: {split}, size {size}, seed {seed}", "url": ""}
@@ -181,11 +180,7 @@ def _readme(counts: dict[str, int], size: int, seed: int, pools: SpritePools) ->
 def contact_sheet(coco_folder: Path) -> Image.Image:
     """Draws the first images of both splits of a folder in COCO's layout whose masks are polygons.
 
-    Args:
-        coco_folder: holds `annotations/instances_{train,val}2017.json` and the square images.
-
-    Returns:
-        An RGB picture: training above, validation below.
+    Training is above, validation below. The folder holds `annotations/instances_{train,val}2017.json`.
     """
     tiles, captions = [], []
     for split, most in _SHOWN.items():
@@ -198,16 +193,14 @@ def contact_sheet(coco_folder: Path) -> Image.Image:
 
 
 def _tile(path: Path, annotations: list[dict]) -> np.ndarray:
-    """An enlarged image with outlines, boxes and class names."""
+    """An enlarged square image with outlines, boxes and class names."""
     with Image.open(path) as image:
-        size = image.width
-        pixels = np.asarray(image.convert("RGB").resize((_TILE, _TILE), Image.Resampling.BICUBIC))
+        scale = _TILE / image.width
+        pixels = np.asarray(image.resize((_TILE, _TILE), Image.Resampling.BICUBIC))
     labels = np.zeros((_TILE, _TILE), np.int32)
     for number, annotation in enumerate(annotations, start=1):
         for polygon in annotation["segmentation"]:
-            corners = np.reshape(polygon, (-1, 2)) * _TILE / size
-            cv2.fillPoly(labels, [corners.round().astype(np.int32)], number)
-    boxes = [(y, x, y + h, x + w) for x, y, w, h in (one["bbox"] for one in annotations)]
+            cv2.fillPoly(labels, [np.rint(np.reshape(polygon, (-1, 2)) * scale).astype(np.int32)], number)
+    corners = [(y, x, y + h, x + w) for x, y, w, h in (one["bbox"] for one in annotations)]
     names = [NAME_BY_ID[one["category_id"]] for one in annotations]
-    boxes = np.reshape(boxes, (-1, 4)) / size
-    return overlay(pixels, labels, boxes, names, opacity=0.0)
+    return overlay(pixels, labels, np.reshape(corners, (-1, 4)) * scale / _TILE, names, opacity=0.0)
