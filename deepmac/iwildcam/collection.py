@@ -146,9 +146,8 @@ def _complete(animals: pd.DataFrame, layout: Layout) -> pd.DataFrame:
     animals["rating"] = pd.Series(words, dtype=object).where(animals["quality"].notna(), "")
     files = [os.path.relpath(mask_path(layout.masks, name), layout.images) for name in animals["picture"]]
     animals["masks"] = pd.Series(files, dtype=object).where(animals["area"].notna(), "")
-    animals["review"] = (
-        animals[_KEY].round(_DIGITS).merge(_read_review(layout), "left", _KEY)["review"].fillna("")
-    )
+    reviewed = animals[_KEY].round(_DIGITS).merge(_read_review(layout), "left", _KEY)
+    animals["review"] = reviewed["review"].fillna("")
     order = {column: animals[column].map(in_order) for column in ("camera", "sequence", "picture")}
     order["split"] = -animals["split"].rank()  # training set first
     by = ["split", "camera", "time", "sequence", "frame", "picture", "number"]
@@ -212,14 +211,14 @@ def _look(layout: Layout, found: Detections, name: str, row: int, undated: bool)
     if not detections:
         return time, [(0, "", "", *[None] * 8, *size)]
     kinds = [found.categories.get(key, key) for key in detections.categories]
-    low, high = np.hsplit(detections.corners, 2)
-    shares = np.where(detections.usable, 100 * (high - low).prod(axis=1), np.nan)
+    sides = detections.corners[:, 2:] - detections.corners[:, :2]
+    shares = np.where(detections.usable, 100 * sides.prod(axis=1), np.nan)
     facts = zip(
-        kinds, detections.species, detections.confidences, detections.boxes, shares, areas, strict=False
+        kinds, detections.species, detections.confidences, *detections.boxes.T, shares, areas, strict=False
     )
     return time, [
-        (number, kind, species, confidence, *box, share, area, qualities.get(str(number)), *size)
-        for number, (kind, species, confidence, box, share, area) in enumerate(facts, start=1)
+        (number, *of_animal, qualities.get(str(number)), *size)
+        for number, of_animal in enumerate(facts, start=1)
     ]
 
 

@@ -4,14 +4,10 @@ The default data of the suite. Scene k of a split depends on nothing but the see
 so that a larger set begins with the scenes of a smaller one.
 """
 
+import contextlib
 import functools
 import json
-import multiprocessing
 import os
-import signal
-import threading
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -21,6 +17,7 @@ from tqdm.auto import tqdm
 
 from deepmac.core.categories import COCO_CATEGORIES, NAME_BY_ID
 from deepmac.core.drawing import overlay, sheet
+from deepmac.core.executors import ahead, threads
 from deepmac.core.files import atomic_folder
 from deepmac.scenes.artwork import CREDITS
 from deepmac.scenes.composition import compose_scene
@@ -29,7 +26,6 @@ from deepmac.scenes.sprites import SPLITS, SpritePools, sprite_pools
 
 _FIRST_IMAGE_ID = {"train": 1, "val": 1_000_001}
 _POINTS = 10  # of an object, drawn evenly in its box as arXiv 2104.06404 does
-_CHUNK = 16  # scenes that a process composes at once
 _TILE, _COLUMNS = 256, 6  # of the contact sheet: pixels, tiles in a row
 _SHOWN = {"train": 18, "val": 12}
 
@@ -47,8 +43,6 @@ def compose_scenes(
 
     The folder holds `annotations/instances_{train,val}2017.json`, `train2017/`, `val2017/`,
     `contact_sheet.png`, and `README.txt`. The same arguments give the same bytes, whatever `jobs` is.
-    With more than one job the processes import the calling script anew, which therefore needs the usual
-    `if __name__ == "__main__":`.
 
     Args:
         out: the folder to write; must not exist, or be empty.
@@ -56,7 +50,7 @@ def compose_scenes(
         val_images: number of validation images; by default a fifth of `images`.
         size: side of the square images in pixels.
         seed: of the scenes; the split of the sprites does not depend on it.
-        jobs: number of processes; by default one for each core, fewer for few images.
+        jobs: scenes to compose at once; by default one for each core.
         sprites: a folder with own RGBA cut-outs to add, `<COCO class name>/<picture>.png`.
 
     Raises:
@@ -69,40 +63,20 @@ def compose_scenes(
         for split in SPLITS:
             (folder / f"{split}2017").mkdir()
         tasks = [(split, index) for split in SPLITS for index in range(counts[split])]
-        scenes = _map(functools.partial(_write_scene, folder, pools, size, seed), tasks, jobs)
+        with contextlib.ExitStack() as stack:
+            stack.callback(cv2.setNumThreads, cv2.getNumThreads())
+            cv2.setNumThreads(1)  # OpenCV's own ones would wait for each other
+            compose = functools.partial(_write_scene, folder, pools, size, seed)
+            composed = ahead(stack.enter_context(threads(jobs)), compose, tasks)
+            scenes = list(tqdm(composed, total=len(tasks), unit=" scenes", smoothing=0))
         for split, of_split in zip(SPLITS, (scenes[:images], scenes[images:]), strict=True):
             text = json.dumps(_coco(split, of_split, size, seed), separators=(",", ":"))
             (folder / "annotations" / f"instances_{split}2017.json").write_text(text, encoding="utf-8")
-        (folder / "README.txt").write_text(_readme(counts, size, seed, pools), encoding="utf-8")
+        (folder / "README.txt").write_text(
+            _readme(counts, size, seed, pools, sprites is not None), encoding="utf-8"
+        )
         contact_sheet(folder).save(folder / "contact_sheet.png")
     return Path(out)
-
-
-def _map(function: Callable, tasks: list, jobs: int | None) -> list:
-    """Returns `[function(task) for task in tasks]`, computed by several processes if that is worth it."""
-    if jobs is None:  # starting a process takes about as long as four chunks
-        jobs = min(os.cpu_count() or 1, len(tasks) // (4 * _CHUNK))
-    bar = functools.partial(tqdm, total=len(tasks), unit=" scenes", smoothing=0)
-    if jobs <= 1:
-        return list(bar(map(function, tasks)))
-    # Spawned, so that threads of the caller (TensorFlow's, say) do no harm.
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start_process)
-    try:
-        return list(bar(pool.map(function, tasks, chunksize=_CHUNK)))
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _start_process() -> None:
-    cv2.setNumThreads(1)  # the processes use the cores already
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A killed parent cannot stop its processes, and they would wait for tasks forever."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 def _write_scene(folder: Path, pools: SpritePools, size: int, seed: int, task: tuple[str, int]) -> list[dict]:
@@ -110,9 +84,8 @@ def _write_scene(folder: Path, pools: SpritePools, size: int, seed: int, task: t
     split, index = task
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     scene = compose_scene(rng, pools[split], size)
-    Image.fromarray(scene.image).save(
-        folder / f"{split}2017" / f"{_FIRST_IMAGE_ID[split] + index:012d}.jpg", quality=92, subsampling=0
-    )
+    path = folder / f"{split}2017" / f"{_FIRST_IMAGE_ID[split] + index:012d}.jpg"
+    Image.fromarray(scene.image).save(path, quality=92, subsampling=0)
     return [_annotation(*scene_object, rng) for scene_object in scene.objects]
 
 
@@ -156,18 +129,15 @@ def _coco(split: str, scenes: list[list[dict]], size: int, seed: int) -> dict:
     }
 
 
-def _readme(counts: dict[str, int], size: int, seed: int, pools: SpritePools) -> str:
+def _readme(counts: dict[str, int], size: int, seed: int, pools: SpritePools, has_own_sprites: bool) -> str:
     lines = ["Composed scenes with instance masks, in COCO's layout; written by `deepmac scenes`.", ""]
     lines.append(f"Images of {size} x {size} pixels, seed {seed}.")
-    vendors = set()
     for split, pool in pools.items():
-        artworks = [artwork for listed in pool.values() for artwork in listed]
-        vendors.update(artwork.vendor for artwork in artworks)
-        objects = f"objects of {len(pool)} COCO classes from {len(artworks)} artworks"
+        objects = f"objects of {len(pool)} COCO classes from {sum(map(len, pool.values()))} artworks"
         lines.append(f"{split}: {counts[split]} images, {objects}.")
     lines += ["No artwork is in both splits.", "", "The objects are made from"]
     lines += [f"- {credit}" for credit in CREDITS]
-    if "own" in vendors:
+    if has_own_sprites:
         lines.append("- pictures given with --sprites, under whatever licence they have")
     lines += [
         "They were cut out, turned, scaled, and recoloured. The backgrounds are made from the photographs",
