@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 
 from deepmac.core.categories import ALL_IDS, ID_BY_NAME
 from deepmac.data.points import read_points
-from deepmac.scenes.dataset import compose_scenes, contact_sheet
+from deepmac.scenes.dataset import compose_scenes
 
 ARGUMENTS = {"images": 40, "val_images": 12, "size": 64, "seed": 5}
 
@@ -118,7 +118,8 @@ def test_contact_sheet_shows_the_images_with_outlines(folder):
     assert 0.3 < same < 0.99
     few = folder.parent / "few"
     compose_scenes(few, images=1, val_images=1, size=32)
-    assert contact_sheet(few).size == (8 + 2 * 264, 8 + 264 + 20)
+    with Image.open(few / "contact_sheet.png") as image:
+        assert image.size == (8 + 2 * 264, 8 + 264 + 20)
 
 
 def test_own_sprites_appear_in_the_scenes(tmp_path):

@@ -97,7 +97,8 @@ def find_layout(
 def _holds(path: Path, *keys: str) -> bool:
     """Whether one of the keys is near the beginning of a JSON file."""
     with path.open(encoding="utf-8", errors="replace") as file:
-        return any(key in head for head in [file.read(_HEAD)] for key in keys)
+        head = file.read(_HEAD)
+    return any(key in head for key in keys)
 
 
 def relative_names(names: Sequence[str], images: Path) -> list[str]:

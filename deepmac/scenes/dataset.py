@@ -69,13 +69,18 @@ def compose_scenes(
             compose = functools.partial(_write_scene, folder, pools, size, seed)
             composed = ahead(stack.enter_context(threads(jobs)), compose, tasks)
             scenes = list(tqdm(composed, total=len(tasks), unit=" scenes", smoothing=0))
+        tiles = {}
         for split, of_split in zip(SPLITS, (scenes[:images], scenes[images:]), strict=True):
-            text = json.dumps(_coco(split, of_split, size, seed), separators=(",", ":"))
+            coco = _coco(split, of_split, size, seed)
+            text = json.dumps(coco, separators=(",", ":"))
             (folder / "annotations" / f"instances_{split}2017.json").write_text(text, encoding="utf-8")
-        (folder / "README.txt").write_text(
-            _readme(counts, size, seed, pools, sprites is not None), encoding="utf-8"
-        )
-        contact_sheet(folder).save(folder / "contact_sheet.png")
+            for image, annotations in zip(coco["images"][: _SHOWN[split]], of_split, strict=False):
+                name = f"{split}2017/{image['file_name']}"
+                tiles[name] = _tile(folder / name, annotations)
+        readme = _readme(counts, size, seed, pools, sprites is not None)
+        (folder / "README.txt").write_text(readme, encoding="utf-8")
+        contact_sheet = sheet([*tiles.values()], [*tiles], _COLUMNS, (_TILE, _TILE))  # training above
+        contact_sheet.save(folder / "contact_sheet.png")
     return Path(out)
 
 
@@ -145,21 +150,6 @@ def _readme(counts: dict[str, int], size: int, seed: int, pools: SpritePools, ha
         "credits.",
     ]
     return "\n".join(lines) + "\n"
-
-
-def contact_sheet(coco_folder: Path) -> Image.Image:
-    """Draws the first images of both splits of a folder in COCO's layout whose masks are polygons.
-
-    Training is above, validation below. The folder holds `annotations/instances_{train,val}2017.json`.
-    """
-    tiles, captions = [], []
-    for split, most in _SHOWN.items():
-        coco = json.loads((coco_folder / "annotations" / f"instances_{split}2017.json").read_text("utf-8"))
-        for image in coco["images"][:most]:
-            annotations = [one for one in coco["annotations"] if one["image_id"] == image["id"]]
-            tiles.append(_tile(coco_folder / f"{split}2017" / image["file_name"], annotations))
-            captions.append(f"{split}2017/{image['file_name']}")
-    return sheet(tiles, captions, _COLUMNS, (_TILE, _TILE))
 
 
 def _tile(path: Path, annotations: list[dict]) -> np.ndarray:
