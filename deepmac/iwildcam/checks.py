@@ -20,8 +20,8 @@ class Problem(NamedTuple):
 
     Attributes:
         kind: "missing picture", "unreadable picture", "missing masks", "unreadable masks", "size mismatch",
-            "unknown detection", "masks of other detections", "unusable box" or "masks of no picture".
-        name: of the picture, or the file of the masks.
+            "unknown detection", "masks of other detections" or "unusable box".
+        name: of the picture.
         text: the particulars.
     """
 
@@ -31,29 +31,22 @@ class Problem(NamedTuple):
 
 
 def check_collection(collection: Collection, min_conf: float = 0.0, progress: bool = False) -> list[Problem]:
-    """Checks every picture, its detections and its masks.
+    """Checks every picture, its detections and its masks, and lists all problems, picture by picture.
 
     Args:
         collection: what to check.
         min_conf: pictures without a detection of this confidence need no masks; nor do those without a file.
         progress: whether to show a progress bar.
-
-    Returns all problems, in the order of the pictures; masks of no picture last, if the collection is whole.
     """
 
     def check(item: tuple[str, list]) -> list[Problem]:
         return [Problem(kind, item[0], text) for kind, text in _check(collection, *item, min_conf)]
 
-    names, folder = collection.animals["picture"].unique(), collection.layout.masks
+    count = collection.animals["picture"].nunique()
     with threads() as pool:
         found = ahead(pool, check, lines_of_pictures(collection.animals))
-        bar = tqdm(found, "checking", total=len(names), unit="picture", disable=not progress)
-        problems = [problem for of_picture in bar for problem in of_picture]
-    others = {*folder.rglob("[!.]*.png")} - {*map(collection.mask_path, names)}
-    for path in sorted(others) if collection.is_whole else ():
-        name = path.relative_to(folder).as_posix()
-        problems.append(Problem("masks of no picture", name, "the detections name no such picture"))
-    return problems
+        bar = tqdm(found, "checking", total=count, unit="picture", disable=not progress)
+        return [problem for of_picture in bar for problem in of_picture]
 
 
 def _check(collection: Collection, name: str, lines: list[Any], min_conf: float) -> Iterator[tuple[str, str]]:

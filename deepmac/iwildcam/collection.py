@@ -62,12 +62,10 @@ class Collection:
             box_share: of the box in percent of the picture, if it shows any of it
             quality: IoU that the mask is expected to have; rating: "good", "check", "doubtful"
             review: "keep", "reject" or ""; masks: file of the label image, from the collection's folder
-        is_whole: whether these are all the pictures there are.
     """
 
     layout: Layout
     animals: pd.DataFrame
-    is_whole: bool = True
 
     def picture_path(self, name: str) -> Path | None:
         """The file of a picture; None if it is missing."""
@@ -121,8 +119,7 @@ def open_collection(
     """
     layout = find_layout(root, detections, masks)
     found = read_detections(layout.detections, layout.images)
-    all_pictures = _read_pictures(layout, found)
-    pictures = _part(all_pictures, most)
+    pictures = _part(_read_pictures(layout, found), most)
     items = list(zip(pictures["picture"], pictures.pop("row"), pictures["time"].isna(), strict=True))
     with threads() as pool:
         looks = ahead(pool, lambda item: _look(layout, found, *item), items)
@@ -132,7 +129,7 @@ def open_collection(
     animals = pd.DataFrame([row for _, rows in looks for row in rows], columns=_ANIMAL)
     of_picture = np.repeat(np.arange(len(looks)), [len(rows) for _, rows in looks])
     animals = pictures.iloc[of_picture].reset_index(drop=True).join(animals)
-    return Collection(layout, _complete(animals, layout), len(pictures) == len(all_pictures))
+    return Collection(layout, _complete(animals, layout))
 
 
 def _complete(animals: pd.DataFrame, layout: Layout) -> pd.DataFrame:
