@@ -22,7 +22,7 @@ from deepmac.iwildcam import make_masks as masks
 from deepmac.iwildcam.checks import check_collection
 from deepmac.iwildcam.collection import open_collection
 from deepmac.iwildcam.layout import find_layout
-from deepmac.iwildcam.make_masks import WHOLE, CollectionJobs, MaskOptions, Shard, make_masks
+from deepmac.iwildcam.make_masks import CollectionJobs, MaskOptions, make_masks, parse_shard
 from deepmac.jobs import stream
 
 
@@ -86,7 +86,7 @@ def test_files_are_the_same_for_any_number_of_shards_and_threads(tmp_path, loads
     detections = _many(tmp_path / "pictures", 11)
     make_masks(tmp_path / "pictures", detections, tmp_path / "whole")
     for index in range(shards):
-        part = Shard(index, shards)
+        part = (index, shards)
         monkeypatch.setattr(executors, "usable_cores", lambda count=1 + index: count)
         make_masks(tmp_path / "pictures", detections, tmp_path / "parts", shard=part)
     assert len(_files(tmp_path / "whole")) == 11
@@ -104,7 +104,7 @@ def test_unreadable_pictures_are_listed_and_do_not_stop_the_others(release, tmp_
     assert problems["test/d-4.jpg"] == "no such picture"
     assert "damaged" in problems["train/a-1.jpg"]
     camera_traps.write_picture(release / "test/d-4.jpg", 3)
-    summary = _make(release, tmp_path / "out", shard=Shard(1, 2))
+    summary = _make(release, tmp_path / "out", shard=(1, 2))
     assert (summary.written, summary.present) == (1, 1)
     assert (tmp_path / "out/iwildcam_masks_report_1-of-2.json").is_file()
 
@@ -362,7 +362,7 @@ def _detections(names):
     return detections
 
 
-def _jobs(folder, names=("a.jpg",), shard=WHOLE, **options):
+def _jobs(folder, names=("a.jpg",), shard=(0, 1), **options):
     return CollectionJobs(folder, _detections(names), folder / "masks", shard, MaskOptions(**options))
 
 
@@ -371,7 +371,7 @@ def test_shards_share_out_all_pictures_counted_from_0_or_from_1(tmp_path_factory
     folder = tmp_path_factory.getbasetemp()
     names = [f"{number}.jpg" for number in range(count)]
     numbers = range(from_one, shards + from_one)
-    jobs = [_jobs(folder, names, Shard.parse(f"{i}/{shards}")) for i in numbers]
+    jobs = [_jobs(folder, names, parse_shard(f"{i}/{shards}")) for i in numbers]
     parts = [[job.name for job in part] for part in jobs]
     assert sorted(name for part in parts for name in part) == sorted(names)
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
@@ -394,4 +394,4 @@ def test_pictures_with_the_same_masks_and_odd_shards_are_refused(tmp_path):
         _jobs(tmp_path, ["a.jpg", "a.jpg"])
     for text in ("", "1", "4/3", "1/0", "-1/3", "a/b", "1/2/3", "1.5/3"):
         with pytest.raises(InputError, match="--shard"):
-            Shard.parse(text)
+            parse_shard(text)

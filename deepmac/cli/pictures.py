@@ -142,12 +142,12 @@ def iwildcam_masks(
     Exit status: 0, also if some pictures were skipped; 2 if all were, or if the input is wrong.
     """
     options.show_start()
-    from deepmac.iwildcam.make_masks import MaskOptions, Shard, make_masks
+    from deepmac.iwildcam.make_masks import MaskOptions, make_masks, parse_shard
     from deepmac.jobs.stream import ModelChoice
 
     choice, options_ = ModelChoice(model, precision, input_size, runtime), MaskOptions(**choices)
     how = {"scheduler": scheduler, "overwrite": overwrite}
-    summary = make_masks(images, detections, out, choice, options_, Shard.parse(shard), **how)
+    summary = make_masks(images, detections, out, choice, options_, parse_shard(shard), **how)
     problems = summary.problems()
     for line in problems[:20]:
         click.echo(line, err=True)

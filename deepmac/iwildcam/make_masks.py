@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -27,28 +27,19 @@ from deepmac.jobs.stream import FINGERPRINT, ModelChoice, PictureJob, Summary, f
 
 _OVERLAY_SIZE = (1600, 1600)  # pixels that an overlay must not exceed
 _SHEET_PICTURES, _SHEET_COLUMNS = 30, 5
+_MINI = ModelChoice()
 
 
-class Shard(NamedTuple):
-    """Every `count`-th picture, beginning with number `index`, from 0."""
+def parse_shard(text: str) -> tuple[int, int]:
+    """Reads a shard "i/n": index i, from 0, and number n of all; i may count from 1, too: n/n is 0/n.
 
-    index: int
-    count: int
-
-    @classmethod
-    def parse(cls, text: str) -> "Shard":
-        """Reads "i/n"; i may count from 0 or from 1: n/n is 0/n. InputError: not one of n shards."""
-        match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
-        index, count = map(int, match.groups()) if match else (1, 0)
-        if index > count or count < 1:
-            raise InputError(f"--shard {text} is not i/n, such as 3/8: the third of eight parts")
-        return cls(index % count, count)
-
-    def __str__(self):
-        return f"{self.index}-of-{self.count}"
-
-
-WHOLE, MINI = Shard(0, 1), ModelChoice()
+    InputError: not one of n shards.
+    """
+    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    index, count = map(int, match.groups()) if match else (1, 0)
+    if index > count or count < 1:
+        raise InputError(f"--shard {text} is not i/n, such as 3/8: the third of eight parts")
+    return index % count, count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,9 +64,9 @@ def make_masks(
     images: str | os.PathLike,
     detections: str | os.PathLike,
     out: str | os.PathLike,
-    model: ModelChoice = MINI,
+    model: ModelChoice = _MINI,
     options: MaskOptions = MaskOptions(),
-    shard: Shard = WHOLE,
+    shard: tuple[int, int] = (0, 1),
     **how: Any,
 ) -> Summary:
     """Makes the instance masks of a collection, or of a part of it.
@@ -90,7 +81,7 @@ def make_masks(
         out: folder for the masks, and for the report `iwildcam_masks_report.json`.
         model: what makes them.
         options: what they are like.
-        shard: which pictures.
+        shard: index, from 0, and number n of parts: every n-th picture from that one on.
         how: `overwrite`, `scheduler` and `progress` of `segment_pictures`.
 
     Returns:
@@ -103,24 +94,24 @@ def make_masks(
     images, out = Path(images), Path(out)
     if not images.is_dir():
         raise InputError(f"no such folder of pictures: {images}")
-    state = model.state()
+    state, part = model.state(), "{}-of-{}".format(*shard)
+    ending = "" if shard == (0, 1) else f"_{part}"
     jobs = CollectionJobs(images, read_detections(detections, images), out, shard, options, state)
     summary = jobs.summary
-    part = "" if shard.count == 1 else f"_{shard}"
     try:
         summary.count(segment_pictures(jobs, model, begin=jobs.tidy, **how))
     finally:
         if summary.written or summary.failed or summary.outdated:
             settings = {**state, **dataclasses.asdict(options)}
-            report = {"shard": str(shard), "settings": settings, **dataclasses.asdict(summary)}
-            write_text(out / f"{REPORT_NAME}{part}.json", json.dumps(report, indent=1) + "\n")
+            report = {"shard": part, "settings": settings, **dataclasses.asdict(summary)}
+            write_text(out / f"{REPORT_NAME}{ending}.json", json.dumps(report, indent=1) + "\n")
     if len(jobs) or not summary.without_boxes:
         summary.require_success()
     if options.overlays:
         rows = np.linspace(0, len(jobs) - 1, min(len(jobs), _SHEET_PICTURES)).astype(int).tolist()
         shown = [job for job in map(jobs.__getitem__, rows) if job.overlay.is_file()]
         overlays = [read_image(job.overlay) for job in shown]
-        with atomic_file(out / f"contact_sheet{part}.jpg") as path:
+        with atomic_file(out / f"contact_sheet{ending}.jpg") as path:
             sheet(overlays, [job.name for job in shown], _SHEET_COLUMNS).save(path, quality=90)
     return summary
 
@@ -133,7 +124,7 @@ class CollectionJobs(Sequence):
         images: Path,
         detections: Detections,
         masks: Path,
-        shard: Shard = WHOLE,
+        shard: tuple[int, int] = (0, 1),
         options: MaskOptions = MaskOptions(),
         state: dict[str, Any] | None = None,
     ):
@@ -152,7 +143,7 @@ class CollectionJobs(Sequence):
                     f"the masks of {self._listed[path]} and {name} would be the same file: rename a picture"
                 )
             self._listed[path] = name
-        self._mine = range(shard.index, len(detections), shard.count)
+        self._mine = range(shard[0], len(detections), shard[1])
         self._numbers: dict[
             int, np.ndarray
         ] = {}  # row of a picture -> its detections that get a mask, from 1
