@@ -27,7 +27,6 @@ from deepmac.data.megadetector import Detections, read_detections
 from deepmac.data.trap_tables import read_coco_camera_traps
 from deepmac.inference.prediction import quality_words
 from deepmac.iwildcam.layout import SPLITS, Layout, find_layout, mask_path, picture_path, relative_names
-from deepmac.iwildcam.tracks import tracks
 
 REVIEW_FILE = "mask_review.csv"
 _BOX = ["xmin", "ymin", "width", "height"]
@@ -40,6 +39,7 @@ _ANIMAL = ["number", "kind", "detected", "confidence", *_BOX, "box_share", "area
 COLUMNS = ["picture", "split", "camera", "time", "sequence", "frame", "number", "track", "kind", "species"]
 COLUMNS += ["confidence", *_BOX, "area", "share", "box_share", "fill", "quality", "rating", "review", "masks"]
 COLUMNS += [*_SIZE, "counted"]
+_FARTHEST = 2.0  # boxes that differ more, as `_difference` has it, show different animals
 _EXIF_DATE = re.compile(r"^(\d{4}):(\d\d):")
 
 
@@ -55,7 +55,7 @@ class Collection:
             picture: its name, a path from the collection's folder; split: "train" or "test" of a release
             camera, time, sequence, frame; counted: animals in the sequence, where people counted them
             number: of the detection in its picture, from 1, and in the label image
-            track: number that it keeps through a sequence, from `deepmac.iwildcam.tracks`
+            track: number that it keeps through a sequence, from `tracks`
             kind: animal, person, vehicle; species; confidence: of the detection
             xmin, ymin, width, height: of the box, in parts of the picture; picture_width, picture_height
             area, share, fill: of the mask in pixels, in percent of the picture, in parts of the box
@@ -150,6 +150,48 @@ def _complete(animals: pd.DataFrame, layout: Layout) -> pd.DataFrame:
     by = ["split", "camera", "time", "sequence", "frame", "picture", "number"]
     animals = animals.loc[animals.assign(**order).sort_values(by).index].reset_index(drop=True)
     return animals.assign(track=tracks(animals))[COLUMNS]
+
+
+def tracks(animals: pd.DataFrame) -> np.ndarray:
+    """Gives every animal a number, the same one in all pictures of its sequence in which it is found again.
+
+    The boxes of a picture are compared with where the sequence's animals were last, the closest pair first.
+
+    Args:
+        animals: table of `Collection`, pictures in the order of time.
+
+    Returns:
+        For each line a number, 1 for the most confident animal of a first picture, 0 for no animal.
+    """
+    boxes = animals[_BOX].to_numpy(float)
+    found = animals[animals["number"] > 0]
+    by_confidence = found.sort_values("confidence", ascending=False, kind="stable")
+    of_picture = by_confidence.groupby("picture", sort=False).groups  # its lines
+    track = np.zeros(len(animals), int)
+    for pictures in found.groupby("sequence", sort=False)["picture"].unique():
+        last: dict[int, int] = {}  # animal -> line where it was seen last
+        for picture in pictures:
+            lines = of_picture[picture]
+            pairs = [
+                (_difference(boxes[line], boxes[seen]), animal, line)
+                for animal, seen in last.items()
+                for line in lines
+            ]
+            again: dict[int, int] = {}
+            for difference, animal, line in sorted(pairs):
+                if difference <= _FARTHEST and line not in again and animal not in again.values():
+                    again[line] = animal
+            for line in lines:
+                track[line] = again.get(line) or len(last) + 1
+                last[track[line]] = line
+    return track
+
+
+def _difference(box: np.ndarray, other: np.ndarray) -> float:
+    """Distance of two boxes' middles in their mean side, plus the logarithm of how their sides differ."""
+    side, other_side = (np.sqrt(max(width * height, 1e-8)) for _, _, width, height in (box, other))
+    apart = box[:2] + box[2:] / 2 - other[:2] - other[2:] / 2
+    return 2 * np.hypot(*apart) / (side + other_side) + abs(np.log(side / other_side))
 
 
 def in_order(text: str) -> str:
