@@ -125,7 +125,7 @@ def _box(mask):
 
 @pytest.mark.parametrize("hour", [NOON, MIDNIGHT])
 def test_the_owned_pixels_are_those_an_animal_changes(hour):
-    place = Place(np.random.default_rng(0), HABITATS["scrub"]._replace(trees=0, bushes=0, blades=0))
+    place = Place(np.random.default_rng(0), HABITATS["scrub"] | {"trees": 0, "bushes": 0, "blades": 0})
     animal = Animal(DRAWING, height=1.5, distance=4.0, column=300.0, speed=-0.2)
     (empty, _), (picture, owner) = _photograph(place, hour=hour), _photograph(place, animal, hour=hour)
     top, left, bottom, right = _box(owner == 1)
@@ -173,7 +173,7 @@ def test_animals_are_cut_at_the_edges(column):
 @pytest.mark.parametrize("habitat", HABITATS)
 def test_nearer_things_hide_farther_ones_and_night_is_dark_far_away(habitat):
     for species in SPECIES:
-        assert set(species.habitats) <= set(HABITATS) and artworks(species.drawings)
+        assert set(species["habitats"]) <= set(HABITATS) and artworks(species["drawings"])
     place = _place(habitat)
     near, far = Animal(DRAWING, 2.5, 4.0, WIDTH / 2, 0.1), Animal(DRAWING, 2.5, 7.0, WIDTH / 2 + 90, 0.1)
     day, owner = _photograph(place, far, near)

@@ -333,6 +333,8 @@ def test_a_stack_of_16_bits_is_stretched_and_turned_page_by_page(demo, tmp_path)
     drawing = demo._drawing()._replace(prediction=sure)
     assert json.loads(exports.coco(drawing))["images"][0]["page"] == 3
     assert "\nstack.tif page 3,1,nucleus," in exports.table(drawing).decode()
+    assert json.loads(exports.geojson(drawing))["features"][0]["properties"]["page"] == 3
+    assert b"page" not in exports.geojson(drawing._replace(page=0))
     with zipfile.ZipFile(io.BytesIO(exports.imagej_rois(drawing))) as archive:
         [roi] = [roifile.ImagejRoi.frombytes(archive.read(name)) for name in archive.namelist()]
     assert roi.position == 3

@@ -270,6 +270,24 @@ def test_a_picture_that_is_opened_is_seen_whole_with_its_time_first(window, brow
 
 
 @pytest.mark.browser
+def test_of_a_long_name_the_end_is_seen(chromium, tmp_path):
+    from widget_page import WidgetPage
+
+    names = [f"{'a_station_by_the_river/' * 3}IMG_000{number}.JPG" for number in range(2)]
+    for name in names:
+        camera_traps.write_picture(tmp_path / name)
+    camera_traps.write_detections(tmp_path / "detections.json", dict.fromkeys(names, 1))
+    page = WidgetPage(chromium, Browser(open_collection(tmp_path), tmp_path / "out")).page
+    for name in page.locator("figcaption b").all():
+        start, end = name.locator("bdi").all()
+        assert end.inner_text().endswith(".JPG")
+        assert start.evaluate("half => half.scrollWidth > half.clientWidth"), "an ellipsis is in its place"
+        boxes = [one.bounding_box() for one in (name, start, end)]
+        right, cut, last = (box["x"] + box["width"] for box in boxes)
+        assert cut <= boxes[2]["x"] + 1 and last <= right + 1
+
+
+@pytest.mark.browser
 def test_real_pictures_are_seen_whole_with_their_masks(chromium, camera_traps_dir, tmp_path):
     from widget_page import WidgetPage
 
@@ -289,7 +307,7 @@ def test_real_pictures_are_seen_whole_with_their_masks(chromium, camera_traps_di
     frames = page.locator("figure .frame").evaluate_all(
         "frames => frames.map((frame) => frame.clientWidth / frame.clientHeight)"
     )
-    names = page.locator("figcaption b").all_inner_texts()
+    names = page.locator("figcaption b").all_text_contents()
     np.testing.assert_allclose(frames, [ratios[name] for name in names], rtol=0.02)
     times = page.locator("figcaption span").all_inner_texts()
     assert len(times) == 11 and "2013-03-31 16:27:36" in times, "one has no EXIF"

@@ -42,22 +42,18 @@ def test_all_that_is_wrong_is_listed(root):
     path = root / "train" / "c-3.jpg"
     path.write_bytes(path.read_bytes()[:300])
     _write(root, "d-4", np.zeros((40, 80), np.uint8))
-    _write(root, "other", np.zeros((4, 4), np.uint8))
     found = _problems(root)
     assert {name: kind for name, (kind, _) in found.items()} == {
         "train/a-1.jpg": "missing picture",
         "train/b-2.jpg": "unknown detection",
         "train/c-3.jpg": "unreadable picture",
         "test/d-4.jpg": "size mismatch",
-        "other.png": "masks of no picture",
     }
     assert found["train/b-2.jpg"][1] == "masks of detection 4, but 3 detections"
     assert found["test/d-4.jpg"][1] == "picture 80 x 48, masks 80 x 40 pixels"
     assert "damaged" in found["train/c-3.jpg"][1]
     (root / "instance_masks" / "a-1.png").unlink()
     assert _problems(root)["train/a-1.jpg"][0] == "missing picture", "no fault of its masks"
-    part = check_collection(open_collection(root, most=3))
-    assert "other.png" not in {problem.name for problem in part}, "others are not looked for in a part"
 
 
 def test_missing_and_damaged_masks(root):

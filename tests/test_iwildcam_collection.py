@@ -100,10 +100,10 @@ def test_species_come_from_classifications(tmp_path):
 def test_a_part_has_whole_sequences(tmp_path):
     root = camera_traps.write_release(tmp_path)
     whole = open_collection(root, most=4)
-    assert whole.is_whole and whole.animals["picture"].nunique() == 4
+    assert whole.animals["picture"].nunique() == 4
     part = open_collection(root, most=3)
     names = set(part.animals["picture"])
-    assert not part.is_whole and 2 <= len(names) <= 3
+    assert 2 <= len(names) <= 3
     assert ("train/a-1.jpg" in names) == ("train/b-2.jpg" in names)
     assert set(open_collection(root, most=3).animals["picture"]) == names
 

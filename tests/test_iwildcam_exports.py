@@ -8,7 +8,7 @@ from pycocotools.coco import COCO
 
 from deepmac.core.label_images import write_label_image
 from deepmac.iwildcam.collection import open_collection
-from deepmac.iwildcam.exports import export, write_coco
+from deepmac.iwildcam.exports import export, write_masks
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def collection(tmp_path, labels):
 
 
 def test_masks_become_coco_annotations_with_species(collection, labels, tmp_path):
-    assert write_coco(tmp_path / "coco.json", collection, collection.animals) == (3, 2)
+    assert write_masks(tmp_path / "coco.json", collection, collection.animals) == (3, 2)
     coco = COCO(str(tmp_path / "coco.json"))
     [image] = [image for image in coco.dataset["images"] if image["file_name"] == "train/b-2.jpg"]
     assert (image["height"], image["width"], image["seq_id"], image["location"]) == (48, 80, "s1", "7")
@@ -42,15 +42,15 @@ def test_masks_become_coco_annotations_with_species(collection, labels, tmp_path
         assert coco.cats[annotation["category_id"]]["name"] == "panthera pardus"
     assert [category["name"] for category in coco.dataset["categories"]] == ["animal", "panthera pardus"]
     mixed = collection.animals.sort_values("number")
-    assert write_coco(tmp_path / "mixed.json", collection, mixed) == (3, 2)
+    assert write_masks(tmp_path / "mixed.json", collection, mixed) == (3, 2)
     assert (tmp_path / "mixed.json").read_text() == (tmp_path / "coco.json").read_text()
     test = collection.animals.query("split == 'test'")
-    assert write_coco(tmp_path / "test.json", collection, test) == (1, 1)
+    assert write_masks(tmp_path / "test.json", collection, test) == (1, 1)
     (tmp_path / "instance_masks" / "b-2.png").write_bytes(b"damaged")
-    assert write_coco(tmp_path / "coco.json", collection, collection.animals) == (1, 1)
+    assert write_masks(tmp_path / "coco.json", collection, collection.animals) == (1, 1)
     (tmp_path / "instance_masks" / "d-4.png").unlink()
     collection = open_collection(tmp_path)
-    assert write_coco(tmp_path / "coco.json", collection, collection.animals) == (0, 0)
+    assert write_masks(tmp_path / "coco.json", collection, collection.animals) == (0, 0)
     assert json.loads((tmp_path / "coco.json").read_text())["annotations"] == []
 
 

@@ -22,7 +22,7 @@ from deepmac.iwildcam import make_masks as masks
 from deepmac.iwildcam.checks import check_collection
 from deepmac.iwildcam.collection import open_collection
 from deepmac.iwildcam.layout import find_layout
-from deepmac.iwildcam.make_masks import WHOLE, CollectionJobs, MaskOptions, Shard, make_masks
+from deepmac.iwildcam.make_masks import CollectionJobs, MaskOptions, make_masks, parse_shard
 from deepmac.jobs import stream
 
 
@@ -86,7 +86,7 @@ def test_files_are_the_same_for_any_number_of_shards_and_threads(tmp_path, loads
     detections = _many(tmp_path / "pictures", 11)
     make_masks(tmp_path / "pictures", detections, tmp_path / "whole")
     for index in range(shards):
-        part = Shard(index, shards)
+        part = (index, shards)
         monkeypatch.setattr(executors, "usable_cores", lambda count=1 + index: count)
         make_masks(tmp_path / "pictures", detections, tmp_path / "parts", shard=part)
     assert len(_files(tmp_path / "whole")) == 11
@@ -104,7 +104,7 @@ def test_unreadable_pictures_are_listed_and_do_not_stop_the_others(release, tmp_
     assert problems["test/d-4.jpg"] == "no such picture"
     assert "damaged" in problems["train/a-1.jpg"]
     camera_traps.write_picture(release / "test/d-4.jpg", 3)
-    summary = _make(release, tmp_path / "out", shard=Shard(1, 2))
+    summary = _make(release, tmp_path / "out", shard=(1, 2))
     assert (summary.written, summary.present) == (1, 1)
     assert (tmp_path / "out/iwildcam_masks_report_1-of-2.json").is_file()
 
@@ -141,7 +141,7 @@ def test_unusable_boxes_and_failures_of_the_detector_are_named(tmp_path, loads):
     ]
     report = json.loads((tmp_path / "out/iwildcam_masks_report.json").read_text())
     assert [failure["name"] for failure in report["failed"]] == ["b.jpg", "c.jpg", "d.jpg"]
-    assert [len(cases) for cases in report["repairs"].values()] == [2, 0]
+    assert [len(cases) for cases in report["repairs"].values()] == [2, 0, 0]
     _document(tmp_path, images[1:])
     assert "1 without boxes, 3 skipped" in command_line.run("iwildcam-masks", *arguments).stdout
     _document(tmp_path, images[1:-1])
@@ -215,6 +215,21 @@ def test_masks_of_pictures_that_get_none_any_more_are_removed(release, tmp_path)
     assert sorted(_files(out)) == ["c-3.png"]
 
 
+def test_masks_of_pictures_that_the_detections_do_not_list_are_named_and_not_used(release, tmp_path):
+    """They may belong to another file of detections; `out` keeps them."""
+    _make(release, out := release / "instance_masks")
+    Image.new("L", (80, 48)).save(out / "foreign.png")  # nobody knows what it is
+    detections = release / "metadata/iwildcam2022_mdv4_detections.json"
+    camera_traps.write_detections(detections, {"train/a-1.jpg": 2, "train/c-3.jpg": 0})
+    summary = _make(release, out)
+    assert (summary.pictures, summary.written, summary.present, summary.outdated) == (2, 0, 1, 0)
+    assert summary.problems() == [
+        "masks of pictures that the detections do not list, which nothing shows: 2 (b-2.png, d-4.png)"
+    ]
+    animals = open_collection(release).animals
+    assert animals["masks"][animals["masks"] != ""].unique().tolist() == ["instance_masks/a-1.png"]
+
+
 def test_the_last_line_says_how_to_look_at_the_masks(release, tmp_path):
     detections = release / "metadata/iwildcam2022_mdv4_detections.json"
     arguments = ["--images", release, "--detections", detections, "--out", tmp_path / "elsewhere"]
@@ -277,7 +292,7 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path, monkeypatch)
         ({"--images": "missing"}, "no such folder of pictures: missing"),
         ({"--detections": "missing.json"}, "missing.json"),
         ({"--shard": "9/3"}, "--shard 9/3 is not i/n"),
-        ({"--min-conf": "1.5"}, "--min-conf must lie between 0 and 1"),
+        ({"--min-conf": "1.5"}, "'--min-conf': 1.5 is not in the range"),
         ({"--model": "no such model"}, "no model 'no such model'"),
         ({"--out": "file"}, "file"),
     ],
@@ -346,7 +361,7 @@ def _detections(names):
     return detections
 
 
-def _jobs(folder, names=("a.jpg",), shard=WHOLE, **options):
+def _jobs(folder, names=("a.jpg",), shard=(0, 1), **options):
     return CollectionJobs(folder, _detections(names), folder / "masks", shard, MaskOptions(**options))
 
 
@@ -355,7 +370,7 @@ def test_shards_share_out_all_pictures_counted_from_0_or_from_1(tmp_path_factory
     folder = tmp_path_factory.getbasetemp()
     names = [f"{number}.jpg" for number in range(count)]
     numbers = range(from_one, shards + from_one)
-    jobs = [_jobs(folder, names, Shard.parse(f"{i}/{shards}")) for i in numbers]
+    jobs = [_jobs(folder, names, parse_shard(f"{i}/{shards}")) for i in numbers]
     parts = [[job.name for job in part] for part in jobs]
     assert sorted(name for part in parts for name in part) == sorted(names)
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
@@ -363,9 +378,9 @@ def test_shards_share_out_all_pictures_counted_from_0_or_from_1(tmp_path_factory
 
 def test_weak_detections_keep_their_numbers(tmp_path):
     [job] = _jobs(tmp_path, min_conf=0.5)
-    assert job.numbers == [1, 2]
+    assert job.numbers.tolist() == [1, 2]
     [job] = _jobs(tmp_path, min_conf=0.7)
-    assert job.numbers == [2]
+    assert job.numbers.tolist() == [2]
     np.testing.assert_allclose(job.given.boxes, [[0.1, 0.3, 0.6, 0.9]])
     jobs = _jobs(tmp_path, min_conf=0.95)
     assert (list(jobs), jobs.summary.without_boxes) == ([], 1)
@@ -378,4 +393,4 @@ def test_pictures_with_the_same_masks_and_odd_shards_are_refused(tmp_path):
         _jobs(tmp_path, ["a.jpg", "a.jpg"])
     for text in ("", "1", "4/3", "1/0", "-1/3", "a/b", "1/2/3", "1.5/3"):
         with pytest.raises(InputError, match="--shard"):
-            Shard.parse(text)
+            parse_shard(text)

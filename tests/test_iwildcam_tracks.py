@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 
-from deepmac.iwildcam.tracks import tracks
+from deepmac.iwildcam.collection import tracks
 
 
 def _table(*pictures, sequence="s"):

@@ -10,7 +10,7 @@ import tiny_model
 from deepmac.core import executors
 from deepmac.core.errors import InputError
 from deepmac.core.label_images import read_label_image, write_label_image
-from deepmac.iwildcam.make_masks import Shard, make_masks
+from deepmac.iwildcam.make_masks import make_masks
 from deepmac.jobs import stream
 from deepmac.jobs.stream import ModelChoice, PictureJob, Summary, is_done, segment_part, segment_pictures
 
@@ -182,7 +182,7 @@ def test_a_cluster_writes_the_same_files(tmp_path, monkeypatch):
     options = {"model": ModelChoice(str(tiny_model.model_dir()), "float32")}
     arguments = (folder, camera_traps.write_detections(folder / "detections.json", names))
     make_masks(*arguments, tmp_path / "here", **options)
-    make_masks(*arguments, tmp_path / "there", shard=Shard(0, 3), **options)
+    make_masks(*arguments, tmp_path / "there", shard=(0, 3), **options)
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as running:
         summary = make_masks(*arguments, tmp_path / "there", scheduler=running.scheduler_address, **options)
     assert (summary.written, summary.present) == (count - 10, 10 - 1)

@@ -4,14 +4,20 @@ import click
 
 from deepmac.cli import options
 
+_COUNT = click.IntRange(1, 1_000_000)  # image ids of the splits are that far apart
+
 
 @click.command()
 @options.new_folder
-@click.option("--images", required=True, type=int, help="Number of training images.")
-@click.option("--val-images", type=int, help="Number of validation images.  [default: a fifth of --images]")
-@click.option("--size", default=128, help="Side of the square images in pixels.")
-@click.option("--seed", default=0, help="Same seed, same images.")
-@click.option("--jobs", type=int, help="Processes.  [default: one for each core]")
+@click.option("--images", required=True, type=_COUNT, help="Number of training images.")
+@click.option(
+    "--val-images", type=_COUNT, help="Number of validation images.  [default: a fifth of --images]"
+)
+@click.option(
+    "--size", default=128, type=click.IntRange(32, 4096), help="Side of the square images in pixels."
+)
+@click.option("--seed", default=0, type=click.IntRange(min=0), help="Same seed, same images.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Scenes at once.  [default: one for each core]")
 @click.option("--sprites", type=click.Path(), help="Own RGBA cut-outs to add: CLASS NAME/PICTURE.png")
 def scenes(out, images, val_images, size, seed, jobs, sprites):
     """Compose images with instance masks from emoji artwork, as a COCO folder."""

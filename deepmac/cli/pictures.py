@@ -115,7 +115,7 @@ def annotate(annotations, images, out, model, precision, runtime, input_size, **
 @click.option("--images", required=True, type=click.Path(), help="Folder of the pictures.")
 @click.option("--detections", required=True, type=click.Path(), help="MegaDetector's results, for example.")
 @click.option("--out", required=True, type=click.Path(file_okay=False), help="Folder for masks and a report.")
-@click.option("--min-conf", default=0.0, help="No masks of less confident detections.")
+@click.option("--min-conf", default=0.0, type=click.FloatRange(0, 1), help="Least confidence for a mask.")
 @click.option("--shard", default="1/1", metavar="I/N", help="Part I of N; I counts from 0 or from 1.")
 @options.model_and_runtime
 @options.scheduler
@@ -142,12 +142,12 @@ def iwildcam_masks(
     Exit status: 0, also if some pictures were skipped; 2 if all were, or if the input is wrong.
     """
     options.show_start()
-    from deepmac.iwildcam.make_masks import MaskOptions, Shard, make_masks
+    from deepmac.iwildcam.make_masks import MaskOptions, make_masks, parse_shard
     from deepmac.jobs.stream import ModelChoice
 
     choice, options_ = ModelChoice(model, precision, input_size, runtime), MaskOptions(**choices)
     how = {"scheduler": scheduler, "overwrite": overwrite}
-    summary = make_masks(images, detections, out, choice, options_, Shard.parse(shard), **how)
+    summary = make_masks(images, detections, out, choice, options_, parse_shard(shard), **how)
     problems = summary.problems()
     for line in problems[:20]:
         click.echo(line, err=True)

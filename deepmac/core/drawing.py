@@ -135,9 +135,10 @@ def sheet(
         image = Image.fromarray(picture)
         image.thumbnail(size, Image.Resampling.BOX)
         field.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
-        while _font(13).getlength(caption.replace("\n", " ")) > width and caption != "…":
-            caption = f"{caption.removesuffix('…')[:-1]}…"
-        ImageDraw.Draw(field).text((0, height + 2), caption, _INK, _font(13))
+        text = caption.replace("\n", " ")
+        part = width / max(width, _font(13).getlength(text))  # of it that fits
+        text = text if part == 1 else f"{text[: int(part * len(text))][:-1]}…"
+        ImageDraw.Draw(field).text((0, height + 2), text, _INK, _font(13))
         row, column = divmod(place, columns)
         result.paste(field, (_GAP + column * step[0], _GAP + row * step[1]))
     return result

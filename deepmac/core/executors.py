@@ -34,9 +34,9 @@ def open_executor(jobs: int, scheduler: str | None = None) -> Iterator[Executor]
 
 
 @contextlib.contextmanager
-def threads() -> Iterator[Executor]:
-    """A pool of a thread for each core; what they have not begun when the block is left is dropped."""
-    pool = ThreadPoolExecutor(usable_cores())
+def threads(count: int | None = None) -> Iterator[Executor]:
+    """A pool of threads, by default one for each core; what has not begun when it is left is dropped."""
+    pool = ThreadPoolExecutor(count or usable_cores())
     try:
         yield pool
     finally:

@@ -78,7 +78,7 @@ class Demo(Controls):
         picture = open_picture(source)
         self.canvas.show_picture(picture.image)  # something to look at while the model loads
         self._load(model)
-        self._use(picture, _examples(picture) if boxes is None else _items(boxes, picture))
+        self._use(picture, None if boxes is None else _items(boxes, picture))
         self._show_choices()
         self._connect()
         self.canvas.ready = True
@@ -105,8 +105,8 @@ class Demo(Controls):
         self.canvas.observe(self._guarded(lambda _: self._update()), names="boxes")
         examples = self._guarded(lambda _: self.canvas.set_trait("boxes", _examples(self.picture)))
         self.examples.on_click(examples)
-        for title, button in self.exports.items():
-            button.on_click(self._guarded(lambda _, title=title: self._export(title)))
+        for button in self.exports.values():
+            button.on_click(self._guarded(self._on_export))
 
     def _guarded(self, handler: Callable) -> Callable:
         """The handler, with whatever goes wrong told in the window."""
@@ -172,18 +172,17 @@ class Demo(Controls):
     def _open(self, opening: Callable[..., OpenedPicture], *source, boxes: list[dict] | None = None):
         self.say("Opening the picture ...")
         try:
-            picture = opening(*source)
-            self._use(picture, _examples(picture) if boxes is None else boxes)
+            self._use(opening(*source), boxes)
         finally:
             self._show_choices()
 
-    def _use(self, picture: OpenedPicture, boxes: list[dict]):
+    def _use(self, picture: OpenedPicture, boxes: list[dict] | None):
         self._encode(picture)
         self.picture = picture
         if picture.sample is None:
             self._own = picture
             self.name_own(picture.file_name)
-        self.canvas.show_picture(picture.image, boxes)
+        self.canvas.show_picture(picture.image, _examples(picture) if boxes is None else boxes)
         self._update()
 
     def _encode(self, picture: OpenedPicture):
@@ -275,17 +274,17 @@ class Demo(Controls):
         page = self.picture.page + 1 if self.picture.pages > 1 else 0
         return Drawing(self.picture.file_name, self.prediction, names, opacity, outline, page)
 
-    def _export(self, title: str):
+    def _on_export(self, button):
         """Writes a file beside the kernel, and lets the browser, which may run elsewhere, save it."""
-        self.say(f"Making {title} ...")  # takes seconds if the picture is very large
-        ending, make = EXPORTS[title]
+        self.say(f"Making {button.description} ...")  # takes seconds if the picture is very large
+        ending, make = EXPORTS[button.description]
         content = make(self._drawing())
         path = self._export_dir / f"{self.picture.stem}_{ending}"
         with atomic_file(path) as temporary:
             temporary.write_bytes(content)
         self.canvas.send({"download": path.name}, [content])
         hint = ""
-        if title == "Labels" and (hidden := hidden_pixels(self.prediction)):
+        if button.description == "Labels" and (hidden := hidden_pixels(self.prediction)):
             hint = f" Masks overlap: in this image larger ones lose {hidden:,} pixels to smaller ones. "
             hint += "COCO, ImageJ and Polygons keep every mask whole."
         self.say(f"Your browser downloads {path.name}; it is also in {path.parent.resolve()}.{hint}")

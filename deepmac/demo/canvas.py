@@ -60,14 +60,13 @@ class Canvas(anywidget.AnyWidget):
     def show_picture(self, image: np.ndarray, boxes: Sequence[dict] = ()):
         """Shows another picture, uint8 RGB [H, W, 3], and its boxes, with nothing to take back."""
         self._levels = [Image.fromarray(image)]  # each half as large as the one before
-        halvings = 0
-        while max(self._level(halvings).size) > _PREVIEW:
-            halvings += 1
+        while max(self._levels[-1].size) > _PREVIEW:
+            self._levels.append(self._levels[-1].reduce(2))
         height, width = image.shape[:2]
         self.masks: list[dict] = []
         with self.hold_sync():
-            self.preview = encoded(self._level(halvings), "JPEG", **_QUALITY)
-            self.picture = [width, height, self.picture[2] + 1, halvings]
+            self.preview = encoded(self._levels[-1], "JPEG", **_QUALITY)
+            self.picture = [width, height, self.picture[2] + 1, len(self._levels) - 1]
             self.edit = [self.picture[2], 0]
             self.selected = -1
             self.boxes = self._boxes = list(boxes)
@@ -93,11 +92,6 @@ class Canvas(anywidget.AnyWidget):
         if len(self.boxes) >= len(self.colors):  # one more is drawn before the kernel hears of it
             self.colors = _colors(2 * len(self.boxes))
 
-    def _level(self, halvings: int) -> Image.Image:
-        while len(self._levels) <= halvings:
-            self._levels.append(self._levels[-1].reduce(2))
-        return self._levels[halvings]
-
     def _on_message(self, _, message: dict, _buffers):
         """Answers `{"tiles": [[halvings, column, row]], "picture": int}`, and with a sign of life, once all
         before is done, `{"ask": its number, "masks": whether all are wanted}`."""
@@ -107,7 +101,7 @@ class Canvas(anywidget.AnyWidget):
             self.send({"answer": message["ask"]})
         if message.get("picture") == self.picture[2]:
             for halvings, column, row in message["tiles"]:
-                level = self._level(halvings)
+                level = self._levels[halvings]
                 left, top = column * _TILE, row * _TILE
                 right, bottom = min(left + _TILE, level.width), min(top + _TILE, level.height)
                 tile = encoded(level.crop((left, top, right, bottom)), "JPEG", **_QUALITY)

@@ -120,6 +120,7 @@ def geojson(drawing: Drawing) -> bytes:
                 "objectType": "annotation",
                 "name": f"{number} {name}",
                 "classification": {"name": name, "color": colors[number - 1]},
+                **({"page": drawing.page} if drawing.page else {}),
             },
         }
         for number, name, islands in _not_empty(drawing, drawing.prediction.to_rings())

@@ -3,10 +3,11 @@
 All are in the public domain or CC0; `pictures/README.md` says where they are from.
 """
 
-import dataclasses
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import yaml
 
 from deepmac.core.boxes import normalized_boxes
 from deepmac.core.images import read_image
@@ -14,19 +15,18 @@ from deepmac.core.images import read_image
 _PICTURES = Path(__file__).with_name("pictures")
 
 
-@dataclasses.dataclass(frozen=True)
-class Sample:
-    """A picture with boxes.
+class Sample(NamedTuple):
+    """A picture with N boxes.
 
     Attributes:
         file_name: in the folder `pictures`.
         title: what is seen, and who made the picture.
-        boxes: (name, (xmin, ymin, xmax, ymax) in pixels) of each box.
+        boxes: name of each, and (xmin, ymin, xmax, ymax) in pixels.
     """
 
     file_name: str
     title: str
-    boxes: tuple[tuple[str, tuple[float, float, float, float]], ...]
+    boxes: list[tuple[str, list[float]]]
 
     def image(self) -> np.ndarray:
         """The picture, uint8 RGB [H, W, 3]."""
@@ -42,25 +42,5 @@ class Sample:
         return normalized_boxes([box for _, box in self.boxes], "xyxy", *self.image().shape[:2])
 
 
-SAMPLES = {
-    "coffee": Sample(
-        "coffee.jpg",
-        "A cup of coffee (Rachel Michetti)",
-        (("cup", (158, 14, 416, 305)), ("spoon", (320, 65, 430, 330)), ("saucer", (72, 58, 482, 386))),
-    ),
-    "rocket": Sample("rocket.jpg", "A rocket before its start (SpaceX)", (("rocket", (305, 122, 340, 410)),)),
-    "astronaut": Sample(
-        "astronaut.jpg",
-        "Eileen Collins, astronaut (NASA)",
-        (("person", (0, 2, 420, 512)), ("helmet", (272, 350, 500, 512))),
-    ),
-    "cell": Sample("cell.jpg", "A cell in saline (Paul Müller et al.)", (("cell", (360, 306, 497, 442)),)),
-    "retina": Sample(
-        "retina.jpg", "The back of an eye (Mikael Häggström)", (("macula", (270, 280, 420, 420)),)
-    ),
-    "galaxies": Sample(
-        "galaxies.jpg",
-        "Galaxies, seen by Hubble (NASA)",
-        (("galaxy", (98, 370, 150, 425)), ("galaxy", (690, 440, 760, 500)), ("galaxy", (400, 690, 445, 745))),
-    ),
-}
+_TABLE = yaml.safe_load((_PICTURES / "samples.yaml").read_text(encoding="utf-8"))
+SAMPLES = {name: Sample(f"{name}.jpg", **facts) for name, facts in _TABLE.items()}

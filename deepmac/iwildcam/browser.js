@@ -5,6 +5,7 @@ const RATINGS = { good: "●", check: "▲", doubtful: "▼" }; // told apart wi
 const VERDICTS = { k: "keep", r: "reject", u: "" };
 const VIEWS = { g: "grid", s: "sequence", p: "picture" };
 const ARROWS = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -1, ArrowDown: 1 };
+const TAIL = 14; // characters at the end of a picture's name, which tell it from others: they are always seen
 const KEYS = new Set([...Object.keys({ ...VERDICTS, ...VIEWS, ...ARROWS }), "n", "b", "z", "Escape", "Enter"]);
 const HELP = `${RATINGS.good} ${RATINGS.check} ${RATINGS.doubtful} stand for masks that are probably good, to be checked,
   doubtful. Keys: arrows move, Enter opens a picture, Esc closes it, K keep, R reject, U undo that, N and B next
@@ -208,7 +209,8 @@ class Window {
       onclick: () => alone || this.open(index),
     };
     const caption = element("figcaption", { title: `${tile.picture}\n${lines.join("\n")}` });
-    caption.append(element("b", {}, tile.picture), ...lines.map((line) => element("span", {}, line)));
+    const halves = [tile.picture.slice(0, -TAIL), tile.picture.slice(-TAIL)].map((half) => element("bdi", {}, half));
+    caption.append(element("b", {}, ...halves), ...lines.map((line) => element("span", {}, line)));
     return element("figure", attributes, element("div", { class: "field" }, frame), caption);
   }
 
@@ -319,8 +321,7 @@ class Window {
 
 function picture(bytes) {
   const src = URL.createObjectURL(new Blob([bytes]));
-  const made = element("img", { src, alt: "", onload: () => URL.revokeObjectURL(src) });
-  return made;
+  return element("img", { src, alt: "", onload: () => URL.revokeObjectURL(src) });
 }
 
 export default {

@@ -62,25 +62,23 @@ class Browser(anywidget.AnyWidget):
         return select(self._collection.animals, self.query["where"])
 
     def _on_message(self, _, message: dict[str, Any], _buffers):
-        """Answers {"show": 1}, {"step", "asked"}, {"review": lines, "verdict"} and {"export": 1}."""
-        if "step" in message:
-            page, found = self._page(self.selected)
-            at = found[min(max(page + message["step"], 0), len(found) - 1)][0] if found else ""
-            self.query = self.query | {"at": at, "animal": None, "asked": message["asked"]}
-        elif "verdict" in message or "export" in message:
-            self._write(message)
-        else:
-            self._sent = []
-            self._show()
+        """Answers {"show": 1}, {"step", "asked"}, {"review": lines, "verdict"} and {"export": 1}.
 
-    def _write(self, message: dict[str, Any]):
-        """Saves verdicts or exports; says why it cannot, since ipywidgets swallows exceptions here."""
+        Says what cannot be written: ipywidgets swallows exceptions here.
+        """
         folder = self._export_dir if "export" in message else self._collection.layout.images
         try:
-            if "export" in message:
+            if "step" in message:
+                page, found = self._page(self.selected)
+                at = found[min(max(page + message["step"], 0), len(found) - 1)][0] if found else ""
+                self.query = self.query | {"at": at, "animal": None, "asked": message["asked"]}
+            elif "export" in message:
                 self.send({"said": exports.export(self._collection, self.selected, folder)})
-            else:
+            elif "verdict" in message:
                 self._collection.review(message["review"], message["verdict"])
+                self._show()
+            else:
+                self._sent = []
                 self._show()
         except (InputError, OSError) as error:
             reason = getattr(error, "strerror", "")

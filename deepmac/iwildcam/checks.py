@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 from deepmac.core.errors import InputError
 from deepmac.core.executors import ahead, threads
 from deepmac.core.label_images import read_label_image
-from deepmac.data.picture_files import PictureSize, measure
+from deepmac.data.picture_files import measure
 from deepmac.iwildcam.collection import Collection, lines_of_pictures
 
 _ROUNDING = 2  # pixels by which masks may reach outside their boxes
@@ -20,8 +20,8 @@ class Problem(NamedTuple):
 
     Attributes:
         kind: "missing picture", "unreadable picture", "missing masks", "unreadable masks", "size mismatch",
-            "unknown detection", "masks of other detections", "unusable box" or "masks of no picture".
-        name: of the picture, or the file of the masks.
+            "unknown detection", "masks of other detections" or "unusable box".
+        name: of the picture.
         text: the particulars.
     """
 
@@ -31,31 +31,22 @@ class Problem(NamedTuple):
 
 
 def check_collection(collection: Collection, min_conf: float = 0.0, progress: bool = False) -> list[Problem]:
-    """Checks every picture, its detections and its masks.
+    """Checks every picture, its detections and its masks, and lists all problems, picture by picture.
 
     Args:
         collection: what to check.
         min_conf: pictures without a detection of this confidence need no masks; nor do those without a file.
         progress: whether to show a progress bar.
-
-    Returns all problems, in the order of the pictures; masks of no picture last, if the collection is whole.
     """
 
     def check(item: tuple[str, list]) -> list[Problem]:
         return [Problem(kind, item[0], text) for kind, text in _check(collection, *item, min_conf)]
 
-    names = collection.animals["picture"].unique()
+    count = collection.animals["picture"].nunique()
     with threads() as pool:
         found = ahead(pool, check, lines_of_pictures(collection.animals))
-        bar = tqdm(found, "checking", total=len(names), unit="picture", disable=not progress)
-        problems = [problem for of_picture in bar for problem in of_picture]
-    folder = collection.layout.masks
-    known = {collection.mask_path(name) for name in names}
-    for path in sorted(folder.rglob("*.png")) if collection.is_whole else ():
-        if path not in known and not path.name.startswith("."):
-            name = path.relative_to(folder).as_posix()
-            problems.append(Problem("masks of no picture", name, "the detections name no such picture"))
-    return problems
+        bar = tqdm(found, "checking", total=count, unit="picture", disable=not progress)
+        return [problem for of_picture in bar for problem in of_picture]
 
 
 def _check(collection: Collection, name: str, lines: list[Any], min_conf: float) -> Iterator[tuple[str, str]]:
@@ -64,28 +55,27 @@ def _check(collection: Collection, name: str, lines: list[Any], min_conf: float)
     for animal in animals:
         if animal.box_share != animal.box_share:
             yield "unusable box", f"detection {animal.number} has no area in the picture"
-    path, masks = collection.picture_path(name), collection.mask_path(name)
+    path, masks, labels = collection.picture_path(name), collection.mask_path(name), None
     wanted = sum(animal.confidence >= min_conf and animal.box_share > 0 for animal in animals)
-    size, labels = None if path is None else measure(path), None
-    if isinstance(size, str):
-        yield "unreadable picture", size
     try:
         labels = read_label_image(masks) if masks.is_file() else None
     except InputError as error:
         yield "unreadable masks", str(error)
     if path is None:
         yield "missing picture", f"not in {collection.layout.images}"
-    elif isinstance(size, PictureSize) and wanted and not masks.is_file():
+    elif isinstance(size := measure(path), str):
+        yield "unreadable picture", size
+    elif wanted and not masks.is_file():
         yield "missing masks", f"{wanted} detections, but no {masks}"
+    elif labels is not None and labels.shape[::-1] != size.upright:
+        sizes = *size.upright, *labels.shape[::-1]
+        yield "size mismatch", "picture {} x {}, masks {} x {} pixels".format(*sizes)
     if labels is None:
         return
-    sides = np.array(labels.shape[::-1])
-    if isinstance(size, PictureSize) and size.upright != (*sides,):
-        (width, height), (mask_width, mask_height) = size.upright, sides
-        yield "size mismatch", f"picture {width} x {height}, masks {mask_width} x {mask_height} pixels"
     if labels.max(initial=0) > len(animals):
         yield "unknown detection", f"masks of detection {labels.max()}, but {len(animals)} detections"
         return
+    sides = np.array(labels.shape[::-1])
     for animal in animals:  # what is in its box is taken away
         low, high = np.array([[animal.xmin, animal.ymin], [animal.width, animal.height]]).cumsum(0) * sides
         corners = np.clip([np.ceil(low - _ROUNDING), np.floor(high + _ROUNDING)], 0, sides)

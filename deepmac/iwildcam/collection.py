@@ -27,7 +27,6 @@ from deepmac.data.megadetector import Detections, read_detections
 from deepmac.data.trap_tables import read_coco_camera_traps
 from deepmac.inference.prediction import quality_words
 from deepmac.iwildcam.layout import SPLITS, Layout, find_layout, mask_path, picture_path, relative_names
-from deepmac.iwildcam.tracks import tracks
 
 REVIEW_FILE = "mask_review.csv"
 _BOX = ["xmin", "ymin", "width", "height"]
@@ -40,6 +39,7 @@ _ANIMAL = ["number", "kind", "detected", "confidence", *_BOX, "box_share", "area
 COLUMNS = ["picture", "split", "camera", "time", "sequence", "frame", "number", "track", "kind", "species"]
 COLUMNS += ["confidence", *_BOX, "area", "share", "box_share", "fill", "quality", "rating", "review", "masks"]
 COLUMNS += [*_SIZE, "counted"]
+_FARTHEST = 2.0  # boxes that differ more, as `_difference` has it, show different animals
 _EXIF_DATE = re.compile(r"^(\d{4}):(\d\d):")
 
 
@@ -55,19 +55,17 @@ class Collection:
             picture: its name, a path from the collection's folder; split: "train" or "test" of a release
             camera, time, sequence, frame; counted: animals in the sequence, where people counted them
             number: of the detection in its picture, from 1, and in the label image
-            track: number that it keeps through a sequence, from `deepmac.iwildcam.tracks`
+            track: number that it keeps through a sequence, from `tracks`
             kind: animal, person, vehicle; species; confidence: of the detection
             xmin, ymin, width, height: of the box, in parts of the picture; picture_width, picture_height
             area, share, fill: of the mask in pixels, in percent of the picture, in parts of the box
             box_share: of the box in percent of the picture, if it shows any of it
             quality: IoU that the mask is expected to have; rating: "good", "check", "doubtful"
             review: "keep", "reject" or ""; masks: file of the label image, from the collection's folder
-        is_whole: whether these are all the pictures there are.
     """
 
     layout: Layout
     animals: pd.DataFrame
-    is_whole: bool = True
 
     def picture_path(self, name: str) -> Path | None:
         """The file of a picture; None if it is missing."""
@@ -121,8 +119,7 @@ def open_collection(
     """
     layout = find_layout(root, detections, masks)
     found = read_detections(layout.detections, layout.images)
-    all_pictures = _read_pictures(layout, found)
-    pictures = _part(all_pictures, most)
+    pictures = _part(_read_pictures(layout, found), most)
     items = list(zip(pictures["picture"], pictures.pop("row"), pictures["time"].isna(), strict=True))
     with threads() as pool:
         looks = ahead(pool, lambda item: _look(layout, found, *item), items)
@@ -132,7 +129,7 @@ def open_collection(
     animals = pd.DataFrame([row for _, rows in looks for row in rows], columns=_ANIMAL)
     of_picture = np.repeat(np.arange(len(looks)), [len(rows) for _, rows in looks])
     animals = pictures.iloc[of_picture].reset_index(drop=True).join(animals)
-    return Collection(layout, _complete(animals, layout), len(pictures) == len(all_pictures))
+    return Collection(layout, _complete(animals, layout))
 
 
 def _complete(animals: pd.DataFrame, layout: Layout) -> pd.DataFrame:
@@ -146,14 +143,55 @@ def _complete(animals: pd.DataFrame, layout: Layout) -> pd.DataFrame:
     animals["rating"] = pd.Series(words, dtype=object).where(animals["quality"].notna(), "")
     files = [os.path.relpath(mask_path(layout.masks, name), layout.images) for name in animals["picture"]]
     animals["masks"] = pd.Series(files, dtype=object).where(animals["area"].notna(), "")
-    animals["review"] = (
-        animals[_KEY].round(_DIGITS).merge(_read_review(layout), "left", _KEY)["review"].fillna("")
-    )
+    reviewed = animals[_KEY].round(_DIGITS).merge(_read_review(layout), "left", _KEY)
+    animals["review"] = reviewed["review"].fillna("")
     order = {column: animals[column].map(in_order) for column in ("camera", "sequence", "picture")}
     order["split"] = -animals["split"].rank()  # training set first
     by = ["split", "camera", "time", "sequence", "frame", "picture", "number"]
     animals = animals.loc[animals.assign(**order).sort_values(by).index].reset_index(drop=True)
     return animals.assign(track=tracks(animals))[COLUMNS]
+
+
+def tracks(animals: pd.DataFrame) -> np.ndarray:
+    """Gives every animal a number, the same one in all pictures of its sequence in which it is found again.
+
+    The boxes of a picture are compared with where the sequence's animals were last, the closest pair first.
+
+    Args:
+        animals: table of `Collection`, pictures in the order of time.
+
+    Returns:
+        For each line a number, 1 for the most confident animal of a first picture, 0 for no animal.
+    """
+    boxes = animals[_BOX].to_numpy(float)
+    found = animals[animals["number"] > 0]
+    by_confidence = found.sort_values("confidence", ascending=False, kind="stable")
+    of_picture = by_confidence.groupby("picture", sort=False).groups  # its lines
+    track = np.zeros(len(animals), int)
+    for pictures in found.groupby("sequence", sort=False)["picture"].unique():
+        last: dict[int, int] = {}  # animal -> line where it was seen last
+        for picture in pictures:
+            lines = of_picture[picture]
+            pairs = [
+                (_difference(boxes[line], boxes[seen]), animal, line)
+                for animal, seen in last.items()
+                for line in lines
+            ]
+            again: dict[int, int] = {}
+            for difference, animal, line in sorted(pairs):
+                if difference <= _FARTHEST and line not in again and animal not in again.values():
+                    again[line] = animal
+            for line in lines:
+                track[line] = again.get(line) or len(last) + 1
+                last[track[line]] = line
+    return track
+
+
+def _difference(box: np.ndarray, other: np.ndarray) -> float:
+    """Distance of two boxes' middles in their mean side, plus the logarithm of how their sides differ."""
+    side, other_side = (np.sqrt(max(width * height, 1e-8)) for _, _, width, height in (box, other))
+    apart = box[:2] + box[2:] / 2 - other[:2] - other[2:] / 2
+    return 2 * np.hypot(*apart) / (side + other_side) + abs(np.log(side / other_side))
 
 
 def in_order(text: str) -> str:
@@ -212,14 +250,14 @@ def _look(layout: Layout, found: Detections, name: str, row: int, undated: bool)
     if not detections:
         return time, [(0, "", "", *[None] * 8, *size)]
     kinds = [found.categories.get(key, key) for key in detections.categories]
-    low, high = np.hsplit(detections.corners, 2)
-    shares = np.where(detections.usable, 100 * (high - low).prod(axis=1), np.nan)
+    sides = detections.corners[:, 2:] - detections.corners[:, :2]
+    shares = np.where(detections.usable, 100 * sides.prod(axis=1), np.nan)
     facts = zip(
-        kinds, detections.species, detections.confidences, detections.boxes, shares, areas, strict=False
+        kinds, detections.species, detections.confidences, *detections.boxes.T, shares, areas, strict=False
     )
     return time, [
-        (number, kind, species, confidence, *box, share, area, qualities.get(str(number)), *size)
-        for number, (kind, species, confidence, box, share, area) in enumerate(facts, start=1)
+        (number, *of_animal, qualities.get(str(number)), *size)
+        for number, of_animal in enumerate(facts, start=1)
     ]
 
 

@@ -1,6 +1,7 @@
 """Animals of a collection for other programs: a table, and masks as COCO JSON with run-length encoding."""
 
-import json
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file
 from deepmac.core.label_images import read_label_image
 from deepmac.iwildcam.collection import Collection, lines_of_pictures
+from deepmac.jobs.datasets import write_coco
 
 TABLE, COCO = "animals.csv", "animals_coco.json"
 _DIGITS = 5  # of numbers
@@ -32,7 +34,7 @@ def export(collection: Collection, animals: pd.DataFrame, folder: Path) -> str:
     with atomic_file(folder / TABLE) as path:
         numbers = kept.select_dtypes("number").round(_DIGITS).convert_dtypes()  # pixels without a point
         kept.assign(**numbers).to_csv(path, index=False, encoding="utf-8-sig")  # as spreadsheets know it
-    masks, pictures = write_coco(folder / COCO, collection, kept)
+    masks, pictures = write_masks(folder / COCO, collection, kept)
     rejected = f", {len(animals) - len(kept)} rejected left out" if len(animals) > len(kept) else ""
     return (
         f"{len(kept)} animals in {TABLE}{rejected}; {masks} masks of {pictures} pictures in {COCO}: "
@@ -40,7 +42,7 @@ def export(collection: Collection, animals: pd.DataFrame, folder: Path) -> str:
     )
 
 
-def write_coco(path: Path, collection: Collection, animals: pd.DataFrame) -> tuple[int, int]:
+def write_masks(path: Path, collection: Collection, animals: pd.DataFrame) -> tuple[int, int]:
     """Writes masks as COCO annotations, one picture after the other.
 
     Categories are species, or what was detected (animal, person, vehicle) where these are not known. Masks
@@ -54,9 +56,10 @@ def write_coco(path: Path, collection: Collection, animals: pd.DataFrame) -> tup
     seen = animals[animals["area"] > 0].sort_index()  # the lines of a picture one after the other
     seen = seen.assign(name=seen["species"].where(seen["species"] != "", seen["kind"]))
     ids = {name: number for number, name in enumerate(sorted(seen["name"].unique()), start=1)}
-    images, count = [], 0
-    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.write('{"annotations": [')
+    images, numbers = [], itertools.count()
+
+    def annotations() -> Iterator[dict]:
+        """Those of one picture after the other, which is added to `images`."""
         for picture, found in lines_of_pictures(seen):
             try:
                 labels = read_label_image(collection.mask_path(picture))
@@ -72,8 +75,8 @@ def write_coco(path: Path, collection: Collection, animals: pd.DataFrame) -> tup
                 mask = labels == animal.number
                 rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
                 box = np.array([animal.xmin, animal.ymin, animal.width, animal.height])
-                annotation = {
-                    "id": (count := count + 1),
+                yield {
+                    "id": next(numbers) + 1,
                     "image_id": len(images),
                     "category_id": ids[animal.name],
                     "bbox": (box * [width, height, width, height]).round(2).tolist(),
@@ -83,7 +86,7 @@ def write_coco(path: Path, collection: Collection, animals: pd.DataFrame) -> tup
                     "score": round(animal.confidence, _DIGITS),
                     "detection": animal.number,
                 }
-                file.write(("," if count > 1 else "") + "\n" + json.dumps(annotation))
-        categories = [{"id": number, "name": name} for name, number in ids.items()]
-        file.write(f'\n],\n"images": {json.dumps(images)},\n"categories": {json.dumps(categories)}}}\n')
-    return count, len(images)
+
+    categories = [{"id": number, "name": name} for name, number in ids.items()]
+    write_coco(path, {"annotations": annotations(), "images": images, "categories": categories})
+    return next(numbers), len(images)

@@ -97,34 +97,35 @@ def find_layout(
 def _holds(path: Path, *keys: str) -> bool:
     """Whether one of the keys is near the beginning of a JSON file."""
     with path.open(encoding="utf-8", errors="replace") as file:
-        return any(key in head for head in [file.read(_HEAD)] for key in keys)
+        head = file.read(_HEAD)
+    return any(key in head for key in keys)
 
 
 def relative_names(names: Sequence[str], images: Path) -> list[str]:
     """Makes the names of pictures relative to a folder.
 
-    They may start from a folder of the machine where they were made: up to where the first of them lead to
-    pictures, or if there are none and all are absolute, the folder that they share. Others that are absolute
-    or lead out of the folder belong to the picture to which the longest end of their path leads; without one,
-    or if it has a name already, to one that is missing. InputError: a name with nothing in it.
+    They may start from a folder of the machine where they were made: what stands most often before the end
+    that leads to a picture, or if no end does and all are absolute, the folder that they share. Others that
+    are absolute or lead out of the folder belong to the picture to which the longest end of their path leads;
+    without one, or if it has a name already, to one that is missing.
 
     Args:
         names: paths with forward slashes, or ids.
         images: the folder.
+
+    Raises:
+        InputError: a name with nothing in it.
     """
-    foreign = [name for name in names if _is_foreign(name)]
-    own = [name for name in names if not _is_foreign(name)]
-    start, own_start = _start(foreign, images), _start(own, images)
-    if foreign and not start and not own:
-        with contextlib.suppress(ValueError):  # absolute and relative ones
-            start = posixpath.commonpath([posixpath.dirname(name) for name in foreign]).rstrip("/")
-    if not all(name.startswith(f"{own_start}/") for name in own):
-        own_start = ""
-    relative = {name: name.removeprefix(f"{own_start}/") for name in own}
-    taken, prefix = set(relative.values()), f"{start}/" if start else ""
-    for name in sorted(set(foreign), key=lambda name: (not name.startswith(prefix), name)):
-        end = name.removeprefix(prefix)
-        end = _tail(name, images) if _is_foreign(end) else end
+    ends = {name: _end(name, images) for name in names[:_TRIED]}
+    starts = Counter(name.removesuffix(end) for name, end in ends.items() if end)
+    start = max(starts, key=starts.__getitem__, default="")
+    if not starts and all(map(_is_foreign, names)):
+        with contextlib.suppress(ValueError):  # no names, or of several machines
+            start = posixpath.commonpath([posixpath.dirname(name) for name in names]).rstrip("/") + "/"
+    relative = {name: rest for name in names if not _is_foreign(rest := name.removeprefix(start))}
+    taken = set(relative.values())
+    for name in dict.fromkeys(name for name in names if name not in relative):
+        end = _end(name, images)
         parts = [part.rstrip(":") for part in name.split("/") if part not in ("", "..")]
         relative[name] = end if end and end not in taken else "/".join(parts)
         taken.add(relative[name])
@@ -138,18 +139,11 @@ def _is_foreign(name: str) -> bool:
     return name.startswith("/") or name[1:2] == ":" or ".." in name.split("/")
 
 
-def _start(names: Sequence[str], images: Path) -> str:
-    """What stands most often before the tail of the first names; "" if nothing does."""
-    tails = ((name, _tail(name, images)) for name in names[:_TRIED])
-    starts = Counter(name.removesuffix(tail).rstrip("/") for name, tail in tails if tail)
-    return max(filter(None, starts), key=starts.__getitem__, default="")
-
-
-def _tail(name: str, images: Path) -> str:
+def _end(name: str, images: Path) -> str:
     """The longest end of a name that leads to a picture in the folder; "" if none does."""
     parts = name.split("/")
-    tails = ("/".join(parts[k:]) for k in range(len(parts)))
-    return next((tail for tail in tails if not _is_foreign(tail) and picture_path(images, tail)), "")
+    ends = ("/".join(parts[k:]) for k in range(len(parts)))
+    return next((end for end in ends if not _is_foreign(end) and picture_path(images, end)), "")
 
 
 def picture_id(name: str) -> str:

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -27,28 +27,19 @@ from deepmac.jobs.stream import FINGERPRINT, ModelChoice, PictureJob, Summary, f
 
 _OVERLAY_SIZE = (1600, 1600)  # pixels that an overlay must not exceed
 _SHEET_PICTURES, _SHEET_COLUMNS = 30, 5
+_MINI = ModelChoice()
 
 
-class Shard(NamedTuple):
-    """Every `count`-th picture, beginning with number `index`, from 0."""
+def parse_shard(text: str) -> tuple[int, int]:
+    """Reads a shard "i/n": index i, from 0, and number n of all; i may count from 1, too: n/n is 0/n.
 
-    index: int
-    count: int
-
-    @classmethod
-    def parse(cls, text: str) -> "Shard":
-        """Reads "i/n"; i may count from 0 or from 1: n/n is 0/n. InputError: not one of n shards."""
-        match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
-        index, count = map(int, match.groups()) if match else (1, 0)
-        if index > count or count < 1:
-            raise InputError(f"--shard {text} is not i/n, such as 3/8: the third of eight parts")
-        return cls(index % count, count)
-
-    def __str__(self):
-        return f"{self.index}-of-{self.count}"
-
-
-WHOLE, MINI = Shard(0, 1), ModelChoice()
+    InputError: not one of n shards.
+    """
+    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    index, count = map(int, match.groups()) if match else (1, 0)
+    if index > count or count < 1:
+        raise InputError(f"--shard {text} is not i/n, such as 3/8: the third of eight parts")
+    return index % count, count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,18 +57,14 @@ class MaskOptions:
     palette: bool = False
     overlays: bool = False
 
-    def __post_init__(self):
-        if not 0 <= self.min_conf <= 1:
-            raise InputError(f"--min-conf must lie between 0 and 1, not {self.min_conf}")
-
 
 def make_masks(
     images: str | os.PathLike,
     detections: str | os.PathLike,
     out: str | os.PathLike,
-    model: ModelChoice = MINI,
+    model: ModelChoice = _MINI,
     options: MaskOptions = MaskOptions(),
-    shard: Shard = WHOLE,
+    shard: tuple[int, int] = (0, 1),
     **how: Any,
 ) -> Summary:
     """Makes the instance masks of a collection, or of a part of it.
@@ -92,7 +79,7 @@ def make_masks(
         out: folder for the masks, and for the report `iwildcam_masks_report.json`.
         model: what makes them.
         options: what they are like.
-        shard: which pictures.
+        shard: index, from 0, and number n of parts: every n-th picture from that one on.
         how: `overwrite`, `scheduler` and `progress` of `segment_pictures`.
 
     Returns:
@@ -105,24 +92,24 @@ def make_masks(
     images, out = Path(images), Path(out)
     if not images.is_dir():
         raise InputError(f"no such folder of pictures: {images}")
-    state = model.state()
+    state, part = model.state(), "{}-of-{}".format(*shard)
+    ending = "" if shard == (0, 1) else f"_{part}"
     jobs = CollectionJobs(images, read_detections(detections, images), out, shard, options, state)
     summary = jobs.summary
-    part = "" if shard.count == 1 else f"_{shard}"
     try:
-        summary.count(segment_pictures(jobs, model, begin=jobs.remove_outdated, **how))
+        summary.count(segment_pictures(jobs, model, begin=jobs.tidy, **how))
     finally:
         if summary.written or summary.failed or summary.outdated:
             settings = {**state, **dataclasses.asdict(options)}
-            report = {"shard": str(shard), "settings": settings, **dataclasses.asdict(summary)}
-            write_text(out / f"{REPORT_NAME}{part}.json", json.dumps(report, indent=1) + "\n")
+            report = {"shard": part, "settings": settings, **dataclasses.asdict(summary)}
+            write_text(out / f"{REPORT_NAME}{ending}.json", json.dumps(report, indent=1) + "\n")
     if len(jobs) or not summary.without_boxes:
         summary.require_success()
     if options.overlays:
         rows = np.linspace(0, len(jobs) - 1, min(len(jobs), _SHEET_PICTURES)).astype(int).tolist()
         shown = [job for job in map(jobs.__getitem__, rows) if job.overlay.is_file()]
         overlays = [read_image(job.overlay) for job in shown]
-        with atomic_file(out / f"contact_sheet{part}.jpg") as path:
+        with atomic_file(out / f"contact_sheet{ending}.jpg") as path:
             sheet(overlays, [job.name for job in shown], _SHEET_COLUMNS).save(path, quality=90)
     return summary
 
@@ -135,7 +122,7 @@ class CollectionJobs(Sequence):
         images: Path,
         detections: Detections,
         masks: Path,
-        shard: Shard = WHOLE,
+        shard: tuple[int, int] = (0, 1),
         options: MaskOptions = MaskOptions(),
         state: dict[str, Any] | None = None,
     ):
@@ -147,29 +134,35 @@ class CollectionJobs(Sequence):
         # Not in it: overlays, which leave masks as they are.
         self._settings = {**(state or {}), "min_conf": options.min_conf, "palette": options.palette}
         self._names = relative_names(detections.names, images)
-        owners: dict[Path, str] = {}
+        self._listed: dict[Path, str] = {}
         for name in self._names:
-            if (path := mask_path(masks, name)) in owners:
+            if (path := mask_path(masks, name)) in self._listed:
                 raise InputError(
-                    f"the masks of {owners[path]} and {name} would be the same file: rename a picture"
+                    f"the masks of {self._listed[path]} and {name} would be the same file: rename a picture"
                 )
-            owners[path] = name
-        self._mine = range(shard.index, len(detections), shard.count)
-        self._rows, self.summary, unusable, clipped = [], Summary(len(self._mine)), [], []
+            self._listed[path] = name
+        self._mine = range(shard[0], len(detections), shard[1])
+        # Row of a picture -> its detections that get a mask, from 1.
+        self._numbers: dict[int, np.ndarray] = {}
+        self.summary, unusable, clipped = Summary(len(self._mine)), [], []
         for row in self._mine:
             picture, name = detections[row], self._names[row]
-            numbers, unusable_numbers = self._numbers(picture)
+            wanted = picture.confidences >= options.min_conf
+            numbers, lost = (
+                np.flatnonzero(wanted & usable) + 1 for usable in (picture.usable, ~picture.usable)
+            )
             beyond = np.abs(picture.exact_corners - picture.corners).max(axis=1) > EDGE_TOLERANCE
-            clipped += [f"detection {number} of {name}" for number in numbers[beyond[numbers - 1]]]
-            unusable += [f"detection {number} of {name}" for number in unusable_numbers]
+            clipped += [f"detection {number} of {name}" for number in numbers if beyond[number - 1]]
+            unusable += [f"detection {number} of {name}" for number in lost]
             failure = detections.facts.get(row, {}).get("failure")
             if numbers.size:
-                self._rows.append(row)
-            elif failure or unusable_numbers.size:
+                self._numbers[row] = numbers
+            elif failure or lost.size:
                 problem = f"the detector failed: {failure}" if failure else "no usable box"
                 self.summary.failed.append({"name": name, "problem": problem})
             else:
                 self.summary.without_boxes += 1
+        self._rows = list(self._numbers)
         self.summary.repairs = {
             f"boxes without area in their picture {LOST}": unusable,
             f"boxes clipped to their picture, {EXPECTED_BOX} is expected": clipped,
@@ -178,27 +171,28 @@ class CollectionJobs(Sequence):
     def __len__(self):
         return len(self._rows)
 
-    def _numbers(self, picture: PictureDetections) -> tuple[np.ndarray, np.ndarray]:
-        """Which detections of a picture get a mask, from 1, and which would, were their boxes usable."""
-        numbers = np.flatnonzero(picture.confidences >= self._options.min_conf) + 1
-        usable = picture.usable[numbers - 1]
-        return numbers[usable], numbers[~usable]
+    def tidy(self) -> None:
+        """Removes what this command made of pictures of the shard that get no mask now; names other masks.
 
-    def remove_outdated(self) -> None:
-        """Removes masks and overlays that this command made of pictures of the shard that get no mask now."""
-        for name in (self._names[row] for row in sorted({*self._mine} - {*self._rows})):
+        Those are of pictures that the detections do not list: they may belong to another file of detections.
+        """
+        for name in (self._names[row] for row in sorted({*self._mine} - {*self._numbers})):
             target = mask_path(self._masks, name)
-            if FINGERPRINT in (read_texts(target) or ()):
+            if _is_ours(target):
                 self._overlay(name).unlink(missing_ok=True)
                 target.unlink()  # last: by it a run that was interrupted knows what is left to do
                 self.summary.outdated += 1
+        others = sorted({*self._masks.rglob("[!.]*.png")} - self._listed.keys())
+        names = [path.relative_to(self._masks).as_posix() for path in others if _is_ours(path)]
+        self.summary.repairs["masks of pictures that the detections do not list, which nothing shows"] = names
 
     def _overlay(self, name: str) -> Path:
         return mask_path(self._masks.absolute() / "overlays", name).with_suffix(".jpg")
 
     def __getitem__(self, index: int) -> "CollectionJob":
-        name, detections = self._names[self._rows[index]], self._detections[self._rows[index]]
-        path, (numbers, _) = picture_path(self._images, name), self._numbers(detections)
+        row = self._rows[index]
+        name, detections, numbers = self._names[row], self._detections[row], self._numbers[row]
+        path = picture_path(self._images, name)
         rows = [detections.boxes.tolist(), detections.confidences.tolist(), numbers.tolist()]
         return CollectionJob(
             name=name,
@@ -206,11 +200,16 @@ class CollectionJobs(Sequence):
             given=ImageBoxes("yxyx_norm", detections.corners[numbers - 1]),
             target=mask_path(self._masks, name),
             fingerprint=fingerprint(path, rows, self._settings),
-            numbers=numbers.tolist(),
-            confidences=detections.confidences[numbers - 1].tolist(),
+            detections=detections,
+            numbers=numbers,
             options=self._options,
             overlay=self._overlay(name),
         )
+
+
+def _is_ours(target: Path) -> bool:
+    """Whether this command made a label image."""
+    return FINGERPRINT in (read_texts(target) or ())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -218,14 +217,14 @@ class CollectionJob(PictureJob):
     """A picture of a collection; its masks are a label image.
 
     Attributes:
-        numbers: of the N detections that get a mask, from 1.
-        confidences: theirs.
+        detections: of the picture, whether or not they get a mask.
+        numbers: of those that get one, from 1.
         options: what the masks are like.
         overlay: file for the picture with its masks, if they are wanted.
     """
 
-    numbers: list[int]
-    confidences: list[float]
+    detections: PictureDetections
+    numbers: np.ndarray
     options: MaskOptions
     overlay: Path
 
@@ -233,14 +232,14 @@ class CollectionJob(PictureJob):
         return not self.options.overlays or self.overlay.is_file()
 
     def write(self, prediction: Prediction) -> None:
+        numbers, confidences = self.numbers.tolist(), self.detections.confidences[self.numbers - 1]
         image, boxes = prediction.image, prediction.boxes
-        size = image.shape[:2]
-        labels = label_image(prediction.mask_probs, boxes, self.numbers, self.confidences, *size)
+        labels = label_image(prediction.mask_probs, boxes, numbers, confidences, *image.shape[:2])
         if self.options.overlays:
-            view = fit_view(image, labels, self.numbers, _OVERLAY_SIZE)
-            names = [f"{k} {conf:.2f}" for k, conf in zip(self.numbers, self.confidences, strict=True)]
+            view = fit_view(image, labels, numbers, _OVERLAY_SIZE)
+            names = [f"{k} {conf:.2f}" for k, conf in zip(numbers, confidences, strict=True)]
             with atomic_file(self.overlay) as path:
                 Image.fromarray(overlay(view.image, view.labels, boxes, names)).save(path, quality=90)
-        quality = dict(zip(self.numbers, prediction.quality.round(4).tolist(), strict=True))
+        quality = dict(zip(numbers, prediction.quality.round(4).tolist(), strict=True))
         texts = {FINGERPRINT: self.fingerprint, QUALITY: json.dumps(quality)}
         write_label_image(self.target, labels, texts, self.options.palette)

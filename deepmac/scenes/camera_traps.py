@@ -5,6 +5,7 @@ premultiplied with alpha. Lengths and distances from the camera are in metres, p
 """
 
 import datetime
+import itertools
 import json
 import math
 import os
@@ -35,34 +36,8 @@ _CAMERA_HEIGHT = 0.8
 _FARTHEST = 60.0  # the sky counts as that far
 _ROWS, _COLUMNS = np.arange(HEIGHT, dtype=np.float32)[:, None], np.arange(WIDTH, dtype=np.float32)
 
-
-class Habitat(NamedTuple):
-    """Colours, RGB 0..1, the picture of scikit-image's that gives the ground its grain, and what grows."""
-
-    sky: list[float]
-    ground: list[float]
-    plants: list[float]
-    texture: str
-    trees: int
-    bushes: int
-    blades: int  # of grass, just in front of the camera
-    leaves: int = 0  # overhead
-
-
-class Species(NamedTuple):
-    """A category of the collection; `drawings` look to the left, and are written as in the artwork table."""
-
-    name: str
-    drawings: str
-    height: float
-    nocturnal: float  # share of its visits that are at night
-    habitats: list[str]
-    detected_as: str = "1"  # MegaDetector's category: an animal; "2" is a person
-
-
 _TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
-HABITATS = {name: Habitat(**facts) for name, facts in _TABLE["habitats"].items()}
-SPECIES = [Species(**facts) for facts in _TABLE["species"]]
+HABITATS, SPECIES = _TABLE["habitats"], _TABLE["species"]
 CAMERAS = [(split, habitat) for split, habitats in _TABLE["cameras"].items() for habitat in habitats]
 
 
@@ -79,13 +54,13 @@ class Animal(NamedTuple):
 class Place:
     """A place, seen from a camera that does not move; the same generator state draws the same place."""
 
-    def __init__(self, rng: np.random.Generator, habitat: Habitat):
-        """Draws what is there without animals."""
+    def __init__(self, rng: np.random.Generator, habitat: dict):
+        """Draws what is there without animals: one of `HABITATS`."""
         self._horizon = HEIGHT * rng.uniform(0.32, 0.42)
         below = np.maximum(_ROWS - self._horizon, 1e-3)
         self._distances = np.minimum(_METRE * _CAMERA_HEIGHT / below, _FARTHEST)  # of the ground: (HEIGHT, 1)
         self._backdrop = self._draw_backdrop(rng, habitat)  # (HEIGHT, WIDTH, 3)
-        self._plants = [(distance, 0, layer) for distance, layer in self._draw_plants(rng, habitat)]
+        self._plants = list(self._draw_plants(rng, habitat))
 
     def photograph(
         self, rng: np.random.Generator, animals: Sequence[Animal], hour: float, second: int = 0
@@ -95,21 +70,19 @@ class Place:
         Returns:
             uint8 RGB [HEIGHT, WIDTH, 3]; and which animal, from 1, a pixel shows: uint8 [HEIGHT, WIDTH].
         """
-        layers = self._plants.copy()
+        layers = [(distance, 0, layer) for distance, layer in self._plants]
         for number, animal in enumerate(animals, start=1):
             layers.append((animal.distance, number, self._draw_animal(rng, animal, second)))
         picture, distances = self._backdrop.copy(), np.repeat(self._distances, WIDTH, axis=1)
         owner = np.zeros((HEIGHT, WIDTH), np.uint8)
         for distance, number, layer in sorted(layers, key=lambda entry: -entry[0]):
+            alpha = layer[..., 3]
             if number:  # its shadow is its flattened shape
                 flat = np.array([[1, 0, 0], [0, 0.1, 0.9 * self._foot(distance)]])
-                shadow = cv2.blur(cv2.warpAffine(layer[..., 3], flat, (WIDTH, HEIGHT)), (25, 9))
+                shadow = cv2.blur(cv2.warpAffine(alpha, flat, (WIDTH, HEIGHT)), (25, 9))
                 picture *= 1 - (0.15 if _is_night(hour) else 0.5) * shadow[..., None]
-            left, top, width, height = cv2.boundingRect(np.uint8(layer[..., 3] > 0))
-            part = slice(top, top + height), slice(left, left + width)
-            colour, alpha = layer[part][..., :3], layer[part][..., 3:]
-            picture[part] = picture[part] * (1 - alpha) + colour
-            owner[part][alpha[..., 0] > 0.5], distances[part][alpha[..., 0] > 0.5] = number, distance
+            picture = picture * (1 - alpha[..., None]) + layer[..., :3]
+            owner[alpha > 0.5], distances[alpha > 0.5] = number, distance
         owner[HEIGHT - _STRIP :] = 0
         return _develop(rng, picture, distances, hour), owner
 
@@ -117,27 +90,27 @@ class Place:
         """The row of the ground at a distance."""
         return self._horizon + _METRE * _CAMERA_HEIGHT / distance
 
-    def _draw_backdrop(self, rng: np.random.Generator, habitat: Habitat) -> np.ndarray:
+    def _draw_backdrop(self, rng: np.random.Generator, habitat: dict) -> np.ndarray:
         """Sky, hills, and ground with a texture in perspective; float32 [HEIGHT, WIDTH, 3]."""
-        sky, plants = np.float32(habitat.sky), np.float32(habitat.plants)
+        sky, plants = np.float32(habitat["sky"]), np.float32(habitat["plants"])
         picture = np.tile(sky, (HEIGHT, WIDTH, 1))
         for near in (0.35, 0.65, 0.9):
             ridge = self._horizon - (1.05 - near) * HEIGHT * 0.3 * smooth_noise(rng, 1, WIDTH, 7)
             picture[ridge < _ROWS] = near * plants + (1 - near) * sky
-        with Image.open(picture_path(habitat.texture)) as texture:
+        with Image.open(picture_path(habitat["texture"])) as texture:
             grain = np.asarray(texture.convert("L"), np.float32) / 128 - 1
         x = 110 * self._distances * (_COLUMNS / WIDTH - 0.5) * WIDTH / _METRE + 500 * rng.random()
         y = np.broadcast_to(110 * self._distances, x.shape) + 500 * rng.random()
         grain = cv2.remap(grain, np.float32(x), np.float32(y), cv2.INTER_LINEAR, None, cv2.BORDER_REFLECT)
         grain *= np.clip(5 / self._distances, 0, 1)  # far away a pixel shows the mean of many grains
-        ground = np.float32(habitat.ground) * (1 + 0.5 * grain[..., None])
+        ground = np.float32(habitat["ground"]) * (1 + 0.5 * grain[..., None])
         overgrown = np.clip(3 * smooth_noise(rng, HEIGHT, WIDTH, 9) - 1.3, 0, 0.7)[..., None]
         border = np.clip((_ROWS[..., None] - self._horizon) / 4, 0, 1)
         return picture + border * (ground + overgrown * (plants - ground) - picture)
 
-    def _draw_plants(self, rng: np.random.Generator, habitat: Habitat) -> Iterator[tuple[float, np.ndarray]]:
+    def _draw_plants(self, rng: np.random.Generator, habitat: dict) -> Iterator[tuple[float, np.ndarray]]:
         """Yields distances and layers: trunks, bushes, leaves overhead, and blades of grass in front."""
-        for distance in rng.uniform(2.5, 14.0, habitat.trees):
+        for distance in rng.uniform(2.5, 14.0, habitat["trees"]):
             height = _ROWS / self._foot(distance)  # 0 at the top of the picture, 1 at the foot
             radius = rng.uniform(0.08, 0.18) * _METRE / distance * (1 + 0.5 * np.minimum(height, 1) ** 12)
             bend = 0.5 * radius * smooth_noise(rng, HEIGHT, 1, 6)
@@ -145,16 +118,16 @@ class Place:
             alpha = np.clip((1 - np.abs(across)) * radius / 2, 0, 1) * (height <= 1)
             light = alpha * (1 - 0.4 * across**2) * (0.7 + 0.6 * smooth_noise(rng, 1, WIDTH, 120))
             yield distance, np.float32(np.stack([0.3 * light, 0.25 * light, 0.18 * light, alpha], axis=-1))
-        for distance in rng.uniform(4.0, 20.0, habitat.bushes):
+        for distance in rng.uniform(4.0, 20.0, habitat["bushes"]):
             size = rng.uniform(0.5, 1.3) * _METRE / distance
             angles, radii = rng.uniform(-math.pi, 0.2, 260), 0.7 * size * np.sqrt(rng.random((260, 1)))
             foot = (rng.uniform(-0.1, 1.1) * WIDTH, self._foot(distance))
             centres = foot + radii * np.stack([np.cos(angles), np.sin(angles)], axis=1)
             yield distance, _leaves(rng, habitat, centres, rng.uniform(0, 180, 260), 0.05 * size, 0.02 * size)
-        centres = rng.random((habitat.leaves, 2)) ** (1.0, 1.7) * (WIDTH, 0.3 * HEIGHT)
-        yield 8.0, _leaves(rng, habitat, centres, rng.uniform(0, 180, habitat.leaves), 9, 4)
-        feet = rng.random((habitat.blades, 2)) * (WIDTH, 9) + (0, HEIGHT)
-        yield 1.2, _leaves(rng, habitat, feet, rng.normal(90, 20, habitat.blades), 60, 2)
+        centres = rng.random((habitat["leaves"], 2)) ** (1.0, 1.7) * (WIDTH, 0.3 * HEIGHT)
+        yield 8.0, _leaves(rng, habitat, centres, rng.uniform(0, 180, habitat["leaves"]), 9, 4)
+        feet = rng.random((habitat["blades"], 2)) * (WIDTH, 9) + (0, HEIGHT)
+        yield 1.2, _leaves(rng, habitat, feet, rng.normal(90, 20, habitat["blades"]), 60, 2)
 
     def _draw_animal(self, rng: np.random.Generator, animal: Animal, second: int) -> np.ndarray:
         """An animal that stands on the ground and looks where it goes."""
@@ -173,13 +146,13 @@ class Place:
 
 
 def _leaves(
-    rng, habitat: Habitat, centres: np.ndarray, angles: np.ndarray, length: float, width: float
+    rng, habitat: dict, centres: np.ndarray, angles: np.ndarray, length: float, width: float
 ) -> np.ndarray:
     """A layer of ellipses at `centres` [N, 2] (x, y), turned by `angles` [N] in degrees; half axes vary."""
     layer = np.zeros((HEIGHT, WIDTH, 4), np.float32)
     for centre, angle in zip(centres, angles, strict=True):
         axes = np.maximum(1, rng.uniform(0.5, 1.4) * np.array([length, width]))
-        rgba = (*(rng.uniform(0.5, 1.25) * np.array(habitat.plants)), 1.0)
+        rgba = (*(rng.uniform(0.5, 1.25) * np.array(habitat["plants"])), 1.0)
         cv2.ellipse(layer, np.round(centre).astype(int), np.round(axes).astype(int), angle, 0, 360, rgba, -1)
     return cv2.GaussianBlur(layer, (0, 0), 0.8)
 
@@ -221,7 +194,8 @@ def compose_sample(folder: str | os.PathLike, sequences: int = 8, seed: int = 0)
         seed: same seed, same collection.
     """
     rng = np.random.default_rng(seed)
-    names = ["empty", *(species.name for species in SPECIES)]
+    ids = (str(uuid.UUID(bytes=rng.bytes(16))) for _ in itertools.count())
+    names = ["empty", *(species["name"] for species in SPECIES)]
     info = {"description": f"{LABEL}. {' '.join(CREDITS)}"}
     document = {"info": info, "categories": [{"id": k, "name": name} for k, name in enumerate(names)]}
     documents = {split: document | {"images": [], "annotations": []} for split in ("train", "test")}
@@ -234,26 +208,24 @@ def compose_sample(folder: str | os.PathLike, sequences: int = 8, seed: int = 0)
         for location, (split, habitat) in enumerate(CAMERAS, start=1):
             place = Place(rng, HABITATS[habitat])
             for days in np.sort(rng.uniform(0, 60, sequences)).tolist():
-                hour, sequence, frames = days % 1 * 24, _id(rng), int(rng.integers(1, 5))
+                hour, sequence, frames = days % 1 * 24, next(ids), int(rng.integers(1, 5))
                 species, animals = _visitors(rng, habitat, hour)
-                category = names.index(species.name if animals else "empty")
+                category = names.index(species["name"] if animals else "empty")
                 if split == "train" and rng.random() < 0.6:  # people counted the animals of some
                     counts += f"{sequence},{len(animals)}\n"
                 for frame in range(frames):
-                    image_id = _id(rng)
+                    image_id = next(ids)
                     time = datetime.datetime(2022, 3, 1) + datetime.timedelta(days=days, seconds=frame)
                     pixels, owner = place.photograph(rng, animals, hour, frame)
-                    boxes, truth = _detect(rng, owner, len(animals), species.detected_as)
-                    image = {"file": f"{split}/{image_id}.jpg", "detections": boxes}
-                    most = max((box["conf"] for box in boxes), default=0.0)
-                    detections["images"].append(image | {"max_detection_conf": most})
+                    boxes, truth = _detect(rng, owner, len(animals), species.get("detected_as", "1"))
+                    detections["images"].append({"file": f"{split}/{image_id}.jpg", "detections": boxes})
                     write_label_image(root / TRUTH_FOLDER / f"{image_id}.png", truth)
                     text = f"{time:%Y-%m-%d %H:%M:%S}   CAM {location}"
                     _write_picture(root / split / f"{image_id}.jpg", pixels, text)
                     image = {"id": image_id, "file_name": f"{image_id}.jpg", "width": WIDTH, "height": HEIGHT}
                     image |= {"location": location, "datetime": time.isoformat(" ", "milliseconds")}
                     image |= {"seq_id": sequence, "seq_num_frames": frames, "frame_num": frame}
-                    annotation = {"id": _id(rng), "image_id": image_id, "category_id": category}
+                    annotation = {"id": next(ids), "image_id": image_id, "category_id": category}
                     documents[split]["images"].append(image | {"rights_holder": LABEL})
                     documents[split]["annotations"].append(annotation)
         del documents["test"]["annotations"]
@@ -264,22 +236,18 @@ def compose_sample(folder: str | os.PathLike, sequences: int = 8, seed: int = 0)
     return Path(folder)
 
 
-def _id(rng: np.random.Generator) -> str:
-    return str(uuid.UUID(bytes=rng.bytes(16)))
-
-
-def _visitors(rng: np.random.Generator, habitat: str, hour: float) -> tuple[Species, list[Animal]]:
+def _visitors(rng: np.random.Generator, habitat: str, hour: float) -> tuple[dict, list[Animal]]:
     """Draws up to three animals of a species that go the same way; none when something else moved."""
-    residents = [species for species in SPECIES if habitat in species.habitats]
-    chances = np.array([abs(species.nocturnal - (not _is_night(hour))) for species in residents])
+    residents = [species for species in SPECIES if habitat in species["habitats"]]
+    chances = np.array([abs(species["nocturnal"] - (not _is_night(hour))) for species in residents])
     species = residents[rng.choice(len(residents), p=chances / chances.sum())]
-    drawings, way = artworks(species.drawings), rng.choice([-1, 1])
+    drawings, way = artworks(species["drawings"]), rng.choice([-1, 1])
     drawing = build_pyramid(render(drawings[rng.integers(len(drawings))].variants[0], 320))
     animals = [
         Animal(
             drawing,
-            height=species.height * rng.uniform(0.8, 1.1),
-            distance=max(1.6, 2 * species.height) * rng.uniform(1.0, 2.2),
+            height=species["height"] * rng.uniform(0.8, 1.1),
+            distance=max(1.6, 2 * species["height"]) * rng.uniform(1.0, 2.2),
             column=WIDTH * (0.5 - way * rng.uniform(-0.1, 0.4)),
             speed=way * rng.uniform(0.1, 0.8),
         )

@@ -64,18 +64,14 @@ class Layer(NamedTuple):
         return self.alpha[..., 0] > 0.5
 
 
-class SceneObject(NamedTuple):
-    """An object of a scene: COCO category id and visible mask, bool [size, size]."""
-
-    category_id: int
-    mask: np.ndarray
-
-
 class Scene(NamedTuple):
-    """An image, uint8 RGB [size, size, 3], and its objects from the lowest to the topmost."""
+    """An image, uint8 RGB [size, size, 3], and its objects from the lowest to the topmost.
+
+    Of each object its key in the pool, the COCO category id, and its visible mask, bool [size, size].
+    """
 
     image: np.ndarray
-    objects: list[SceneObject]
+    objects: list[tuple[int, np.ndarray]]
 
 
 class _Canvas:
@@ -140,7 +136,7 @@ def compose_scene(rng: np.random.Generator, pool: dict[int, Sequence[Artwork]], 
                 break
         if rng.random() < _DISTRACTOR_IN_FRONT:
             canvas.place(rng, distractor_layer(rng, size), is_object=False)
-    objects = [SceneObject(category, canvas.owner == k) for k, category in enumerate(categories, start=1)]
+    objects = [(category, canvas.owner == k) for k, category in enumerate(categories, start=1)]
     return Scene(_finish(rng, canvas.picture), objects)
 
 
@@ -215,9 +211,8 @@ def _place(rng: np.random.Generator, source: Pyramid, side: float, size: int) ->
     if right <= left or bottom <= top:
         return None
     offset = centre - (left, top) - matrix @ (width / 2, height / 2)
-    rgba = source.warp(
-        np.column_stack([matrix, offset]), bottom - top, right - left, border=cv2.BORDER_CONSTANT
-    ) / np.float32(255)
+    placement = np.column_stack([matrix, offset])
+    rgba = source.warp(placement, bottom - top, right - left, cv2.BORDER_CONSTANT) / np.float32(255)
     blur = rng.uniform(0.0, 0.7) * size / 128
     if blur > 0.3:
         rgba = cv2.GaussianBlur(rgba, (0, 0), blur)
@@ -259,9 +254,8 @@ def _light(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Factors of the colours: a gradient of light, and sometimes the grain of a texture; [h, w, 1 or 3]."""
     angle, strength = rng.uniform(0.0, 2 * math.pi), rng.uniform(0.0, 0.35)
     down, right = strength * math.sin(angle), strength * math.cos(angle)
-    ys = np.linspace(-down, down, height, dtype=np.float32)
-    xs = np.linspace(-right, right, width, dtype=np.float32)
-    light = (1 + ys[:, None] + xs)[..., None]
+    ys = np.linspace(-down, down, height, dtype=np.float32)[:, None]
+    light = (1 + ys + np.linspace(-right, right, width, dtype=np.float32))[..., None]
     if rng.random() < 0.4:
         grain = np.float32(rng.uniform(0.2, 0.8))
         light = light * (1 + grain * (texture(rng, height, width) - np.float32(0.5)))

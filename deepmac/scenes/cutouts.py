@@ -63,8 +63,7 @@ def write_cutouts(
 
 
 def _is_suitable(image: dict, annotation: dict) -> bool:
-    if not annotation["segmentation"]:
-        return False
     left, top, width, height = annotation["bbox"]
-    inside = min(left, top, image["width"] - left - width, image["height"] - top - height) >= _BORDER
-    return inside and not annotation.get("iscrowd") and min(width, height) >= _SMALLEST_SIDE
+    room = min(left, top, image["width"] - left - width, image["height"] - top - height)
+    is_shape = annotation["segmentation"] and not annotation.get("iscrowd")
+    return bool(is_shape and room >= _BORDER and min(width, height) >= _SMALLEST_SIDE)

@@ -4,15 +4,10 @@ The default data of the suite. Scene k of a split depends on nothing but the see
 so that a larger set begins with the scenes of a smaller one.
 """
 
+import contextlib
 import functools
 import json
-import math
-import multiprocessing
 import os
-import signal
-import threading
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -22,17 +17,15 @@ from tqdm.auto import tqdm
 
 from deepmac.core.categories import COCO_CATEGORIES, NAME_BY_ID
 from deepmac.core.drawing import overlay, sheet
-from deepmac.core.errors import InputError
+from deepmac.core.executors import ahead, threads
 from deepmac.core.files import atomic_folder
 from deepmac.scenes.artwork import CREDITS
-from deepmac.scenes.composition import SceneObject, compose_scene
+from deepmac.scenes.composition import compose_scene
 from deepmac.scenes.polygons import mask_to_polygons
 from deepmac.scenes.sprites import SPLITS, SpritePools, sprite_pools
 
-_MOST_IMAGES = 1_000_000  # of a split; keeps the image ids of the splits apart
-_FIRST_IMAGE_ID = {"train": 1, "val": _MOST_IMAGES + 1}
+_FIRST_IMAGE_ID = {"train": 1, "val": 1_000_001}
 _POINTS = 10  # of an object, drawn evenly in its box as arXiv 2104.06404 does
-_CHUNK = 16  # scenes that a process composes at once
 _TILE, _COLUMNS = 256, 6  # of the contact sheet: pixels, tiles in a row
 _SHOWN = {"train": 18, "val": 12}
 
@@ -50,76 +43,45 @@ def compose_scenes(
 
     The folder holds `annotations/instances_{train,val}2017.json`, `train2017/`, `val2017/`,
     `contact_sheet.png`, and `README.txt`. The same arguments give the same bytes, whatever `jobs` is.
-    With more than one job the processes import the calling script anew, which therefore needs the usual
-    `if __name__ == "__main__":`.
 
     Args:
         out: the folder to write; must not exist, or be empty.
-        images: number of training images.
+        images: number of training images, at most a million.
         val_images: number of validation images; by default a fifth of `images`.
         size: side of the square images in pixels.
         seed: of the scenes; the split of the sprites does not depend on it.
-        jobs: number of processes; by default one for each core, fewer for few images.
+        jobs: scenes to compose at once; by default one for each core.
         sprites: a folder with own RGBA cut-outs to add, `<COCO class name>/<picture>.png`.
 
     Raises:
-        InputError: an argument is out of range, `out` is not empty, or a sprite cannot be used.
+        InputError: `out` is not empty, or a sprite cannot be used.
     """
     counts = {"train": images, "val": max(1, images // 5) if val_images is None else val_images}
-    _check(counts, size, seed, jobs)
     pools = sprite_pools(sprites)
     with atomic_folder(out) as folder:
         (folder / "annotations").mkdir()
         for split in SPLITS:
             (folder / f"{split}2017").mkdir()
         tasks = [(split, index) for split in SPLITS for index in range(counts[split])]
-        scenes = _map(functools.partial(_write_scene, folder, pools, size, seed), tasks, jobs)
+        with contextlib.ExitStack() as stack:
+            stack.callback(cv2.setNumThreads, cv2.getNumThreads())
+            cv2.setNumThreads(1)  # OpenCV's own ones would wait for each other
+            compose = functools.partial(_write_scene, folder, pools, size, seed)
+            composed = ahead(stack.enter_context(threads(jobs)), compose, tasks)
+            scenes = list(tqdm(composed, total=len(tasks), unit=" scenes", smoothing=0))
+        tiles = {}
         for split, of_split in zip(SPLITS, (scenes[:images], scenes[images:]), strict=True):
-            text = json.dumps(_coco(split, of_split, size, seed), separators=(",", ":"))
+            coco = _coco(split, of_split, size, seed)
+            text = json.dumps(coco, separators=(",", ":"))
             (folder / "annotations" / f"instances_{split}2017.json").write_text(text, encoding="utf-8")
-        (folder / "README.txt").write_text(_readme(counts, size, seed, pools), encoding="utf-8")
-        contact_sheet(folder).save(folder / "contact_sheet.png")
+            for image, annotations in zip(coco["images"][: _SHOWN[split]], of_split, strict=False):
+                name = f"{split}2017/{image['file_name']}"
+                tiles[name] = _tile(folder / name, annotations)
+        readme = _readme(counts, size, seed, pools, sprites is not None)
+        (folder / "README.txt").write_text(readme, encoding="utf-8")
+        contact_sheet = sheet([*tiles.values()], [*tiles], _COLUMNS, (_TILE, _TILE))  # training above
+        contact_sheet.save(folder / "contact_sheet.png")
     return Path(out)
-
-
-def _check(counts: dict[str, int], size: int, seed: int, jobs: int | None) -> None:
-    for option, value, least, most in (
-        ("images", counts["train"], 1, _MOST_IMAGES),
-        ("val-images", counts["val"], 1, _MOST_IMAGES),
-        ("size", size, 32, 4096),
-        ("seed", seed, 0, math.inf),
-        ("jobs", 1 if jobs is None else jobs, 1, math.inf),
-    ):
-        if not least <= value <= most:
-            limit = f"{least} to {most:,}" if most < math.inf else f"{least} or more"
-            raise InputError(f"--{option} is {value}; give {limit}")
-
-
-def _map(function: Callable, tasks: list, jobs: int | None) -> list:
-    """Returns `[function(task) for task in tasks]`, computed by several processes if that is worth it."""
-    if jobs is None:  # starting a process takes about as long as four chunks
-        jobs = min(os.cpu_count() or 1, len(tasks) // (4 * _CHUNK))
-    bar = functools.partial(tqdm, total=len(tasks), unit=" scenes", smoothing=0)
-    if jobs <= 1:
-        return list(bar(map(function, tasks)))
-    # Spawned, so that threads of the caller (TensorFlow's, say) do no harm.
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start_process)
-    try:
-        return list(bar(pool.map(function, tasks, chunksize=_CHUNK)))
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _start_process() -> None:
-    cv2.setNumThreads(1)  # the processes use the cores already
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A killed parent cannot stop its processes, and they would wait for tasks forever."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 def _write_scene(folder: Path, pools: SpritePools, size: int, seed: int, task: tuple[str, int]) -> list[dict]:
@@ -127,31 +89,29 @@ def _write_scene(folder: Path, pools: SpritePools, size: int, seed: int, task: t
     split, index = task
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     scene = compose_scene(rng, pools[split], size)
-    Image.fromarray(scene.image).save(
-        folder / f"{split}2017" / f"{_FIRST_IMAGE_ID[split] + index:012d}.jpg", quality=92, subsampling=0
-    )
-    return [_annotation(scene_object, rng) for scene_object in scene.objects]
+    path = folder / f"{split}2017" / f"{_FIRST_IMAGE_ID[split] + index:012d}.jpg"
+    Image.fromarray(scene.image).save(path, quality=92, subsampling=0)
+    return [_annotation(*scene_object, rng) for scene_object in scene.objects]
 
 
-def _annotation(scene_object: SceneObject, rng: np.random.Generator) -> dict:
-    left, top, width, height = bbox = list(cv2.boundingRect(scene_object.mask.astype(np.uint8)))
+def _annotation(category_id: int, mask: np.ndarray, rng: np.random.Generator) -> dict:
+    left, top, width, height = bbox = list(cv2.boundingRect(mask.astype(np.uint8)))
     columns, rows = left + rng.integers(width, size=_POINTS), top + rng.integers(height, size=_POINTS)
     return {
-        "category_id": scene_object.category_id,
+        "category_id": category_id,
         "bbox": bbox,
-        "area": int(scene_object.mask.sum()),
+        "area": int(mask.sum()),
         "iscrowd": 0,
-        "segmentation": mask_to_polygons(scene_object.mask),
+        "segmentation": mask_to_polygons(mask),
         "point_coords": (np.column_stack([columns, rows]) + 0.5).tolist(),  # centres of pixels
-        "point_labels": scene_object.mask[rows, columns].astype(int).tolist(),
+        "point_labels": mask[rows, columns].astype(int).tolist(),
     }
 
 
 def _coco(split: str, scenes: list[list[dict]], size: int, seed: int) -> dict:
     """The annotation file of a split; `scenes[k]` are the annotations of its k-th image."""
     images, annotations = [], []
-    for index, of_image in enumerate(scenes):
-        image_id = _FIRST_IMAGE_ID[split] + index
+    for image_id, of_image in enumerate(scenes, start=_FIRST_IMAGE_ID[split]):
         image = {
             "id": image_id,
             "license": 1,
@@ -159,7 +119,7 @@ def _coco(split: str, scenes: list[list[dict]], size: int, seed: int) -> dict:
             "height": size,
             "width": size,
         }
-        images.append(image | {"date_captured": "", "coco_url": "", "flickr_url": ""})
+        images.append(image | dict.fromkeys(("date_captured", "coco_url", "flickr_url"), ""))
         for one in of_image:
             annotations.append({"id": len(annotations) + 1, "image_id": image_id, **one})
     info = {"description": f"deepmac composed scenes: {split}, size {size}, seed {seed}", "url": ""}
@@ -174,18 +134,15 @@ def _coco(split: str, scenes: list[list[dict]], size: int, seed: int) -> dict:
     }
 
 
-def _readme(counts: dict[str, int], size: int, seed: int, pools: SpritePools) -> str:
+def _readme(counts: dict[str, int], size: int, seed: int, pools: SpritePools, has_own_sprites: bool) -> str:
     lines = ["Composed scenes with instance masks, in COCO's layout; written by `deepmac scenes`.", ""]
     lines.append(f"Images of {size} x {size} pixels, seed {seed}.")
-    vendors = set()
     for split, pool in pools.items():
-        artworks = [artwork for listed in pool.values() for artwork in listed]
-        vendors.update(artwork.vendor for artwork in artworks)
-        objects = f"objects of {len(pool)} COCO classes from {len(artworks)} artworks"
+        objects = f"objects of {len(pool)} COCO classes from {sum(map(len, pool.values()))} artworks"
         lines.append(f"{split}: {counts[split]} images, {objects}.")
     lines += ["No artwork is in both splits.", "", "The objects are made from"]
     lines += [f"- {credit}" for credit in CREDITS]
-    if "own" in vendors:
+    if has_own_sprites:
         lines.append("- pictures given with --sprites, under whatever licence they have")
     lines += [
         "They were cut out, turned, scaled, and recoloured. The backgrounds are made from the photographs",
@@ -195,36 +152,15 @@ def _readme(counts: dict[str, int], size: int, seed: int, pools: SpritePools) ->
     return "\n".join(lines) + "\n"
 
 
-def contact_sheet(coco_folder: Path) -> Image.Image:
-    """Draws the first images of both splits of a folder in COCO's layout whose masks are polygons.
-
-    Args:
-        coco_folder: holds `annotations/instances_{train,val}2017.json` and the square images.
-
-    Returns:
-        An RGB picture: training above, validation below.
-    """
-    tiles, captions = [], []
-    for split, most in _SHOWN.items():
-        coco = json.loads((coco_folder / "annotations" / f"instances_{split}2017.json").read_text("utf-8"))
-        for image in coco["images"][:most]:
-            annotations = [one for one in coco["annotations"] if one["image_id"] == image["id"]]
-            tiles.append(_tile(coco_folder / f"{split}2017" / image["file_name"], annotations))
-            captions.append(f"{split}2017/{image['file_name']}")
-    return sheet(tiles, captions, _COLUMNS, (_TILE, _TILE))
-
-
 def _tile(path: Path, annotations: list[dict]) -> np.ndarray:
-    """An enlarged image with outlines, boxes and class names."""
+    """An enlarged square image with outlines, boxes and class names."""
     with Image.open(path) as image:
-        size = image.width
-        pixels = np.asarray(image.convert("RGB").resize((_TILE, _TILE), Image.Resampling.BICUBIC))
+        scale = _TILE / image.width
+        pixels = np.asarray(image.resize((_TILE, _TILE), Image.Resampling.BICUBIC))
     labels = np.zeros((_TILE, _TILE), np.int32)
     for number, annotation in enumerate(annotations, start=1):
         for polygon in annotation["segmentation"]:
-            corners = np.reshape(polygon, (-1, 2)) * _TILE / size
-            cv2.fillPoly(labels, [corners.round().astype(np.int32)], number)
-    boxes = [(y, x, y + h, x + w) for x, y, w, h in (one["bbox"] for one in annotations)]
+            cv2.fillPoly(labels, [np.rint(np.reshape(polygon, (-1, 2)) * scale).astype(np.int32)], number)
+    corners = [(y, x, y + h, x + w) for x, y, w, h in (one["bbox"] for one in annotations)]
     names = [NAME_BY_ID[one["category_id"]] for one in annotations]
-    boxes = np.reshape(boxes, (-1, 4)) / size
-    return overlay(pixels, labels, boxes, names, opacity=0.0)
+    return overlay(pixels, labels, np.reshape(corners, (-1, 4)) * scale / _TILE, names, opacity=0.0)

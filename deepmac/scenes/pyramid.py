@@ -36,13 +36,8 @@ class Pyramid(NamedTuple):
         linear = matrix[:, :2] * shrink
         # OpenCV puts pixel centres at integers: shift by half a pixel on both sides.
         offset = matrix[:, 2] + linear @ (0.5, 0.5) - 0.5
-        warped = cv2.warpAffine(
-            picture,
-            np.column_stack([linear, offset]),
-            (width, height),
-            flags=cv2.INTER_LINEAR,
-            borderMode=border,
-        )
+        placement = np.column_stack([linear, offset])
+        warped = cv2.warpAffine(picture, placement, (width, height), borderMode=border)  # bilinear
         return warped.reshape(height, width, -1).astype(np.float32)
 
 

@@ -169,5 +169,5 @@ def _connected_part(pixels: np.ndarray, part: int) -> np.ndarray:
 
 
 def _crop(pixels: np.ndarray) -> np.ndarray:
-    ys, xs = np.nonzero(pixels[..., 3] >= _OPAQUE)
-    return np.ascontiguousarray(pixels[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1])
+    left, top, width, height = cv2.boundingRect(np.uint8(pixels[..., 3] >= _OPAQUE))
+    return pixels[top : top + height, left : left + width]
