@@ -264,11 +264,8 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path, monkeypatch)
         input_size = None
         calibration = (0.0, 1.0)
 
-        def prepare(self, image):
-            return image[np.newaxis], np.ones(2, np.float32)
-
-        def encode(self, pixels):
-            return pixels
+        def encode(self, image):
+            return image, np.ones(2, np.float32)
 
         def mask_probs(self, pixels, boxes):
             return np.ones((len(boxes), 4, 4), np.float32)

@@ -26,7 +26,13 @@ def write_submission(
 ) -> Path:
     """Detects and segments the objects of all pictures of a split, none looked at from closer, as published.
 
-    Pictures of test-dev2017 lie in `test2017/`; `name` is that of the method.
+    Args:
+        model: name or folder, as `deepmac.load` takes it, except exported graphs.
+        coco_dir: folder in COCO layout, with `annotations/image_info_<split>.json`, or `instances_…`.
+        out: folder for the ZIP.
+        split: the pictures; those of test-dev2017 lie in `test2017/`.
+        name: of the method, part of the file's name.
+        precision: 'float32', 'bfloat16', or 'auto': bfloat16 where the hardware computes with it.
 
     Returns:
         `<out>/detections_<split>_<name>_results.zip`.
