@@ -424,12 +424,11 @@ def test_any_oddities_are_records_with_a_correct_count_or_one_line(tmp_path_fact
     report = json.loads((folder / "report.json").read_text())[SPLIT]
     examples = decoded_records(folder / "out", SPLIT)
     boxes = np.concatenate([example["groundtruth_boxes"] for example in examples.values()])
-    written = json.loads((folder / "out" / f"instances_{SPLIT}.json").read_text())
-    assert (len(examples), len(boxes)) == (len(written["images"]), len(written["annotations"]))
+    assert (len(examples), len(boxes)) == (report["images"], report["annotations"])
     assert ((boxes >= 0) & (boxes <= 1)).all() and (boxes[:, :2] < boxes[:, 2:]).all()
     pngs = [png for example in examples.values() for png in example["groundtruth_instance_masks_png"].numpy()]
     masks = [tf.io.decode_png(png).numpy() for png in pngs if png]
-    drawn = [entry for entry in written["annotations"] if entry["segmentation"]]
-    assert len(masks) == len(drawn) and all(mask.any() for mask in masks)
-    lost = [len(cases) for kind, cases in report.items() if kind.endswith("left out")]
+    assert len(masks) == report["masks"] and all(mask.any() for mask in masks)
+    assert sum(kind["boxes"] for kind in report["categories"].values()) == len(boxes)
+    lost = [kind["count"] for kind in report["repairs"] if kind["what"].endswith("left out")]
     assert len(boxes) == 5 or sum(lost) > 0

@@ -76,7 +76,7 @@ def tfrecord(coco_dir, annotations, images, val_annotations, val_fraction, out, 
 
     write_tfrecords(read, out, shards)
     if report:
-        write_text(report, json.dumps({split: data.repairs for split, data in read.items()}, indent=1))
+        write_text(report, json.dumps({split: data.report() for split, data in read.items()}, indent=1))
     for data in read.values():
         click.echo(data)
     click.echo(f"Wrote {', '.join(read)} to {out}")

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from deepmac.data.picture_files import find_pictures, measure
 from deepmac.data.splits import draw_validation
 
 _IMAGE_FIELDS = ("image_id", "img_id", "file_name", "image")  # with which annotations name their image
+_REPORTED = 20  # examples of each kind of flaw in a report
 
 
 class CocoData(NamedTuple):
@@ -60,6 +62,23 @@ class CocoData(NamedTuple):
     def most_points(self) -> int:
         """The largest number of points of one annotation."""
         return max((len(entry.get("point_labels") or ()) for entry in self.annotations), default=0)
+
+    def report(self) -> dict:
+        """What was read, derived, repaired and left out, fit for JSON."""
+        kinds = {category["id"]: category["name"] for category in self.categories}
+        boxes = Counter(kinds[entry["category_id"]] for entry in self.annotations)
+        masks = Counter(kinds[entry["category_id"]] for entry in self.annotations if entry["segmentation"])
+        return {
+            "file": self.name,
+            "images": len(self.images),
+            "annotations": len(self.annotations),
+            "masks": masks.total(),
+            "categories": {name: {"boxes": boxes[name], "masks": masks[name]} for name in kinds.values()},
+            "repairs": [
+                {"what": kind, "count": len(cases), "examples": cases[:_REPORTED]}
+                for kind, cases in self.repairs.items()
+            ],
+        }
 
     def __str__(self):
         counts = f"{len(self.images)} images, {len(self.annotations)} annotations"
