@@ -43,7 +43,7 @@ def test_is_accepted_by_the_experiment(stem):
     assert {path.stem for path in CONFIGS.glob("center_net_deepmac_*.yaml")} == set(PUBLISHED)
     published_ap, size, network_type, allowed_ids, modules = PUBLISHED[stem]
     text = (CONFIGS / f"{stem}.yaml").read_text()
-    header = text[: text.index("\nruntime:")]
+    header = text[: text.index("\ntask:")]
     assert published_ap in header
     assert f"--config_file=configs/{stem}.yaml" in header
 

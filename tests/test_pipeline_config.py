@@ -230,9 +230,9 @@ CENTER = "object_center_params {"
 @pytest.mark.parametrize(
     ("place", "inserted", "expected"),
     [
-        ("max_dimension: 64", "per_channel_pad_value: [1, 2, 3]", "only zeros"),
+        ("max_dimension: 64", "per_channel_pad_value: [1, 2, 3]", "per_channel_pad_value[0]: only [] is"),
         ("object_detection_task {", "weigth: 1", ":5: "),
-        ("deepmac_mask_estimation {", "mask_sise: 3", "did you mean mask_size?"),
+        ("deepmac_mask_estimation {", "mask_sise: 3", 'no field named "mask_sise"'),
         (CENTER, "use_labeled_classes: true", "only false is"),
         (CENTER, "center_head_params { num_filters: 64 kernel_sizes: 3 }", "only num_filters: 256"),
         ("train_config {", "fine_tune_checkpoint_version: V1", "only V2 is supported"),
@@ -249,9 +249,12 @@ CENTER = "object_center_params {"
         ),
         (RATE, "total_steps: 9", "must exceed"),
         (RATE, "warmup_learning_rate: 1.0", "must not exceed"),
-        ("train_input_reader {", "load_instance_masks: true", "masks must be PNG_MASKS"),
-        ("eval_config {", "metrics_set: 'pascal_voc_detection_metrics'", "metrics_set[0]: only"),
-        ("eval_input_reader {", "sample_1_of_n_examples: 10", "only 1 is supported"),
+        ("train_input_reader {", "mask_type: NUMERICAL_MASKS", "only PNG_MASKS is"),
+        (
+            "eval_input_reader {",
+            "sample_1_of_n_examples: 10",
+            "eval_input_reader.sample_1_of_n_examples: only 1 is",
+        ),
     ],
 )
 def test_what_is_not_supported_is_an_error(convert, place, inserted, expected):
@@ -261,13 +264,13 @@ def test_what_is_not_supported_is_an_error(convert, place, inserted, expected):
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("center_net {", "ssd {", "model.ssd: unknown or unsupported field"),
+        ("center_net {", "ssd {", ':1: Message type "deepmac.DetectionModel" has no field named "ssd"'),
         ("num_classes: 5", "", "num_classes must be at least 1"),
-        ('"hourglass_20"', '"resnet_v2_101"', ":2: model.center_net.feature_extractor.type: unsupported"),
+        ('"hourglass_20"', '"resnet_v2_101"', "model.center_net.feature_extractor.type: unsupported"),
         ("max_dimension: 64", "max_dimension: 65", "only square network inputs"),
-        ("pad_to_max_dimension: true", "", "only square network inputs"),
-        ("keep_aspect_ratio_resizer", "fixed_shape_resizer", "fixed_shape_resizer: unknown or unsupported"),
-        ("alpha: 2.0", "", "only alpha: 2.0 beta: 4.0"),
+        ("pad_to_max_dimension: true", "", "pad_to_max_dimension is missing"),
+        ("keep_aspect_ratio_resizer", "fixed_shape_resizer", 'no field named "fixed_shape_resizer"'),
+        ("alpha: 2.0", "alpha: 1.0", "penalty_reduced_logistic_focal_loss.alpha: only 2.0 is"),
         ("weighted_sigmoid {}", "weighted_softmax {}", ":8: "),
         ("weighted_sigmoid {}", "", "weighted_sigmoid_focal is missing"),
         (
@@ -275,7 +278,7 @@ def test_what_is_not_supported_is_an_error(convert, place, inserted, expected):
             "",
             "deepmac_mask_estimation is missing",
         ),
-        ("adam_optimizer", "rms_prop_optimizer", "rms_prop_optimizer: unknown or unsupported"),
+        ("adam_optimizer", "rms_prop_optimizer", 'no field named "rms_prop_optimizer"'),
     ],
 )
 def test_what_is_missing_or_another_is_an_error(convert, old, new, expected):
@@ -288,13 +291,13 @@ def assert_refused(convert, old, new, expected):
     with pytest.raises(InputError) as caught:
         convert(text.replace(old, new, 1))
     assert expected in str(caught.value)
-    assert re.search(r"pipeline\.config:\d+: ", str(caught.value))
+    assert re.search(r"pipeline\.config(:\d+)?: ", str(caught.value))
 
 
 def test_command_lists_what_has_no_effect(tmp_path):
     path, out = tmp_path / "pipeline.config", tmp_path / "out" / "experiment.yaml"
     path.write_text(MINIMAL + TRAINING.replace("eval_config {", "eval_config { num_visualizations: 3"))
     result = command_line.run("import-config", path, "--out", out)
-    assert "without effect: line 14: eval_config.num_visualizations" in result.stderr
+    assert "without effect: eval_config.num_visualizations" in result.stderr
     assert yaml.safe_load(out.read_text()) == read_pipeline(path).overrides
     assert command_line.run("import-config", path).stdout == out.read_text()

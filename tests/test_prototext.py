@@ -1,4 +1,4 @@
-"""The reader of pipeline configs: notations, lines, and what it refuses."""
+"""The reader of pipeline configs: notations, and what it refuses."""
 
 import pytest
 
@@ -6,9 +6,9 @@ from deepmac.core.errors import InputError
 from deepmac.interop.prototext import read_prototext
 
 MODEL = """model { center_net {
-  feature_extractor {} image_resizer { keep_aspect_ratio_resizer {} }
+  feature_extractor {} image_resizer { keep_aspect_ratio_resizer { pad_to_max_dimension: true } }
   object_detection_task { localization_loss { l1_localization_loss {} } }
-  object_center_params { classification_loss { penalty_reduced_logistic_focal_loss {} } }
+  object_center_params { classification_loss { penalty_reduced_logistic_focal_loss { alpha: 2 beta: 4 } } }
   deepmac_mask_estimation { classification_loss { weighted_sigmoid {} } }
 } }
 """
@@ -26,8 +26,8 @@ def read(tmp_path, monkeypatch):
     return run
 
 
-def test_reads_every_notation_and_notes_the_lines(read):
-    file = read(
+def test_reads_every_notation_and_notes_what_has_no_effect(read):
+    root, ignored = read(
         MODEL
         + """
         # a comment
@@ -45,21 +45,15 @@ def test_reads_every_notation_and_notes_the_lines(read):
           shuffle: False }
         """
     )
-    train = file.root.train_config
+    train = root.train_config
     assert (train.batch_size, train.fine_tune_checkpoint) == (16, "its!")
     assert train.optimizer.adam_optimizer.epsilon == 1.5e-3
     schedule = train.optimizer.adam_optimizer.learning_rate.manual_step_learning_rate.schedule
     assert [step.step for step in schedule] == [1, 2, 3]
-    assert list(file.root.train_input_reader.tf_record_input_reader.input_path) == ["a", "b", "c"]
-    assert file.root.train_input_reader.shuffle is False
+    assert list(root.train_input_reader.tf_record_input_reader.input_path) == ["a", "b", "c"]
+    assert root.train_input_reader.shuffle is False
     flip = "train_config.data_augmentation_options[0].random_horizontal_flip"
-    assert file.ignored == [
-        f"line {line}: {flip}.keypoint_flip_permutation[{index}]"
-        for index, line in enumerate([15, 15, 15, 17])
-    ]
-    assert file.lines["train_config.batch_size"] == 10
-    assert str(file.error("train_config.batch_size", "no")) == "text:10: train_config.batch_size: no"
-    assert str(file.error("train_config.num_steps", "no")).startswith("text:9: train_config.num_steps")
+    assert ignored == [f"{flip}.keypoint_flip_permutation[{index}]" for index in range(4)]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +75,7 @@ def test_reads_every_notation_and_notes_the_lines(read):
         ("train_config { batch_size {} }", "text:1: "),
         ("train_config: 1", 'Expected "{"'),
         ("train_config { optimizer {} batch_size: 1\n batch_size: 2 }", 'text:2: .* multiple "batch_size"'),
-        (MODEL.replace("feature_extractor {}", ""), "text:1: model.center_net: feature_extractor is missing"),
+        (MODEL.replace("feature_extractor {}", ""), "text: model.center_net.feature_extractor is missing"),
         (MODEL.replace("weighted_sigmoid {}", ""), "weighted_sigmoid or weighted_dice.* is missing"),
         (
             MODEL.replace("weighted_sigmoid {}", "weighted_sigmoid {} weighted_sigmoid_focal {}"),
@@ -89,16 +83,16 @@ def test_reads_every_notation_and_notes_the_lines(read):
         ),
         (
             MODEL + "eval_config { recall_lower_bound: 0.5 }",
-            "text:7: eval_config.recall_lower_bound: only 0.0 is",
+            "text: eval_config.recall_lower_bound: only 0.0 is",
         ),
         (
             "model {\n center_net {\n num_clases: 1 } }\nx: 1",
-            "text:3: model.center_net.num_clases: .* mean num_cl",
+            "text:3: .*CenterNet.* no field named .num_clases",
         ),
-        ("train_config { x { y: 1 } }", "text:1: train_config.x: unknown or unsupported field; remove it"),
+        ("train_config { x { y: 1 } }", "text:1: .* no field named .x"),
     ],
 )
-def test_what_cannot_be_read_names_field_and_line(read, text, expected):
+def test_what_cannot_be_read_names_line_or_field(read, text, expected):
     with pytest.raises(InputError, match=f"^text:.*{expected.removeprefix('text:')}"):
         read(text)
 

@@ -1,15 +1,12 @@
 """Reads pipeline configs, protobuf messages as text, by a schema of the fields this library knows.
 
-`pipeline_schema.yaml` lists these fields with their published defaults and says which are only checked, or
-ignored; nothing else in a file is accepted. Protobuf parses the text. It does not tell where a field stands:
-a walk over the tokens does, together with the message, and refuses what is not supported.
+`pipeline_schema.yaml` lists these fields with their published defaults, and says which are only checked,
+which are ignored, and which option of an experiment gets a field's value. Nothing else in a file is accepted.
 """
 
-import dataclasses
-import difflib
 import functools
 import os
-from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,36 +21,16 @@ from deepmac.core.errors import InputError
 _SCHEMA = Path(__file__).with_name("pipeline_schema.yaml")
 
 
-@dataclasses.dataclass(frozen=True)
-class Prototext:
-    """A file that holds nothing but what the schema allows.
-
-    Attributes:
-        source: the file's name, for errors.
-        root: the message, with the published defaults where a field is not set.
-        lines: path of a field, as "train_config.data_augmentation_options[1]" -> the line it stands on.
-        ignored: "line N: path" of every field that is set and has no effect here.
-    """
-
-    source: str
-    root: Message
-    lines: dict[str, int]
-    ignored: list[str]
-
-    def error(self, path: str, problem: str) -> InputError:
-        """An error at a field, or, where it is not set, at the message around it."""
-        place = path
-        while place and place not in self.lines:
-            place = place.rpartition(".")[0]
-        return InputError(f"{self.source}:{self.lines.get(place, 1)}: {path or 'file'}: {problem}")
-
-
-def read_prototext(path: str | os.PathLike) -> Prototext:
+def read_prototext(path: str | os.PathLike) -> tuple[Message, list[str]]:
     """Reads a pipeline config.
 
+    Returns:
+        The message, with the published defaults where a field is not set; and the path, as
+        "train_config.data_augmentation_options[1].random_adjust_hue", of every field without effect here.
+
     Raises:
-        InputError: the file is missing, no text, or malformed; a field is unknown, missing, or has a value
-            that is not implemented; with the line.
+        InputError: the file is missing, no text, or malformed; a field is unknown (with its line), missing,
+            or has a value that is not implemented (with its path).
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -62,99 +39,61 @@ def read_prototext(path: str | os.PathLike) -> Prototext:
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is no text: {error}") from error
     root_class, treatments = _schema()
-    file = Prototext(str(path), root_class(), {}, [])
+    root = root_class()
     try:
-        text_format.Parse(text, file.root, allow_unknown_field=True)
+        text_format.Parse(text, root)
     except text_format.ParseError as error:
         problem = str(error).partition(" : ")[2]
         raise InputError(f"{path}:{error.GetLine()}: {problem}") from error
-    _Check(file, treatments, text).fields(file.root, "", "")
-    for missing in file.root.FindInitializationErrors():
-        path, _, name = missing.rpartition(".")
-        raise file.error(path, f"{name} is missing")
-    return file
-
-
-def options(message: Message) -> dict[str, Any]:
-    """What the schema names for fields of a message: option -> value."""
-    _, treatments = _schema()
-    named = {field.name: treatments.get(field.full_name, "") for field in message.DESCRIPTOR.fields}
-    return {option: scalar(message, name) for name, option in named.items() if "." in option}
-
-
-def scalar(message: Message, name: str) -> Any:
-    """A field that is no message, or a list of it; of an enumeration the value's name in lower case."""
-    field, value = message.DESCRIPTOR.fields_by_name[name], getattr(message, name)
-    if field.enum_type:
-        return field.enum_type.values_by_number[value].name.lower()
-    return value if field.has_presence else list(value)
-
-
-class _Check:
-    """Goes through a text and the message that was parsed from it at once."""
-
-    def __init__(self, file: Prototext, treatments: dict[str, str], text: str):
-        """Args: file: its `lines` and `ignored` are filled; treatments: from `_schema`; text: well-formed."""
-        self._file = file
-        self._treatments = treatments
-        self._tokenizer = text_format.Tokenizer(text.splitlines())
-
-    def fields(self, message: Message, path: str, end: str) -> None:
-        """Reads the fields of a message and the mark that ends it, none for the whole text.
-
-        Raises:
-            InputError: a field is unknown, missing, or has another value than the one that is implemented.
-        """
-        descriptor, tokenizer = message.DESCRIPTOR, self._tokenizer
-        counts = Counter()
-        while not (tokenizer.TryConsume(end) if end else tokenizer.AtEnd()):
-            line = tokenizer.ParseError("").GetLine()
-            name = tokenizer.ConsumeIdentifier()
-            place = f"{path}.{name}".lstrip(".")
-            field = descriptor.fields_by_name.get(name)
-            if field is None:
-                self._file.lines[place] = line
-                near = difflib.get_close_matches(name, descriptor.fields_by_name, n=1, cutoff=0.75)
-                hint = f"did you mean {near[0]}?" if near else "remove it if the model does not depend on it"
-                raise self._file.error(place, f"unknown or unsupported field; {hint}")
-            tokenizer.TryConsume(":")
-            is_list = tokenizer.TryConsume("[")
-            while not (is_list and tokenizer.TryConsume("]")):
-                value = getattr(message, name)
-                if not field.has_presence:  # it is repeated
-                    value, place = value[counts[name]], f"{path}.{name}[{counts[name]}]".lstrip(".")
-                    counts[name] += 1
-                self._file.lines[place] = line
-                self._value(field, value, place)
-                tokenizer.TryConsume(",")
-                if not is_list:
-                    break
-            tokenizer.TryConsume(";")
-        for union in descriptor.oneofs:
-            if message.WhichOneof(union.name) is None:
-                names = " or ".join(field.name for field in union.fields)
-                raise self._file.error(path, f"{names} is missing")
-
-    def _value(self, field: FieldDescriptor, value, place: str) -> None:
-        """Reads one value of a field."""
-        treatment = self._treatments.get(field.full_name)
+    for missing in root.FindInitializationErrors():
+        raise InputError(f"{path}: {missing} is missing")
+    ignored = []
+    for place, field, value in _fields(root):
+        treatment = treatments.get(field.full_name)
         if treatment == "ignored":
-            self._file.ignored.append(f"line {self._file.lines[place]}: {place}")
+            ignored.append(place)
         elif treatment == "only" and value != field.default_value:
             default = field.default_value
             name = field.enum_type.values[default].name if field.enum_type else str(default).lower()
-            raise self._file.error(place, f"only {name} is supported")
-        if not field.message_type:
-            quotes = ("'", '"')
-            is_string = self._tokenizer.token.startswith(quotes)
-            self._tokenizer.NextToken()
-            while is_string and self._tokenizer.token.startswith(quotes):  # strings side by side are one
-                self._tokenizer.NextToken()
-        elif self._tokenizer.TryConsume("<"):
-            self.fields(value, place, ">")
-        else:
-            self._tokenizer.Consume("{")
-            self.fields(value, place, "}")
+            raise InputError(f"{path}: {place}: only {name} is supported")
+        for union in field.message_type.oneofs if field.message_type else ():
+            if value.WhichOneof(union.name) is None:
+                names = " or ".join(member.name for member in union.fields)
+                raise InputError(f"{path}: {place}: {names} is missing")
+    return root, ignored
+
+
+def options(message: Message) -> dict[str, Any]:
+    """What the schema names for the fields of a message, and of those inside it: option -> value.
+
+    Of an enumeration the value's name in lower case; None for what is not set and has no default.
+    """
+    _, treatments = _schema()
+    found = {}
+    for field in message.DESCRIPTOR.fields:
+        value = getattr(message, field.name)
+        is_set = message.HasField(field.name) if field.has_presence else bool(value)
+        option, _, constant = treatments.get(field.full_name, "").partition("=")
+        if field.message_type:
+            for part in [value] * is_set if field.has_presence else value:
+                found |= ({option: yaml.safe_load(constant)} if constant else {}) | options(part)
+        elif "." in option and field.enum_type:
+            found[option] = field.enum_type.values_by_number[value].name.lower()
+        elif "." in option and field.has_presence:
+            found[option] = value if is_set or field.has_default_value else None
+        elif "." in option:
+            found[option] = list(value)
+    return found
+
+
+def _fields(message: Message, prefix: str = "") -> Iterator[tuple[str, FieldDescriptor, Any]]:
+    """Yields (path, field, value) of every value that is set, in all messages inside, too."""
+    for field, values in message.ListFields():
+        for index, value in enumerate([values] if field.has_presence else values):
+            place = f"{prefix}{field.name}" + ("" if field.has_presence else f"[{index}]")
+            yield place, field, value
+            if field.message_type:
+                yield from _fields(value, f"{place}.")
 
 
 @functools.cache
