@@ -7,6 +7,7 @@ became of it. CenterNet detectors of the TF2 Object Detection API have the same 
 
 import dataclasses
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -39,14 +40,11 @@ _HEAD_KEYS = {
     "instance_embedding": "INSTANCE_EMBEDDING",
     "pixel_embedding": "PIXEL_EMBEDDING",
 }
-# Prefix of keys -> part of the model, for people.
-_PARTS = {
-    _BACKBONE: "backbone",
-    _MASK_HEAD: "mask head",
-    **{f"{_HEADS}/{key}": f"head {key.replace('.S', '/')}" for key in _HEAD_KEYS.values()},
-}
-_ANOTHER_SHAPE = "another shape"
-_NO_COUNTERPART = "no counterpart"
+# Keys of optimizer, counters, random state, and of what a checkpoint says of itself.
+_TRAINING_STATE = re.compile(
+    r".*/\.OPTIMIZER_SLOT/|optimizer/|(save_counter|step|global_step|_CHECKPOINTABLE_OBJECT_GRAPH)$"
+    r"|model/_self_supervised_rng/|.*/\.ATTRIBUTES/OBJECT_CONFIG_JSON$"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,42 +53,35 @@ class TensorReport:
 
     Attributes:
         key: in the checkpoint, or the variable's name if it has none.
-        status: 'restored'; 'skipped': of the checkpoint, not used; 'missing': of the model, keeps its
-            initial value.
+        status: 'restored'; 'training state', of no use to the model; 'skipped': of the checkpoint, but not
+            used; 'missing': of the model, keeps its initial value.
         checkpoint_shape: None if it is not in the checkpoint.
         model_shape: None if it is not in the model.
-        note: the reason, empty where there is nothing to say.
     """
 
     key: str
     status: str
     checkpoint_shape: tuple[int, ...] | None
     model_shape: tuple[int, ...] | None
-    note: str = ""
 
     def __str__(self):
         shapes = [
             "-" if shape is None else "x".join(map(str, shape)) or "scalar"
             for shape in (self.checkpoint_shape, self.model_shape)
         ]
-        note = f" ({self.note})" if self.note else ""
-        return f"{self.status}: {self.key} checkpoint {shapes[0]}, model {shapes[1]}{note}"
+        return f"{self.status}: {self.key} checkpoint {shapes[0]}, model {shapes[1]}"
 
 
 def misfits(report: Sequence[TensorReport]) -> list[TensorReport]:
-    """Tensors left over: missing ones, and skipped ones that are not training state."""
-    left_over = (_ANOTHER_SHAPE, _NO_COUNTERPART)
-    return [one for one in report if one.status == "missing" or one.note in left_over]
+    """Tensors left over: missing and skipped ones."""
+    return [one for one in report if one.status in ("missing", "skipped")]
 
 
 def summary(report: Sequence[TensorReport]) -> str:
-    """A table of counts for each part of the model, then a line for every tensor left over."""
-    counts = Counter((_part(tensor.key), tensor.status) for tensor in report)
-    lines = [f"{'':24}{'restored':>10}{'skipped':>10}{'missing':>10}"]
-    for part in dict.fromkeys(part for part, _ in counts):
-        numbers = [counts[part, status] for status in ("restored", "skipped", "missing")]
-        lines.append(f"{part:24}" + "".join(f"{number:>10}" for number in numbers))
-    return "\n".join([*lines, *map(str, misfits(report))])
+    """Counts of tensors, then a line for every one left over."""
+    counts = Counter(tensor.status for tensor in report)
+    counted = ", ".join(f"{counts[status]} {status}" for status in ("restored", "skipped", "missing"))
+    return "\n".join([f"Tensors: {counted}", *map(str, misfits(report))])
 
 
 def published_variables(model: DeepMACModel) -> dict[str, tf.Variable]:
@@ -231,37 +222,21 @@ def import_checkpoint(
 def _compare(checkpoint_shapes, variables, model) -> Iterator[TensorReport]:
     """Accounts for every tensor of the checkpoint and every variable of the model."""
     shapes = {key.removesuffix(_VALUE): tuple(shape) for key, shape in checkpoint_shapes.items()}
-    for key in sorted(shapes):
-        shape = shapes[key]
+    for key, shape in sorted(shapes.items()):
         if key not in variables:
-            yield TensorReport(key, "skipped", shape, None, _reason_to_skip(key))
+            status = "training state" if _TRAINING_STATE.match(key) else "skipped"
+            yield TensorReport(key, status, shape, None)
             continue
         model_shape = tuple(variables[key].shape)
-        if shape == model_shape:
-            yield TensorReport(key, "restored", shape, model_shape)
-        elif shape[:2] == (1, 3) and model_shape[:2] == (3, 3) and shape[2:] == model_shape[2:]:
-            yield TensorReport(key, "restored", shape, model_shape, "in the middle row of the kernel")
-        else:
-            yield TensorReport(key, "skipped", shape, model_shape, _ANOTHER_SHAPE)
-            yield TensorReport(key, "missing", shape, model_shape, _ANOTHER_SHAPE)
+        is_middle_row = (shape[:2], model_shape[:2], shape[2:]) == ((1, 3), (3, 3), model_shape[2:])
+        for status in ("restored",) if shape == model_shape or is_middle_row else ("skipped", "missing"):
+            yield TensorReport(key, status, shape, model_shape)
     for key in sorted(variables.keys() - shapes.keys()):
-        yield TensorReport(key, "missing", None, tuple(variables[key].shape), "not in the checkpoint")
+        yield TensorReport(key, "missing", None, tuple(variables[key].shape))
     known = {id(variable) for variable in variables.values()}
     for variable in model.variables:
         if id(variable) not in known:
-            yield TensorReport(variable.name, "missing", None, tuple(variable.shape), _NO_COUNTERPART)
-
-
-def _reason_to_skip(key: str) -> str:
-    if "/.OPTIMIZER_SLOT/" in key or key.startswith("optimizer/"):
-        return "optimizer"
-    if key in ("save_counter", "step", "global_step"):
-        return "counter"
-    if key.startswith("model/_self_supervised_rng/"):
-        return "random state"
-    if key == "_CHECKPOINTABLE_OBJECT_GRAPH" or key.endswith("/.ATTRIBUTES/OBJECT_CONFIG_JSON"):
-        return "description"
-    return _NO_COUNTERPART
+            yield TensorReport(variable.name, "missing", None, tuple(variable.shape))
 
 
 def _backbone_variables(backbone) -> Iterator[tuple[str, tf.Variable]]:
@@ -327,9 +302,3 @@ def _object_variables(prefix: str, root) -> dict[str, tf.Variable]:
             found[path] = node
         queue += [(f"{path}/{name}", child) for name, child in view.children(node).items()]
     return found
-
-
-def _part(key: str) -> str:
-    if ".OPTIMIZER_SLOT" in key:
-        return "other"
-    return next((part for prefix, part in _PARTS.items() if key.startswith(f"{prefix}/")), "other")
