@@ -3,10 +3,8 @@
 import dataclasses
 import json
 import os
-import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,13 +20,9 @@ from deepmac.scenes.dataset import compose_scenes
 from deepmac.suite.suite import Dataset, Row
 
 _LOG = "train.log"
-_ATTEMPTS_FILE = "attempts.txt"  # a line for every attempt: when it started and, unless killed, ended
+_CONFIG_FILE = "row.yaml"  # written when a training begins
 # Of single classes only these are kept: the rest fills nine tenths of a result and no table.
 _CLASS_METRICS = ("/AP", "/mIoU")
-
-
-class RowError(RuntimeError):
-    """A row's training process failed; names its log."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +34,8 @@ class RowResult(Evaluation):
         seed: of the run.
         config_sha256: of everything that decides the numbers.
         curves: loss -> [[step, mean since the step before], ...].
-        seconds: wall-clock time of all attempts that were not killed, without the rows it starts from.
+        seconds: wall-clock time, without the rows it starts from; of an interrupted training, since it was
+            resumed for the last time.
         hardware: what it ran on.
         code_version: of this package.
     """
@@ -153,18 +148,11 @@ class RowStore:
             with_model: whether the row's model is needed, too: trains it again if only its result is there.
 
         Raises:
-            RowError: the training process failed.
+            RuntimeError: the training process failed; names its log.
         """
         for part in self.missing(row, with_model):
             self._train(part)
         return self.result(row) or self._keep_result(row)
-
-    def progress(self, row: Row) -> int:
-        """The step that a running training has logged last."""
-        log = self.model_folder(row) / _LOG
-        # The lines that `deepmac.training.progress.training_line` makes; importing it takes TensorFlow.
-        steps = re.findall(rb"\bstep (\d+)/", log.read_bytes()) if log.is_file() else []
-        return int(steps[-1]) if steps else 0
 
     def _result_file(self, row: Row) -> Path:
         return self.results_dir / f"{row.folder_name}.json"
@@ -179,7 +167,7 @@ class RowStore:
         folder = self.model_folder(row)
         with exclusive(folder / "lock") as lock:
             if not (folder / EVALUATION_FILE).is_file():
-                write_text(folder / "row.yaml", yaml.safe_dump(self._complete_config(row, data)))
+                write_text(folder / _CONFIG_FILE, yaml.safe_dump(self._complete_config(row, data)))
                 self._run_training(row, folder, lock)
             self._keep_result(row)
 
@@ -206,15 +194,13 @@ class RowStore:
         command = [
             *(sys.executable, "-m", "deepmac.train"),
             f"--experiment={row.experiment}",
-            f"--config_file={folder / 'row.yaml'}",
+            f"--config_file={folder / _CONFIG_FILE}",
             "--mode=train_and_post_eval",
             f"--model_dir={folder}",
         ]
         environment = dict(os.environ)
         if self._threads is not None:
             environment |= {f"TF_NUM_{kind}_THREADS": str(self._threads) for kind in ("INTRAOP", "INTEROP")}
-        with (folder / _ATTEMPTS_FILE).open("a") as attempts:
-            attempts.write(f"\n{time.time():.1f}")
         with (folder / _LOG).open("ab") as log:
             status = subprocess.run(
                 command,
@@ -224,14 +210,13 @@ class RowStore:
                 pass_fds=[lock.fileno()],
                 check=False,
             ).returncode
-        with (folder / _ATTEMPTS_FILE).open("a") as attempts:
-            attempts.write(f" {time.time():.1f}")
         if status:
-            raise RowError(f"training {row.folder_name} failed with status {status}; see {folder / _LOG}")
+            raise RuntimeError(f"training {row.folder_name} failed with status {status}; see {folder / _LOG}")
 
     def _keep_result(self, row: Row) -> RowResult:
         folder = self.model_folder(row)
         evaluation = read_evaluation(folder)
+        began, ended = ((folder / name).stat().st_mtime for name in (_CONFIG_FILE, EVALUATION_FILE))
         result = RowResult(
             key=row.key,
             seed=row.seed,
@@ -243,20 +228,12 @@ class RowStore:
             },
             bootstrap=evaluation.bootstrap,
             curves=_training_curves(folder),
-            seconds=round(_seconds(folder), 1),
+            seconds=round(ended - began, 1),
             hardware=hardware(),
             code_version=__version__,
         )
         write_text(self._result_file(row), json.dumps(dataclasses.asdict(result)) + "\n")
         return result
-
-
-def _seconds(folder: Path) -> float:
-    """Time of all attempts that ended; the last one, if nobody saw its end, until it left its evaluation."""
-    attempts = [line.split() for line in (folder / _ATTEMPTS_FILE).read_text().splitlines() if line]
-    if len(attempts[-1]) == 1:
-        attempts[-1].append((folder / EVALUATION_FILE).stat().st_mtime)
-    return sum(float(times[1]) - float(times[0]) for times in attempts if len(times) == 2)
 
 
 def _training_curves(folder: Path) -> dict[str, list[list[float]]]:

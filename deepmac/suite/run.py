@@ -17,15 +17,13 @@ from tqdm.auto import tqdm
 from deepmac.core.errors import InputError
 from deepmac.core.executors import open_executor
 from deepmac.core.files import atomic_file
+from deepmac.core.machine import usable_cores
 from deepmac.suite.report import ERROR_KEY, write_report
 from deepmac.suite.rows import RowStore
 from deepmac.suite.suite import Row, Suite
 
-# Training steps that take about as long as a notebook: the progress bar counts both.
-_NOTEBOOK_STEPS = 100
 # Jupyter picks a kernel's ports some time before the kernel takes them: another program may have by then.
 _KERNEL_STARTS = 3
-_POLL_SECONDS = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,27 +84,26 @@ def reproduce(
     output_dir.mkdir(parents=True, exist_ok=True)
     jobs = jobs or _default_jobs()
     # Workers of a scheduler know best how many cores they have.
-    threads = None if scheduler else max(1, (os.cpu_count() or 1) // jobs)
+    threads = None if scheduler else max(1, usable_cores() // jobs)
     store = RowStore(work_dir, output_dir / "rows", threads)
     rows = rows_to_train(
         (run for name in names for line in suite.table_rows(name) for run in line.runs), store
     )
     bar = tqdm(
-        total=sum(row.steps for row in rows) + _NOTEBOOK_STEPS * len(names),
+        total=len(rows) + len(names),
         desc=f"reproduce {profile}",
-        unit="step",
-        smoothing=0.05,
+        unit="row or notebook",
         mininterval=1 if sys.stderr.isatty() else 30,  # seconds; a log file takes a line each time
     )
     runs = []
     with open_executor(jobs, scheduler) as executor, bar:
         bar.set_postfix_str(f"{len(rows)} rows to train", refresh=False)
-        errors = train_rows(rows, store, executor, lambda steps: bar.update(steps - bar.n))
+        errors = train_rows(rows, store, executor, bar.update)
         for row, error in errors.items():
             bar.write(f"{row}: {error}", file=sys.stderr)
         for run in _execute_all(suite, names, work_dir, output_dir, executor):
             runs.append(run)
-            bar.update(_NOTEBOOK_STEPS)
+            bar.update()
             bar.set_postfix_str(run.notebook, refresh=False)
             failures = {run.notebook: run.error for run in runs if run.error}
             write_report(output_dir, suite, errors | failures)
@@ -119,7 +116,7 @@ def _default_jobs() -> int:
     Two trainings on a core each take less time than two, one after the other, on both.
     """
     accelerator = Path("/dev/nvidia0").exists() or Path("/dev/accel0").exists()
-    return 1 if accelerator else max(1, min(8, os.cpu_count() or 1))
+    return 1 if accelerator else min(8, usable_cores())
 
 
 def rows_to_train(rows: Iterable[Row], store: RowStore) -> list[Row]:
@@ -129,35 +126,34 @@ def rows_to_train(rows: Iterable[Row], store: RowStore) -> list[Row]:
 
 
 def train_rows(
-    rows: list[Row], store: RowStore, executor: Executor, progress: Callable[[int], None] = lambda steps: None
+    rows: list[Row], store: RowStore, executor: Executor, done: Callable[[], object] = lambda: None
 ) -> dict[str, str]:
     """Trains rows, as many at once as the executor runs, each after the row it starts from.
 
     Args:
         rows: from `rows_to_train`.
-        progress: called now and then with the steps trained so far, of all rows together.
+        done: called whenever a row is trained or has failed.
 
     Returns:
         Row's folder name -> what went wrong, for rows that failed or start from one that did.
     """
     waiting = {row.folder_name: row for row in rows}
-    running, steps_done, errors = {}, 0, {}
+    running, errors = {}, {}
     while waiting or running:
-        unfinished = waiting.keys() | {row.folder_name for row in running.values()}
         for name, row in list(waiting.items()):
             init = row.init.folder_name if row.init else None
             if init in errors:
                 errors[name] = f"starts from {init}, which failed"
                 del waiting[name]
-            elif init not in unfinished:
-                running[executor.submit(store.train, row)] = waiting.pop(name)
-        done, _ = wait(running, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
-        for future in done:
-            row = running.pop(future)
-            steps_done += row.steps
+                done()
+            elif init not in waiting and init not in running.values():
+                running[executor.submit(store.train, row)] = name
+                del waiting[name]
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            name = running.pop(future)
             if future.exception():
-                errors[row.folder_name] = str(future.exception())
-        progress(steps_done + sum(min(store.progress(row), row.steps) for row in running.values()))
+                errors[name] = str(future.exception())
+            done()
     return errors
 
 
@@ -192,10 +188,7 @@ def _execute(name: str, profile: str, root: Path, work_dir: Path, output_dir: Pa
     start = time.monotonic()
     # The report, written whenever a notebook ends, reads the executed ones: it never sees a half-written one.
     with atomic_file(output) as executed:
-        for _ in range(_KERNEL_STARTS):
-            error, kernel_started = _run_papermill(name, root, executed, parameters)
-            if kernel_started:
-                break
+        error = _run_papermill(name, root, executed, parameters)
         notebook = nbformat.read(executed, as_version=4)
         paths = notebook.metadata.papermill
         paths.input_path, paths.output_path = f"notebooks/{name}.ipynb", os.path.relpath(output, root)
@@ -216,32 +209,29 @@ def prefer_own_kernel() -> None:
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
 
 
-def _run_papermill(name: str, root: Path, executed: Path, parameters: dict[str, str]) -> tuple[str, bool]:
-    """Executes a notebook once; returns what went wrong, or an empty text, and whether its kernel started."""
+def _run_papermill(name: str, root: Path, executed: Path, parameters: dict[str, str]) -> str:
+    """Executes a notebook; returns what went wrong, or an empty text."""
     prefer_own_kernel()
-    try:
-        papermill.execute_notebook(
-            root / "notebooks" / f"{name}.ipynb",
-            executed,
-            parameters=parameters,
-            kernel_name="python3",
-            progress_bar=False,
-            log_output=False,
-            # The kernel's folder. Papermill's `cwd` changes that of this process, all threads of it.
-            resources={"metadata": {"path": str(root)}},
-            # What a kernel has to say of itself: sockets without encryption, its end as an error.
-            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
-        )
-    except PapermillExecutionError as failure:
-        return f"cell {failure.cell_index}: {failure.ename}: {failure.evalue}", True
-    except DeadKernelError as failure:
-        cells = nbformat.read(executed, as_version=4).cells  # as papermill saved them for the last time
-        running = [
-            index
-            for index, cell in enumerate(cells)
-            if cell.metadata.get("papermill", {}).get("status") != "completed"
-        ]
-        return f"cell {(running or [len(cells) - 1])[0]}: {failure}", True
-    except RuntimeError as failure:  # Jupyter's, of a kernel that does not answer
-        return str(failure), False
-    return "", True
+    error = ""
+    for _ in range(_KERNEL_STARTS):
+        try:
+            papermill.execute_notebook(
+                root / "notebooks" / f"{name}.ipynb",
+                executed,
+                parameters=parameters,
+                kernel_name="python3",
+                progress_bar=False,
+                log_output=False,
+                # The kernel's folder. Papermill's `cwd` changes that of this process, all threads of it.
+                resources={"metadata": {"path": str(root)}},
+                # What a kernel has to say of itself: sockets without encryption, its end as an error.
+                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+            )
+            return ""
+        except PapermillExecutionError as failure:
+            return f"cell {failure.cell_index}: {failure.ename}: {failure.evalue}"
+        except DeadKernelError as failure:
+            return str(failure)
+        except RuntimeError as failure:  # Jupyter's, of a kernel that does not answer: another may
+            error = str(failure)
+    return error

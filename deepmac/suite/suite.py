@@ -169,11 +169,6 @@ class Row:
         return config
 
     @property
-    def steps(self) -> int:
-        """Length of its schedule; 0 where the experiment decides."""
-        return self.config.get("trainer", {}).get("train_steps", 0)
-
-    @property
     def sha256(self) -> str:
         """Hash of everything that decides the result, wherever it is computed."""
         return _sha256(
