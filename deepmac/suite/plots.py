@@ -16,7 +16,7 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 # Of every figure of results: readable at page width. For `matplotlib.rc_context`.
 STYLE = {
     "axes.grid": True,
-    "axes.prop_cycle": matplotlib.cycler(color=PALETTE),
+    "axes.prop_cycle": matplotlib.cycler(linestyle=("-", "--", ":")) * matplotlib.cycler(color=PALETTE),
     "axes.spines.right": False,
     "axes.spines.top": False,
     "errorbar.capsize": 3,
@@ -25,7 +25,6 @@ STYLE = {
     "grid.alpha": 0.3,
     "legend.frameon": False,
 }
-_LINE_STYLES = ("-", "--", ":")
 # Verdict -> marker and colour: told apart without colours, too.
 _MARKS = {
     "holds": ("o", PALETTE[0]),
@@ -40,9 +39,8 @@ def training_curves(curves: Mapping[str, pd.Series]) -> Figure:
     """Plots losses against steps: name of a line -> step -> loss."""
     figure = Figure(figsize=(10, 4))
     axes = figure.subplots()
-    for number, (name, curve) in enumerate(curves.items()):
-        style = _LINE_STYLES[number // len(PALETTE) % len(_LINE_STYLES)]
-        axes.plot(curve.index, curve.to_numpy(), style, label=name, marker="." if len(curve) < 20 else "")
+    for name, curve in curves.items():
+        axes.plot(curve.index, curve.to_numpy(), label=name, marker="." if len(curve) < 20 else "")
     axes.set(xlabel="step", ylabel="training loss")
     figure.legend(loc="outside right upper", fontsize="small")
     return figure

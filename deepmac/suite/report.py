@@ -5,18 +5,19 @@ import html
 import importlib.metadata
 import json
 import re
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from string import Template
 
 import nbformat
 import pandas as pd
 
-from deepmac.core.files import atomic_file, write_text
-from deepmac.suite.headline import counts, sentences, unique_claims
+from deepmac.core.files import write_text
 from deepmac.suite.plots import forest_plot
-from deepmac.suite.results import KINDS, NO_DIFFERENCE
+from deepmac.suite.results import KINDS, NO_DIFFERENCE, VERDICTS, number
 from deepmac.suite.suite import Suite
 from deepmac.suite.tables import MINUS, claims_frame, markdown, published_sources, results_frame
 
@@ -25,6 +26,8 @@ ERROR_KEY = "deepmac_error"
 # What follows this heading of a notebook is for those who look closer.
 APPENDIX = "## Appendix"
 FIGURES = "figures"  # folder beside the report
+# In the claims that compare masks with what a box alone gives.
+ELLIPSE = "masks of unseen non-VOC classes beat the inscribed ellipse"
 _CAPTION = (
     "What decides each claim of the paper: a difference of mask AP, with its 95 % interval over pictures and "
     "training runs (n: seeds). The gray band is where the paper expects it: above zero, or within "
@@ -56,6 +59,8 @@ def write_report(folder: Path, suite: Suite, errors: Mapping[str, str]):
     """
     from nbconvert.filters import markdown2html  # slow to import
 
+    shutil.rmtree(folder / FIGURES, ignore_errors=True)  # notebooks may have had others
+    (folder / FIGURES).mkdir()
     failures, documents, notebooks = dict(errors), [], {}
     for name in suite.notebooks:
         executed, results = folder / f"{name}.ipynb", folder / f"{name}.json"
@@ -64,12 +69,8 @@ def write_report(folder: Path, suite: Suite, errors: Mapping[str, str]):
         if error:
             failures[name] = error
         elif results.exists():
-            document = json.loads(results.read_text())
-            if "pictures" in document:
-                documents.append(document)
-                notebooks[name] = cells
-            else:
-                failures[name] = "its results are of an earlier version: run it again"
+            documents.append(json.loads(results.read_text()))
+            notebooks[name] = cells
     parts = [_head(suite, documents, failures, folder)]
     for document, cells in zip(documents, notebooks.values(), strict=True):
         parts.append(_section(suite, document, cells, folder))
@@ -77,9 +78,6 @@ def write_report(folder: Path, suite: Suite, errors: Mapping[str, str]):
     parts.append(", ".join([f"Python {sys.version.split()[0]}", *versions]))
     text = "\n\n".join(parts) + "\n"
     write_text(folder / "report.md", text)
-    for path in (folder / FIGURES).glob("*.png"):
-        if f"({FIGURES}/{path.name})" not in text:  # of an earlier version of a notebook
-            path.unlink()
     body = re.sub(
         rf'(?<=src="){FIGURES}/[^"]+',
         lambda link: f"data:image/png;base64,{base64.b64encode((folder / link[0]).read_bytes()).decode()}",
@@ -100,8 +98,7 @@ def _head(suite: Suite, documents: Sequence[dict], failures: Mapping[str, str], 
     of_paper = [claim for claim in claims if claim["kind"] == "paper" and claim["ci95"]]
     if of_paper:
         path = folder / FIGURES / "headline.png"
-        with atomic_file(path) as temporary:
-            forest_plot(of_paper).savefig(temporary, format="png", metadata={"Software": None})
+        forest_plot(of_paper).savefig(path, format="png", metadata={"Software": None})
         parts.append(_figure(path.name, _CAPTION))
     names = [document["notebook"] for document in documents]
     links = [f"[{suite.notebooks[name].title or name}](#{name})" for name in names]
@@ -117,6 +114,93 @@ def _head(suite: Suite, documents: Sequence[dict], failures: Mapping[str, str], 
             title = f"{name.capitalize()} ({len(of_kind)})"
             parts.append(f"**{title}**\n\n{table}" if kind == "paper" else _folded(title, table))
     return "\n\n".join(parts)
+
+
+def unique_claims(documents: Sequence[dict]) -> list[dict]:
+    """The claims of several results files, with the `notebook` of each; each difference once.
+
+    Notebooks may check the same difference in other words: the first ones stay.
+    """
+    unique: dict[tuple, dict] = {}
+    for document in documents:
+        for claim in document["claims"]:
+            key = ("" if claim["ci95"] else claim["text"], claim["evidence"])
+            unique.setdefault(key, {**claim, "notebook": document["notebook"]})
+    return list(unique.values())
+
+
+def counts(claims: Sequence[dict]) -> str:
+    """How many claims of each kind there are, with their verdicts, in words."""
+    texts = []
+    for kind, title in KINDS.items():
+        verdicts = Counter(claim["verdict"] for claim in claims if claim["kind"] == kind)
+        if verdicts:
+            parts = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS if verdicts[verdict])
+            texts.append(f"{title} ({verdicts.total()}): {parts}")
+    return "; ".join(texts)
+
+
+def sentences(
+    profile: str, documents: Sequence[dict], quoted: Collection[str] = (), models: str = ""
+) -> list[str]:
+    """The result of a profile, from its notebooks' results files, in five sentences of Markdown.
+
+    They say what the paper claims, on which pictures it was checked, what shows, what does not, and what has
+    not been run; a sixth, where masks of unseen classes are not better than an ellipse in the box, says so.
+    `quoted` are names of lines of other papers' methods, not to be reproduced; `models` what is trained.
+    """
+    all_claims = unique_claims(documents)
+    claims = [claim for claim in all_claims if claim["kind"] == "paper"]
+    of = {verdict: [claim for claim in claims if claim["verdict"] == verdict] for verdict in VERDICTS}
+    checked = [one for one in documents if any(claim["kind"] == "paper" for claim in one["claims"])]
+    used = [document["pictures"] for document in checked or documents if document["pictures"]]
+    pictures = ", and on ".join(dict.fromkeys(used))
+    published = {
+        (row["name"], row["metric"]): row["measured"]
+        for document in documents
+        for row in document["rows"]
+        if row["published"] is not None and row["name"] not in quoted
+    }
+    missing = sum(measured is None for measured in published.values())
+    size, comparable = "the published models", ""
+    if profile != "paper":
+        size = "models far smaller than the published ones" + (f" ({models})" if models else "")
+        pictures += ". Boxes are given, since so small a detector finds few objects"
+        comparable = ", and those run are not comparable with them: only differences are"
+    others = f" {len(quoted)} more are other papers' and only quoted." if quoted else ""
+    not_shown = len(of["contradicted"]) + len(of["no difference"])
+    said = [
+        "**[The paper](https://arxiv.org/abs/2104.00613) claims** that the architecture of the mask head "
+        "decides how well masks come out for unseen classes (boxes in training, but no masks), although "
+        "heads do about equally well when masks of all classes are given.",
+        f"**{len(claims)} of its claims were checked here, {len(of['holds'])} shown, {not_shown} not, "
+        f"{len(of['undecided'])} left open**: with {size}, on {pictures}.",
+        f"**Shows**: {_listed(of['holds'])}.",
+        f"**Does not show**: contradicted: {_listed(of['contradicted'])}; no difference larger "
+        f"than {NO_DIFFERENCE:g} AP: {_listed(of['no difference'])}.",
+        f"**Open**: {_listed(of['undecided'])}. "
+        f"{missing} of {len(published)} published values were not run{comparable}.{others}",
+    ]
+    below = [claim for claim in all_claims if ELLIPSE in claim["text"] and claim["verdict"] != "holds"]
+    if below:
+        said.append(
+            f"**Mind**: it is not shown that {_listed(below)}. Differences between heads that are no better "
+            "than that say little."
+        )
+    return said
+
+
+def _listed(claims: Sequence[dict]) -> str:
+    """ "a (+1.0 [+0.2, +1.8], 3 seeds); b (…)" of claims; "none" without any."""
+    texts = []
+    for claim in claims:
+        evidence = claim["evidence"]
+        if claim["ci95"]:
+            value, low, high = (number(part, 1, sign=True) for part in (claim["difference"], *claim["ci95"]))
+            seeds = "but one seed only" if claim["seeds"] == 1 else f"{claim['seeds']} seeds"
+            evidence = f"{value} [{low}, {high}], {seeds}"
+        texts.append(f"{claim['text']} ({evidence})")
+    return "; ".join(texts) or "none"
 
 
 def _section(suite: Suite, document: dict, cells: nbformat.NotebookNode, folder: Path) -> str:
@@ -173,7 +257,7 @@ def _provenance(document: dict, suite: Suite) -> str:
         f"{of_rows if suite.notebooks[name].rows else 'of its last execution'}; "
         f"configuration {document['config_sha256'][:12]}, deepmac {document['code_version']}."
     )
-    left_out = [name for name in document.get("not_run", ()) if name not in suite.quoted]
+    left_out = [name for name in document["not_run"] if name not in suite.quoted]
     return f"Not run in this profile: {'; '.join(left_out)}.\n\n{source}" if left_out else source
 
 
@@ -197,8 +281,7 @@ def _figures(notebook: nbformat.NotebookNode, name: str, folder: Path) -> tuple[
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
                 path = folder / FIGURES / f"{name}-{len(shown) + len(appendix) + 1}.png"
-                with atomic_file(path) as temporary:
-                    temporary.write_bytes(base64.b64decode(output.data["image/png"]))
+                path.write_bytes(base64.b64decode(output.data["image/png"]))
                 figures.append(_figure(path.name, caption))
                 caption = ""
     return shown, appendix

@@ -92,19 +92,17 @@ def reproduce(
     bar = tqdm(
         total=len(rows) + len(names),
         desc=f"reproduce {profile}",
-        unit="row or notebook",
+        unit="run",
         mininterval=1 if sys.stderr.isatty() else 30,  # seconds; a log file takes a line each time
     )
     runs = []
     with open_executor(jobs, scheduler) as executor, bar:
-        bar.set_postfix_str(f"{len(rows)} rows to train", refresh=False)
         errors = train_rows(rows, store, executor, bar.update)
         for row, error in errors.items():
             bar.write(f"{row}: {error}", file=sys.stderr)
         for run in _execute_all(suite, names, work_dir, output_dir, executor):
             runs.append(run)
             bar.update()
-            bar.set_postfix_str(run.notebook, refresh=False)
             failures = {run.notebook: run.error for run in runs if run.error}
             write_report(output_dir, suite, errors | failures)
     return sorted(runs, key=lambda run: names.index(run.notebook))

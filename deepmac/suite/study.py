@@ -1,6 +1,7 @@
 """What a notebook works with: its rows trained, its measurements, curves and masks, its results file."""
 
 import hashlib
+import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,10 @@ from deepmac import configs  # noqa: F401  # registers the experiments
 from deepmac.suite import results
 from deepmac.suite.rows import PreparedData, RowResult, RowStore, prepare_dataset
 from deepmac.suite.suite import Row, Suite
+from deepmac.suite.tables import MINUS
 
+# The columns of a table of rows: all measured from ground-truth boxes, so that only the mask can be wrong.
+METRICS = ("gt_boxes/mask/unseen/AP", "gt_boxes/mask/seen/AP", "gt_boxes/mask/unseen/mIoU")
 # What the printed commands leave to the shell.
 _PLACEHOLDERS = {
     "TFRECORDS": "what `deepmac tfrecord --coco-dir COCO --out DIR` wrote, here or in a bucket (gs://...)",
@@ -165,6 +169,33 @@ class Study:
         )
 
 
+def study_rows(study: Study, metrics: Sequence[str] = METRICS) -> list[results.ResultRow]:
+    """The lines of a trained study's table: of each the published metric, if there is one, and `metrics`.
+
+    A line that is compared with another one has a line of differences for each metric, too. One that the
+    profile does not run has its published value alone.
+    """
+    names = {line.key: line.name for line in (*study.lines, *study.not_run)}
+    trained = {line.key for line in study.lines}
+    lines = []
+    for line in study.lines:
+        published = {line.metric: (line.published, line.source)} if line.metric else {}
+        for metric in [*published, *(metric for metric in metrics if metric != line.metric)]:
+            measured = study.measurement(line.key, metric)
+            of_line = published.get(metric, ()) if not line.base else ()
+            lines.append(results.ResultRow(line.name, metric, measured, *of_line))
+            if line.base in trained:
+                difference = measured - study.measurement(line.base, metric)
+                name = f"{line.name}{MINUS}{names[line.base]}"
+                lines.append(results.ResultRow(name, metric, difference, *published.get(metric, ())))
+    nothing = results.Measurement.exact(None)
+    for line in study.not_run:
+        if line.metric:
+            name = line.name + (f"{MINUS}{names[line.base]}" if line.base else "")
+            lines.append(results.ResultRow(name, line.metric, nothing, line.published, line.source))
+    return lines
+
+
 def row_config(row: Row) -> cfg.ExperimentConfig:
     """The complete configuration of a row, without places on a machine: experiment, file and options."""
     config = exp_factory.get_exp_config(row.experiment)
@@ -191,7 +222,8 @@ def tpu_command(row: Row) -> str:
     options = {**row.overrides, "task.seed": row.seed, **_TPU_OPTIONS}
     if row.init_checkpoint:
         options["task.init_checkpoint"] = row.init_checkpoint
-    override = ",".join(f"{name}={_option_text(value)}" for name, value in options.items())
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in options.items()}
+    override = ",".join(f"{name}={text}" for name, text in texts.items())
     arguments = [
         f"--experiment={row.experiment}",
         f"--config_file={shlex.quote(str(row.config_file))}",
@@ -201,10 +233,3 @@ def tpu_command(row: Row) -> str:
         '--tpu="$TPU_NAME"',
     ]
     return " ".join(["python -m deepmac.train", *arguments])
-
-
-def _option_text(value) -> str:
-    """A value as Model Garden's `--params_override` reads it."""
-    if isinstance(value, list):
-        return f"[{','.join(map(_option_text, value))}]"
-    return str(value).lower() if isinstance(value, bool) else str(value)

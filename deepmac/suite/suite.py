@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -16,6 +17,7 @@ from deepmac.core.errors import InputError
 from deepmac.data.coco import read_image_ids
 
 SUITE_FILE = Path("configs/reproduction.yaml")
+_parsed = functools.cache(yaml.safe_load)  # of text: rows share configuration files
 _Pictures = dict[str, dict[str, Any]]  # source -> arguments, as in `Dataset`
 
 
@@ -58,15 +60,10 @@ class Profile(_Entry):
 
 
 class TableRow(_Entry):
-    """A line of a table: a published value and the training runs that reproduce it.
+    """A line of a table: a published value, in percent, and the training runs that reproduce it.
 
     Attributes:
         key: of the row in `reproduction.yaml`; None for values of others that are not reproduced here.
-        name: of the line.
-        base: key of the line it is compared with; None if with none.
-        metric: of the published value; None if none was published.
-        published: its value in percent; with a base, the published difference from that.
-        source: where it was published, and for which model.
         runs: the `Row`s of a profile, one for each seed.
     """
 
@@ -135,8 +132,7 @@ class Row:
     Attributes:
         key: name in `reproduction.yaml`.
         config_file: YAML on top of the experiment.
-        file_content: what stood in it when the suite was loaded: a row stays what it was, whoever edits the
-            file while the suite runs.
+        file_content: what stood in it: a row stays what it was, whoever edits the file while the suite runs.
         experiment: registered Model Garden experiment.
         overrides: options on top of the file, as {"trainer.train_steps": 600}: the row's own, and what the
             profile shortens.
@@ -203,7 +199,6 @@ class Suite:
         recipes: name of a row -> how it is trained, or the name of the row it is the same as.
         notebooks: name -> notebook.
         root: the checkout.
-        configurations: content of the configuration files that recipes name, as far as they exist.
     """
 
     profile: str
@@ -211,7 +206,6 @@ class Suite:
     recipes: dict[str, Recipe | str]
     notebooks: dict[str, Notebook]
     root: Path
-    configurations: dict[Path, dict[str, Any]]
 
     @classmethod
     def load(cls, profile: str, root: str | Path = ".") -> "Suite":
@@ -235,14 +229,7 @@ class Suite:
             raise InputError(f"unknown profile {profile!r}: choose from {', '.join(document.profiles)}")
         settings = document.profiles[profile]
         recipes = document.recipes | settings.recipes  # a profile may have recipes of its own
-        files = {
-            root / "configs" / settings.configs / part.config
-            for part in (*recipes.values(), *settings.details.values())
-            if isinstance(part, Recipe)
-        }
-        # An empty file changes nothing of its experiment.
-        configurations = {file: yaml.safe_load(file.read_bytes()) or {} for file in files if file.is_file()}
-        return cls(profile, settings, recipes, document.notebooks, root, configurations)
+        return cls(profile, settings, recipes, document.notebooks, root)
 
     @property
     def dataset(self) -> Dataset:
@@ -269,14 +256,14 @@ class Suite:
         changes = settings.details.get(key, Recipe())
         recipe = self.recipes[key].model_copy(update=changes.model_dump(exclude_unset=True))
         config_file = self.root / "configs" / settings.configs / recipe.config
-        if config_file not in self.configurations:
+        if not config_file.is_file():
             raise InputError(f"row {key!r} needs {config_file}, which is not there")
         steps = recipe.steps or settings.steps
         init_seed = seed if settings.init_seed is None else settings.init_seed
         return Row(
             key=key,
             config_file=config_file,
-            file_content=self.configurations[config_file],
+            file_content=_parsed(config_file.read_bytes()) or {},  # if empty, it changes nothing
             experiment=recipe.experiment or settings.experiment,
             overrides=recipe.set | (_schedule(steps) if steps else {}),
             dataset=self._dataset(recipe.dataset or settings.dataset),

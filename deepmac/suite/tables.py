@@ -2,18 +2,12 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from deepmac.suite.results import Claim, Measurement, ResultRow, interval, number
+from deepmac.suite.results import Claim, ResultRow, interval, number
 
-if TYPE_CHECKING:  # it needs the extra `train`; the demo, which shows results too, does not
-    from deepmac.suite.study import Study
-
-# The columns of a table of rows: all measured from ground-truth boxes, so that only the mask can be wrong.
-METRICS = ("gt_boxes/mask/unseen/AP", "gt_boxes/mask/seen/AP", "gt_boxes/mask/unseen/mIoU")
 # In the name of a line of differences, between the two that are compared.
 MINUS = ", minus "
 _BOXES = {"gt_boxes": "in annotated boxes", "detections": "of detections"}
@@ -22,33 +16,6 @@ _CLASSES = {
     **{"voc": "VOC classes", "non_voc": "non-VOC classes"},
 }
 _MOST_COLUMNS = 6
-
-
-def study_rows(study: "Study", metrics: Sequence[str] = METRICS) -> list[ResultRow]:
-    """The lines of a trained study's table: of each the published metric, if there is one, and `metrics`.
-
-    A line that is compared with another one has a line of differences for each metric, too. One that the
-    profile does not run has its published value alone.
-    """
-    names = {line.key: line.name for line in (*study.lines, *study.not_run)}
-    trained = {line.key for line in study.lines}
-    lines = []
-    for line in study.lines:
-        published = {line.metric: (line.published, line.source)} if line.metric else {}
-        for metric in [*published, *(metric for metric in metrics if metric != line.metric)]:
-            measured = study.measurement(line.key, metric)
-            of_line = published.get(metric, ()) if not line.base else ()
-            lines.append(ResultRow(line.name, metric, measured, *of_line))
-            if line.base in trained:
-                difference = measured - study.measurement(line.base, metric)
-                name = f"{line.name}{MINUS}{names[line.base]}"
-                lines.append(ResultRow(name, metric, difference, *published.get(metric, ())))
-    nothing = Measurement.exact(None)
-    for line in study.not_run:
-        if line.metric:
-            name = line.name + (f"{MINUS}{names[line.base]}" if line.base else "")
-            lines.append(ResultRow(name, line.metric, nothing, line.published, line.source))
-    return lines
 
 
 def results_frame(rows: Sequence[dict], with_difference: bool = False) -> pd.DataFrame:

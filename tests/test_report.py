@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deepmac.suite.headline import ELLIPSE, counts, sentences, unique_claims
+from deepmac.suite.report import ELLIPSE, counts, sentences, unique_claims
 
 COMMITTED = sorted((Path(__file__).resolve().parents[1] / "papermill_runs").glob("*/report.md"))
 UNTRAINED = ("the whole box", "whole box", "inscribed ellipse", "mini, untouched", "ContrastMask")
