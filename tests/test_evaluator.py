@@ -90,7 +90,7 @@ def test_a_super_category_that_is_no_name_groups_nothing(data):
 @pytest.mark.parametrize(("iou_type", "coco_type"), [("mask", "segm"), ("box", "bbox")])
 def test_subsets_equal_cocoeval_restricted_to_their_classes(data, iou_type, coco_type, backend):
     content, _, detections = data
-    evaluator = MaskEvaluator(content, SEEN_IDS, iou_types=[iou_type])
+    evaluator = MaskEvaluator(content, SEEN_IDS)
     evaluator.backend = backend
     result = add_all(evaluator, detections).result()
     subsets = {
@@ -210,7 +210,7 @@ def test_baselines_on_real_annotations(coco_dir):
     path = coco_dir / "annotations" / "instances_val2017.json"
 
     def result(kind):
-        evaluator = MaskEvaluator(path, VOC_IDS, iou_types=["mask"])
+        evaluator = MaskEvaluator(path, VOC_IDS)
         mask = BASELINES[kind](65)
         evaluator.add_from_boxes(lambda image_id, boxes: np.broadcast_to(mask, (len(boxes), 65, 65)))
         return evaluator.result()
@@ -234,8 +234,6 @@ def test_baselines_on_real_annotations(coco_dir):
     classes, ious = np.transpose(ious)
     assert full["mask/seen/mIoU"] == pytest.approx(ious[np.isin(classes, VOC_IDS)].mean(), abs=0.05)
     assert full["mask/unseen/mIoU"] == pytest.approx(ious[~np.isin(classes, VOC_IDS)].mean(), abs=0.05)
-    by_class = [ious[classes == category_id].mean() for category_id in np.unique(classes)]
-    assert full["mask/class_mIoU"] == pytest.approx(np.mean(by_class), abs=0.05)
     assert full["mask/mIoU"] < ellipse["mask/mIoU"] < 75
     assert 15 < full["mask/unseen/AP"] < ellipse["mask/unseen/AP"] < 45
 
@@ -260,8 +258,7 @@ def test_memory_grows_with_the_rle_only():
     assert peak < 20e6
 
 
-@pytest.mark.parametrize("enabled", [True, False])
-def test_no_search_for_garbage_interrupts_an_evaluation(data, enabled):
+def test_no_search_for_garbage_interrupts_an_evaluation(data):
     content, _, predictions = data
     evaluator = MaskEvaluator(content, seen_ids=SEEN_IDS)
     add_all(evaluator, predictions)
@@ -270,16 +267,14 @@ def test_no_search_for_garbage_interrupts_an_evaluation(data, enabled):
     gc.callbacks.append(lambda phase, info: searches.append(phase))
     try:
         gc.set_threshold(100)
-        gc.enable() if enabled else gc.disable()
         [{} for _ in range(1000)]
-        assert bool(searches) == enabled
+        assert searches
         searches.clear()
         evaluator.result()
         evaluator.bootstrap(resamples=2)
         assert len(searches) <= 4, "around the two calls only"
-        assert gc.isenabled() == enabled
+        assert gc.isenabled()
     finally:
-        gc.enable()
         gc.set_threshold(*thresholds)
         gc.callbacks.pop()
 
@@ -304,26 +299,24 @@ def test_bad_predictions_are_named(data):
     boxes, classes, scores, masks = next(p for p in perfect.values() if len(p.boxes) > 1)
     with pytest.raises(InputError, match="image id 99 is not among"):
         evaluator.add(99, boxes, classes, scores, masks)
-    with pytest.raises(InputError, match="must be"):
+    with pytest.raises(ValueError):
         evaluator.add(1, boxes[1:], classes, scores, masks)
     with pytest.raises(InputError, match="not a finite number"):
         evaluator.add(1, boxes * np.nan, classes, scores, masks)
-    with pytest.raises(InputError, match="annotation id 5 is not in"):
+    with pytest.raises(InputError, match="annotation id 5 is none of its"):
         evaluator.add(1, boxes[:1], classes[:1], scores[:1], masks[:1], annotation_ids=[5])
-    with pytest.raises(InputError, match="1 masks, but 0 annotation ids"):
+    with pytest.raises(ValueError, match="shorter"):
         evaluator.add(1, boxes[:1], classes[:1], scores[:1], masks[:1], annotation_ids=[])
     other = evaluator.ground_truth(2).annotation_ids[:1]
-    with pytest.raises(InputError, match="another image"):
+    with pytest.raises(InputError, match="none of its instances"):
         evaluator.add(1, boxes[:1], classes[:1], scores[:1], masks[:1], annotation_ids=other)
     evaluator.add(1, boxes, classes, scores, masks)
     with pytest.raises(InputError, match="added before"):
         evaluator.add(1, boxes, classes, scores, masks)
 
 
-def test_bad_options_and_annotations_are_refused(tmp_path):
+def test_bad_annotations_are_refused(tmp_path):
     content, _ = scenes(images=3)
-    with pytest.raises(InputError, match=r"keypoints.* mask, box"):
-        MaskEvaluator(content, iou_types=["keypoints"])
     (tmp_path / "file").write_text("\xff", encoding="latin-1")
     with pytest.raises(InputError, match="not valid JSON"):
         MaskEvaluator(tmp_path / "file")

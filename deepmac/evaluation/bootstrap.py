@@ -4,12 +4,13 @@ Detections are matched once; a resample only weights the images. An image drawn 
 in every sum, so the precision of a resample is a weighted cumulative sum, without another COCOeval run.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
-from deepmac.evaluation.coco_ap import coco_eval, silence
+from deepmac.evaluation.coco_ap import coco_eval
 
 _RECALLS = np.linspace(0, 1, 101)  # COCO's recall thresholds
 
@@ -39,7 +40,7 @@ def match_detections(truth: dict, detections: list[dict]) -> list[ClassMatches]:
     evaluation = coco_eval(truth, detections, "mask", "pycocotools")
     evaluation.params.areaRng = evaluation.params.areaRng[:1]
     evaluation.params.areaRngLbl = ["all"]
-    with silence():
+    with contextlib.redirect_stdout(None):
         evaluation.evaluate()
     images = len(truth["images"])
     return [

@@ -7,7 +7,6 @@ a run restricted to them (`params.catIds`) would give.
 
 import contextlib
 import gc
-import io
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -39,7 +38,7 @@ def coco_eval(truth: dict, detections: list[dict], iou_type: str, backend: str):
     for rows in (truth["annotations"], detections):
         coco = data_set()
         coco.dataset = truth | {"annotations": rows}
-        with silence():
+        with contextlib.redirect_stdout(None):
             coco.createIndex()
         indexed.append(coco)
     prepared = evaluation(*indexed, IOU_TYPES[iou_type])
@@ -58,7 +57,7 @@ def average_precisions(evaluation, subsets: Mapping[str, np.ndarray]) -> dict[st
         "<subset>AP", "AP50", "AP75", "APs", "APm", "APl" (small, medium, large instances) and "AR100", in
         percent; NaN where no class of the subset has ground truth.
     """
-    with silence():
+    with contextlib.redirect_stdout(None):
         evaluation.evaluate()
         evaluation.accumulate()
     # IoU thresholds 0.5 to 0.95, (recall thresholds 0 to 1,) classes, areas: all, small, medium, large.
@@ -83,24 +82,15 @@ def average_precisions(evaluation, subsets: Mapping[str, np.ndarray]) -> dict[st
 
 
 @contextlib.contextmanager
-def silence() -> Iterator[None]:
-    """Keeps pycocotools' progress messages off the standard output."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield
-
-
-@contextlib.contextmanager
 def garbage_collection_paused() -> Iterator[None]:
-    """Pauses Python's search for reference cycles while the block (or the decorated function) runs.
+    """Pauses Python's search for reference cycles while the decorated function runs.
 
     COCO's results are some dictionaries for each detection. Making a hundred thousand of them sets off
     searches through everything the process holds, TensorFlow's graphs too, which can take longer than
     the evaluation itself.
     """
-    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if was_enabled:
-            gc.enable()
+        gc.enable()

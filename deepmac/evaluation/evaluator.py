@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -38,13 +38,12 @@ class Instances(NamedTuple):
 
 
 class _ImagePredictions(NamedTuple):
-    """What is kept of one image: a few numbers and the RLE of each detection."""
+    """What is kept of one image's detections."""
 
     boxes: np.ndarray  # float64 [N, 4], COCO's (x, y, width, height) in pixels
     classes: np.ndarray  # int64 [N]
     scores: np.ndarray  # float64 [N]
-    areas: np.ndarray  # float64 [N], pixels of the mask
-    counts: list[str]  # compressed RLE
+    rles: list[dict]  # masks
 
 
 class MaskEvaluator:
@@ -61,7 +60,6 @@ class MaskEvaluator:
         annotations: COCO instances JSON file, or its content.
         seen_ids: category ids whose masks the model was trained on; the file's other categories are
             unseen. None leaves "seen" and "unseen" out of the result.
-        iou_types: of "mask" and "box".
 
     Attributes:
         image_ids: the evaluated images, ascending: all that are listed, as COCO prescribes. Those never added
@@ -70,24 +68,16 @@ class MaskEvaluator:
             which gives equal numbers in more time.
 
     Raises:
-        InputError: the annotations are missing, malformed or empty, or an IoU type is unknown.
+        InputError: the annotations are missing, malformed or empty.
     """
 
-    def __init__(
-        self,
-        annotations: str | os.PathLike | dict,
-        seen_ids: Iterable[int] | None = None,
-        iou_types: Sequence[str] = ("mask", "box"),
-    ):
-        if unknown := set(iou_types) - coco_ap.IOU_TYPES.keys():
-            raise InputError(f"unknown IoU types {unknown}: choose from {', '.join(coco_ap.IOU_TYPES)}")
+    def __init__(self, annotations: str | os.PathLike | dict, seen_ids: Iterable[int] | None = None):
         self.backend = "faster_coco_eval" if find_spec("faster_coco_eval") else "pycocotools"
         data = read_coco(annotations, EVALUATION)
         self._name = data.name
         self._truth = _compact(data)
         self._sizes = {image["id"]: (image["height"], image["width"]) for image in self._truth["images"]}
         self.image_ids = tuple(self._sizes)
-        self._iou_types = tuple(iou_types)
         self._category_ids = np.array([category["id"] for category in self._truth["categories"]], np.int64)
         self._subsets = _subsets(self._truth["categories"], seen_ids)
         self._predictions: dict[int, _ImagePredictions] = {}
@@ -144,26 +134,25 @@ class MaskEvaluator:
             annotation_ids: int [N], the annotation each mask was predicted for: adds to the mean IoU.
 
         Raises:
-            InputError: the image is not evaluated or was added before, shapes disagree, a box or score
-                is not a finite number, or an annotation is of another image.
+            InputError: the image is not evaluated or was added before, a box or score is not a finite number,
+                or an annotation is none of the image's instances.
         """
         height, width = self.image_size(image_id)
         if image_id in self._predictions:
             raise InputError(f"image id {image_id} was added before: add all its predictions in one call")
         boxes, scores = np.asarray(boxes, np.float64), np.asarray(scores, np.float64)
         classes, mask_probs = np.asarray(classes), np.asarray(mask_probs)
-        _check_predictions(image_id, boxes, classes, scores, mask_probs)
+        if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+            raise InputError(f"image id {image_id}: a box or a score is not a finite number")
         rles = encode_masks(mask_probs, boxes, height, width)
         if annotation_ids is not None:
             self._add_ious(image_id, rles, annotation_ids)
         known = np.isin(classes, self._category_ids)
-        kept = [rle for rle, keep in zip(rles, known, strict=True) if keep]
         self._predictions[int(image_id)] = _ImagePredictions(
             boxes=pixel_xywh(boxes[known], height, width),
             classes=classes[known].astype(np.int64),
             scores=scores[known],
-            areas=np.asarray(coco_mask.area(kept), np.float64),
-            counts=[rle["counts"] for rle in kept],
+            rles=[rle for rle, keep in zip(rles, known, strict=True) if keep],
         )
 
     def add_from_boxes(self, predict_masks: Callable[[int, np.ndarray], np.ndarray]) -> None:
@@ -189,24 +178,18 @@ class MaskEvaluator:
             classes), "seen/", "unseen/", "supercategory/<name>/", "class/<name>/", and for COCO's categories
             "voc/" and "non_voc/".
             Metrics: "AP", "AP50", "AP75", "APs", "APm", "APl", "AR100", as COCO defines them; of "mask", when
-            annotation ids were added, "mIoU", the mean over instances, and "class_mIoU", the mean of the
-            classes' means. NaN where the subset has no ground truth.
+            annotation ids were added, "mIoU", the mean over instances. NaN where the subset has no truth.
         """
         values = {}
-        for iou_type in self._iou_types:
+        for iou_type in coco_ap.IOU_TYPES:
             detections = list(self._coco_results(iou_type))
             evaluation = coco_ap.coco_eval(self._truth_for(iou_type), detections, iou_type, self.backend)
             summary = coco_ap.average_precisions(evaluation, self._subsets)
             values |= {f"{iou_type}/{name}": value for name, value in summary.items()}
-        if not np.isfinite(self._ious).any():
-            return values
         has_iou = np.isfinite(self._ious)
-        by_class = [self._ious[(self._classes == k) & has_iou] for k in range(len(self._category_ids))]
-        for subset, members in self._subsets.items():
-            parts = [by_class[k] for k in members if by_class[k].size]
-            values[f"mask/{subset}mIoU"] = float(np.concatenate(parts).mean()) if parts else float("nan")
-            means = [part.mean() for part in parts]
-            values[f"mask/{subset}class_mIoU"] = float(np.mean(means)) if parts else float("nan")
+        for subset, members in self._subsets.items() if has_iou.any() else ():
+            ious = self._ious[has_iou & np.isin(self._classes, members)]
+            values[f"mask/{subset}mIoU"] = float(ious.mean()) if ious.size else float("nan")
         return values
 
     @coco_ap.garbage_collection_paused()
@@ -255,29 +238,23 @@ class MaskEvaluator:
         return {"iscrowd": 1, "segmentation": region}
 
     def _add_ious(self, image_id: int, rles: list[dict], annotation_ids: np.ndarray) -> None:
-        if len(annotation_ids) != len(rles):
-            raise InputError(
-                f"image id {image_id}: {len(rles)} masks, but {len(annotation_ids)} annotation ids"
-            )
         for rle, annotation_id in zip(rles, annotation_ids, strict=True):
             row = self._row_of.get(int(annotation_id))
-            if row is None:
-                raise InputError(f"annotation id {annotation_id} is not in {self._name}")
-            truth = self._truth["annotations"][row]
-            if truth["image_id"] != image_id or truth["iscrowd"]:
-                raise InputError(f"image id {image_id}: an annotation id is of another image or of a crowd")
-            if not truth["segmentation"]:
-                continue
-            self._ious[row] = 100 * coco_mask.iou([rle], [truth["segmentation"]], [0])[0, 0]
+            if row not in self._rows_of_image[image_id]:
+                raise InputError(
+                    f"image id {image_id}: annotation id {annotation_id} is none of its instances"
+                )
+            if segmentation := self._truth["annotations"][row]["segmentation"]:
+                self._ious[row] = 100 * coco_mask.iou([rle], [segmentation], [0])[0, 0]
 
     def _coco_results(self, iou_type: str) -> Iterator[dict]:
         """COCO result entries of one IoU type, completed as `COCO.loadRes` does."""
         number = 0
         for image_id, image in self._predictions.items():
-            size = list(self._sizes[image_id])
-            areas = image.boxes[:, 2] * image.boxes[:, 3] if iou_type == "box" else image.areas
+            sides = image.boxes[:, 2:].prod(axis=1)
+            areas = sides if iou_type == "box" else np.asarray(coco_mask.area(image.rles), float)
             columns = (image.boxes.tolist(), image.classes.tolist(), image.scores.tolist(), areas.tolist())
-            for box, category_id, score, area, counts in zip(*columns, image.counts, strict=True):
+            for box, category_id, score, area, rle in zip(*columns, image.rles, strict=True):
                 number += 1
                 yield {
                     "id": number,
@@ -287,7 +264,7 @@ class MaskEvaluator:
                     "area": area,
                     "iscrowd": 0,
                     "bbox": box,
-                    "segmentation": {"size": size, "counts": counts},
+                    "segmentation": rle,
                 }
 
 
@@ -302,11 +279,7 @@ def _compact(data: CocoData) -> dict:
     coco.imgs = data.images
     rows = []
     for annotation in data.annotations:
-        try:
-            rle = coco.annToRLE(annotation) if annotation["segmentation"] else []
-        except Exception:  # the decoder raises bare exceptions of many kinds
-            where = f"{data.name}: annotation {annotation['id']}"
-            raise InputError(f"{where}: 'segmentation' is neither polygons nor RLE") from None
+        rle = coco.annToRLE(annotation) if annotation["segmentation"] else []
         kept = {key: annotation[key] for key in ("image_id", "category_id", "bbox", "area")}
         crowd = int(bool(annotation["iscrowd"]))
         rows.append({"id": len(rows) + 1, **kept, "iscrowd": crowd, "segmentation": rle})
@@ -328,17 +301,3 @@ def _subsets(categories: list[dict], seen_ids: Iterable[int] | None) -> dict[str
     for name in dict.fromkeys(name for name in names if name is not None):
         subsets[f"supercategory/{name}/"] = np.array([k for k, other in enumerate(names) if other == name])
     return subsets | {f"class/{category['name']}/": np.array([k]) for k, category in enumerate(categories)}
-
-
-def _check_predictions(
-    image_id: int, boxes: np.ndarray, classes: np.ndarray, scores: np.ndarray, mask_probs: np.ndarray
-) -> None:
-    count = len(scores)
-    shapes_agree = boxes.shape == (count, 4) and classes.shape == scores.shape == (count,)
-    if not (shapes_agree and mask_probs.ndim == 3 and len(mask_probs) == count):
-        raise InputError(
-            f"image id {image_id}: boxes {boxes.shape}, classes {classes.shape}, scores {scores.shape} and "
-            f"mask_probs {mask_probs.shape} must be [N, 4], [N], [N] and [N, S, S]"
-        )
-    if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
-        raise InputError(f"image id {image_id}: a box or a score is not a finite number")

@@ -1,5 +1,6 @@
 """Figures of the notebooks."""
 
+import contextlib
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +16,6 @@ from deepmac.core import drawing
 from deepmac.core.boxes import normalized_boxes
 from deepmac.core.files import write_text
 from deepmac.core.images import read_image
-from deepmac.evaluation.coco_ap import silence
 from deepmac.suite.study import Study
 
 # Smaller objects show nothing at the size of a figure's cell.
@@ -100,7 +100,7 @@ def _is_whole(coco: COCO, annotation: dict) -> bool:
 
 def _annotations(study: Study) -> COCO:
     """Those of the pictures that figures show."""
-    with silence():
+    with contextlib.redirect_stdout(None):
         return COCO(str(study.shown.coco_dir / "annotations" / "instances_val2017.json"))
 
 
