@@ -218,7 +218,7 @@ def test_a_graph_that_differs_leaves_nothing_behind(tmp_path, monkeypatch, file_
 def test_the_extra_that_is_missing_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)  # what Python sees of a package that is not installed
     arguments = ["export", "--model", tiny_model.model_dir(), "--out", tmp_path / "graphs"]
-    line = "deepmac: format onnx needs tf2onnx: run pip install 'deepmac[export]'\n"
+    line = "deepmac: this needs the package tf2onnx: run pip install 'deepmac[export]'\n"
     assert command_line.refused(*arguments, "--format", "onnx") == line
     assert not list(tmp_path.iterdir())
 

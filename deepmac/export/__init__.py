@@ -1,5 +1,5 @@
 """Exports models for other programs, checked against the model: SavedModel, TFLite, ONNX."""
 
-from deepmac.export.exporter import FORMATS, TOLERANCE, export_model
+from deepmac.export.exporter import FORMATS, export_model
 
-__all__ = ["FORMATS", "TOLERANCE", "export_model"]
+__all__ = ["FORMATS", "export_model"]

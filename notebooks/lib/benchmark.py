@@ -19,7 +19,7 @@ from official.core import exp_factory
 
 import deepmac
 from deepmac.evaluation import MaskEvaluator
-from deepmac.export.formats import FORMATS
+from deepmac.export.exporter import FORMATS
 from deepmac.export.graphs import whole_graph
 from deepmac.inference.exported import ExportedGraph
 from deepmac.inference.load import InferenceNetwork, build_model, trained_model
