@@ -16,16 +16,19 @@ def import_config(pipeline_config, out):
     The YAML goes on top of --experiment=deepmac_hourglass_coco. Fields that are unknown or not supported are
     errors; those without effect here are listed.
     """
+    import yaml
+
     from deepmac.core.files import write_text
     from deepmac.interop.pipeline import read_pipeline
 
-    pipeline = read_pipeline(pipeline_config)
-    for field in pipeline.ignored:
+    overrides, ignored = read_pipeline(pipeline_config)
+    for field in ignored:
         click.echo(f"without effect: {field}", err=True)
+    text = yaml.safe_dump(overrides, sort_keys=False, default_flow_style=None, width=110)
     if out is None:
-        click.echo(pipeline.to_yaml(), nl=False)
+        click.echo(text, nl=False)
         return
-    write_text(out, pipeline.to_yaml())
+    write_text(out, text)
     click.echo(f"Wrote {out}")
 
 

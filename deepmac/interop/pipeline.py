@@ -5,10 +5,7 @@ Gives what `TrainEvalPipelineConfig` (TF Object Detection API) says as overrides
 error; fields that change nothing here (label maps, queue sizes, how TensorBoard draws pictures) are listed.
 """
 
-import dataclasses
 import os
-
-import yaml
 
 from deepmac.core.errors import InputError
 from deepmac.interop import prototext
@@ -41,28 +38,15 @@ _AUGMENTATIONS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Pipeline:
-    """A converted pipeline config.
-
-    Attributes:
-        overrides: nested dict of what to override in the experiment `deepmac_hourglass_coco`.
-        ignored: path of every field without effect here.
-    """
-
-    overrides: dict
-    ignored: list[str]
-
-    def to_yaml(self) -> str:
-        """The overrides as YAML for `python -m deepmac.train --config_file`."""
-        return yaml.dump(self.overrides, Dumper=_Dumper, sort_keys=False, width=110)
-
-
-def read_pipeline(path: str | os.PathLike) -> Pipeline:
+def read_pipeline(path: str | os.PathLike) -> tuple[dict, list[str]]:
     """Reads and converts a pipeline config.
 
     Args:
         path: a `pipeline.config`, or any text-format `TrainEvalPipelineConfig` of a DeepMAC model.
+
+    Returns:
+        What to override in `deepmac_hourglass_coco`, nested, and the path of every field without
+        effect here.
 
     Raises:
         InputError: the file is missing or malformed, a field is unknown or has a value that is not
@@ -92,7 +76,7 @@ def read_pipeline(path: str | os.PathLike) -> Pipeline:
         for parent in parents:
             part = part.setdefault(parent, {})
         part[name] = value
-    return Pipeline(overrides, ignored)
+    return overrides, ignored
 
 
 def pipeline_experiment(path: str | os.PathLike):
@@ -101,22 +85,10 @@ def pipeline_experiment(path: str | os.PathLike):
 
     from deepmac import configs  # noqa: F401  # registers the experiment
 
-    overrides = read_pipeline(path).overrides
+    overrides, _ = read_pipeline(path)
     config = exp_factory.get_exp_config(EXPERIMENT)
     config.override(overrides, is_strict=True)
     return config
-
-
-class _Dumper(yaml.SafeDumper):
-    """Block style, but lists on one line; equal lists are written twice."""
-
-    def ignore_aliases(self, data):
-        return True
-
-
-_Dumper.add_representer(
-    list, lambda dumper, items: dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=True)
-)
 
 
 # The functions below give options of an experiment by their place, as "task.model.num_classes", where the

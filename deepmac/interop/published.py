@@ -5,12 +5,12 @@ Every variable of the model gets the key it has in a published object-based chec
 became of it. CenterNet detectors of the TF2 Object Detection API have the same keys without the mask head.
 """
 
-import dataclasses
 import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -47,40 +47,35 @@ _TRAINING_STATE = re.compile(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class TensorReport:
+class TensorReport(NamedTuple):
     """What became of one tensor.
 
     Attributes:
+        status: "restored"; "training state", of no use to the model; or, of those left over, "another shape",
+            "not in the model", and "not in the checkpoint", whose variables keep their initial values.
         key: in the checkpoint, or the variable's name if it has none.
-        status: 'restored'; 'training state', of no use to the model; 'skipped': of the checkpoint, but not
-            used; 'missing': of the model, keeps its initial value.
         checkpoint_shape: None if it is not in the checkpoint.
         model_shape: None if it is not in the model.
     """
 
-    key: str
     status: str
-    checkpoint_shape: tuple[int, ...] | None
-    model_shape: tuple[int, ...] | None
+    key: str
+    checkpoint_shape: list[int] | None = None
+    model_shape: list[int] | None = None
 
     def __str__(self):
-        shapes = [
-            "-" if shape is None else "x".join(map(str, shape)) or "scalar"
-            for shape in (self.checkpoint_shape, self.model_shape)
-        ]
-        return f"{self.status}: {self.key} checkpoint {shapes[0]}, model {shapes[1]}"
+        return f"{self.status}: {self.key}, checkpoint {self.checkpoint_shape}, model {self.model_shape}"
 
 
 def misfits(report: Sequence[TensorReport]) -> list[TensorReport]:
-    """Tensors left over: missing and skipped ones."""
-    return [one for one in report if one.status in ("missing", "skipped")]
+    """Tensors left over on either side."""
+    return [one for one in report if one.status not in ("restored", "training state")]
 
 
 def summary(report: Sequence[TensorReport]) -> str:
     """Counts of tensors, then a line for every one left over."""
     counts = Counter(tensor.status for tensor in report)
-    counted = ", ".join(f"{counts[status]} {status}" for status in ("restored", "skipped", "missing"))
+    counted = ", ".join(f"{count} {status}" for status, count in counts.items())
     return "\n".join([f"Tensors: {counted}", *map(str, misfits(report))])
 
 
@@ -108,8 +103,7 @@ def restore_published(
         partial: warm start: restores what fits and leaves the rest as it is.
 
     Returns:
-        What became of every tensor, restored and skipped ones being those of the checkpoint, restored and
-        missing ones those of the model; two entries, skipped and missing, for a variable of another shape.
+        What became of every tensor of the checkpoint, and of every variable of the model.
 
     Raises:
         InputError: no checkpoint there, or a damaged one; tensors of either side are left over (not with
@@ -152,13 +146,11 @@ def find_checkpoint(path: str | os.PathLike) -> str:
     if path.with_name(f"{path.name}.index").is_file():
         return str(path)
     for folder in (path / "checkpoint", path):
-        if folder.is_dir():
-            prefix = tf.train.latest_checkpoint(str(folder))
-            if prefix:
-                return prefix
-            found = sorted(folder.glob("*.index"))
-            if len(found) == 1:
-                return str(found[0].with_suffix(""))
+        if prefix := tf.train.latest_checkpoint(str(folder)):
+            return prefix
+        found = list(folder.glob("*.index"))
+        if len(found) == 1:
+            return str(found[0].with_suffix(""))
     raise InputError(f"no checkpoint at {path}: give a prefix such as checkpoint/ckpt-0, or its folder")
 
 
@@ -221,22 +213,21 @@ def import_checkpoint(
 
 def _compare(checkpoint_shapes, variables, model) -> Iterator[TensorReport]:
     """Accounts for every tensor of the checkpoint and every variable of the model."""
-    shapes = {key.removesuffix(_VALUE): tuple(shape) for key, shape in checkpoint_shapes.items()}
+    shapes = {key.removesuffix(_VALUE): list(shape) for key, shape in checkpoint_shapes.items()}
     for key, shape in sorted(shapes.items()):
-        if key not in variables:
-            status = "training state" if _TRAINING_STATE.match(key) else "skipped"
-            yield TensorReport(key, status, shape, None)
-            continue
-        model_shape = tuple(variables[key].shape)
-        is_middle_row = (shape[:2], model_shape[:2], shape[2:]) == ((1, 3), (3, 3), model_shape[2:])
-        for status in ("restored",) if shape == model_shape or is_middle_row else ("skipped", "missing"):
-            yield TensorReport(key, status, shape, model_shape)
-    for key in sorted(variables.keys() - shapes.keys()):
-        yield TensorReport(key, "missing", None, tuple(variables[key].shape))
-    known = {id(variable) for variable in variables.values()}
+        if key in variables:
+            model_shape = variables[key].shape.as_list()
+            is_middle_row = (shape[:2], model_shape[:2], shape[2:]) == ([1, 3], [3, 3], model_shape[2:])
+            status = "restored" if shape == model_shape or is_middle_row else "another shape"
+            yield TensorReport(status, key, shape, model_shape)
+        else:
+            status = "training state" if _TRAINING_STATE.match(key) else "not in the model"
+            yield TensorReport(status, key, shape)
+    keys = {id(variable): key for key, variable in variables.items()}
     for variable in model.variables:
-        if id(variable) not in known:
-            yield TensorReport(variable.name, "missing", None, tuple(variable.shape))
+        key = keys.get(id(variable), variable.name)
+        if key not in shapes:
+            yield TensorReport("not in the checkpoint", key, model_shape=variable.shape.as_list())
 
 
 def _backbone_variables(backbone) -> Iterator[tuple[str, tf.Variable]]:
