@@ -98,8 +98,8 @@ def test_what_cannot_be_read_names_line_or_field(read, text, expected):
 
 
 def test_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(InputError, match="missing: No such file"):
+    with pytest.raises(FileNotFoundError):
         read_prototext(tmp_path / "missing")
     (tmp_path / "binary").write_bytes(b"\xff\x00")
-    with pytest.raises(InputError, match="binary is no text"):
+    with pytest.raises(InputError, match="binary:1: "):
         read_prototext(tmp_path / "binary")

@@ -217,8 +217,8 @@ def test_finds_checkpoints(reference_dir, tmp_path):
     for path in (tmp_path, tmp_path / "alone", tmp_path / "nothing"):
         with pytest.raises(InputError, match="no checkpoint at"):
             published.find_checkpoint(path)
-    with pytest.raises(InputError, match=r"cannot read .*pipeline\.config: No such file"):
-        published.target_config(tmp_path)
+    line = command_line.refused("import-checkpoint", tmp_path, "--out", tmp_path / "out")
+    assert line == f"deepmac: {tmp_path}/pipeline.config: No such file or directory\n"
 
 
 @pytest.mark.parametrize(

@@ -49,8 +49,9 @@ def read_pipeline(path: str | os.PathLike) -> tuple[dict, list[str]]:
         effect here.
 
     Raises:
-        InputError: the file is missing or malformed, a field is unknown or has a value that is not
-            supported; with the line or the field's path.
+        OSError: no such file.
+        InputError: it is malformed, a field is unknown or has a value that is not supported; with the line or
+            the field's path.
     """
     root, ignored = prototext.read_prototext(path)
     try:

@@ -29,15 +29,11 @@ def read_prototext(path: str | os.PathLike) -> tuple[Message, list[str]]:
         "train_config.data_augmentation_options[1].random_adjust_hue", of every field without effect here.
 
     Raises:
-        InputError: the file is missing, no text, or malformed; a field is unknown (with its line), missing,
-            or has a value that is not implemented (with its path).
+        OSError: no such file.
+        InputError: it is malformed; a field is unknown (with its line), missing, or has a value that is not
+            implemented (with its path).
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is no text: {error}") from error
+    text = Path(path).read_text(encoding="utf-8", errors="replace")
     root_class, treatments = _schema()
     root = root_class()
     try:

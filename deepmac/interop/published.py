@@ -169,7 +169,8 @@ def target_config(
         params_override: further overrides, as Model Garden's flag: "task.model.num_classes=5,...".
 
     Raises:
-        InputError: a file is missing, or an override is unknown or malformed.
+        OSError: the folder has no `pipeline.config`.
+        InputError: another file is missing, or an override is unknown or malformed.
     """
     for name in config_files:
         if not Path(name).is_file():

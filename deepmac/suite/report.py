@@ -61,7 +61,7 @@ def write_report(folder: Path, suite: Suite, errors: Mapping[str, str]):
 
     shutil.rmtree(folder / FIGURES, ignore_errors=True)  # notebooks may have had others
     (folder / FIGURES).mkdir()
-    failures, documents, notebooks = dict(errors), [], {}
+    failures, documents, sections = dict(errors), [], []
     for name in suite.notebooks:
         executed, results = folder / f"{name}.ipynb", folder / f"{name}.json"
         cells = nbformat.read(executed, as_version=4) if executed.exists() else nbformat.v4.new_notebook()
@@ -70,10 +70,8 @@ def write_report(folder: Path, suite: Suite, errors: Mapping[str, str]):
             failures[name] = error
         elif results.exists():
             documents.append(json.loads(results.read_text()))
-            notebooks[name] = cells
-    parts = [_head(suite, documents, failures, folder)]
-    for document, cells in zip(documents, notebooks.values(), strict=True):
-        parts.append(_section(suite, document, cells, folder))
+            sections.append(_section(suite, documents[-1], cells, folder))
+    parts = [_head(suite, documents, failures, folder), *sections]
     versions = [f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES]
     parts.append(", ".join([f"Python {sys.version.split()[0]}", *versions]))
     text = "\n\n".join(parts) + "\n"

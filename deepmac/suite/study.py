@@ -138,14 +138,10 @@ class Study:
 
     def print_tpu_commands(self) -> None:
         """Prints how each line of the table is trained at full size, in the profile `paper`."""
-        lines = Suite.load("paper", self.suite.root).table_rows(self.notebook)
-        commands = {line.name: [tpu_command(run) for run in line.runs] for line in lines}
-        text = str(commands)
         for name, meaning in _PLACEHOLDERS.items():
-            if f"${name}" in text:
-                print(f"# ${name}: {meaning}")
-        for name, runs in commands.items():
-            print(f"\n# {name}", *runs, sep="\n")
+            print(f"# ${name}: {meaning}")
+        for line in Suite.load("paper", self.suite.root).table_rows(self.notebook):
+            print(f"\n# {line.name}", *map(tpu_command, line.runs), sep="\n")
 
     def write(
         self, parameters: dict, result_rows: Sequence[results.ResultRow], claims: Sequence[results.Claim]
