@@ -169,7 +169,6 @@ class MaskEvaluator:
                 scores = np.ones(len(truth.boxes))
                 self.add(image_id, truth.boxes, truth.classes, scores, mask_probs, truth.annotation_ids)
 
-    @coco_ap.garbage_collection_paused()
     def result(self) -> dict[str, float]:
         """Computes all metrics of the predictions added so far, in percent.
 
@@ -192,7 +191,6 @@ class MaskEvaluator:
             values[f"mask/{subset}mIoU"] = float(ious.mean()) if ious.size else float("nan")
         return values
 
-    @coco_ap.garbage_collection_paused()
     def bootstrap(self, resamples: int = 200, seed: int = 0) -> dict[str, np.ndarray]:
         """Recomputes mask AP (and mean IoU) on images drawn with replacement.
 
