@@ -34,8 +34,8 @@ others = [{**row, "name": f"{value}", "measured": value, "ci95": None} for value
 pathlib.Path(results_path).write_text(json.dumps({
     "notebook": "good", "parameters": {"profile": profile}, "config_sha256": "0" * 64,
     "code_version": "1", "seconds": 90, "hardware": "a machine", "rows": [row, *others],
-    "pictures": "drawings", "claims": [{"text": "a claim", "kind": "paper", "verdict": "undecided",
-    "evidence": "too few", "difference": 1.5, "ci95": [-1, 4], "seeds": 1}]}))
+    "pictures": "drawings", "not_run": [], "claims": [{"text": "a claim", "kind": "paper",
+    "verdict": "undecided", "evidence": "too few", "difference": 1.5, "ci95": [-1, 4], "seeds": 1}]}))
 """
 FIGURE = """
 from IPython.display import Image, display

@@ -6,8 +6,7 @@ a run restricted to them (`params.catIds`) would give.
 """
 
 import contextlib
-import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -79,18 +78,3 @@ def average_precisions(evaluation, subsets: Mapping[str, np.ndarray]) -> dict[st
             known = part[part > -1]  # -1 stands for no ground truth
             values[subset + metric] = 100 * float(known.mean()) if known.size else float("nan")
     return values
-
-
-@contextlib.contextmanager
-def garbage_collection_paused() -> Iterator[None]:
-    """Pauses Python's search for reference cycles while the decorated function runs.
-
-    COCO's results are some dictionaries for each detection. Making a hundred thousand of them sets off
-    searches through everything the process holds, TensorFlow's graphs too, which can take longer than
-    the evaluation itself.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()

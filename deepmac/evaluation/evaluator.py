@@ -173,7 +173,6 @@ class MaskEvaluator:
         boxes, classes, annotation_ids = (values[:count] for values in self.ground_truth(image_id))
         self.add(image_id, boxes, classes, np.ones(count), mask_probs, annotation_ids)
 
-    @coco_ap.garbage_collection_paused()
     def result(self) -> dict[str, float]:
         """Computes all metrics of the predictions added so far, in percent.
 
@@ -196,7 +195,6 @@ class MaskEvaluator:
             values[f"mask/{subset}mIoU"] = float(ious.mean()) if ious.size else float("nan")
         return values
 
-    @coco_ap.garbage_collection_paused()
     def bootstrap(self, resamples: int = 200, seed: int = 0) -> dict[str, np.ndarray]:
         """Recomputes mask AP (and mean IoU) on images drawn with replacement.
 
