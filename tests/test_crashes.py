@@ -14,9 +14,7 @@ import pytest
 import tensorflow as tf
 import tiny_training
 
-from deepmac.core.errors import InputError
 from deepmac.training import resume
-from deepmac.training.monitor import LossMonitor
 
 STEPS = 16
 # Many moments to be killed at: a line and a checkpoint after every step.
@@ -118,7 +116,9 @@ def test_a_loss_that_is_no_number_stops_the_training(config_file, tmp_path):
     status, _, err = finish(start(config_file, tmp_path, f",{rate}"))
     assert status == 2
     line = one_line(err)
-    assert re.search(r"total_loss not finite in step \d+ \(pictures 1\d\d, 1\d\d\)", line), line
+    assert re.search(r"total_loss.* not finite by step \d+\. The last good checkpoint is .*; lower", line), (
+        line
+    )
     for path in tmp_path.glob("ckpt-*.index"):
         assert resume.checkpoint_problem(str(path.with_suffix(""))) is None
 
@@ -195,16 +195,3 @@ def test_without_any_whole_checkpoint_training_starts_anew(tmp_path):
     (tmp_path / "best_ckpt" / "info.json").write_text(json.dumps({"loss": 1}))
     resume.clean_model_dir(str(tmp_path))
     assert (tmp_path / "best_ckpt" / "info.json").exists()
-
-
-@pytest.mark.parametrize("jit_compile", [False, True])
-def test_the_first_bad_step_is_remembered(jit_compile):
-    monitor = LossMonitor(["a", "b", "c"], batch_size=2)
-    update = tf.function(monitor.update, jit_compile=jit_compile)
-    steps = [(1.0, 1.0), (float("nan"), float("inf")), (float("nan"), 2.0)]
-    for step, (a, c) in enumerate(steps):
-        monitor.check("ckpt-0") if step < 2 else None
-        losses = {"a": tf.constant(a), "b": tf.constant(1.0), "c": tf.constant(c)}
-        update(losses, tf.constant(step), tf.constant([10 + step, 20 + step]))
-    with pytest.raises(InputError, match=r"a, c not finite in step 2 \(pictures 11, 21\).* is ckpt-0"):
-        monitor.check("ckpt-0")

@@ -42,6 +42,10 @@ def compute(logits, inputs, mask_head=FULL_RESOLUTION, tensors=(), allowed_ids=(
     return {name: float(loss) for name, loss in losses.items()}
 
 
+def names(options):
+    return [loss.name for loss in mask_losses.active_losses(configs.MaskLossConfig(**options))]
+
+
 def cross_entropy(logits, targets):
     """Mean over the pixels of every instance, [B, N]."""
     return np.mean(np.logaddexp(0, logits) - logits * targets, axis=(2, 3))
@@ -64,8 +68,6 @@ def test_masks_of_allowed_classes_count_and_the_sum_is_over_their_number():
     np.testing.assert_allclose(losses[mask_losses.ESTIMATION.name], 3 * values[allowed].sum() / 3, rtol=1e-5)
     assert compute(logits, inputs, allowed_ids=[90]) == {mask_losses.ESTIMATION.name: 0.0}
     # Boxes of all classes teach the weak losses.
-    assert not mask_losses.uses_boxes_of_all_classes(configs.MaskLossConfig())
-    assert mask_losses.uses_boxes_of_all_classes(configs.MaskLossConfig(box_consistency_loss_weight=0.1))
     all_classes = compute(logits, inputs, box_consistency_loss_weight=1.0)
     name = mask_losses.BOX_CONSISTENCY.name
     assert losses[name] == all_classes[name] > 0
@@ -88,7 +90,8 @@ def test_fractional_weights_count_as_whole_instances_for_masks_only():
     values = cross_entropy(resized(logits[0], 16), inputs["masks"]) * inputs["weights"]
     losses = compute(logits, inputs, box_consistency_loss_weight=1.0)
     np.testing.assert_allclose(losses[mask_losses.ESTIMATION.name], values.sum() / 5, rtol=1e-5)
-    boxes = weak_losses.box_consistency_loss(logits[0], inputs["boxes"], configs.MaskLossConfig()).numpy()
+    batched = mask_losses.MaskBatch(logits, **inputs)
+    boxes = weak_losses.box_consistency_loss(batched, 0, configs.MaskLossConfig(), FULL_RESOLUTION).numpy()
     expected = (boxes * inputs["weights"]).sum() / 2.5
     np.testing.assert_allclose(losses[mask_losses.BOX_CONSISTENCY.name], expected, rtol=1e-5)
 
@@ -104,20 +107,21 @@ def test_roi_logits_are_compared_with_soft_crops():
         np.testing.assert_allclose(losses[mask_losses.ESTIMATION.name], values.sum() / 5, rtol=1e-4)
 
 
-def test_targets_are_soft_and_have_no_gradient():
+def test_targets_have_no_gradient():
+    logits, inputs = batch()
     masks = tf.Variable(RNG.integers(0, 2, (2, 4, 20, 24)).astype(np.float32))
     for head in (configs.MaskHeadConfig(mask_size=8), FULL_RESOLUTION):
         with tf.GradientTape() as tape:
-            targets = mask_losses.mask_targets(masks, batch()[1]["boxes"], head)
-        assert tape.gradient(targets, masks) is None
-        assert head is FULL_RESOLUTION or np.mean((targets > 0.1) & (targets < 0.9)) > 0
+            batched = mask_losses.MaskBatch(logits, **inputs | {"masks": masks})
+            losses = mask_losses.estimation_loss(batched, 0, configs.MaskLossConfig(), head)
+        assert tape.gradient(losses, masks) is None
 
 
 def test_losses_are_averaged_over_the_stages():
     logits, inputs = batch(stages=3)
     each = [compute([stage], inputs, **ALL_LOSSES) for stage in logits]
     together = compute(logits, inputs, **ALL_LOSSES)
-    for name in mask_losses.loss_names(configs.MaskLossConfig(**ALL_LOSSES)):
+    for name in names(ALL_LOSSES):
         np.testing.assert_allclose(together[name], np.mean([losses[name] for losses in each]), rtol=1e-5)
     assert len({losses[mask_losses.COLOR_CONSISTENCY.name] for losses in each}) == 3
 
@@ -126,7 +130,7 @@ def test_every_loss_is_named_weighted_and_zero_without_its_tensors():
     logits, inputs = batch(stages=1)
     assert list(compute(logits, inputs, task_loss_weight=0.0)) == []
     losses = compute(logits, inputs, **ALL_LOSSES)
-    assert list(losses) == mask_losses.loss_names(configs.MaskLossConfig(**ALL_LOSSES))
+    assert list(losses) == names(ALL_LOSSES)
     assert len(losses) == 6
     assert losses[mask_losses.SELF_SUPERVISION.name] == losses[mask_losses.POINT_SUPERVISION.name] == 0
     tensors = {
@@ -186,7 +190,8 @@ def test_warm_ups_follow_the_step_in_training_only():
         factors[mask_losses.SELF_SUPERVISION.name] = self_factor
         for name, factor in factors.items():
             np.testing.assert_allclose(losses[name], factor * full[name], rtol=1e-5)
-    assert mask_losses.warmup_factor(0, 5, 0) == 1
+    without = configs.MaskLossConfig(color_consistency_loss_weight=0.8)
+    assert mask_losses.COLOR_CONSISTENCY.weight(without, step=0) == 0.8
 
 
 def test_logits_of_bfloat16_are_compared_in_float32_also_under_xla():

@@ -5,6 +5,7 @@ import tensorflow as tf
 from deepmac import configs
 from deepmac.core.errors import InputError
 from deepmac.modeling import self_supervision
+from deepmac.modeling.mask_losses import MaskBatch
 
 RNG = np.random.default_rng(0)
 SEED = (3, 4)
@@ -92,12 +93,19 @@ def comparison(loss, logits, restored, inside):
 def test_masks_are_compared_inside_their_boxes(loss):
     logits, restored = RNG.normal(size=(2, 2, 3, 8, 12)).astype(np.float32) * 3
     boxes = np.array([[[0.1, 0.2, 0.6, 0.9], [0, 0, 1, 1], [0.26, 0.3, 0.3, 0.32]]] * 2, np.float32)
+
+    def compared(logits, restored, loss):
+        unused = dict.fromkeys(("masks", "classes", "images"))
+        batch = MaskBatch([logits], boxes, weights=tf.ones([2, 3]), restored_logits=[restored], **unused)
+        config = configs.MaskLossConfig(augmented_self_supervision_loss=loss)
+        return self_supervision.self_supervision_loss(batch, 0, config, configs.MaskHeadConfig())
+
     with pytest.raises(InputError, match="loss_dice, loss_mse, loss_kl_div"):
-        self_supervision.self_supervision_loss(logits, restored, boxes, "loss_unset")
+        compared(logits, restored, "loss_unset")
     prediction, truth = tf.constant(logits), tf.constant(restored)
     with tf.GradientTape() as tape:
         tape.watch([prediction, truth])
-        losses = self_supervision.self_supervision_loss(prediction, truth, boxes, loss)
+        losses = compared(prediction, truth, loss)
     gradients = tape.gradient(losses, [prediction, truth])
     assert gradients[1] is None
     assert np.all(np.isfinite(gradients[0])) and np.any(gradients[0] != 0)

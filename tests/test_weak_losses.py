@@ -1,3 +1,5 @@
+import unittest.mock
+
 import cv2
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from official.projects.centernet.dataloaders import centernet_input
 
 from deepmac import configs
 from deepmac.modeling import weak_losses
+from deepmac.modeling.mask_losses import MaskBatch
 
 RNG = np.random.default_rng(0)
 LOGITS = (RNG.normal(size=(2, 3, 8, 12)) * 2).astype(np.float32)
@@ -19,13 +22,21 @@ BOXES = np.array(
 )
 SIGMOID = configs.MaskClassificationLossConfig()
 DICE = configs.MaskClassificationLossConfig(type="dice")
+FULL_RESOLUTION = configs.MaskHeadConfig(predict_full_resolution_masks=True)
+
+
+def batch(logits, **values):
+    """Of one stage."""
+    unused = dict.fromkeys(("masks", "classes", "images"))
+    return MaskBatch([logits], BOXES, weights=np.ones(BOXES.shape[:2], np.float32), **unused | values)
 
 
 def box_consistency(logits, crop_boxes=None, kind="weighted_sigmoid", **options):
     comparison = configs.MaskClassificationLossConfig(type=kind)
     options = {f"box_consistency_{name}": value for name, value in options.items()}
     config = configs.MaskLossConfig(classification_loss=comparison, **options)
-    return weak_losses.box_consistency_loss(logits, BOXES, config, crop_boxes)
+    head = FULL_RESOLUTION if crop_boxes is None else configs.MaskHeadConfig()
+    return weak_losses.box_consistency_loss(batch(logits, crop_boxes=crop_boxes), 0, config, head)
 
 
 def sigmoid(logits):
@@ -107,7 +118,8 @@ def color_consistency(logits, lab, threshold, dilation):
     config = configs.MaskLossConfig(
         color_consistency_threshold=threshold, color_consistency_dilation=dilation
     )
-    return weak_losses.color_consistency_loss(logits, BOXES, lab, config)
+    with unittest.mock.patch.object(weak_losses, "network_input_to_lab", lambda *_: lab):
+        return weak_losses.color_consistency_loss(batch(logits), 0, config, FULL_RESOLUTION)
 
 
 def neighbors(pixels, y, x, dilation):
@@ -151,7 +163,10 @@ def test_points_read_the_pixel_they_lie_in(config):
     keypoints[0, 1, 2, 0] = np.nan
     keypoints[1, 2] = np.nan
     depths = RNG.choice([-1.0, 0.0, 1.0], (2, 3, 5)).astype(np.float32)
-    losses = weak_losses.point_supervision_loss(LOGITS, keypoints, depths, config).numpy()
+    points = batch(LOGITS, keypoints=keypoints, keypoint_depths=depths)
+    losses = weak_losses.point_supervision_loss(
+        points, 0, configs.MaskLossConfig(classification_loss=config), FULL_RESOLUTION
+    ).numpy()
     for image, box in np.ndindex(2, 3):
         values, labels, weights = np.zeros(5), (depths[image, box] > 0).astype(float), np.zeros(5)
         for index, (y, x) in enumerate(keypoints[image, box]):

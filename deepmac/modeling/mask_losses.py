@@ -10,9 +10,10 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from deepmac import configs
-from deepmac.core.errors import InputError
-from deepmac.modeling import roi, self_supervision, weak_losses
+from deepmac.modeling import roi
 from deepmac.modeling.pixel_losses import pixel_loss
+from deepmac.modeling.self_supervision import self_supervision_loss
+from deepmac.modeling.weak_losses import box_consistency_loss, color_consistency_loss, point_supervision_loss
 
 
 @dataclasses.dataclass
@@ -61,9 +62,11 @@ class MaskLoss(NamedTuple):
     Attributes:
         name: in logs, that of the published code.
         label: short name, in the line a training prints.
-        weight_field: field of `MaskLossConfig`, and of the published pipeline config, with its weight.
-        compute: (`MaskBatch`, `MaskLossConfig`, `MaskHeadConfig`) -> list over stages of float32 [B, N];
-            None, which counts as 0, where the batch or the masks' resolution do not allow it.
+        weight_field: field of `MaskLossConfig`, and of the published pipeline config, with its weight. Where
+            there are fields that end in `warmup_start` and `warmup_steps` in its place, the weight grows
+            from 0 in so many steps of training from there on.
+        compute: (`MaskBatch`, stage, `MaskLossConfig`, `MaskHeadConfig`) -> float32 [B, N]; None, which
+            counts as 0, where the batch or the masks' resolution do not allow it.
         needs_masks: whether only instances with masks count, of the classes whose masks may be used.
     """
 
@@ -73,24 +76,21 @@ class MaskLoss(NamedTuple):
     compute: Callable
     needs_masks: bool = False
 
-    def weight(self, config: configs.MaskLossConfig) -> float:
-        """What the loss is multiplied by."""
-        return getattr(config, self.weight_field)
+    def weight(self, config: configs.MaskLossConfig, step=None):
+        """What the loss is multiplied by at a step, an int scalar; None, outside training: in full."""
+        weight = getattr(config, self.weight_field)
+        start, steps = (
+            getattr(config, self.weight_field.replace("loss_weight", name), 0)
+            for name in ("warmup_start", "warmup_steps")
+        )
+        if step is None or steps == 0:
+            return weight
+        return weight * tf.clip_by_value((tf.cast(step, tf.float32) - start) / steps, 0.0, 1.0)
 
 
 def active_losses(config: configs.MaskLossConfig) -> list[MaskLoss]:
     """The losses that count: all whose weight is above 0."""
     return [loss for loss in MASK_LOSSES if loss.weight(config) > 0]
-
-
-def loss_names(config: configs.MaskLossConfig) -> list[str]:
-    """Names of the losses `mask_losses` returns."""
-    return [loss.name for loss in active_losses(config)]
-
-
-def uses_boxes_of_all_classes(config: configs.MaskLossConfig) -> bool:
-    """Whether a loss learns from boxes without masks, and of classes whose masks may not be used."""
-    return not all(loss.needs_masks for loss in active_losses(config))
 
 
 def mask_losses(
@@ -109,170 +109,88 @@ def mask_losses(
         allowed_ids: category ids whose masks may be used; empty means all.
 
     Returns:
-        Loss name -> float32 scalar, the names as `loss_names` lists them.
+        Loss name -> float32 scalar, of `active_losses` in their order.
 
     Raises:
         InputError: options that do not fit together.
     """
     losses = {}
     for loss in active_losses(config):
-        stages = loss.compute(batch, config, head)
-        if stages is None:
+        stages = [loss.compute(batch, stage, config, head) for stage in range(len(batch.logits))]
+        if stages[0] is None:
             losses[loss.name] = tf.constant(0.0)
             continue
         weights = batch.weights
         if loss.needs_masks:
-            weights = weights * batch.has_masks * is_allowed(batch.classes, allowed_ids)
+            weights = weights * batch.has_masks
+            if allowed_ids:
+                weights *= tf.cast(_is_one_of(batch.classes, allowed_ids), tf.float32)
             count = tf.math.count_nonzero(weights > 0, dtype=tf.float32)
         else:
             count = tf.reduce_sum(weights)
         total = tf.add_n([tf.reduce_sum(values * weights) for values in stages])
-        losses[loss.name] = loss.weight(config) * (total / (len(stages) * tf.maximum(count, 1.0)))
+        losses[loss.name] = loss.weight(config, batch.step) * (total / (len(stages) * tf.maximum(count, 1.0)))
     return losses
 
 
-def mask_loss(logits, targets, config: configs.MaskClassificationLossConfig, boxes=None, classes=None):
-    """Compares the mask logits of every instance with its target, see `pixel_loss`.
+def _is_one_of(classes, ids):
+    return tf.reduce_any(classes[..., tf.newaxis] == tf.constant(ids, classes.dtype), axis=-1)
 
-    Args:
-        logits: float32 [B, N, h, w]; resized bilinearly when the target's size differs.
-        targets: float32 [B, N, H, W], from 0 to 1.
-        config: how they are compared.
-        boxes: float32 [B, N, 4] normalised, used with `classes`.
-        classes: int [B, N] category ids; where boxes of one class overlap, the logits of that class become
-            0 (`ignore_per_class_box_overlap`). None: the logits stay.
 
-    Returns:
-        float32 [B, N].
+def estimation_loss(batch: MaskBatch, stage: int, config: configs.MaskLossConfig, head):
+    """Compares the mask logits of every instance with its mask, see `pixel_loss`: float32 [B, N].
+
+    Targets are soft crops by `crop_boxes`, or at full resolution the whole masks, to whose size logits are
+    resized bilinearly. With `ignore_per_class_box_overlap`, logits are 0 where boxes of a class meet.
     """
+    logits, targets = batch.logits[stage], tf.cast(batch.masks, tf.float32)
+    if not head.predict_full_resolution_masks:
+        targets = roi.crop_maps(targets, batch.crop_boxes, head.mask_size)  # (B, N, S, S)
     size = roi.map_size(targets, axis=2)
     if logits.shape[2:] != targets.shape[2:]:
         logits = roi.resize_maps(logits, *size)
-    if classes is not None:
-        logits *= unambiguous_pixels(boxes, classes, *size)
-    return pixel_loss(roi.flatten_maps(logits), roi.flatten_maps(targets), config)
+    if config.ignore_per_class_box_overlap:
+        logits *= _unambiguous_pixels(batch, *size)
+    targets = roi.flatten_maps(tf.stop_gradient(targets))
+    return pixel_loss(roi.flatten_maps(logits), targets, config.classification_loss)
 
 
-def mask_targets(masks, crop_boxes, config: configs.MaskHeadConfig):
-    """What the logits are compared with, without gradient.
-
-    Returns:
-        Soft crops float32 [B, N, S, S] of masks [B, N, H, W] by boxes float32 [B, N, 4], normalised, S being
-        `mask_size`; at full resolution the whole masks, float32 [B, N, H, W].
-    """
-    masks = tf.cast(masks, tf.float32)
-    if config.predict_full_resolution_masks:
-        return tf.stop_gradient(masks)
-    return tf.stop_gradient(roi.crop_maps(masks, crop_boxes, config.mask_size))
-
-
-def unambiguous_pixels(boxes, classes, height, width):
-    """0 where two or more boxes of an instance's class meet, else 1: float32 [B, N, height, width].
-
-    Boxes are float32 [B, N, 4] normalised, classes int [B, N] category ids; 0, for padding, never counts.
-    """
+def _unambiguous_pixels(batch, height, width):
+    """0 where two or more boxes of an instance's class meet, else 1: float32 [B, N, height, width]."""
+    classes = batch.classes  # 0, for padding, never counts
     same_class = (classes[:, :, tf.newaxis] == classes[:, tf.newaxis]) & (classes[:, tf.newaxis] > 0)
-    filled = roi.fill_boxes(boxes, height, width)
+    filled = roi.fill_boxes(batch.crop_boxes, height, width)
     counts = tf.einsum("bij,bjhw->bihw", tf.cast(same_class, tf.float32), filled)
     return tf.cast(counts < 1.5, tf.float32)
 
 
-def is_allowed(classes, allowed_ids):
-    """1 for classes whose masks may be used, else 0: float32 of the shape of `classes`; empty means all."""
-    if not allowed_ids:
-        return tf.ones_like(classes, tf.float32)
-    matches = classes[..., tf.newaxis] == tf.constant(allowed_ids, classes.dtype)
-    return tf.cast(tf.reduce_any(matches, axis=-1), tf.float32)
-
-
-def warmup_factor(step, start: int, steps: int):
-    """clip((step - start) / steps, 0, 1), float32; 1 outside training (`step` None) or if `steps` is 0."""
-    if step is None or steps == 0:
-        return tf.constant(1.0)
-    return tf.clip_by_value((tf.cast(step, tf.float32) - start) / steps, 0.0, 1.0)
-
-
-def _estimation(batch, config, head):
-    targets = mask_targets(batch.masks, batch.crop_boxes, head)
-    classes = batch.classes if config.ignore_per_class_box_overlap else None
-    return [
-        mask_loss(logits, targets, config.classification_loss, batch.crop_boxes, classes)
-        for logits in batch.logits
-    ]
-
-
-def _dice(batch, config, head):
+def _dice_loss(batch, stage, config, head):
     dice = configs.MaskClassificationLossConfig(type="dice")
-    return _estimation(batch, config.replace(classification_loss=dice), head)
+    return estimation_loss(batch, stage, config.replace(classification_loss=dice), head)
 
 
-def _box_consistency(batch, config, head):
-    crop_boxes = None if head.predict_full_resolution_masks else batch.crop_boxes
-    return [
-        weak_losses.box_consistency_loss(logits, batch.boxes, config, crop_boxes) for logits in batch.logits
-    ]
-
-
-def _color_consistency(batch, config, head):
-    if not head.predict_full_resolution_masks:
-        return None
-    lab_images = weak_losses.network_input_to_lab(batch.images, roi.map_size(batch.logits[0], axis=2))
-    warmup = warmup_factor(
-        batch.step, config.color_consistency_warmup_start, config.color_consistency_warmup_steps
-    )
-    return [
-        warmup * weak_losses.color_consistency_loss(logits, batch.boxes, lab_images, config)
-        for logits in batch.logits
-    ]
-
-
-def _self_supervision(batch, config, head):
-    if batch.restored_logits is None:
-        return None
-    warmup = warmup_factor(
-        batch.step,
-        config.augmented_self_supervision_warmup_start,
-        config.augmented_self_supervision_warmup_steps,
-    )
-    comparison = config.augmented_self_supervision_loss
-    return [
-        warmup * self_supervision.self_supervision_loss(logits, truth, batch.boxes, comparison)
-        for logits, truth in zip(batch.logits, batch.restored_logits, strict=True)
-    ]
-
-
-def _point_supervision(batch, config, head):
-    if batch.keypoints is None:
-        return None
-    if not head.predict_full_resolution_masks:
-        raise InputError(
-            "losses.mask.pointly_supervised_keypoint_loss_weight needs full-resolution masks: "
-            "set model.mask_head.predict_full_resolution_masks"
-        )
-    return [
-        weak_losses.point_supervision_loss(
-            logits, batch.keypoints, batch.keypoint_depths, config.classification_loss
-        )
-        for logits in batch.logits
-    ]
-
-
-ESTIMATION = MaskLoss("deep_mask_estimation", "mask", "task_loss_weight", _estimation, needs_masks=True)
-DICE = MaskLoss("deep_mask_dice", "dice", "dice_loss_weight", _dice, needs_masks=True)
+ESTIMATION = MaskLoss("deep_mask_estimation", "mask", "task_loss_weight", estimation_loss, needs_masks=True)
+DICE = MaskLoss("deep_mask_dice", "dice", "dice_loss_weight", _dice_loss, needs_masks=True)
 BOX_CONSISTENCY = MaskLoss(
-    "deep_mask_box_consistency", "box consistency", "box_consistency_loss_weight", _box_consistency
+    "deep_mask_box_consistency", "box consistency", "box_consistency_loss_weight", box_consistency_loss
 )
 COLOR_CONSISTENCY = MaskLoss(
-    "deep_mask_color_consistency", "colour consistency", "color_consistency_loss_weight", _color_consistency
+    "deep_mask_color_consistency",
+    "colour consistency",
+    "color_consistency_loss_weight",
+    color_consistency_loss,
 )
 SELF_SUPERVISION = MaskLoss(
     "deep_mask_augmented_self_supervision",
     "self-supervision",
     "augmented_self_supervision_loss_weight",
-    _self_supervision,
+    self_supervision_loss,
 )
 POINT_SUPERVISION = MaskLoss(
-    "deep_mask_pointly_supervised", "points", "pointly_supervised_keypoint_loss_weight", _point_supervision
+    "deep_mask_pointly_supervised",
+    "points",
+    "pointly_supervised_keypoint_loss_weight",
+    point_supervision_loss,
 )
 # In the order of logs.
 MASK_LOSSES = (ESTIMATION, DICE, BOX_CONSISTENCY, COLOR_CONSISTENCY, SELF_SUPERVISION, POINT_SUPERVISION)

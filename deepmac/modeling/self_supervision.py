@@ -80,31 +80,30 @@ def restore_masks(logits, windows):
     return tf.stop_gradient(roi.crop_maps(logits, inverse, roi.map_size(logits, axis=2)))
 
 
-def self_supervision_loss(logits, restored_logits, boxes, loss: str):
+def self_supervision_loss(batch, stage: int, config: configs.MaskLossConfig, head: configs.MaskHeadConfig):
     """Compares mask logits with those of the augmented image, inside the box.
 
     With p and q the mask probabilities of the image and of the augmented image, over the pixels of the
-    box filled on the logits' grid:
+    box filled on the logits' grid, `augmented_self_supervision_loss` is
 
     - loss_dice: dice loss of p and the binary mask q > 0.5 (arXiv 1606.04797);
     - loss_mse: mean of (p - q)^2;
     - loss_kl_div: mean of KL(q || p) = q log(q / p) + (1 - q) log((1 - q) / (1 - p)), probabilities clipped
       to [1e-7, 1].
 
-    Args:
-        logits: float32 [B, N, h, w].
-        restored_logits: float32 [B, N, h, w], from `restore_masks`: taken as truth, no gradient.
-        boxes: float32 [B, N, 4] normalised.
-        loss: one of the names above.
-
     Returns:
-        float32 [B, N].
+        float32 [B, N]; `restored_logits` of the `MaskBatch` are taken as truth, without gradient. None
+        without them.
 
     Raises:
         InputError: unknown loss.
     """
-    inside = roi.flatten_maps(roi.fill_boxes(boxes, *roi.map_size(logits, axis=2)))
-    logits, truth = roi.flatten_maps(logits), tf.stop_gradient(roi.flatten_maps(restored_logits))
+    if batch.restored_logits is None:
+        return None
+    logits, loss = batch.logits[stage], config.augmented_self_supervision_loss
+    inside = roi.flatten_maps(roi.fill_boxes(batch.boxes, *roi.map_size(logits, axis=2)))
+    truth = tf.stop_gradient(roi.flatten_maps(batch.restored_logits[stage]))
+    logits = roi.flatten_maps(logits)
     if loss == "loss_dice":
         return dice_loss(logits, tf.cast(truth > 0.0, tf.float32), weights=inside)
     if loss == "loss_mse":

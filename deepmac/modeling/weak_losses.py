@@ -1,9 +1,13 @@
-"""Losses that teach masks without masks: from boxes, colours and points."""
+"""Losses that teach masks without masks: from boxes, colours and points.
+
+Each takes a `deepmac.modeling.mask_losses.MaskBatch` and the number of a stage, see `MaskLoss.compute`.
+"""
 
 import tensorflow as tf
 from official.projects.centernet.dataloaders import centernet_input
 
 from deepmac import configs
+from deepmac.core.errors import InputError
 from deepmac.modeling import roi
 from deepmac.modeling.pixel_losses import pixel_loss
 
@@ -13,31 +17,26 @@ _COLOR_SCALE = 2.0
 _MIN_SAME_LABEL_PROBABILITY = 1e-3
 
 
-def box_consistency_loss(logits, boxes, config: configs.MaskLossConfig, crop_boxes=None):
+def box_consistency_loss(batch, stage: int, config: configs.MaskLossConfig, head: configs.MaskHeadConfig):
     """Compares the projections of mask and box on either axis (BoxInst, arXiv 2012.02310).
 
     With the logits l and the filled box g on the same grid, the projection on x is max_y l(y, x) and
     max_y g(y, x), that on y likewise. The loss is `pixel_loss` of the two projections, summed over the axes.
+    The box is filled on the logits' grid, which is read as the image's, as published, also for RoI crops;
+    except at full resolution, both maps are cropped by `crop_boxes` first.
 
     With `box_consistency_tightness`, the positions the box covers (g's projection is 1) use max(l g) in place
     of max(l): the mask must reach the box's edges by pixels inside the box. As published, that is at least 0
     in rows and columns the box does not fill.
 
-    Args:
-        logits: float32 [B, N, h, w].
-        boxes: float32 [B, N, 4] normalised ground truth; filled on the logits' grid, which is read as
-            the image's, as published, also for RoI crops.
-        config: `classification_loss` and `box_consistency_*`.
-        crop_boxes: float32 [B, N, 4] normalised; both maps are cropped by them first, to crops of their size.
-            None at full resolution.
-
     Returns:
         float32 [B, N].
     """
+    logits = batch.logits[stage]
     size = roi.map_size(logits, axis=2)
-    filled = roi.fill_boxes(boxes, *size)
-    if crop_boxes is not None:
-        logits, filled = (roi.crop_maps(maps, crop_boxes, size) for maps in (logits, filled))
+    filled = roi.fill_boxes(batch.boxes, *size)
+    if not head.predict_full_resolution_masks:
+        logits, filled = (roi.crop_maps(maps, batch.crop_boxes, size) for maps in (logits, filled))
 
     def axis_loss(axis):
         predicted = tf.reduce_max(logits, axis=axis)  # (B, N, w or h)
@@ -51,7 +50,7 @@ def box_consistency_loss(logits, boxes, config: configs.MaskLossConfig, crop_box
     return axis_loss(2) + axis_loss(3)
 
 
-def color_consistency_loss(logits, boxes, lab_images, config: configs.MaskLossConfig):
+def color_consistency_loss(batch, stage: int, config: configs.MaskLossConfig, head: configs.MaskHeadConfig):
     """Neighbouring pixels of similar colour should be both object or both not (BoxInst, arXiv 2012.02310).
 
     Pixel q is each of the eight neighbours of p, `color_consistency_dilation` pixels away, zero outside the
@@ -59,17 +58,14 @@ def color_consistency_loss(logits, boxes, lab_images, config: configs.MaskLossCo
     -log(clip(m_p m_q + (1 - m_p)(1 - m_q), 1e-3, 1)) with the mask probabilities m. Summed over the
     neighbours and the pixels p in the box, divided by max(1, pixels in the box).
 
-    Args:
-        logits: float32 [B, N, h, w], over the image.
-        boxes: float32 [B, N, 4] normalised.
-        lab_images: float32 [B, h, w, 3] CIELAB.
-        config: `color_consistency_*`.
-
     Returns:
-        float32 [B, N]; gradient only through the logits.
+        float32 [B, N]; gradient only through the logits. None unless at full resolution.
     """
-    dilation = config.color_consistency_dilation
+    if not head.predict_full_resolution_masks:
+        return None
+    logits, dilation = batch.logits[stage], config.color_consistency_dilation
     probabilities = tf.sigmoid(logits)
+    lab_images = network_input_to_lab(batch.images, roi.map_size(logits, axis=2))
     lab_images = tf.transpose(tf.stop_gradient(lab_images), [0, 3, 1, 2])  # (B, 3, h, w)
     costs = tf.zeros_like(logits)
     for y, x in _NEIGHBORS:
@@ -80,31 +76,35 @@ def color_consistency_loss(logits, boxes, lab_images, config: configs.MaskLossCo
         same_label = probabilities * neighbors + (1.0 - probabilities) * (1.0 - neighbors)
         same_label = tf.clip_by_value(same_label, _MIN_SAME_LABEL_PROBABILITY, 1.0)
         costs -= similar * tf.math.log(same_label)
-    inside = roi.fill_boxes(boxes, *roi.map_size(logits, axis=2))
+    inside = roi.fill_boxes(batch.boxes, *roi.map_size(logits, axis=2))
     pixels = tf.maximum(tf.reduce_sum(inside, axis=[2, 3]), 1.0)
     return tf.reduce_sum(costs * inside, axis=[2, 3]) / pixels
 
 
-def point_supervision_loss(logits, keypoints, depths, config: configs.MaskClassificationLossConfig):
+def point_supervision_loss(batch, stage: int, config: configs.MaskLossConfig, head: configs.MaskHeadConfig):
     """Compares the logits at annotated points with the points' labels (arXiv 2104.06404).
 
     Each point reads the pixel it lies in. `pixel_loss` over the K points; points with a NaN coordinate have
     weight 0 (they still count in the mean).
 
-    Args:
-        logits: float32 [B, N, h, w], over the image.
-        keypoints: float32 [B, N, K, 2] (y, x) normalised to the image, clipped to it.
-        depths: float32 [B, N, K]: foreground above 0, else background.
-        config: how logits and labels are compared.
-
     Returns:
-        float32 [B, N].
+        float32 [B, N]; None without points.
+
+    Raises:
+        InputError: masks that do not cover the image.
     """
-    known = tf.logical_not(tf.reduce_any(tf.math.is_nan(keypoints), axis=-1))  # (B, N, K)
-    points = tf.where(known[..., tf.newaxis], keypoints, tf.zeros_like(keypoints))
-    at_points = roi.gather_points(logits[..., tf.newaxis], points)[..., 0]  # (B, N, K)
-    labels = tf.cast(depths > 0, tf.float32)
-    return pixel_loss(at_points, labels, config, weights=tf.cast(known, tf.float32))
+    if batch.keypoints is None:
+        return None
+    if not head.predict_full_resolution_masks:
+        raise InputError(
+            "losses.mask.pointly_supervised_keypoint_loss_weight needs full-resolution masks: "
+            "set model.mask_head.predict_full_resolution_masks"
+        )
+    known = tf.logical_not(tf.reduce_any(tf.math.is_nan(batch.keypoints), axis=-1))  # (B, N, K)
+    points = tf.where(known[..., tf.newaxis], batch.keypoints, tf.zeros_like(batch.keypoints))
+    at_points = roi.gather_points(batch.logits[stage][..., tf.newaxis], points)[..., 0]  # (B, N, K)
+    labels = tf.cast(batch.keypoint_depths > 0, tf.float32)
+    return pixel_loss(at_points, labels, config.classification_loss, weights=tf.cast(known, tf.float32))
 
 
 def _shift(maps, down, right):

@@ -1,7 +1,7 @@
 """What can go wrong in a training: missing or damaged files, a full disk, losses that are no numbers."""
 
 import contextlib
-from collections.abc import Sequence
+import math
 
 import tensorflow as tf
 
@@ -9,55 +9,17 @@ from deepmac.core.errors import InputError
 from deepmac.data import tfrecords
 
 
-class LossMonitor:
-    """Remembers the first step at which a loss was not a number, and the pictures of that step.
+def check_losses(logs, step: int, last_checkpoint: str | None) -> None:
+    """Raises `InputError` if a loss of a training loop, which ended at a step, was not a number.
 
-    It watches inside the training loop, which runs many steps without coming back to Python.
+    `logs` are means over the loop by name: one bad step is enough.
     """
-
-    def __init__(self, names: Sequence[str], batch_size: int):
-        """Creates its variables, in the strategy's scope; `batch_size` is that of a replica."""
-        self._names = list(names)
-        self._step = self._variable(tf.constant(-1, tf.int64))
-        self._is_bad = self._variable(tf.zeros([len(names)], tf.bool))
-        self._pictures = self._variable(tf.fill([batch_size], tf.constant(-1, tf.int64)))
-
-    def update(self, losses, step, source_ids) -> None:
-        """Looks at the losses of a step, in a replica.
-
-        Args:
-            losses: name -> float scalar.
-            step: int scalar.
-            source_ids: int64 [B], ids of the step's pictures; another number: not remembered.
-        """
-        is_bad = ~tf.math.is_finite(tf.stack([losses[name] for name in self._names]))
-        is_first = tf.reduce_any(is_bad) & (self._step < 0)
-        news = [(self._step, tf.cast(step, tf.int64)), (self._is_bad, is_bad)]
-        if source_ids.shape == self._pictures.shape:
-            news.append((self._pictures, tf.cast(source_ids, tf.int64)))
-        for variable, value in news:
-            variable.assign(tf.where(is_first, value, variable))
-
-    def check(self, last_checkpoint: str | None) -> None:
-        """Raises `InputError` if a loss was not a number, with the step, the losses and the pictures."""
-        parts = (self._step, self._is_bad, self._pictures)
-        for step, is_bad, pictures in zip(*map(_local_values, parts), strict=True):
-            if step < 0:
-                continue
-            names = [name for name, bad in zip(self._names, is_bad, strict=True) if bad]
-            raise InputError(
-                f"training stopped: {', '.join(names)} not finite in step {step + 1} (pictures "
-                f"{', '.join(map(str, pictures))}). The last good checkpoint is {last_checkpoint}; lower the "
-                "learning rate, or set task.gradient_clip_norm, and run again"
-            )
-
-    @staticmethod
-    def _variable(value):
-        return tf.Variable(value, trainable=False, synchronization=tf.VariableSynchronization.ON_READ)
-
-
-def _local_values(variable):
-    return [value.numpy() for value in tf.distribute.get_strategy().experimental_local_results(variable)]
+    names = [name for name, value in logs.items() if not math.isfinite(value)]
+    if names:
+        raise InputError(
+            f"training stopped: {', '.join(names)} not finite by step {step}. The last good checkpoint is "
+            f"{last_checkpoint}; lower the learning rate, or set task.gradient_clip_norm, and run again"
+        )
 
 
 def check_files(task, mode: str) -> None:

@@ -80,20 +80,22 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
             eval_summary_manager=maybe_build_eval_summary_manager(params, model_dir) if writes else None,
         )
         self._log = TrainingLog(self.trainer.global_step, params.trainer.train_steps)
-        before, after = [], []
-        if "train" in mode and hasattr(task, "monitor"):  # of DeepMAC, not of Mask R-CNN
-            before = [lambda _: task.monitor.check(tf.train.latest_checkpoint(model_dir))]
+        self.controller.train_actions = (self._check_losses, *self.controller.train_actions)
         if writes:
-            after = [self._log.train]
+            self.controller.train_actions += (self._log.train,)
             write = [lambda _: write_evaluation(task.evaluators, Path(model_dir)), self._log.evaluate]
             self.controller.eval_actions = (*write, *self.controller.eval_actions)
-        self.controller.train_actions = (*before, *self.controller.train_actions, *after)
 
     def run(self):
         """Runs the experiment: (model, logs of the last evaluation), see `train`."""
         with self._log.in_place_of_orbits(), self.strategy.scope():
             self._resume_evaluations()
             return super().run()
+
+    def _check_losses(self, logs):
+        """Action after a training loop, before it is saved."""
+        step = int(self.trainer.global_step.numpy())
+        monitor.check_losses(logs, step, tf.train.latest_checkpoint(self.model_dir))
 
     def _resume_evaluations(self):
         """Goes to the step that an uninterrupted training evaluates next, or where that was cut short.

@@ -17,7 +17,6 @@ from deepmac.data.parser import DeepMACParser
 from deepmac.data.preprocessing import displayable
 from deepmac.inference.load import normalization
 from deepmac.modeling import backbones, detection_losses, mask_losses, model, roi, self_supervision
-from deepmac.training.monitor import LossMonitor
 from deepmac.training.progress import KEPT_MASKS
 from deepmac.training.validation import EVALUATION_LOG, SHOWN_PICTURES, MaskValidation
 
@@ -34,13 +33,11 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
     Attributes:
         first_step: the step training starts from; with `train_data.deterministic`, the input is read over
             up to it. Set it before `build_inputs`.
-        monitor: remembers losses that are not numbers; there once the model is built.
     """
 
     def __init__(self, params, logging_dir=None, name=None):
         super().__init__(params, logging_dir, name)
         self.first_step = 0
-        self.monitor = None
         self._seed = random.getrandbits(31) if params.seed is None else params.seed
 
     @property
@@ -48,14 +45,18 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
         """Category ids whose masks the model is trained on."""
         return self.task_config.allowed_masked_classes_ids or ALL_IDS
 
+    @property
+    def _mask_losses(self):
+        return mask_losses.active_losses(self.task_config.losses.mask)
+
     def build_inputs(self, params, input_context=None):
         """`tf.data.Dataset` of (features, labels), as `DeepMACParser` describes them.
 
         Raises:
             InputError: point supervision without points.
         """
-        losses = mask_losses.active_losses(self.task_config.losses.mask)
-        if params.is_training and mask_losses.POINT_SUPERVISION in losses and not params.num_keypoints:
+        needs_points = mask_losses.POINT_SUPERVISION in self._mask_losses
+        if params.is_training and needs_points and not params.num_keypoints:
             raise InputError(
                 "losses.mask.pointly_supervised_keypoint_loss_weight needs points: set "
                 "task.train_data.num_keypoints to the number `deepmac tfrecord` reported"
@@ -98,17 +99,14 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
             mask_sampling_side=self.task_config.mask_sampling_side,
             allowed_masked_classes_ids=self.task_config.allowed_masked_classes_ids,
             supervise_all_classes=self.task_config.keep_masks
-            or mask_losses.uses_boxes_of_all_classes(self.task_config.losses.mask),
+            or not all(loss.needs_masks for loss in self._mask_losses),
             dtype=params.dtype,
             **params.parser.as_dict(),
         )
 
     def build_model(self):
-        """Builds the model of `task.model`, what watches its losses, and who teaches it with `keep_masks`."""
+        """Builds the model of `task.model`, and with `keep_masks` the one whose masks it is taught."""
         config = self.task_config
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        names = [*_DETECTION_LOSSES, *mask_losses.loss_names(config.losses.mask), "total_loss"]
-        self.monitor = LossMonitor(names, config.train_data.global_batch_size // replicas)
         if config.keep_masks:
             if not config.init_checkpoint:
                 raise InputError("task.keep_masks needs task.init_checkpoint, whose masks are kept")
@@ -243,8 +241,9 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
             has_masks=1.0 - labels["has_masks"],
         )
         losses = mask_losses.mask_losses(taught, config.losses.mask, config.model.mask_head)
-        active = mask_losses.active_losses(config.losses.mask)
-        return tf.add_n([tf.zeros([])] + [losses[loss.name] for loss in active if loss.needs_masks])
+        return tf.add_n(
+            [tf.zeros([]), *(losses[loss.name] for loss in self._mask_losses if loss.needs_masks)]
+        )
 
     def _step_seed(self, labels, step):
         """int32 [2], another one for other pictures, and so in each replica."""
@@ -264,7 +263,7 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
         """A mean for every loss; mask losses in training only."""
         names = ["total_loss", *_DETECTION_LOSSES]
         if training:
-            names += mask_losses.loss_names(self.task_config.losses.mask)
+            names += [loss.name for loss in self._mask_losses]
             names += [KEPT_MASKS] * self.task_config.keep_masks
         return [tf_keras.metrics.Mean(name, dtype=tf.float32) for name in names]
 
@@ -294,7 +293,6 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
             gradients = optimizer.get_unscaled_gradients(gradients)
         if self.task_config.gradient_clip_norm > 0:
             gradients, _ = tf.clip_by_global_norm(gradients, self.task_config.gradient_clip_norm)
-        self.monitor.update(losses, optimizer.iterations, labels["groundtruths"]["source_id"])
         optimizer.apply_gradients(list(zip(gradients, model.trainable_variables, strict=True)))
         return self._logs(losses, metrics)
 
