@@ -62,6 +62,6 @@ def test_objects_of_other_classes_are_not_taken_for_the_class_with_the_id_0(data
     )
     monkeypatch.setattr(predictor, "detect", lambda **_: found)
     assert NAMES[0] == "bolt"
-    detections = evaluate(predictor, content, folder / "images", [0], progress=False)["detections"]
+    detections = evaluate(predictor, content, folder / "images", [0])["detections"]
     nut = next(number for number, name in NAMES.items() if name == "nut")
     assert [one.classes.tolist() for one in detections._predictions.values()] == [[nut]] * 4

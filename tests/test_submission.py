@@ -33,7 +33,7 @@ def coco_dir(tmp_path_factory):
 @pytest.fixture(scope="module")
 def submission(coco_dir, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
-    return write_submission(tiny_model.model_dir(), coco_dir, out, SPLIT, precision="float32", progress=False)
+    return write_submission(tiny_model.model_dir(), coco_dir, out, SPLIT, precision="float32")
 
 
 def _results(path):
@@ -44,7 +44,7 @@ def _results(path):
 def test_holds_the_detections_of_an_evaluation(coco_dir, submission):
     assert submission.name == "detections_val2017_deepmac_results.zip"
     data = read_coco_folder(coco_dir, [SPLIT])[SPLIT]
-    evaluators = evaluate_model(tiny_model.model_dir(), data, precision="float32", progress=False)
+    evaluators = evaluate_model(tiny_model.model_dir(), data, precision="float32")
     predictions = evaluators["detections"]._predictions
     found = {image_id: [] for image_id in predictions}
     for result in _results(submission):
@@ -89,6 +89,6 @@ def test_pictures_without_annotations_lie_in_the_folder_of_the_test_set(coco_dir
 
     (tmp_path / "test2017" / images[0]["file_name"]).unlink()
     with pytest.raises(InputError, match=r"1 of 2 pictures are missing, the first is .*test2017"):
-        write_submission(tiny_model.model_dir(), tmp_path, tmp_path, progress=False)
+        write_submission(tiny_model.model_dir(), tmp_path, tmp_path)
     with pytest.raises(InputError, match="neither image_info_test2017"):
         read_image_list(tmp_path, "test2017")

@@ -1,6 +1,6 @@
 """Evaluates a trained model on annotated pictures."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from deepmac.data.picture_files import read_annotated
 from deepmac.evaluation import MaskEvaluator
 from deepmac.inference.find import find_model
 from deepmac.inference.load import model_classes, trained_model
+from deepmac.inference.prediction import Prediction
 from deepmac.inference.predictor import EncodedImage, Predictor, load
 
 # What a summary shows of the hundreds of figures.
@@ -24,7 +25,6 @@ def evaluate_model(
     data: CocoData,
     seen: Iterable[str] | None = None,
     precision: str = "auto",
-    progress: bool = True,
 ) -> dict[str, MaskEvaluator]:
     """Measures masks and boxes, as published: no object is looked at again from closer.
 
@@ -35,7 +35,6 @@ def evaluate_model(
         data: pictures and their annotations.
         seen: names of the classes counted as seen; None means those whose masks the model was trained on.
         precision: 'float32', 'bfloat16', or 'auto': bfloat16 where the hardware computes with it.
-        progress: whether to show a progress bar.
 
     Returns:
         As `evaluate`.
@@ -54,16 +53,11 @@ def evaluate_model(
     predictor = load(model, precision, runtime="tensorflow")
     seen_ids = [ids[name] for name in seen if name in ids]
     folder = data.image_dir or Path()
-    return evaluate(predictor, data.content(), folder, seen_ids, closer=False, progress=progress)
+    return evaluate(predictor, data.content(), folder, seen_ids, closer=False)
 
 
 def evaluate(
-    predictor: Predictor,
-    truth: dict,
-    folder: Path,
-    seen_ids: Iterable[int],
-    closer: bool = True,
-    progress: bool | None = None,
+    predictor: Predictor, truth: dict, folder: Path, seen_ids: Iterable[int], closer: bool = True
 ) -> dict[str, MaskEvaluator]:
     """Measures what is found in pictures, and the masks in their annotated boxes.
 
@@ -73,33 +67,53 @@ def evaluate(
         folder: of its pictures.
         seen_ids: of the classes counted as seen.
         closer: as for `Predictor.predict`.
-        progress: whether to show a progress bar; in a terminal unless given.
 
     Returns:
         Source of the boxes ("detections", "gt_boxes") -> evaluator with all predictions.
     """
+    evaluators = {source: MaskEvaluator(truth, seen_ids) for source in ("detections", "gt_boxes")}
+    for _ in measured_pictures(predictor, truth, folder, evaluators, closer):
+        pass
+    return evaluators
+
+
+def measured_pictures(
+    predictor: Predictor,
+    truth: dict,
+    folder: Path,
+    evaluators: dict[str, MaskEvaluator],
+    closer: bool = True,
+) -> Iterator[tuple[int, EncodedImage, Prediction | None]]:
+    """Adds the predictions for each picture to the evaluators, as `evaluate`.
+
+    Yields:
+        The picture's id, what the model made of it, and masks in its annotated boxes, None without boxes.
+    """
     ids = {category["name"]: category["id"] for category in truth["categories"]}
     unlisted = min(ids.values()) - 1  # the evaluator leaves out what the file does not list
-    evaluators = {source: MaskEvaluator(truth, seen_ids) for source in ("detections", "gt_boxes")}
-    for image, encoded in encoded_pictures(predictor, truth["images"], folder, "Measuring", progress):
+    for image, encoded in encoded_pictures(predictor, truth["images"], folder, "Measuring"):
         found = predictor.detect(encoded=encoded, min_score=0, closer=closer)
         classes = np.array([ids.get(name, unlisted) for name in found.names or ()], np.int64)
         scores, masks = np.asarray(found.scores), found.mask_probs
         evaluators["detections"].add(image["id"], found.boxes, classes, scores, masks)
-        boxes, classes, annotation_ids = evaluators["gt_boxes"].ground_truth(image["id"])
-        if len(boxes):
-            masks = predictor.predict(boxes, encoded=encoded, closer=closer).mask_probs
-            ones = np.ones(len(boxes))
-            evaluators["gt_boxes"].add(image["id"], boxes, classes, ones, masks, annotation_ids)
-    return evaluators
+        boxes = evaluators["gt_boxes"].ground_truth(image["id"]).boxes
+        given = predictor.predict(boxes, encoded=encoded, closer=closer) if len(boxes) else None
+        if given:
+            add_given(evaluators["gt_boxes"], image["id"], given)
+        yield image["id"], encoded, given
+
+
+def add_given(evaluator: MaskEvaluator, image_id: int, prediction: Prediction) -> None:
+    """Adds masks that were predicted in all annotated boxes of a picture."""
+    boxes, classes, annotation_ids = evaluator.ground_truth(image_id)
+    evaluator.add(image_id, boxes, classes, np.ones(len(boxes)), prediction.mask_probs, annotation_ids)
 
 
 def encoded_pictures(
-    predictor: Predictor, images: list[dict], folder: Path, title: str, progress: bool | None
-) -> Iterable[tuple[dict, EncodedImage]]:
-    """Entries of a COCO file, and their pictures encoded with detections, behind a progress bar."""
-    disable = None if progress is None else not progress
-    for image in tqdm(images, title, unit="picture", leave=False, disable=disable):
+    predictor: Predictor, images: list[dict], folder: Path, title: str
+) -> Iterator[tuple[dict, EncodedImage]]:
+    """Entries of a COCO file, and their pictures encoded with detections; in a terminal with a bar."""
+    for image in tqdm(images, title, unit="picture", leave=False, disable=None):
         pixels = read_annotated(folder / image["file_name"], (image["width"], image["height"]))
         yield image, predictor.encode(pixels, detect=True)
 

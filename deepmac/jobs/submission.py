@@ -23,7 +23,6 @@ def write_submission(
     split: str = "test-dev2017",
     name: str = "deepmac",
     precision: str = "auto",
-    progress: bool = True,
 ) -> Path:
     """Detects and segments the objects of all pictures of a split, none looked at from closer, as published.
 
@@ -34,7 +33,6 @@ def write_submission(
         split: the pictures; those of test-dev2017 lie in `test2017/`.
         name: of the method, part of the file's name.
         precision: 'float32', 'bfloat16', or 'auto': bfloat16 where the hardware computes with it.
-        progress: whether to show a progress bar.
 
     Returns:
         `<out>/detections_<split>_<name>_results.zip`.
@@ -50,7 +48,7 @@ def write_submission(
     if missing:
         raise InputError(f"{len(missing)} of {len(paths)} pictures are missing, the first is {missing[0]}")
     results = []
-    for image, encoded in encoded_pictures(predictor, images, folder, split, progress):
+    for image, encoded in encoded_pictures(predictor, images, folder, split):
         found = predictor.detect(encoded=encoded, min_score=0, closer=False).to_coco(image["id"])
         results += [{key: result[key] for key in _KEYS} for result in found[:_MOST_DETECTIONS]]
     stem = f"detections_{split}_{name}_results"

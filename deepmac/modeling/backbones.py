@@ -26,52 +26,6 @@ _LEVELS = ("2", "3", "4", "5")  # strides 4 to 32
 IMAGENET = Path(__file__).parents[1] / "weights" / "efficientnet_lite0" / "imagenet.npz"
 
 
-class EfficientNetLite(tf_keras.Model):
-    """EfficientNet-Lite whose levels an FPN brings together at stride 4, the level "2" that heads read.
-
-    Pictures come as CenterNet's parser normalises them by default, so that nothing else in a configuration
-    changes with the backbone; inside, they are RGB (x - 127) / 128 as ImageNet weights expect.
-    """
-
-    def __init__(
-        self,
-        model_id: str,
-        num_filters: int,
-        input_specs: tf_keras.layers.InputSpec,
-        norm_activation: dict,
-        kernel_regularizer: tf_keras.regularizers.Regularizer | None = None,
-    ):
-        """Creates the layers and their variables.
-
-        Args:
-            model_id: 'lite0', 'lite1' or 'lite2'.
-            num_filters: channels of the FPN and of the result.
-            input_specs: of pictures [B, height, width, 3]; both sides multiples of 32.
-            norm_activation: `use_sync_bn` and `norm_momentum` of batch norm everywhere.
-            kernel_regularizer: of all convolutions but the depthwise ones.
-        """
-        options = {**norm_activation, "kernel_regularizer": kernel_regularizer}
-        inputs = tf_keras.Input(input_specs.shape[1:])
-        means, deviations = np.array(CHANNEL_MEANS), np.array(CHANNEL_STDS)
-        rescale = tf_keras.layers.Rescaling(
-            (deviations / 128).tolist(), ((means - 127) / 128).tolist(), dtype="float32"
-        )
-        rgb = rescale(inputs)[..., ::-1]  # (B, H, W, 3)
-        network = _Blocks(_SIZES[model_id], input_specs, activation="relu6", **options)
-        levels = {level: network.output[level] for level in _LEVELS}
-        encoder = tf_keras.Model(network.input, levels, name="encoder")  # without the classifier's layers
-        pyramid = fpn.FPN(encoder.output_shape, min_level=2, max_level=5, num_filters=num_filters, **options)
-        finest = tf_keras.Model(pyramid.input, pyramid.output["2"], name="fpn")  # without the coarser outputs
-        features = finest(encoder(rgb))  # (B, H / 4, W / 4, num_filters)
-        self._output_specs = {"2": features.shape}
-        super().__init__(inputs, {"2": features})
-
-    @property
-    def output_specs(self) -> dict[str, tf.TensorShape]:
-        """Shape of every level."""
-        return self._output_specs
-
-
 class _Blocks(efficientnet.EfficientNet):
     """Model Garden's EfficientNet with the groups of blocks of EfficientNet-Lite."""
 
@@ -87,11 +41,13 @@ def build_efficientnet_lite(
     backbone_config: configs.BackboneConfig,
     norm_activation_config,
     l2_regularizer: tf_keras.regularizers.Regularizer | None = None,
-) -> EfficientNetLite:
+) -> tf_keras.Model:
     """Builds EfficientNet-Lite with random weights from a configuration; see `initialize` for trained ones.
 
-    Activation and epsilon of batch norm are those ImageNet weights were trained with, whatever
-    `norm_activation_config` says.
+    An FPN brings its levels together at stride 4, the level "2" that heads read. Pictures come as CenterNet's
+    parser normalises them by default, so that nothing else in a configuration changes with the backbone;
+    inside, they are RGB (x - 127) / 128 as ImageNet weights expect. Activation and epsilon of batch norm are
+    those ImageNet weights were trained with, whatever `norm_activation_config` says.
 
     Raises:
         InputError: an unknown size of the network, or an input size that does not fit it.
@@ -107,16 +63,27 @@ def build_efficientnet_lite(
         raise InputError(
             f"input_size must be a multiple of 32 for this network, not {' x '.join(map(str, size))}"
         )
-    backbone = EfficientNetLite(
-        config.model_id,
-        config.num_filters,
-        input_specs,
-        {
-            "use_sync_bn": norm_activation_config.use_sync_bn,
-            "norm_momentum": norm_activation_config.norm_momentum,
-        },
-        l2_regularizer,
+    options = {
+        "use_sync_bn": norm_activation_config.use_sync_bn,
+        "norm_momentum": norm_activation_config.norm_momentum,
+        "kernel_regularizer": l2_regularizer,
+    }
+    inputs = tf_keras.Input(input_specs.shape[1:])
+    means, deviations = np.array(CHANNEL_MEANS), np.array(CHANNEL_STDS)
+    rescale = tf_keras.layers.Rescaling(
+        (deviations / 128).tolist(), ((means - 127) / 128).tolist(), dtype="float32"
     )
+    rgb = rescale(inputs)[..., ::-1]  # (B, H, W, 3)
+    network = _Blocks(_SIZES[config.model_id], input_specs, activation="relu6", **options)
+    levels = {level: network.output[level] for level in _LEVELS}
+    encoder = tf_keras.Model(network.input, levels, name="encoder")  # without the classifier's layers
+    pyramid = fpn.FPN(
+        encoder.output_shape, min_level=2, max_level=5, num_filters=config.num_filters, **options
+    )
+    finest = tf_keras.Model(pyramid.input, pyramid.output["2"], name="fpn")  # without the coarser outputs
+    features = finest(encoder(rgb))  # (B, H / 4, W / 4, num_filters)
+    backbone = tf_keras.Model(inputs, {"2": features})
+    backbone.output_specs = {"2": features.shape}
     if config.num_frozen_blocks:
         for name, layer in encoder_layers(backbone):
             if name == f"block_{config.num_frozen_blocks}/expand_conv":
@@ -156,7 +123,7 @@ def initialize(backbone: tf_keras.Model, config: configs.BackboneConfig):
         raise InputError(f"{option}: {path} holds no weights of {model_id}: {reason}") from error
 
 
-def encoder_layers(backbone: EfficientNetLite) -> Iterator[tuple[str, tf_keras.layers.Layer]]:
+def encoder_layers(backbone: tf_keras.Model) -> Iterator[tuple[str, tf_keras.layers.Layer]]:
     """Convolutions and batch norms with names that are the same in every program.
 
     Yields:

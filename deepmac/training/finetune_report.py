@@ -11,11 +11,10 @@ from PIL import Image
 from deepmac import configs
 from deepmac.core.drawing import overlay, sheet
 from deepmac.core.files import atomic_file, write_text
-from deepmac.data.picture_files import read_annotated
 from deepmac.evaluation import MaskEvaluator
 from deepmac.evaluation.baselines import BASELINES
 from deepmac.evaluation.files import read_evaluation, write_evaluation
-from deepmac.inference.evaluate import evaluate
+from deepmac.inference.evaluate import add_given, measured_pictures
 from deepmac.inference.prediction import Prediction
 from deepmac.inference.predictor import load
 
@@ -37,31 +36,19 @@ def write_report(out: Path, images: Path, start: str, task: configs.DeepMACTaskC
     """
     seen_ids = task.allowed_masked_classes_ids
     truth = json.loads((out / "records" / "instances_val.json").read_text(encoding="utf-8"))
-    entries = {image["id"]: image for image in truth["images"]}
-    tuned, untuned = load(out), load(start)
-
-    def pixels(image_id: int) -> np.ndarray:
-        image = entries[image_id]
-        return read_annotated(images / image["file_name"], (image["width"], image["height"]))
-
-    def masks_before(image_id: int, boxes: np.ndarray) -> np.ndarray:
-        return untuned.predict(boxes, encoded=untuned.encode(pixels(image_id))).mask_probs
-
-    evaluators = evaluate(tuned, truth, images, seen_ids)
-    masks_of = {
-        name: lambda _, boxes, draw=draw: np.stack([draw(_SAMPLES)] * len(boxes))
-        for name, draw in BASELINES.items()
-    }
-    for name, masks in (masks_of | {"start": masks_before}).items():
-        evaluators[name] = MaskEvaluator(truth, seen_ids)
-        evaluators[name].add_from_boxes(masks)
+    tuned, untuned, shown = load(out), load(start), []
+    sources = ("detections", "gt_boxes", "start", *BASELINES)
+    evaluators = {source: MaskEvaluator(truth, seen_ids) for source in sources}
+    for image_id, encoded, given in measured_pictures(tuned, truth, images, evaluators):
+        if given is None:
+            continue
+        before = untuned.predict(given.boxes, encoded=untuned.encode(given.image))
+        add_given(evaluators["start"], image_id, before)
+        if len(shown) < _SHOWN:
+            shown += [_tile(given), _tile(tuned.detect(encoded=encoded))]
+    for name, draw in BASELINES.items():
+        evaluators[name].add_from_boxes(lambda _, boxes, draw=draw: np.stack([draw(_SAMPLES)] * len(boxes)))
     write_evaluation(evaluators, out)
-    shown = []
-    boxes_of = {image_id: evaluators["start"].ground_truth(image_id).boxes for image_id in entries}
-    for image_id in [image_id for image_id, boxes in boxes_of.items() if len(boxes)][: _SHOWN // 2]:
-        encoded = tuned.encode(pixels(image_id), detect=True)
-        given = tuned.predict(boxes_of[image_id], encoded=encoded)
-        shown += [_tile(given), _tile(tuned.detect(encoded=encoded))]
     with atomic_file(out / SHEET_FILE) as path:
         sheet(shown, _CAPTIONS * (len(shown) // 2)).save(path)
     names = _ROWS | {"start": f"{start}, untouched"}
