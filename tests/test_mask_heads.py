@@ -120,15 +120,15 @@ def test_full_resolution_logits_do_not_depend_on_the_number_of_boxes():
         ("cond_inst", PARAMETER_FREE, "unknown"),
         ("hourglass52", {"mask_size": 48}, "multiple of 32"),
         ("hourglass20", {"predict_full_resolution_masks": True, "max_roi_jitter_ratio": 0.1}, "jitter"),
-        ("fully_connected", {"predict_full_resolution_masks": True}, "mask_size"),
+        ("fully_connected", {"predict_full_resolution_masks": True}, "_masks must be False"),
         ("embedding_projection", {"dim": 3, "use_xy": False}, "use_instance_embedding"),
         ("embedding_projection", {"dim": 3, **PARAMETER_FREE}, "use_xy"),
-        ("embedding_projection", {"dim": 4, "use_xy": False, **PARAMETER_FREE}, "4 and 3"),
+        ("embedding_projection", {"dim": 4, "use_xy": False, **PARAMETER_FREE}, "dim must be 3.* not 4"),
         ("cond_inst3", {"dim": 49}, "use_instance_embedding"),
         ("cond_inst3", {"dim": 48, **PARAMETER_FREE}, "dim must be 49.* not 48"),
         ("cond_inst3", {"dim": 49, "use_xy": False, **PARAMETER_FREE}, "dim must be 41.* not 49"),
         ("cond_inst2", {"dim": 28, **PARAMETER_FREE}, "dim must be 29"),
-        ("cond_inst1", {"dim": 6, **PARAMETER_FREE}, "num_init_channels equal to its input channels 5"),
+        ("cond_inst1", {"dim": 6, **PARAMETER_FREE}, "num_init_channels must be 5"),
     ],
 )
 def test_options_that_do_not_fit_say_what_to_do(network_type, options, message):

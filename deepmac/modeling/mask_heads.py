@@ -237,55 +237,36 @@ def _resnet_head(stacks, config):
 
 
 def _fully_connected_head(config):
-    if config.predict_full_resolution_masks:
-        raise InputError(
-            "mask_head.network_type fully_connected predicts masks of mask_size only: "
-            "set predict_full_resolution_masks to false"
-        )
+    _require(config, predict_full_resolution_masks=False)  # it predicts masks of `mask_size` only
     network = FullyConnected(config.num_init_channels, config.mask_size)
     return MaskHead(network, config.use_instance_embedding, project=False)
 
 
 def _embedding_projection_head(config):
-    _refuse_concatenation(config)
-    if config.use_xy:
-        raise InputError(
-            "mask_head.network_type embedding_projection takes no coordinates: set use_xy to false"
-        )
-    if config.dim != config.pixel_embedding_dim:
-        raise InputError(
-            "mask_head.network_type embedding_projection needs dim equal to pixel_embedding_dim, "
-            f"not {config.dim} and {config.pixel_embedding_dim}"
-        )
+    _require(config, use_instance_embedding=False, use_xy=False, dim=config.pixel_embedding_dim)
     return EmbeddingProjection(name="embedding_projection")
 
 
 def _conditional_head(config):
-    _refuse_concatenation(config)
-    depth = int(config.network_type.removeprefix("cond_inst"))
-    channels = config.num_init_channels
+    depth, channels = int(config.network_type.removeprefix("cond_inst")), config.num_init_channels
     input_channels = config.pixel_embedding_dim + (2 if config.use_xy else 0)
-    if depth == 1 and channels != input_channels:
-        raise InputError(
-            "mask_head.network_type cond_inst1 needs num_init_channels equal to its input channels "
-            f"{input_channels} (pixel_embedding_dim, plus 2 with use_xy), not {channels}"
-        )
     shapes = conditional_layer_shapes(depth, channels, input_channels)
-    expected = sum((inputs + 1) * outputs for inputs, outputs in shapes)
-    if config.dim != expected:
-        raise InputError(
-            f"mask_head.dim must be {expected}, the parameters of {config.network_type} with "
-            f"{input_channels} input channels and num_init_channels {channels}, not {config.dim}"
-        )
+    _require(
+        config,
+        use_instance_embedding=False,  # the embedding holds parameters instead
+        num_init_channels=input_channels if depth == 1 else channels,
+        dim=sum((inputs + 1) * outputs for inputs, outputs in shapes),
+    )
     return ConditionalConvolutions(depth, channels)
 
 
-def _refuse_concatenation(config):
-    if config.use_instance_embedding:
-        raise InputError(
-            f"mask_head.network_type {config.network_type} uses the instance embedding as parameters: "
-            "set use_instance_embedding to false"
-        )
+def _require(config, **options):
+    for name, value in options.items():
+        if getattr(config, name) != value:
+            raise InputError(
+                f"mask_head.{name} must be {value} for network_type {config.network_type} with the other "
+                f"options as they are, not {getattr(config, name)}"
+            )
 
 
 # `mask_head.network_type` -> builder, called with the `MaskHeadConfig`; see `build_mask_head` for what it

@@ -27,7 +27,7 @@ def fit_to_data(task: configs.DeepMACTaskConfig | configs.MaskRCNNTaskConfig) ->
     """
     training_files = record_files(task.train_data.input_path)
     files = training_files or record_files(task.validation_data.input_path)
-    classes = _common_classes(sorted({_folder_and_name(path)[0] for path in files}))
+    classes = _common_classes(sorted({path.rpartition("/")[0] or "." for path in files}))
     is_mask_rcnn = isinstance(task, configs.MaskRCNNTaskConfig)
     # Channels before that of class 1: the background of Mask R-CNN.
     first = 1 if is_mask_rcnn else 1 - task.losses.class_offset
@@ -36,7 +36,7 @@ def fit_to_data(task: configs.DeepMACTaskConfig | configs.MaskRCNNTaskConfig) ->
             task.model.num_classes = len(classes) + first
         field = "allowed_mask_class_ids" if is_mask_rcnn else "allowed_masked_classes_ids"
         if getattr(task, field) in (None, [], list(VOC_IDS)):
-            splits = {re.sub(r"-\d+-of-\d+.*", "", _folder_and_name(path)[1]) for path in training_files}
+            splits = {re.sub(r"-\d+-of-\d+.*", "", path.rpartition("/")[2]) for path in training_files}
             setattr(task, field, _ids_with_masks(classes, splits, in_every_box=is_mask_rcnn))
     used = [entry["id"] for entry in classes if any(entry["boxes"].values())]
     needed = max(used, default=1) + first
@@ -45,12 +45,6 @@ def fit_to_data(task: configs.DeepMACTaskConfig | configs.MaskRCNNTaskConfig) ->
             f"task.model.num_classes is {task.model.num_classes}, but the data need {needed}: leave it out"
         )
     return classes
-
-
-def _folder_and_name(path: str) -> tuple[str, str]:
-    """Splits a path, which may be one of gs://."""
-    folder, _, name = path.rpartition("/")
-    return folder or ".", name
 
 
 def _common_classes(folders: Sequence[str]) -> list[dict]:

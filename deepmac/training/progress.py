@@ -72,13 +72,13 @@ class TrainingLog:
 def training_line(step: int, train_steps: int, output: dict[str, float], steps_per_second: float) -> str:
     """A line about a training loop.
 
-    step 500/1500 | loss 4.52: centre 1.31, size 5.2, mask 2.41 | rate 0.00095 | 6.1 steps/s | 3 min left
+    step 500/1500 | loss 4.52: centre 1.31, size 5.2, mask 2.41 | rate 0.00095 | 6.1 steps/s | 02:44 left
     """
     parts = ", ".join(f"{short} {output[name]:.4g}" for name, short in _LOSSES.items() if name in output)
     left = (train_steps - step) / max(steps_per_second, 1e-9)
     return (
         f"step {step}/{train_steps} | loss {output['total_loss']:.4g}: {parts} | "
-        f"rate {output['learning_rate']:.2g} | {steps_per_second:.3g} steps/s | {_duration(left)} left"
+        f"rate {output['learning_rate']:.2g} | {steps_per_second:.3g} steps/s | {tqdm.format_interval(left)} left"
     )
 
 
@@ -98,9 +98,3 @@ def evaluation_line(step: int, output: dict[str, float]) -> str:
 
 def _numbers(output) -> dict[str, float]:
     return {name: float(value) for name, value in output.items() if not name.startswith("image/")}
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
