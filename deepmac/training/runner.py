@@ -6,7 +6,6 @@ from pathlib import Path
 import tensorflow as tf
 import tf_keras
 from official.core import task_factory, train_lib, train_utils
-from official.vision.utils.summary_manager import maybe_build_eval_summary_manager
 
 import deepmac.training.mask_rcnn  # registers its task
 import deepmac.training.task  # noqa: F401  # registers its task
@@ -77,7 +76,6 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
             params,
             model_dir,
             save_summary=writes,
-            eval_summary_manager=maybe_build_eval_summary_manager(params, model_dir) if writes else None,
         )
         self._log = TrainingLog(self.trainer.global_step, params.trainer.train_steps)
         self.controller.train_actions = (self._check_losses, *self.controller.train_actions)
