@@ -34,14 +34,15 @@ def write_shipped_weights(
     Raises:
         InputError: no trained model there.
     """
-    weights = []
-    for model_dir in model_dirs:
+    weights = {}
+    for model_dir in dict.fromkeys(model_dirs):
         config, restore = trained_model(model_dir)
         # A few steps on one's own pictures spoil what the first blocks have learnt (docs/measurements.md).
         config.model.backbone.efficientnet_lite.num_frozen_blocks = 3
         model = build_model(config, restore, "float32", input_size)
-        weights.append(model.get_weights())
-    model.set_weights([np.mean(values, axis=0) for values in zip(*weights, strict=True)])
+        weights[model_dir] = model.get_weights()
+    counted = [weights[model_dir] for model_dir in model_dirs]
+    model.set_weights([np.mean(values, axis=0) for values in zip(*counted, strict=True)])
     [bias] = [variable for variable in model.mask_head.weights if "/bias" in variable.name]
     bias.assign_sub([np.log(threshold / (1 - threshold))])
     config.train_data.input_path = config.validation_data.input_path = config.annotation_file = ""

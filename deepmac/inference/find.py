@@ -172,11 +172,10 @@ def read_graphs(folder: Path) -> dict[str, Any]:
     path = folder / GRAPHS_FILE
     try:
         graphs = json.loads(path.read_text(encoding="utf-8"))
-        missing = {"input_size", "most_boxes", "weights_sha256", "graphs"} - set(graphs)
+        if missing := {"input_size", "most_boxes", "weights_sha256", "graphs"} - set(graphs):
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"cannot read {path}: {error}; export the model again") from error
-    if missing:
-        raise InputError(f"{path} lacks {', '.join(sorted(missing))}: export the model again")
     return graphs
 
 

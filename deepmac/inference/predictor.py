@@ -158,9 +158,7 @@ class Predictor:
 
     def encode(self, image, detect: bool = False) -> EncodedImage:
         """Encodes an image without setting it, see `set_image`; with `detect` also finds its objects."""
-        return self._encode(read_image(image), detect)
-
-    def _encode(self, image: np.ndarray, detect: bool = False) -> EncodedImage:
+        image = read_image(image)
         if detect:
             return EncodedImage(image, *self._network.detect(image))
         return EncodedImage(image, *self._network.encode(image))
@@ -206,10 +204,10 @@ class Predictor:
         rest = np.delete(np.arange(len(boxes)), [index for indices in crops.values() for index in indices])
         found = []
         if len(rest):
-            whole = self._encode(encoded.image) if encoded.embeddings is None else encoded
+            whole = self.encode(encoded.image) if encoded.embeddings is None else encoded
             found.append((rest.tolist(), self._masks_of(whole, boxes[rest])))
         for (top, left, side), indices in crops.items():
-            crop = self._encode(encoded.image[top : top + side, left : left + side])
+            crop = self.encode(encoded.image[top : top + side, left : left + side])
             inside = boxes[indices] * ([height, width] * 2) - [top, left] * 2
             inside = np.clip(inside / np.tile(crop.image.shape[:2], 2), 0, 1).astype(np.float32)
             found.append((indices, self._masks_of(crop, inside)))

@@ -102,15 +102,7 @@ class DeepMACModel(centernet_model.CenterNetModel):
         return tuple(maps[name] for name in _EMBEDDINGS), {name: maps[name] for name in heads}
 
     def mask_probs(self, instance_embedding, pixel_embedding, boxes):
-        """Predicts masks from what `encode` gives.
-
-        Args:
-            instance_embedding, pixel_embedding: of `encode`.
-            boxes: float32 [B, N, 4] (ymin, xmin, ymax, xmax) normalised.
-
-        Returns:
-            float32 [B, N, S, S], probabilities inside each box.
-        """
+        """Mask probabilities inside each box, float32 [B, N, S, S]; takes what `mask_logits` does."""
         logits = self.mask_logits(instance_embedding, pixel_embedding, boxes)
         return self.probabilities_in_boxes(logits, boxes)
 

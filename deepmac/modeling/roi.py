@@ -41,16 +41,7 @@ def crop_boxes(feature_map, boxes, size):
 
 
 def crop_maps(maps, boxes, size):
-    """Crops each map by its own box, like `crop_boxes`.
-
-    Args:
-        maps: float [B, N, H, W].
-        boxes: float32 [B, N, 4], normalised.
-        size: samples per side S, or a pair (height, width).
-
-    Returns:
-        [B, N, S, S] in the dtype of `maps`.
-    """
+    """Crops each map [B, N, H, W] by its own box [B, N, 4], like `crop_boxes`: [B, N, S, S]."""
     height, width = _shape(maps)[2:]
     rows, columns = _crop_weights(boxes, (height, width), _pair(size), maps.dtype)
     return tf.matmul(tf.matmul(rows, maps), columns, transpose_b=True)
@@ -179,16 +170,10 @@ def _crop_weights(boxes, map_size, crop_size, dtype):
 
 
 def _interpolation_weights(low, high, samples, cells):
-    """Weight of every cell of one axis in every sample between two edges.
+    """Weight of every cell of one axis in samples from one edge, [B, N] normalised, to the other.
 
-    Args:
-        low: float32 [B, N], normalised edge of the first sample.
-        high: float32 [B, N], normalised edge of the last sample.
-        samples: number of samples; a single one lies in the middle.
-        cells: number of cells of the map.
-
-    Returns:
-        float32 [B, N, samples, cells]; a row sums to 1, or to 0 for a sample outside the map.
+    Float32 [B, N, samples, cells]; a row sums to 1, or to 0 for a sample outside the map. One sample alone
+    lies in the middle.
     """
     last_cell = tf.cast(cells - 1, tf.float32)
     low, high = low[..., tf.newaxis], high[..., tf.newaxis]

@@ -184,14 +184,9 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
         return {**losses, **masks, "total_loss": total}
 
     def mask_batch(self, outputs, features, labels, step, model) -> mask_losses.MaskBatch:
-        """What the mask losses of a training step are computed from.
+        """What the mask losses of a step are computed from; `outputs` are the model's `raw_output`, float32.
 
-        Args:
-            outputs: the model's `raw_output`, float32.
-            features: the model's inputs.
-            labels: as `DeepMACParser` gives them.
-            step: int scalar, of the training.
-            model: makes the second pass of self-supervision, over augmented images.
+        The model makes the second pass of self-supervision, over augmented images.
         """
         mask_head, losses = self.task_config.model.mask_head, self.task_config.losses.mask
         seed = self._step_seed(labels, step)

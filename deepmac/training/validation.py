@@ -40,17 +40,16 @@ class MaskValidation:
                 source: MaskEvaluator(self.task_config.annotation_file, seen_ids=self.seen_ids)
                 for source in ("detections", "gt_boxes")
             }
-        for batch in _replicas(step_outputs[EVALUATION_LOG]):
-            for i, source_id in enumerate(batch["source_id"]):
-                image_id = int(source_id)
-                if image_id < 0:  # padding of the last batch
-                    continue
-                detections = {name: values[i] for name, values in batch["detections"].items()}
-                kept = detections["scores"] > 0
-                found = {name: values[kept] for name, values in detections.items()}
-                state["detections"].add(image_id, mask_probs=found.pop("masks"), **found)
-                part = {name: values[i] for name, values in batch["gt_boxes"].items()}
-                state["gt_boxes"].add(image_id, **_ground_truth_masks(part, state["gt_boxes"], image_id))
+        batch = _of_all_replicas(step_outputs[EVALUATION_LOG])
+        for i, image_id in enumerate(batch["source_id"].tolist()):
+            if image_id < 0:  # padding of the last batch
+                continue
+            detections = {name: values[i] for name, values in batch["detections"].items()}
+            kept = detections["scores"] > 0
+            found = {name: values[kept] for name, values in detections.items()}
+            state["detections"].add(image_id, mask_probs=found.pop("masks"), **found)
+            given = {name: values[i] for name, values in batch["gt_boxes"].items()}
+            _add_given(state["gt_boxes"], image_id, **given)
         return state
 
     def reduce_aggregated_logs(self, aggregated_logs, global_step=None):
@@ -66,31 +65,22 @@ class MaskValidation:
         }
 
 
-def _replicas(per_replica):
-    """Splits a dict whose leaves are tuples over replicas into NumPy dicts, one a replica."""
-
-    def pick(tree, replica):
-        if isinstance(tree, dict):
-            return {name: pick(branch, replica) for name, branch in tree.items()}
-        return tree[replica].numpy()
-
-    return [pick(per_replica, replica) for replica in range(len(per_replica["source_id"]))]
+def _of_all_replicas(tree):
+    """Joins the leaves of dicts, tuples over replicas, along the batch."""
+    if isinstance(tree, dict):
+        return {name: _of_all_replicas(branch) for name, branch in tree.items()}
+    return np.concatenate([part.numpy() for part in tree])
 
 
-def _ground_truth_masks(outputs, evaluator, image_id):
-    """Arguments of `MaskEvaluator.add`: masks predicted in the annotated boxes of an image."""
-    instances = outputs["classes"] > 0
-    count = int(np.sum(instances))
+def _add_given(evaluator, image_id, classes, masks):
+    """Adds the masks predicted in the annotated boxes of a picture."""
+    instances = classes > 0
+    count = int(np.sum(instances))  # the parser takes so many of a picture's instances
     truth = evaluator.ground_truth(image_id)
-    if not np.array_equal(outputs["classes"][instances], truth.classes[:count]):
+    if not np.array_equal(classes[instances], truth.classes[:count]):
         raise InputError(
             f"task.annotation_file and the records of image {image_id} disagree: write both with "
             "`deepmac tfrecord`"
         )
-    return {
-        "boxes": truth.boxes[:count],
-        "classes": truth.classes[:count],
-        "scores": np.ones(count),
-        "mask_probs": outputs["masks"][instances],
-        "annotation_ids": truth.annotation_ids[:count],
-    }
+    boxes, classes, annotation_ids = (values[:count] for values in truth)
+    evaluator.add(image_id, boxes, classes, np.ones(count), masks[instances], annotation_ids)
