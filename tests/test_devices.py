@@ -111,7 +111,7 @@ def test_two_replicas_with_half_the_batch_learn_what_one_learns(config_file):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"distribution_strategy": "mirrord"}, "must be one of off, one_device, mirrored"),
+        ({"distribution_strategy": "mirrord"}, "Unrecognized Distribution Strategy: .mirrord"),
         ({"distribution_strategy": "tpu"}, "needs --tpu"),
         ({"distribution_strategy": "one_device", "num_gpus": 2}, "more than one device"),
         ({"distribution_strategy": "mirrored", "num_gpus": 1, "all_reduce_alg": "ring"}, "all_reduce_alg"),
