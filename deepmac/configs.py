@@ -171,30 +171,25 @@ class DataConfig(centernet.DataConfig):
 
 @dataclasses.dataclass
 class DeepMACTaskConfig(centernet.CenterNetTask):
-    """DeepMAC task.
-
-    Attributes:
-        allowed_masked_classes_ids: of classes whose masks may be used in training (1-indexed); empty: all.
-        mask_num_subsamples: instances of an image whose masks are predicted, supervised ones first; -1: all.
-        mask_sampling_side: larger ones are drawn more often, up to this longer side in pixels; 0: all alike.
-        max_box_jitter_ratio: how far edges of the boxes that the mask head sees move at most in training,
-            and targets with them, in half sizes; `max_roi_jitter_ratio`, as published, moves targets only.
-        keep_masks: teach instances without a mask that of the model in `init_checkpoint` (arXiv 1606.09282).
-        init_checkpoint_modules: 'all', 'backbone', or 'detection' (backbone and CenterNet heads).
-        seed: of the initial weights and of random draws in training; None draws one.
-    """
+    """DeepMAC task."""
 
     model: DeepMACModelConfig = _field(DeepMACModelConfig)
     train_data: DataConfig = _field(DataConfig, is_training=True)
     validation_data: DataConfig = _field(DataConfig, is_training=False)
     losses: LossesConfig = _field(LossesConfig)
+    # Classes whose masks may be used in training (1-indexed); empty: all.
     allowed_masked_classes_ids: list[int] = dataclasses.field(default_factory=list)
-    mask_num_subsamples: int = -1
-    mask_sampling_side: float = 0.0
+    mask_num_subsamples: int = -1  # of an image, whose masks are predicted, supervised ones first; -1: all
+    mask_sampling_side: float = (
+        0.0  # up to this longer side in pixels, larger ones are drawn more often; 0: alike
+    )
+    # How far edges of the boxes that the mask head sees move at most in training, and targets with them, in
+    # half sizes; `max_roi_jitter_ratio`, as published, moves targets only.
     max_box_jitter_ratio: float = 0.0
+    # Teaches instances without a mask that of the model in `init_checkpoint` (arXiv 1606.09282).
     keep_masks: bool = False
-    seed: int | None = None
-    init_checkpoint_modules: str = "detection"
+    seed: int | None = None  # of the initial weights and of random draws in training; None draws one
+    init_checkpoint_modules: str = "detection"  # backbone and CenterNet heads; or 'all', 'backbone'
 
 
 def trainer(train_steps: int, warmup_steps: int, interval: int) -> cfg.TrainerConfig:
@@ -323,15 +318,10 @@ class MaskRCNNModelConfig(deep_mask_head_rcnn.DeepMaskHeadRCNN):
 
 @dataclasses.dataclass
 class MaskRCNNTaskConfig(deep_mask_head_rcnn.DeepMaskHeadRCNNTask):
-    """Deep-MARC task.
-
-    Attributes:
-        allowed_mask_class_ids: category ids (1-indexed) whose masks may be used in training; None means all.
-        seed: of the initial weights and of random draws in training; None draws one.
-    """
+    """Deep-MARC task; `allowed_mask_class_ids` (1-indexed) are those whose masks are used, None: all."""
 
     model: MaskRCNNModelConfig = _field(MaskRCNNModelConfig)
-    seed: int | None = None
+    seed: int | None = None  # of the initial weights and of random draws in training; None draws one
 
 
 @exp_factory.register_config_factory("deepmac_mask_rcnn_resnetfpn_coco")

@@ -30,16 +30,10 @@ SHIPPED = {"mini": Path(__file__).parents[1] / "weights" / "mini"}
 
 @dataclasses.dataclass(frozen=True)
 class ModelFolder:
-    """Where a model is.
+    """Where a model is; what was exported can be run but not changed."""
 
-    Attributes:
-        folder: holds `params.yaml` and a checkpoint, `pipeline.config` and `checkpoint/`, a SavedModel, or
-            ONNX files.
-        kind: "checkpoint", "saved_model" or "onnx"; what was exported can be run but not changed.
-    """
-
-    folder: Path
-    kind: str = "checkpoint"
+    folder: Path  # of `params.yaml` and a checkpoint, `pipeline.config` and `checkpoint/`, or graphs
+    kind: str = "checkpoint"  # or "saved_model", "onnx"
 
     @property
     def onnx(self) -> Path | None:

@@ -9,35 +9,21 @@ from deepmac.core.errors import InputError
 
 
 class FoundObjects(NamedTuple):
-    """What a network found in a picture, D objects.
+    """What a network found in a picture, D objects."""
 
-    Attributes:
-        boxes: float32 [D, 4], (ymin, xmin, ymax, xmax) normalised to the network input.
-        scores: float32 [D], 0 to 1.
-        category_ids: int64 [D], as in the annotations the network was trained on.
-        names: D names of categories.
-    """
-
-    boxes: np.ndarray
-    scores: np.ndarray
-    category_ids: np.ndarray
-    names: list[str]
+    boxes: np.ndarray  # float32 [D, 4], (ymin, xmin, ymax, xmax) normalised to the network input
+    scores: np.ndarray  # float32 [D], 0 to 1
+    category_ids: np.ndarray  # int64 [D], as in the annotations the network was trained on
+    names: list[str]  # D names of categories
 
 
 class Network(abc.ABC):
-    """Encodes pictures and predicts masks in boxes; safe to use from several threads.
+    """Encodes pictures and predicts masks in boxes; safe to use from several threads."""
 
-    Attributes:
-        input_size: side of the square network input in pixels; None if pictures are used as they are.
-        precision: 'float32' or 'bfloat16'.
-        most_boxes: that a call takes, which bounds memory; None: all of a picture.
-        calibration: intercept and slope of `Prediction.quality`.
-    """
-
-    input_size: int | None = None
-    precision: str = "float32"
-    most_boxes: int | None = None
-    calibration: tuple[float, float] = (0.0, 1.0)
+    input_size: int | None = None  # side of the square input in pixels; None: pictures are used as they are
+    precision: str = "float32"  # or "bfloat16"
+    most_boxes: int | None = None  # that a call takes, which bounds memory; None: all of a picture
+    calibration: tuple[float, float] = (0.0, 1.0)  # intercept and slope of `Prediction.quality`
 
     @abc.abstractmethod
     def encode(self, image: np.ndarray) -> tuple[Any, np.ndarray]:

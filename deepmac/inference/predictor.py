@@ -102,19 +102,13 @@ def load_network(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EncodedImage:
-    """An image with what the network made of it; boxes of it can be asked for at any time.
+    """An image with what the network made of it; boxes of it can be asked for at any time."""
 
-    Attributes:
-        image: uint8 RGB [H, W, 3].
-        embeddings: what the network's `encode` gave; None: it is encoded when a box needs it.
-        part: float32 [2], the part (height, width) of the square network input that the image fills.
-        detections: what the network found, where it was asked to.
-    """
-
-    image: np.ndarray
-    embeddings: Any = None
+    image: np.ndarray  # uint8 RGB [H, W, 3]
+    embeddings: Any = None  # what the network's `encode` gave; None: it is encoded when a box needs it
+    # float32 [2], the part (height, width) of the square network input that the image fills.
     part: np.ndarray = dataclasses.field(default_factory=lambda: np.ones(2, np.float32))
-    detections: FoundObjects | None = None
+    detections: FoundObjects | None = None  # where the network was asked to detect
 
 
 class Predictor:

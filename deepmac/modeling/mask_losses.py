@@ -18,35 +18,20 @@ from deepmac.modeling.weak_losses import box_consistency_loss, color_consistency
 
 @dataclasses.dataclass
 class MaskBatch:
-    """What mask losses are computed from: N boxes in each of B pictures.
+    """What mask losses are computed from: N boxes (ymin, xmin, ymax, xmax), normalised, in B pictures."""
 
-    Attributes:
-        logits: list over the stages that count (see `build_deepmac`) of float [B, N, h, w].
-        boxes: float32 [B, N, 4] (ymin, xmin, ymax, xmax) normalised ground truth.
-        masks: uint8 or float [B, N, H, W], 0 or 1, at network-input resolution.
-        classes: int [B, N] category ids, 0 for padding.
-        weights: float32 [B, N], 1 for instances, 0 for padding.
-        images: float [B, H, W, 3] as the network sees them (BGR, normalised).
-        has_masks: float32 [B, N], 1 for instances whose mask is known; None means all.
-        crop_boxes: float32 [B, N, 4], the jittered boxes that crop the targets; None means `boxes`.
-        restored_logits: like `logits`, from `self_supervision.restore_masks`; None without.
-        keypoints: float32 [B, N, K, 2] (y, x) normalised to the image, NaN where unknown; None without.
-        keypoint_depths: float32 [B, N, K], above 0 on the object, else background.
-        step: int scalar, the training step the warm-ups depend on; None outside training: no warm-up.
-    """
-
-    logits: list
-    boxes: tf.Tensor
-    masks: tf.Tensor
-    classes: tf.Tensor
-    weights: tf.Tensor
-    images: tf.Tensor
-    has_masks: tf.Tensor | None = None
-    crop_boxes: tf.Tensor | None = None
-    restored_logits: list | None = None
-    keypoints: tf.Tensor | None = None
-    keypoint_depths: tf.Tensor | None = None
-    step: tf.Tensor | None = None
+    logits: list  # of the stages that count (see `build_deepmac`), float [B, N, h, w]
+    boxes: tf.Tensor  # float32 [B, N, 4], ground truth
+    masks: tf.Tensor  # uint8 or float [B, N, H, W], 0 or 1, at network-input resolution
+    classes: tf.Tensor  # int [B, N] category ids, 0 for padding
+    weights: tf.Tensor  # float32 [B, N], 1 for instances, 0 for padding
+    images: tf.Tensor  # float [B, H, W, 3] as the network sees them (BGR, normalised)
+    has_masks: tf.Tensor | None = None  # float32 [B, N], 1 for instances whose mask is known; None: all
+    crop_boxes: tf.Tensor | None = None  # float32 [B, N, 4], jittered, crop the targets; None: `boxes`
+    restored_logits: list | None = None  # like `logits`, from `self_supervision.restore_masks`
+    keypoints: tf.Tensor | None = None  # float32 [B, N, K, 2] (y, x) normalised, NaN where unknown
+    keypoint_depths: tf.Tensor | None = None  # float32 [B, N, K], above 0 on the object, else background
+    step: tf.Tensor | None = None  # int scalar, of the training, for warm-ups; None outside: no warm-up
 
     def __post_init__(self):
         self.logits = [tf.cast(logits, tf.float32) for logits in self.logits]
@@ -59,22 +44,17 @@ class MaskBatch:
 class MaskLoss(NamedTuple):
     """A loss of every instance.
 
-    Attributes:
-        name: in logs, that of the published code.
-        label: short name, in the line a training prints.
-        weight_field: field of `MaskLossConfig`, and of the published pipeline config, with its weight. Where
-            there are fields that end in `warmup_start` and `warmup_steps` in its place, the weight grows
-            from 0 in so many steps of training from there on.
-        compute: (`MaskBatch`, stage, `MaskLossConfig`, `MaskHeadConfig`) -> float32 [B, N]; None, which
-            counts as 0, where the batch or the masks' resolution do not allow it.
-        needs_masks: whether only instances with masks count, of the classes whose masks may be used.
+    Where `MaskLossConfig` has fields that end in `warmup_start` and `warmup_steps` in place of `loss_weight`,
+    the weight grows from 0 in so many steps of training from there on.
     """
 
-    name: str
-    label: str
-    weight_field: str
+    name: str  # in logs, that of the published code
+    label: str  # short name, in the line a training prints
+    weight_field: str  # of `MaskLossConfig`, and of the published pipeline config
+    # (`MaskBatch`, stage, `MaskLossConfig`, `MaskHeadConfig`) -> float32 [B, N]; None, which counts as 0,
+    # where the batch or the masks' resolution do not allow it.
     compute: Callable
-    needs_masks: bool = False
+    needs_masks: bool = False  # only instances with masks count, of the classes whose masks may be used
 
     def weight(self, config: configs.MaskLossConfig, step=None):
         """What the loss is multiplied by at a step, an int scalar; None, outside training: in full."""

@@ -43,21 +43,13 @@ _INPUT_STEP = 128  # pixels that sides of inputs are multiples of, which every b
 
 @dataclasses.dataclass(frozen=True)
 class OwnData:
-    """A data set of one's own.
+    """A data set of one's own."""
 
-    Attributes:
-        annotations: file in COCO format.
-        images: folder of its pictures.
-        masks_of: names of the classes whose masks are used; empty: of all that have some.
-        val_annotations: annotations to validate with, of pictures in the same folder.
-        val_fraction: where there are none, the part of the pictures that is drawn for it.
-    """
-
-    annotations: str
-    images: str
-    masks_of: tuple[str, ...] = ()
-    val_annotations: str | None = None
-    val_fraction: float = 0.2
+    annotations: str  # file in COCO format
+    images: str  # folder of its pictures
+    masks_of: tuple[str, ...] = ()  # names of the classes whose masks are used; empty: of all that have some
+    val_annotations: str | None = None  # to validate with, of pictures in the same folder
+    val_fraction: float = 0.2  # where there are none, the part of the pictures that is drawn for it
 
     def state(self) -> dict:
         """What tells one data set from another: hashes of the files, and the options."""
@@ -74,19 +66,14 @@ class OwnData:
 class Recipe:
     """How a model is trained on a data set.
 
-    Attributes:
-        model: to start from, as `deepmac.load` takes it, except exported graphs. What fits is restored: all
-            but the part that tells classes apart, where their number is another one.
-        steps: of training; chosen by the number of pictures unless given.
-        mask_head: architecture of a mask head that starts from random weights, as
-            `task.model.mask_head.network_type`; None keeps the model's.
-        seed: of weights and of the order of the pictures.
+    All of the model that fits is restored: all but the part that tells classes apart, where their number is
+    another one.
     """
 
-    model: str = "mini"
-    steps: int | None = None
-    mask_head: str | None = None
-    seed: int = 0
+    model: str = "mini"  # to start from, as `deepmac.load` takes it, except exported graphs
+    steps: int | None = None  # of training; chosen by the number of pictures unless given
+    mask_head: str | None = None  # `network_type` of one with random weights; None keeps the model's
+    seed: int = 0  # of weights and of the order of the pictures
 
     def state(self) -> dict:
         """What tells one recipe from another: of the model a hash of its weights."""
