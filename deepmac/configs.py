@@ -180,9 +180,7 @@ class DeepMACTaskConfig(centernet.CenterNetTask):
     # Classes whose masks may be used in training (1-indexed); empty: all.
     allowed_masked_classes_ids: list[int] = dataclasses.field(default_factory=list)
     mask_num_subsamples: int = -1  # of an image, whose masks are predicted, supervised ones first; -1: all
-    mask_sampling_side: float = (
-        0.0  # up to this longer side in pixels, larger ones are drawn more often; 0: alike
-    )
+    mask_sampling_side: float = 0.0  # larger ones are drawn more often, up to this side in pixels; 0: alike
     # How far edges of the boxes that the mask head sees move at most in training, and targets with them, in
     # half sizes; `max_roi_jitter_ratio`, as published, moves targets only.
     max_box_jitter_ratio: float = 0.0

@@ -21,11 +21,7 @@ class ExportedGraph(Network):
     """
 
     def __init__(self, folder: Path):
-        """Loads a graph.
-
-        Args:
-            folder: SavedModel whose signature takes `input_tensor`, uint8 [B, H, W, 3], and `boxes`,
-                float32 [B, N, 4], (ymin, xmin, ymax, xmax) normalised to the picture.
+        """Loads a SavedModel whose signature takes `input_tensor` and `boxes`, see `outputs`.
 
         Raises:
             InputError: no SavedModel, a damaged one, or one with another signature.

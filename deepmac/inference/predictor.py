@@ -53,12 +53,10 @@ def load_network(
     runtime: str = "auto",
     cores: int | None = None,
 ) -> Network:
-    """Loads what a predictor works with.
+    """Loads what a predictor works with, see `load`.
 
-    Args:
-        name_or_path, precision, input_size, runtime: as for `load`.
-        cores: that ONNX Runtime takes for a call, where several are made at the same time; all of them unless
-            given.
+    `cores` are those that ONNX Runtime takes for a call, where several are made at the same time; all of them
+    unless given.
     """
     if runtime not in RUNTIMES:
         raise InputError(f"unknown runtime {runtime!r}: use one of {', '.join(RUNTIMES)}")

@@ -16,14 +16,10 @@ class OnnxNetwork(Network):
     """What `deepmac export --format onnx` wrote."""
 
     def __init__(self, folder: Path, cores: int | None = None):
-        """Loads both halves.
-
-        Args:
-            folder: with `encoder.onnx`, `mask_head.onnx` and `graphs.json`.
-            cores: that a call takes; all of them unless given.
+        """Loads `encoder.onnx`, `mask_head.onnx` and `graphs.json`; a call takes so many cores, or all.
 
         Raises:
-            InputError: one of them is missing or damaged.
+            InputError: one of the files is missing or damaged.
         """
         graphs = read_graphs(folder)
         self.input_size: int = graphs["input_size"]

@@ -27,12 +27,9 @@ _SAMPLES = 32  # of a baseline's mask
 
 
 def write_report(out: Path, images: Path, start: str, task: configs.DeepMACTaskConfig) -> None:
-    """Measures a model on the validation pictures it was not trained on.
+    """Measures a model on the validation pictures it was not trained on, beside the one it started from.
 
-    Args:
-        out: folder of the model and of `records/`; gets the table, the contact sheet, and `evaluation.json`.
-        images: folder of the pictures.
-        start: the model training started from.
+    The folder of the model and of `records/` gets the table, the contact sheet, and `evaluation.json`.
     """
     seen_ids = task.allowed_masked_classes_ids
     truth = json.loads((out / "records" / "instances_val.json").read_text(encoding="utf-8"))
