@@ -31,7 +31,7 @@ def test_load_takes_a_model_dir_and_warns_of_nothing_in_normal_use():
 
 def test_a_shipped_model_that_is_missing_says_so(monkeypatch, tmp_path):
     monkeypatch.setitem(SHIPPED, "mini", tmp_path / "mini")
-    with pytest.raises(InputError, match="no weights for 'mini'"):
+    with pytest.raises(InputError, match="no model 'mini'"):
         deepmac.load()
     shutil.copytree(tiny_model.model_dir(), tmp_path / "mini")
     assert deepmac.load("mini").input_size == tiny_model.SIZE

@@ -176,9 +176,13 @@ class MaskEvaluator:
         for image_id in self.image_ids:
             truth = self.ground_truth(image_id)
             if len(truth.boxes):
-                mask_probs = predict_masks(image_id, truth.boxes)
-                scores = np.ones(len(truth.boxes))
-                self.add(image_id, truth.boxes, truth.classes, scores, mask_probs, truth.annotation_ids)
+                self.add_given(image_id, predict_masks(image_id, truth.boxes))
+
+    def add_given(self, image_id: int, mask_probs: np.ndarray) -> None:
+        """Adds masks, float [N, S, S], predicted in the first N boxes of an image's `ground_truth`."""
+        count = len(mask_probs)
+        boxes, classes, annotation_ids = (values[:count] for values in self.ground_truth(image_id))
+        self.add(image_id, boxes, classes, np.ones(count), mask_probs, annotation_ids)
 
     @coco_ap.garbage_collection_paused()
     def result(self) -> dict[str, float]:

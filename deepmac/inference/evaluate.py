@@ -99,14 +99,8 @@ def measured_pictures(
         boxes = evaluators["gt_boxes"].ground_truth(image["id"]).boxes
         given = predictor.predict(boxes, encoded=encoded, closer=closer) if len(boxes) else None
         if given:
-            add_given(evaluators["gt_boxes"], image["id"], given)
+            evaluators["gt_boxes"].add_given(image["id"], given.mask_probs)
         yield image["id"], encoded, given
-
-
-def add_given(evaluator: MaskEvaluator, image_id: int, prediction: Prediction) -> None:
-    """Adds masks that were predicted in all annotated boxes of a picture."""
-    boxes, classes, annotation_ids = evaluator.ground_truth(image_id)
-    evaluator.add(image_id, boxes, classes, np.ones(len(boxes)), prediction.mask_probs, annotation_ids)
 
 
 def encoded_pictures(

@@ -25,7 +25,7 @@ PUBLISHED_MODELS = {
     )
 }
 # Models that come with the package: name -> folder in the layout of a model directory.
-SHIPPED = {"mini": Path(__file__).parents[1] / "weights" / "mini"}
+SHIPPED: dict[str | os.PathLike, Path] = {"mini": Path(__file__).parents[1] / "weights" / "mini"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,17 +108,7 @@ def find_model(name_or_path: str | os.PathLike) -> ModelFolder:
     Raises:
         InputError: no such model, or one that cannot be downloaded.
     """
-    if not isinstance(name_or_path, str | os.PathLike):
-        raise InputError(f"a model is a name or a folder, not {name_or_path!r}")
-    if name_or_path in SHIPPED:
-        folder = SHIPPED[name_or_path]
-        if not (folder / PARAMS_FILE).is_file():
-            raise InputError(
-                f"this installation has no weights for {name_or_path!r} ({folder} is missing): "
-                "give the folder of a model you trained"
-            )
-        return ModelFolder(folder)
-    folder = Path(name_or_path)
+    folder = SHIPPED.get(name_or_path) or Path(name_or_path)
     if not folder.exists() and str(name_or_path) in PUBLISHED_MODELS:
         folder = published_model(str(name_or_path))
     if (folder / PARAMS_FILE).is_file():

@@ -14,7 +14,7 @@ from deepmac.core.files import atomic_file, write_text
 from deepmac.evaluation import MaskEvaluator
 from deepmac.evaluation.baselines import BASELINES
 from deepmac.evaluation.files import read_evaluation, write_evaluation
-from deepmac.inference.evaluate import add_given, measured_pictures
+from deepmac.inference.evaluate import measured_pictures
 from deepmac.inference.prediction import Prediction
 from deepmac.inference.predictor import load
 
@@ -40,7 +40,7 @@ def write_report(out: Path, images: Path, start: str, task: configs.DeepMACTaskC
         if given is None:
             continue
         before = untuned.predict(given.boxes, encoded=untuned.encode(given.image))
-        add_given(evaluators["start"], image_id, before)
+        evaluators["start"].add_given(image_id, before.mask_probs)
         if len(shown) < _SHOWN:
             shown += [_tile(given), _tile(tuned.detect(encoded=encoded))]
     for name, draw in BASELINES.items():

@@ -49,7 +49,14 @@ class MaskValidation:
             found = {name: values[kept] for name, values in detections.items()}
             state["detections"].add(image_id, mask_probs=found.pop("masks"), **found)
             given = {name: values[i] for name, values in batch["gt_boxes"].items()}
-            _add_given(state["gt_boxes"], image_id, **given)
+            instances = given["classes"] > 0  # the first of the annotated ones: the parser takes no more
+            truth = state["gt_boxes"].ground_truth(image_id).classes[: instances.sum()]
+            if not np.array_equal(given["classes"][instances], truth):
+                raise InputError(
+                    f"task.annotation_file and the records of image {image_id} disagree: write both with "
+                    "`deepmac tfrecord`"
+                )
+            state["gt_boxes"].add_given(image_id, given["masks"][instances])
         return state
 
     def reduce_aggregated_logs(self, aggregated_logs, global_step=None):
@@ -70,17 +77,3 @@ def _of_all_replicas(tree):
     if isinstance(tree, dict):
         return {name: _of_all_replicas(branch) for name, branch in tree.items()}
     return np.concatenate([part.numpy() for part in tree])
-
-
-def _add_given(evaluator, image_id, classes, masks):
-    """Adds the masks predicted in the annotated boxes of a picture."""
-    instances = classes > 0
-    count = int(np.sum(instances))  # the parser takes so many of a picture's instances
-    truth = evaluator.ground_truth(image_id)
-    if not np.array_equal(classes[instances], truth.classes[:count]):
-        raise InputError(
-            f"task.annotation_file and the records of image {image_id} disagree: write both with "
-            "`deepmac tfrecord`"
-        )
-    boxes, classes, annotation_ids = (values[:count] for values in truth)
-    evaluator.add(image_id, boxes, classes, np.ones(count), masks[instances], annotation_ids)
