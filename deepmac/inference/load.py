@@ -112,7 +112,6 @@ def build_model(
     """Builds a model for inference and restores its weights; `config` becomes the one it was built from.
 
     Args:
-        config: of the task it was trained for.
         restore: puts the trained weights into the model it is called with.
         precision: 'float32' or 'bfloat16'.
         input_size: side of the network input in pixels; the configuration's unless given.
@@ -159,15 +158,11 @@ def normalization(config: configs.DeepMACTaskConfig) -> dict[str, Any]:
 def trained_model(
     name_or_path: str | os.PathLike,
 ) -> tuple[configs.DeepMACTaskConfig, Callable[[DeepMACModel], object]]:
-    """Reads what describes a trained model, and finds its weights.
-
-    Args:
-        name_or_path: as for `find_model`, except exported graphs. Of a folder written by training, the last
-            checkpoint counts.
+    """Reads what describes a trained model, by a name or path as for `find_model`, and finds its weights.
 
     Returns:
-        The configuration, and what puts the weights into a model built from it. It raises `InputError`
-        if the weights are damaged or do not fit.
+        The configuration, and what puts the weights, of the last checkpoint, into a model built from it. It
+        raises `InputError` if the weights are damaged or do not fit.
 
     Raises:
         InputError: no such model, or a graph; the checkpoint is missing, or the configuration damaged.

@@ -21,27 +21,17 @@ class Prediction:
     """Masks of N boxes in one image.
 
     `dataclasses.replace(prediction, threshold=0.4)` gives the same masks at another threshold.
-
-    Attributes:
-        image: uint8 RGB [H, W, 3], the image at its own size.
-        boxes: float32 [N, 4], (ymin, xmin, ymax, xmax) normalised to the image, clipped to it.
-        mask_probs: float32 [N, S, S], mask probabilities inside each box; the S samples span the box
-            from edge to edge, both included.
-        threshold: a pixel belongs to a mask when its probability is greater.
-        scores: float32 [N], 0 to 1, how certain detected objects are; None for given boxes.
-        category_ids: int64 [N], of detected objects, as in the annotations the model was trained on.
-        names: N names of these categories.
-        calibration: intercept and slope of `quality`, those of the model.
     """
 
-    image: np.ndarray
-    boxes: np.ndarray
+    image: np.ndarray  # uint8 RGB [H, W, 3], at its own size
+    boxes: np.ndarray  # float32 [N, 4], (ymin, xmin, ymax, xmax) normalised to the image, clipped to it
+    # float32 [N, S, S], probabilities inside each box; the samples span it from edge to edge, both included.
     mask_probs: np.ndarray
-    threshold: float = 0.5
-    scores: np.ndarray | None = None
-    category_ids: np.ndarray | None = None
-    names: list[str] | None = None
-    calibration: tuple[float, float] = (0.0, 1.0)
+    threshold: float = 0.5  # a pixel belongs to a mask when its probability is greater
+    scores: np.ndarray | None = None  # float32 [N], 0 to 1, of detected objects; None for given boxes
+    category_ids: np.ndarray | None = None  # int64 [N], of detected ones, as in the model's annotations
+    names: list[str] | None = None  # N names of these categories
+    calibration: tuple[float, float] = (0.0, 1.0)  # intercept and slope of `quality`, those of the model
 
     def __post_init__(self):
         if not 0 < self.threshold < 1:
