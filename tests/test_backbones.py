@@ -117,7 +117,6 @@ def test_trains_from_imagenet_and_loads(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"model_id": "lite1"}, "ImageNet weights of lite0 only"),
         ({"init_weights": "no/such.npz"}, "init_weights: no/such.npz holds no weights of lite0"),
         ({"init_weights": __file__}, "holds no weights of lite0"),
         ({"init_weights": str(REFERENCE)}, "holds no weights of lite0.*stem/conv"),

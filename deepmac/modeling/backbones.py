@@ -107,12 +107,7 @@ def initialize(backbone: tf_keras.Model, config: configs.BackboneConfig):
     model_id, path = config.efficientnet_lite.model_id, config.efficientnet_lite.init_weights
     option = "model.backbone.efficientnet_lite.init_weights"
     if path == "imagenet":
-        if model_id != "lite0":
-            raise InputError(
-                f"{option}: the package brings ImageNet weights of lite0 only; for {model_id} name the "
-                f"file that `make backbone-weights SIZE={model_id}` writes, or '' for random weights"
-            )
-        path = str(IMAGENET)
+        path = str(IMAGENET)  # of lite0; `make backbone-weights` writes those of others
     try:
         with tf.io.gfile.GFile(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             for name, layer in encoder_layers(backbone):

@@ -9,13 +9,12 @@ is stretched to the whole input: bigger than the image it shrinks, with xmin > x
 """
 
 import tensorflow as tf
+import tf_keras
 
 from deepmac import configs
 from deepmac.core.errors import InputError
 from deepmac.modeling import roi
 from deepmac.modeling.pixel_losses import dice_loss
-
-_EPSILON = 1e-7
 
 
 def draw_windows(num_images, config: configs.MaskLossConfig, seed):
@@ -109,19 +108,10 @@ def self_supervision_loss(batch, stage: int, config: configs.MaskLossConfig, hea
     if loss == "loss_mse":
         values = tf.math.squared_difference(tf.sigmoid(truth), tf.sigmoid(logits))
     elif loss == "loss_kl_div":
-        values = _kl_divergence(logits, truth)
+        odds = (tf.sigmoid(tf.stack([x, -x], axis=-1)) for x in (truth, logits))  # of object and background
+        values = tf_keras.losses.kl_divergence(*odds)
     else:
         raise InputError(
             f"unknown augmented_self_supervision_loss {loss!r}: use one of loss_dice, loss_mse, loss_kl_div"
         )
     return tf.reduce_sum(values * inside, axis=-1) / tf.maximum(tf.reduce_sum(inside, axis=-1), 1.0)
-
-
-def _kl_divergence(logits, truth_logits):
-    divergence = tf.zeros_like(logits)
-    for sign in (1.0, -1.0):  # object, background
-        truth, prediction = (
-            tf.clip_by_value(tf.sigmoid(sign * x), _EPSILON, 1.0) for x in (truth_logits, logits)
-        )
-        divergence += truth * tf.math.log(truth / prediction)
-    return divergence
