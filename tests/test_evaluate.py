@@ -8,7 +8,8 @@ import tiny_model
 from pycocotools import mask as coco_mask
 from synthetic import OWN_CLASSES as NAMES
 
-from deepmac.inference.evaluate import evaluate
+from deepmac.evaluation import MaskEvaluator
+from deepmac.inference.evaluate import measured_pictures
 from deepmac.inference.prediction import Prediction
 
 
@@ -62,6 +63,7 @@ def test_objects_of_other_classes_are_not_taken_for_the_class_with_the_id_0(data
     )
     monkeypatch.setattr(predictor, "detect", lambda **_: found)
     assert NAMES[0] == "bolt"
-    detections = evaluate(predictor, content, folder / "images", [0])["detections"]
+    evaluators = {source: MaskEvaluator(content, [0]) for source in ("detections", "gt_boxes")}
+    assert len(list(measured_pictures(predictor, content, folder / "images", evaluators))) == 4
     nut = next(number for number, name in NAMES.items() if name == "nut")
-    assert [one.classes.tolist() for one in detections._predictions.values()] == [[nut]] * 4
+    assert [one.classes.tolist() for one in evaluators["detections"]._predictions.values()] == [[nut]] * 4

@@ -37,7 +37,7 @@ def evaluate_model(
         precision: 'float32', 'bfloat16', or 'auto': bfloat16 where the hardware computes with it.
 
     Returns:
-        As `evaluate`.
+        Source of the boxes ("detections", "gt_boxes") -> evaluator with all predictions.
 
     Raises:
         InputError: no model there, or the pictures have none of the classes that are called seen.
@@ -52,27 +52,9 @@ def evaluate_model(
         raise InputError(f"{data.name} has none of the classes of --seen: its classes are {names}")
     predictor = load(model, precision, runtime="tensorflow")
     seen_ids = [ids[name] for name in seen if name in ids]
-    folder = data.image_dir or Path()
-    return evaluate(predictor, data.content(), folder, seen_ids, closer=False)
-
-
-def evaluate(
-    predictor: Predictor, truth: dict, folder: Path, seen_ids: Iterable[int], closer: bool = True
-) -> dict[str, MaskEvaluator]:
-    """Measures what is found in pictures, and the masks in their annotated boxes.
-
-    Args:
-        predictor: of a model that finds objects.
-        truth: content of a COCO file without flaws.
-        folder: of its pictures.
-        seen_ids: of the classes counted as seen.
-        closer: as for `Predictor.predict`.
-
-    Returns:
-        Source of the boxes ("detections", "gt_boxes") -> evaluator with all predictions.
-    """
+    truth, folder = data.content(), data.image_dir or Path()
     evaluators = {source: MaskEvaluator(truth, seen_ids) for source in ("detections", "gt_boxes")}
-    for _ in measured_pictures(predictor, truth, folder, evaluators, closer):
+    for _ in measured_pictures(predictor, truth, folder, evaluators, closer=False):
         pass
     return evaluators
 
@@ -84,7 +66,14 @@ def measured_pictures(
     evaluators: dict[str, MaskEvaluator],
     closer: bool = True,
 ) -> Iterator[tuple[int, EncodedImage, Prediction | None]]:
-    """Adds the predictions for each picture to the evaluators, as `evaluate`.
+    """Adds what is found in pictures, and the masks in their annotated boxes, to evaluators.
+
+    Args:
+        predictor: of a model that finds objects.
+        truth: content of a COCO file without flaws.
+        folder: of its pictures.
+        evaluators: "detections" and "gt_boxes", others stay as they are.
+        closer: as for `Predictor.predict`.
 
     Yields:
         The picture's id, what the model made of it, and masks in its annotated boxes, None without boxes.
