@@ -1,25 +1,11 @@
-"""What can go wrong in a training: missing or damaged files, a full disk, losses that are no numbers."""
+"""What can go wrong around a training: missing or damaged files, a full disk."""
 
 import contextlib
-import math
 
 import tensorflow as tf
 
 from deepmac.core.errors import InputError
 from deepmac.data import tfrecords
-
-
-def check_losses(logs, step: int, last_checkpoint: str | None) -> None:
-    """Raises `InputError` if a loss of a training loop, which ended at a step, was not a number.
-
-    `logs` are means over the loop by name: one bad step is enough.
-    """
-    names = [name for name, value in logs.items() if not math.isfinite(value)]
-    if names:
-        raise InputError(
-            f"training stopped: {', '.join(names)} not finite by step {step}. The last good checkpoint is "
-            f"{last_checkpoint}; lower the learning rate, or set task.gradient_clip_norm, and run again"
-        )
 
 
 def check_files(task, mode: str) -> None:

@@ -1,5 +1,6 @@
 """Model Garden's experiment runner, for trainings that several processes share and kills interrupt."""
 
+import math
 import tempfile
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from official.core import task_factory, train_lib, train_utils
 
 import deepmac.training.mask_rcnn  # registers its task
 import deepmac.training.task  # noqa: F401  # registers its task
+from deepmac.core.errors import InputError
 from deepmac.data.classes import write_classes
 from deepmac.evaluation.files import write_evaluation
 from deepmac.modeling.keras_fixes import compute_dtype
@@ -69,14 +71,7 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
     def __init__(self, strategy, task, mode: str, params, model_dir: str):
         """Builds trainer and controller, with what is done after every training loop and evaluation."""
         writes = is_chief(strategy)
-        super().__init__(
-            strategy,
-            task,
-            mode,
-            params,
-            model_dir,
-            save_summary=writes,
-        )
+        super().__init__(strategy, task, mode, params, model_dir, save_summary=writes)
         self._log = TrainingLog(self.trainer.global_step, params.trainer.train_steps)
         self.controller.train_actions = (self._check_losses, *self.controller.train_actions)
         if writes:
@@ -91,9 +86,13 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
             return super().run()
 
     def _check_losses(self, logs):
-        """Action after a training loop, before it is saved."""
-        step = int(self.trainer.global_step.numpy())
-        monitor.check_losses(logs, step, tf.train.latest_checkpoint(self.model_dir))
+        """Action after a training loop, before it is saved; in their means one bad step is enough."""
+        if names := [name for name, value in logs.items() if not math.isfinite(value)]:
+            step, good = self.trainer.global_step.numpy(), tf.train.latest_checkpoint(self.model_dir)
+            raise InputError(
+                f"training stopped: {', '.join(names)} not finite by step {step}. The last good checkpoint "
+                f"is {good}; lower the learning rate, or set task.gradient_clip_norm, and run again"
+            )
 
     def _resume_evaluations(self):
         """Goes to the step that an uninterrupted training evaluates next, or where that was cut short.
