@@ -60,11 +60,11 @@ def loads(monkeypatch):
 
     loaded = []
 
-    def load_network(*arguments):
+    def load(*arguments):
         loaded.append(arguments)
-        return tiny_model.predictor()._network
+        return tiny_model.predictor()
 
-    monkeypatch.setattr(stream, "load_network", load_network)
+    monkeypatch.setattr(stream, "load", load)
     return loaded
 
 

@@ -256,7 +256,7 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path, monkeypatch)
         def mask_probs(self, pixels, boxes):
             return np.ones((len(boxes), 4, 4), np.float32)
 
-    monkeypatch.setattr(stream, "load_network", lambda *arguments: Network())
+    monkeypatch.setattr(stream, "load", lambda *arguments: stream.Predictor(Network()))
     pictures, labels = _Alive(stream.read_image), _Alive(masks.label_image)
     monkeypatch.setattr(stream, "read_image", pictures)
     monkeypatch.setattr(masks, "label_image", labels)

@@ -7,12 +7,13 @@ import tf_keras
 import tiny_model
 from official.modeling import optimization
 
+import deepmac
 from deepmac import configs
 from deepmac.core.errors import InputError
 from deepmac.data.preprocessing import network_input
 from deepmac.inference import load
 from deepmac.inference.load import InferenceNetwork, read_task_config
-from deepmac.inference.predictor import Predictor, load_network
+from deepmac.inference.predictor import Predictor
 from deepmac.modeling.keras_fixes import compute_dtype
 from deepmac.modeling.model import build_deepmac
 
@@ -105,7 +106,7 @@ def test_precision_and_keras_policy_leave_each_other_alone():
     image, boxes = tiny_model.picture(), tiny_model.random_boxes(3)
     expected = tiny_model.predictor("float32")
     with compute_dtype("bfloat16"):
-        predictor = Predictor(load_network(tiny_model.model_dir(), "float32"))
+        predictor = deepmac.load(tiny_model.model_dir(), "float32")
         assert tf_keras.mixed_precision.global_policy().name == "mixed_bfloat16"
     masks = [p.predict(boxes, encoded=p.encode(image)).mask_probs for p in (predictor, expected)]
     np.testing.assert_array_equal(*masks)
@@ -120,11 +121,11 @@ def test_the_memory_of_a_call_is_bounded_for_full_resolution_masks():
 
 
 def test_a_larger_input_size_uses_the_same_weights():
-    network = load_network(tiny_model.model_dir(), "float32", input_size=2 * tiny_model.SIZE)
-    assert network.input_size == 2 * tiny_model.SIZE
+    larger = deepmac.load(tiny_model.model_dir(), "float32", input_size=2 * tiny_model.SIZE)
+    assert larger.input_size == 2 * tiny_model.SIZE
     boxes = tiny_model.random_boxes(2)
     predictions = []
-    for predictor in (tiny_model.predictor(), Predictor(network)):
+    for predictor in (tiny_model.predictor(), larger):
         predictor.set_image(np.full((64, 64, 3), 200, np.uint8))
         predictions.append(predictor.predict(boxes))
     assert predictions[1].mask_probs.shape == predictions[0].mask_probs.shape
@@ -134,7 +135,7 @@ def test_a_larger_input_size_uses_the_same_weights():
 def test_input_sizes_that_do_not_fit_are_refused():
     for size in (0, 4, 63, 100):
         with pytest.raises(InputError, match=f"multiple of 8 .* not {size}"):
-            load_network(tiny_model.model_dir(), "float32", input_size=size)
+            deepmac.load(tiny_model.model_dir(), "float32", input_size=size)
     config = configs.deepmac_mini().task
     config.model.input_size = [64, 128, 3]
     with pytest.raises(InputError, match="square"):
@@ -176,17 +177,17 @@ def test_a_model_dir_without_a_checkpoint_or_with_another_or_half_of_it_is_an_in
     folder = tmp_path / "run"
     shutil.copytree(tiny_model.model_dir(), folder, ignore=shutil.ignore_patterns("ckpt-*", "checkpoint"))
     with pytest.raises(InputError, match="no checkpoint in"):
-        load_network(folder)
+        deepmac.load(folder)
     shutil.copytree(tiny_model.model_dir(), folder, dirs_exist_ok=True)
     params = (folder / "params.yaml").read_text()
     (folder / "params.yaml").write_text(params.replace("num_init_channels: 16", "num_init_channels: 8"))
     with pytest.raises(InputError, match=r"ckpt-12 does not fit .*params\.yaml"):
-        load_network(folder)
+        deepmac.load(folder)
     (folder / "params.yaml").write_text(params)
     data = next(folder.glob("*.data-*"))
     data.write_bytes(data.read_bytes()[:10000])
     with pytest.raises(InputError, match="ckpt-12"):
-        load_network(folder)
+        deepmac.load(folder)
 
 
 def test_moving_averages_of_the_weights_go_before_the_weights(tmp_path):

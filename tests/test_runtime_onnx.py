@@ -12,7 +12,6 @@ from deepmac.core.errors import InputError
 from deepmac.export import export_model
 from deepmac.inference.find import find_model, read_graphs
 from deepmac.inference.load import InferenceNetwork
-from deepmac.inference.predictor import load_network
 from deepmac.inference.runtime_onnx import OnnxNetwork
 
 
@@ -75,7 +74,7 @@ def test_a_call_holds_no_more_boxes_than_memory_allows(folder, tmp_path):
     ],
 )
 def test_auto_takes_onnx_unless_something_else_is_asked_for(folder, options, network):
-    assert isinstance(load_network(folder, **options), network)
+    assert isinstance(deepmac.load(folder, **options)._network, network)
 
 
 def test_a_model_trained_further_does_not_use_its_old_export(folder, tmp_path):
@@ -89,7 +88,7 @@ def test_a_model_trained_further_does_not_use_its_old_export(folder, tmp_path):
         params.write("\n# changed\n")
     assert find_model(folder).onnx is None
     with pytest.raises(InputError, match=r"no ONNX files of its weights: write them with deepmac export"):
-        load_network(folder, runtime="onnx")
+        deepmac.load(folder, runtime="onnx")
 
 
 @pytest.mark.parametrize(
@@ -103,7 +102,7 @@ def test_a_model_trained_further_does_not_use_its_old_export(folder, tmp_path):
 )
 def test_what_an_export_cannot_do_is_refused(folder, options, message):
     with pytest.raises(InputError, match=message):
-        load_network(folder / "onnx", **options)
+        deepmac.load(folder / "onnx", **options)
 
 
 @pytest.mark.parametrize("name", ["encoder.onnx", "mask_head.onnx", "graphs.json"])
@@ -114,4 +113,4 @@ def test_damaged_and_missing_files_are_named(folder, tmp_path, name, damage):
     if damage:
         (folder / name).write_bytes(damage)
     with pytest.raises(InputError, match=rf"{name}.* export the model again|no model"):
-        load_network(folder)
+        deepmac.load(folder)

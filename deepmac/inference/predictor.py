@@ -21,6 +21,7 @@ def load(
     precision: str = "auto",
     input_size: int | None = None,
     runtime: str = "auto",
+    cores: int | None = None,
 ) -> "Predictor":
     """Loads a trained model.
 
@@ -38,25 +39,11 @@ def load(
         runtime: "onnx": ONNX Runtime, for "mini", ONNX exports, and checkpoints with such an export in their
             folder `onnx`; "tensorflow": for everything but ONNX exports; or "auto": ONNX Runtime where it
             can, unless a precision or an input size is asked for that it has not.
+        cores: that ONNX Runtime takes for a call, where several are made at the same time; all unless given.
 
     Raises:
         InputError: no such model, a damaged one, an unknown precision or runtime, an unsuitable input size,
             or TensorFlow is needed and not installed.
-    """
-    return Predictor(load_network(name_or_path, precision, input_size, runtime))
-
-
-def load_network(
-    name_or_path: str | os.PathLike = "mini",
-    precision: str = "auto",
-    input_size: int | None = None,
-    runtime: str = "auto",
-    cores: int | None = None,
-) -> Network:
-    """Loads what a predictor works with, see `load`.
-
-    `cores` are those that ONNX Runtime takes for a call, where several are made at the same time; all of them
-    unless given.
     """
     if runtime not in RUNTIMES:
         raise InputError(f"unknown runtime {runtime!r}: use one of {', '.join(RUNTIMES)}")
@@ -95,7 +82,7 @@ def load_network(
     except ModuleNotFoundError as error:
         raise missing_package(error) from error
     network.calibration = model.calibration
-    return network
+    return Predictor(network)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -33,9 +33,8 @@ from deepmac.core.images import read_image
 from deepmac.core.label_images import read_texts
 from deepmac.data.flaws import summary
 from deepmac.inference.find import find_model
-from deepmac.inference.network import Network
 from deepmac.inference.prediction import QUALITY_WORDS, Prediction, quality_words
-from deepmac.inference.predictor import EncodedImage, Predictor, load_network
+from deepmac.inference.predictor import EncodedImage, Predictor, load
 from deepmac.jobs.box_files import ImageBoxes
 
 # Text in a target: digest of what it was made from.
@@ -60,9 +59,9 @@ class ModelChoice:
         weights = find_model(choices.pop("name")).weights_sha256
         return choices | {"version": __version__, "weights": weights}
 
-    def load(self, cores: int | None = None) -> Network:
+    def load(self, cores: int | None = None) -> Predictor:
         """Loads what computes the masks, with some or all cores in each call."""
-        return load_network(self.name, self.precision, self.input_size, self.runtime, cores)
+        return load(self.name, self.precision, self.input_size, self.runtime, cores)
 
 
 _warning = threading.Lock()  # what catches warnings does so for all threads
@@ -280,9 +279,8 @@ def _remove_leftovers(targets: set[Path]) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _stream(jobs: Iterable[PictureJob], network: Network) -> Generator[Outcome, None, None]:
+def _stream(jobs: Iterable[PictureJob], predictor: Predictor) -> Generator[Outcome, None, None]:
     """Works on a picture with each core: reads, segments and writes it."""
-    predictor = Predictor(network)
     with threads() as pool:
         yield from ahead(pool, lambda job: _segment(job, predictor), jobs)
 
@@ -338,7 +336,7 @@ def _on_cluster(
 def segment_part(jobs: list[PictureJob], model: ModelChoice, overwrite: bool) -> list[Outcome]:
     """Makes the masks of some pictures that are not there, in this process; counts the others as written."""
     with _loading:
-        network = _loaded(model, cores=1)
+        predictor = _loaded(model, cores=1)
     missing = [job for job in jobs if not is_done(job, overwrite)]
     done = [Outcome(job.name, "written") for job in jobs if job not in missing]
-    return done + list(_stream(missing, network))
+    return done + list(_stream(missing, predictor))
