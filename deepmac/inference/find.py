@@ -108,6 +108,8 @@ def find_model(name_or_path: str | os.PathLike) -> ModelFolder:
     Raises:
         InputError: no such model, or one that cannot be downloaded.
     """
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise InputError(f"a model is a name or a folder, not {name_or_path!r}")
     folder = SHIPPED.get(name_or_path) or Path(name_or_path)
     if not folder.exists() and str(name_or_path) in PUBLISHED_MODELS:
         folder = published_model(str(name_or_path))
