@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from deepmac.data.preprocessing import (
+    displayable,
     nearest_indices,
     network_input,
     normalize,
@@ -23,6 +24,14 @@ def test_normalization_without_bgr_keeps_the_channels():
         image, bgr_ordering=False, channel_means=(1.0, 10.0, 100.0), channel_stds=(1.0, 2.0, 4.0)
     )
     np.testing.assert_allclose(result, [[[0.0, 5.0, 50.0]]])
+
+
+@pytest.mark.parametrize("bgr_ordering", [True, False])
+def test_displayable_takes_normalization_back(bgr_ordering):
+    image = np.random.default_rng(0).integers(256, size=(5, 7, 3), dtype=np.uint8)
+    options = {"bgr_ordering": bgr_ordering, "channel_means": (1.0, 10.0, 100.0)}
+    restored = displayable(normalize(tf.cast(image, tf.float32), **options), **options)
+    np.testing.assert_array_equal(restored, image)
 
 
 @pytest.fixture(scope="module")

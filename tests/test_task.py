@@ -13,6 +13,7 @@ from deepmac.data.coco import read_coco_folder
 from deepmac.data.tfrecords import write_tfrecords
 from deepmac.modeling.model import build_deepmac
 from deepmac.training.task import DeepMACTask
+from deepmac.training.validation import SHOWN_MASKS
 
 SIZE = 64
 
@@ -175,7 +176,8 @@ def _evaluate(task, model, config):
     return task.reduce_aggregated_logs(state)
 
 
-def test_validation_measures_every_picture(config):
+def test_validation_measures_every_picture_and_shows_masks_inside_their_boxes(config):
+    config.allow_image_summary = True
     task = DeepMACTask(config)
     results = _evaluate(task, task.build_model(), config)
     for source in ("detections", "gt_boxes"):
@@ -185,6 +187,22 @@ def test_validation_measures_every_picture(config):
     assert results["gt_boxes/box/AP"] == pytest.approx(100)
     assert 0 < results["gt_boxes/mask/mIoU"] <= 100
     assert not [name for name in results if "/class/" in name]
+
+    # Pictures: outside the annotated boxes the network's input, inside there is colour.
+    shown = results[SHOWN_MASKS]
+    features, labels = next(iter(task.build_inputs(config.validation_data)))
+    parser = config.validation_data.parser
+    inputs = np.asarray(features["image"]) * parser.channel_stds + parser.channel_means
+    inputs = inputs[..., ::-1].round()  # BGR
+    assert shown.dtype == np.uint8 and shown.shape == inputs.shape
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    for picture, image, boxes in zip(shown, inputs, labels["boxes"].numpy(), strict=True):
+        changed = np.abs(picture - image).max(axis=-1) > 1
+        outside = np.ones((SIZE, SIZE), bool)
+        for ymin, xmin, ymax, xmax in boxes:
+            outside &= (rows < ymin - 2) | (rows > ymax + 2) | (columns < xmin - 2) | (columns > xmax + 2)
+        assert changed.any() and outside.any()
+        assert not changed[outside].any()
 
 
 def test_validation_refuses_annotations_of_other_records(config, tmp_path):

@@ -48,6 +48,9 @@ def test_trains_evaluates_and_does_not_train_again(config_file, tmp_path):
     assert (tmp_path / "params.yaml").is_file()
     assert (tmp_path / "ckpt-4.index").is_file()
     assert list((tmp_path / "best_ckpt").glob("best_ckpt-*.index"))
+    [pictures] = _summaries(tmp_path / "validation", "image/masks in given boxes")
+    assert [int(part) for part in pictures.string_val[:2]] == [64, 64]  # width and height
+    assert len(pictures.string_val) == 2 + 2  # PNG files of the first batch
 
     again = _run(*flags)
     assert again.returncode == 0, again.stderr
@@ -60,7 +63,7 @@ def test_validates_without_annotations(config_file, tmp_path):
     run = _run(
         "--experiment=deepmac_mini",
         f"--config_file={config_file}",
-        "--params_override=task.annotation_file=",
+        "--params_override=task.annotation_file=,task.allow_image_summary=false",
         "--mode=train_and_eval",
         f"--model_dir={tmp_path}",
     )

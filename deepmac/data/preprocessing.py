@@ -65,6 +65,19 @@ def normalize(
     return preprocess_ops.normalize_scaled_float_image(image, tuple(channel_means), tuple(channel_stds))
 
 
+def displayable(
+    image: tf.Tensor,
+    bgr_ordering: bool = True,
+    channel_means: Sequence[float] = CHANNEL_MEANS,
+    channel_stds: Sequence[float] = CHANNEL_STDS,
+) -> tf.Tensor:
+    """Takes back `normalize`: RGB uint8 [..., 3] of a normalised image."""
+    image = tf.cast(image, tf.float32) * tuple(channel_stds) + tuple(channel_means)
+    if bgr_ordering:
+        image = tf.reverse(image, axis=[-1])
+    return tf.cast(tf.round(tf.clip_by_value(image, 0.0, 255.0)), tf.uint8)
+
+
 def network_input(image, size: int, **normalization) -> tuple[tf.Tensor, tf.Tensor]:
     """Prepares one picture for the network.
 

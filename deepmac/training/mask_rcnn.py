@@ -6,13 +6,15 @@ from official.core import task_factory
 from official.projects.deepmac_maskrcnn.modeling.heads import hourglass_network
 from official.projects.deepmac_maskrcnn.tasks import deep_mask_head_rcnn
 from official.vision.modeling.layers import detection_generator
+from official.vision.ops.preprocess_ops import MEAN_RGB, STDDEV_RGB
 
 from deepmac import configs
 from deepmac.core.categories import ALL_IDS
 from deepmac.core.errors import InputError
+from deepmac.data.preprocessing import displayable
 from deepmac.data.tfrecords import without_autotuning
 from deepmac.modeling.keras_fixes import configure_batch_norm, use_repeat_upsampling
-from deepmac.training.validation import EVALUATION_LOG, MaskValidation
+from deepmac.training.validation import EVALUATION_LOG, SHOWN_PICTURES, MaskValidation
 
 
 @task_factory.register_task_cls(configs.MaskRCNNTaskConfig)
@@ -94,6 +96,12 @@ class MaskRCNNTask(MaskValidation, deep_mask_head_rcnn.DeepMaskHeadRCNNTask):
                     "masks": _from_edge_to_edge(masks),
                 },
             }
+            if self.task_config.allow_image_summary:
+                input_size = tf.constant([self.task_config.model.input_size[:2]], tf.float32)
+                logs[EVALUATION_LOG]["shown"] = {
+                    "images": displayable(images[:SHOWN_PICTURES], False, MEAN_RGB, STDDEV_RGB),
+                    "boxes": boxes[:SHOWN_PICTURES] / _corners(input_size),
+                }
         return logs
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import tensorflow as tf
 import tf_keras
 from official.core import task_factory, train_lib, train_utils
+from official.vision.utils.summary_manager import maybe_build_eval_summary_manager
 
 import deepmac.training.mask_rcnn  # registers its task
 import deepmac.training.task  # noqa: F401  # registers its task
@@ -71,7 +72,15 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
     def __init__(self, strategy, task, mode: str, params, model_dir: str):
         """Builds trainer and controller, with what is done after every training loop and evaluation."""
         writes = is_chief(strategy)
-        super().__init__(strategy, task, mode, params, model_dir, save_summary=writes)
+        super().__init__(
+            strategy,
+            task,
+            mode,
+            params,
+            model_dir,
+            save_summary=writes,
+            eval_summary_manager=maybe_build_eval_summary_manager(params, model_dir) if writes else None,
+        )
         self._log = TrainingLog(self.trainer.global_step, params.trainer.train_steps)
         self.controller.train_actions = (self._check_losses, *self.controller.train_actions)
         if writes:

@@ -14,9 +14,11 @@ from deepmac.core.categories import ALL_IDS
 from deepmac.core.errors import InputError
 from deepmac.data import tfrecords
 from deepmac.data.parser import DeepMACParser
+from deepmac.data.preprocessing import displayable
+from deepmac.inference.load import normalization
 from deepmac.modeling import backbones, detection_losses, mask_losses, model, roi, self_supervision
 from deepmac.training.progress import KEPT_MASKS
-from deepmac.training.validation import EVALUATION_LOG, MaskValidation
+from deepmac.training.validation import EVALUATION_LOG, SHOWN_PICTURES, MaskValidation
 
 _DETECTION_LOSSES = ("ct_loss", "scale_loss", "ct_offset_loss")
 
@@ -314,6 +316,10 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
                     "masks": model.probabilities_in_boxes(raw["mask_logits"][-1], features["boxes"]),
                 },
             }
+            if self.task_config.allow_image_summary:
+                images, boxes = (features[name][:SHOWN_PICTURES] for name in ("image", "boxes"))
+                pictures = displayable(images, **normalization(self.task_config))
+                logs[EVALUATION_LOG]["shown"] = {"images": pictures, "boxes": boxes}
         return logs
 
 

@@ -2,10 +2,15 @@
 
 import numpy as np
 
+from deepmac.core.drawing import overlay
 from deepmac.core.errors import InputError
+from deepmac.core.masks import paste_masks
 from deepmac.evaluation.evaluator import MaskEvaluator
 
 EVALUATION_LOG = "evaluation"
+# Pictures of a batch that go to TensorBoard, and their name there; Model Garden knows pictures by "image/".
+SHOWN_PICTURES = 4
+SHOWN_MASKS = "image/masks in given boxes"
 
 
 class MaskValidation:
@@ -21,6 +26,8 @@ class MaskValidation:
         gt_boxes: `classes` [B, N], COCO ids in the order of the annotation, not positive for rows that
             are no instances (padding, crowd regions), and `masks` float32 [B, N, S, S], probabilities
             inside the annotated boxes.
+        shown: with `task.allow_image_summary`, of the first `SHOWN_PICTURES` pictures, `images` uint8 RGB
+            [P, H, W, 3], the network's input, and `boxes` float32 [P, N, 4] of `gt_boxes`, normalised to it.
 
     Attributes:
         evaluators: source of the boxes ("detections", "gt_boxes") -> `MaskEvaluator` of the last
@@ -30,17 +37,20 @@ class MaskValidation:
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.evaluators = {}
+        self._shown = np.zeros((0, 1, 1, 3), np.uint8)
 
     def aggregate_logs(self, state=None, step_outputs=None):
         """Adds the masks of a step to the evaluators, as RLE at the picture's own size."""
         if not self.task_config.annotation_file:
             return state
+        batch = _of_all_replicas(step_outputs[EVALUATION_LOG])
         if state is None:
             self.evaluators = state = {
                 source: MaskEvaluator(self.task_config.annotation_file, seen_ids=self.seen_ids)
                 for source in ("detections", "gt_boxes")
             }
-        batch = _of_all_replicas(step_outputs[EVALUATION_LOG])
+            if self.task_config.allow_image_summary:
+                self._shown = _mask_pictures(batch["shown"], batch["gt_boxes"])
         for i, image_id in enumerate(batch["source_id"].tolist()):
             if image_id < 0:  # padding of the last batch
                 continue
@@ -60,11 +70,13 @@ class MaskValidation:
         return state
 
     def reduce_aggregated_logs(self, aggregated_logs, global_step=None):
-        """COCO figures in percent, named `detections/...` and `gt_boxes/...`.
+        """COCO figures in percent, named `detections/...` and `gt_boxes/...`, and pictures of masks.
 
-        Those of single classes only with `task.per_category_metrics`; `evaluators` has them all.
+        Those of single classes only with `task.per_category_metrics`; `evaluators` has them all. Pictures,
+        uint8 [P, H, W, 3], are the first of the evaluation, with `task.allow_image_summary`.
         """
-        return {
+        pictures = {SHOWN_MASKS: self._shown} if len(self._shown) else {}
+        return pictures | {
             f"{source}/{name}": value
             for source, evaluator in (aggregated_logs or {}).items()
             for name, value in evaluator.result().items()
@@ -77,3 +89,19 @@ def _of_all_replicas(tree):
     if isinstance(tree, dict):
         return {name: _of_all_replicas(branch) for name, branch in tree.items()}
     return np.concatenate([part.numpy() for part in tree])
+
+
+def _mask_pictures(shown, gt_boxes):
+    """Pictures with the masks predicted in their annotated boxes, uint8 [P, H, W, 3]."""
+    pictures = []
+    for image, boxes, classes, masks in zip(
+        shown["images"][:SHOWN_PICTURES],
+        shown["boxes"],
+        gt_boxes["classes"],
+        gt_boxes["masks"],
+        strict=False,  # not all pictures of the batch are shown
+    ):
+        kept = classes > 0
+        pasted = paste_masks(masks[kept], boxes[kept], *image.shape[:2])
+        pictures.append(overlay(image, pasted, boxes[kept]))
+    return np.stack(pictures)
