@@ -46,7 +46,7 @@ def loads(monkeypatch):
 
 
 def _shown(*arguments, **options) -> Demo:
-    """The demo, with `files` that the browser saves and `pending` boxes that a busy kernel has not heard of."""
+    """The demo, with `files` that the browser saves and `pending` boxes, unknown to a busy kernel."""
     demo = Demo(*arguments, **options)
     demo.files, demo.pending = {}, []
 

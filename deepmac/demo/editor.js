@@ -374,9 +374,7 @@ class Editor {
     const left = clamp(x0, 0, this.view.screen[0] - width);
     const top = y0 < 18 ? Math.max(y0, 0) + 2 : y0 - 18;
     context.fillStyle = color;
-    context.globalAlpha = chosen || fits ? 1 : 0.6; // what is under it may be another small box
     context.fillRect(left, top, width, 16);
-    context.globalAlpha = 1;
     context.fillStyle = inkOn(color);
     context.fillText(text, left + 4, top + 12);
   }
