@@ -5,10 +5,10 @@
 #   UV=                                     use pip although uv is installed
 #   TEST_JOBS=2                             test files run at once
 #   PYTEST_ARGS=...                         more options for pytest, such as tests/test_cli.py
-#   JUPYTER_ARGS=...                        more options for `make demo`, such as --no-browser --port=8890
+#   JUPYTER_ARGS=...                        more options for `make demo` and `make browse`, such as --no-browser --port=8890
 
 .DEFAULT_GOAL := help
-.PHONY: help test reproduce weights imagenet site demo lint constraints clean
+.PHONY: help test reproduce weights imagenet site demo browse lint constraints clean
 
 PROFILE ?= quick
 PYTHON ?=
@@ -96,10 +96,17 @@ site: $(INSTALLED) ## build pages of the documentation, results and executed not
 	$(VENV_PYTHON) -m sphinx --quiet --fail-on-warning --keep-going -c docs . build/site
 	@echo "Wrote build/site/docs/index.html"
 
-# What one does in the notebook is kept in a copy, which stays; to start anew, delete it.
+# What one does in a notebook is kept in a copy, which stays; to start anew, delete it.
+open_copy = @mkdir -p runs && test -e runs/$@.ipynb || cp notebooks/$(1).ipynb runs/$@.ipynb
+open_lab = $(VENV_PYTHON) -m jupyter lab runs/$@.ipynb $(jupyter_options) $(JUPYTER_ARGS)
+
 demo: $(INSTALLED) ## open the demo notebook in JupyterLab
-	@mkdir -p runs && test -e runs/demo.ipynb || cp notebooks/deepmac_colab.ipynb runs/demo.ipynb
-	$(VENV_PYTHON) -m jupyter lab runs/demo.ipynb $(jupyter_options) $(JUPYTER_ARGS)
+	$(call open_copy,deepmac_colab)
+	$(open_lab)
+
+browse: $(INSTALLED) ## open the notebook of camera traps in JupyterLab
+	$(call open_copy,iwildcam)
+	$(open_lab)
 
 lint: $(INSTALLED) ## check style, formatting and types
 	$(VENV_PYTHON) -m ruff check .

@@ -51,6 +51,12 @@ def page(chromium):
 def test_boxes_are_drawn_anywhere_and_changed_by_the_handles_of_the_selected_one(page):
     page.drag((100, 100), (300, 300))
     page.drag((150, 150), (250, 200))  # inside another one
+    page.press("n")
+    page.page.keyboard.down("Alt")
+    page.drag((200, 170), (210, 180))  # in both: the one that is selected is moved
+    page.page.keyboard.up("Alt")
+    np.testing.assert_allclose(page.boxes, [[110, 110, 310, 310], [150, 150, 250, 200]], atol=1)
+    page.press("Control+z", "Escape")
     for number in range(10):  # side by side
         page.drag((100 + 20 * number, 320), (118 + 20 * number, 360))
     np.testing.assert_allclose(page.boxes[:2], [[100, 100, 300, 300], [150, 150, 250, 200]], atol=1)
@@ -169,6 +175,23 @@ def test_keys_alone_draw_move_name_and_remove_boxes(page):
     assert "2 boxes" in label and "Box 1, a cell, is selected" in label
     page.press("Delete")
     assert [item["name"] for item in page.canvas.boxes] == ["object"]
+
+
+@pytest.mark.browser
+def test_keys_work_in_the_whole_window_and_none_but_that_to_save_leaves_it(page):
+    page.page.evaluate("() => { document.body.onkeydown = ({ key }) => (window.heard ??= []).push(key) }")
+    page.drag((100, 100), (300, 300))
+    page.press("x", "d", "m", "r", "a", "Control+Enter", "Control+s")
+    page.page.get_by_role("button", name="Fit").click()
+    page.press("b", "Enter", "ArrowDown")
+    moved = page.boxes[-1]
+    page.page.locator(".deepmac-help").click()
+    page.press("Control+z", "d", "p", "Delete")
+    assert len(page.boxes) == 1 and moved[1] > page.boxes[0][1]
+    page.page.locator("label input").fill("")
+    page.press("b", "Delete", "x")
+    assert page.page.locator("label input").input_value() == "bx" and len(page.boxes) == 1
+    assert page.page.evaluate("window.heard.filter(key => key !== 'Control')") == ["s"]
 
 
 @pytest.mark.browser

@@ -46,7 +46,18 @@ def loads(monkeypatch):
 
 
 def _shown(*arguments, **options) -> Demo:
+    """The demo, with `files` that the browser saves and `pending` boxes, unknown to a busy kernel."""
     demo = Demo(*arguments, **options)
+    demo.files, demo.pending = {}, []
+
+    def send(content, buffers=()):
+        if "export" in content:
+            demo.canvas.boxes = demo.pending.pop() if demo.pending else demo.canvas.boxes
+            demo.canvas._handle_custom_msg(content, [])
+        if "download" in content:
+            demo.files[content["download"]] = bytes(buffers[0])
+
+    demo.canvas.send = send
     demo.show()
     return demo
 
@@ -194,16 +205,14 @@ def test_boxes_that_are_brought_back_and_examples_have_their_masks(demo):
 
 
 def test_exports(demo, tmp_path):
-    sent = {}
-    demo.canvas.boxes = [BOX, {**OTHER, "name": "cup"}, EDGE]
-    demo.canvas.send = lambda content, buffers: sent.update({content["download"]: bytes(buffers[0])})
+    demo.pending = [[BOX, {**OTHER, "name": "cup"}, EDGE]]
     for button in demo.exports.values():
         assert not button.disabled
         button.click()
         assert str(tmp_path / "exports") in demo.canvas.status[0]
         assert "overlap" not in demo.canvas.status[0]
     files = {path.name.removeprefix("rocket_"): path for path in (tmp_path / "exports").iterdir()}
-    assert {path.name: path.read_bytes() for path in files.values()} == sent
+    assert {path.name: path.read_bytes() for path in files.values()} == demo.files
     masks = demo.prediction.masks
     areas = masks.sum(axis=(1, 2)).tolist()
 
@@ -248,7 +257,9 @@ def test_exports(demo, tmp_path):
     assert picture.shape == demo.picture.image.shape
     assert (picture != demo.picture.image).any(axis=2)[masks.any(axis=0)].mean() > 0.9
 
-    demo.canvas.boxes = []
+    demo.pending = [[]]
+    demo.exports["Table"].click()
+    assert demo.canvas.status == ["There are no masks to save: draw a box first.", True]
     assert all(button.disabled for button in demo.exports.values())
 
 
@@ -321,7 +332,8 @@ def test_a_stack_of_16_bits_is_stretched_and_turned_page_by_page(demo, tmp_path)
     assert (demo.page.value, demo.page.max) == (1, 3)
     assert "Contrast stretched" in demo.note.value
     assert demo.picture.image.min() == 0 and demo.picture.image.max() == 255
-    demo.canvas.boxes = [{"box": [10, 10, 50, 50], "name": "nucleus", "clicks": [[20, 20, 1]]}]
+    corrected = {"box": [10, 10, 50, 50], "name": "nucleus", "clicks": [[20, 20, 1]]}
+    demo.canvas.boxes = [corrected]
     before = demo.picture.image
     demo.page.value = 3
     assert (demo.picture.image != before).any()
@@ -338,9 +350,52 @@ def test_a_stack_of_16_bits_is_stretched_and_turned_page_by_page(demo, tmp_path)
     with zipfile.ZipFile(io.BytesIO(exports.imagej_rois(drawing))) as archive:
         [roi] = [roifile.ImagejRoi.frombytes(archive.read(name)) for name in archive.namelist()]
     assert roi.position == 3
+    named = exports.imagej_rois(drawing._replace(names=['a<"\\b/c']))
+    assert zipfile.ZipFile(io.BytesIO(named)).namelist() == ["001 a___b_c.roi"], "Windows allows no other"
+    demo.page.value = 1
+    assert demo.canvas.boxes == [corrected], "as it was left"
     demo.sample.value = "rocket"
     assert demo.page.layout.display == "none"
     assert demo.note.value == ""
+
+
+def test_boxes_of_each_picture_and_page_wait_for_it(demo, tmp_path):
+    sizes = [(60, 80), (30, 40), (60, 80)]
+    first, *others = (Image.fromarray(np.full(size, 90 + k, np.uint8)) for k, size in enumerate(sizes))
+    first.save(tmp_path / "pages.tif", save_all=True, append_images=others)
+    rocket = [{**BOX, "clicks": [[200, 125, 1]]}, OTHER]
+    demo.canvas.boxes = rocket
+    demo.address.value = str(tmp_path / "pages.tif")
+    number = demo.canvas.picture[2]
+    drawn = [{"box": box, "name": "cell"} for box in ([10, 10, 50, 50], [45, 5, 70, 25], [1, 1, 9, 9])]
+    demo.canvas.boxes = drawn
+    demo.page.value = 2  # smaller
+    assert [item["box"] for item in demo.canvas.boxes] == [[10, 10, 40, 30], [1, 1, 9, 9]]
+    assert "2 new masks" in demo.canvas.status[0] and "outside this page: 1." in demo.canvas.status[0]
+    assert demo.prediction.masks.shape == (2, 30, 40)
+    demo.canvas.set_state({"boxes": drawn[:2], "edit": [number, 9]})  # drawn on page 1, while it was turned
+    assert len(demo.canvas.boxes) == 2 and demo.canvas.boxes != drawn[:2]
+    demo.canvas.boxes = []
+    demo.page.value = 3
+    assert demo.canvas.boxes == []
+    demo.page.value = 1
+    assert demo.canvas.boxes == drawn[:2]
+    assert "outside" not in demo.canvas.status[0]
+    demo.sample.value = "rocket"
+    assert demo.canvas.boxes == rocket
+    demo.examples.click()
+    assert _names(demo) == ["rocket"]
+
+
+def test_masks_that_cannot_be_found_are_not_exported_as_those_before(demo, monkeypatch):
+    def fail(*_, **__):
+        raise InputError("too large")
+
+    monkeypatch.setattr(demo._predictor, "predict", fail)
+    demo.canvas.boxes = [OTHER]
+    assert demo.canvas.status == ["too large", True]
+    demo.exports["COCO"].click()
+    assert demo.canvas.status[1] and not demo.files
 
 
 def test_what_cannot_be_opened_is_told_and_changes_nothing(demo):
@@ -349,6 +404,8 @@ def test_what_cannot_be_opened_is_told_and_changes_nothing(demo):
     for address in ("nowhere.jpg", ".", "http://[", "\0"):
         demo.address.value = address
         assert demo.canvas.status[1]
+    demo.address.value = " "  # Enter alone
+    assert demo.canvas.status == ["", False] and demo.address.value == ""
     _upload(demo, "letter.docx", b"no picture")
     assert "letter.docx" in demo.canvas.status[0] and "not a picture" in demo.canvas.status[0]
     _upload(demo, "photo.jpg", _file(tiny_model.picture(), "JPEG")[:400])

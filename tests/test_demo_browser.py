@@ -104,6 +104,21 @@ def test_boxes_drawn_with_the_mouse_get_masks_and_are_saved(notebook_page, tmp_p
     assert (exported & window.colored()).sum() / exported.sum() > 0.9, "what is exported is what is seen"
     page.screenshot("two-boxes")
 
+    # Faster than their masks: the table has all that one sees when the button is pressed.
+    mouse = page.page.mouse
+    for k in range(6):
+        mouse.move(*window.point(20 + 50 * k, 200))
+        mouse.down()
+        mouse.move(*window.point(60 + 50 * k, 240), steps=2)
+        mouse.up()
+    with page.page.expect_download() as download:
+        page.locator("button", has_text="Table").click()
+        seen = len(window.names())
+    assert download.value.path().read_text("utf-8-sig").count("\n") - 1 == seen == 8
+    page.page.keyboard.press("b")  # the button has the focus
+    page.wait_until(lambda: len(window.names()) == 9)
+    assert page.locator(".jp-Notebook-cell").count() == cells
+
 
 @pytest.mark.slow
 @pytest.mark.browser

@@ -84,6 +84,7 @@ def test_no_more_is_downloaded_than_a_picture_may_have(server, monkeypatch):
     ("source", "words"),
     [
         *(("{server}/missing.png", "the server answers 404"), ("{folder}", "is a folder")),
+        ("ftp://x/y.png", "^ftp://x/y.png cannot be opened: addresses begin with http"),
         ("{server}/page.html", "page.html: cannot read the picture: not a"),
         *(
             (url, "cannot reach")

@@ -47,6 +47,14 @@ def _ask(browser, **changes):
     return browser.sent[-1]
 
 
+def _review(browser, lines, verdict, at="", step=0, animal=None):
+    """What the kernel sends when animals are marked: the page and its images."""
+    asked = browser.query["asked"] + 1
+    message = {"review": lines, "verdict": verdict, "at": at, "step": step, "animal": animal, "asked": asked}
+    browser._handle_custom_msg(message, [])
+    return browser.sent[-1]
+
+
 def test_what_is_filtered_is_what_is_sent_and_counted(browser):
     page, images = _ask(browser, where={"confidence": [0.9, 1.0]})
     assert (page["animals"], page["pictures"], page["pages"]) == ([2, 6], [2, 4], 1)
@@ -98,33 +106,54 @@ def test_closer_shows_the_surroundings_of_a_box(browser):
 
 def test_verdicts_are_saved_and_exported(browser, tmp_path):
     _ask(browser, where={"review": ""})
-    browser._handle_custom_msg({"review": [3], "verdict": ""}, [])
-    assert browser.sent[-1][1] is None, "the images are still right"
-    browser._handle_custom_msg({"review": [1, 3], "verdict": "reject"}, [])
-    page, images = browser.sent[-1]
+    assert _review(browser, [3], "")[1] is None, "the images are still right"
+    page, images = _review(browser, [1, 3], "reject")
     assert (page["animals"], len(images)) == ([4, 6], 8), "two are no longer among those without a verdict"
     page, images = _ask(browser, where={})
     assert page["rejected"] == 2
     browser._handle_custom_msg({"show": 1}, [])
     assert len(browser.sent[-1][1]) == 8, "the page may be new"
     assert len(pd.read_csv(tmp_path / REVIEW_FILE)) == 2
-    browser.query = browser.query | {"where": {"confidence": [0.5, 1.0]}}
-    browser._handle_custom_msg({"export": 1}, [])
+    browser._handle_custom_msg({"export": {"confidence": [0.5, 1.0]}}, [])  # while the query says otherwise
     assert "3 animals in animals.csv, 2 rejected left out" in browser.sent[-1][0]["said"]
     assert pd.read_csv(tmp_path / "out/animals.csv")["confidence"].tolist() == [0.61, 0.61, 0.61]
 
 
+@pytest.mark.parametrize("view", ["picture", "sequence", "grid"])
+def test_what_a_verdict_takes_out_of_the_selection_is_followed_by_the_next(browser, monkeypatch, view):
+    monkeypatch.setattr("deepmac.iwildcam.selection.PAGE", 2)
+    names = ["train/a-1.jpg", "train/b-2.jpg", "train/c-3.jpg", "test/d-4.jpg"]
+    _ask(browser, view=view, where={"review": ""}, at=names[1])
+    page, _ = _review(browser, [3], "reject", names[1], animal=4)
+    assert (page["asked"], page["animals"][0], browser.query["at"]) == (1, 5, names[1])
+    assert browser.query["animal"] == 4, "the next one of the picture"
+    for marked, at in (([2, 4], 1), ([], 2), ([6], 3)):  # the last one is followed by the one before
+        page, _ = _review(browser, marked, "keep", names[at], step=1)
+        assert browser.query["at"] == names[at + 1 if at < 3 else 2]
+        assert any(tile["picture"] == browser.query["at"] for tile in page["tiles"])
+    _ask(browser, where={"review": "keep"}, at=names[1])
+    _review(browser, [2, 4], "", names[1])
+    assert browser.query["at"] == names[3], "taken back: the next of those kept"
+
+
+def test_the_animal_that_decides_where_its_picture_comes_is_first(browser):
+    for order, qualities in (("doubtful first", [0.0, 0.5, 0.9]), ("best first", [0.9, 0.5, 0.0])):
+        page, _ = _ask(browser, view="picture", order=order, at="train/b-2.jpg")
+        assert [animal["quality"] for animal in page["tiles"][0]["animals"]] == pytest.approx(qualities)
+
+
 def test_what_cannot_be_written_is_said_and_not_marked(browser, tmp_path):
     (tmp_path / REVIEW_FILE).mkdir()
-    browser._handle_custom_msg({"review": [1], "verdict": "reject"}, [])
+    _review(browser, [1], "reject")
+    assert browser.sent[-2][0]["asked"] == 1, "keys wait for it"
     assert f"Cannot write to {tmp_path}: " in browser.sent[-1][0]["said"]
     assert set(browser.selected["review"]) == {""}
     (tmp_path / REVIEW_FILE).rmdir()
     (tmp_path / REVIEW_FILE).write_text("no table")
-    browser._handle_custom_msg({"review": [1], "verdict": "reject"}, [])
+    _review(browser, [1], "reject")
     assert "is damaged" in browser.sent[-1][0]["said"]
     (tmp_path / "out").touch()
-    browser._handle_custom_msg({"export": 1}, [])
+    browser._handle_custom_msg({"export": {}}, [])
     assert f"Cannot write to {tmp_path / 'out'}: " in browser.sent[-1][0]["said"]
 
 
@@ -141,7 +170,7 @@ def test_missing_pictures_and_boxes_of_nothing_are_shown_as_such(browser, tmp_pa
     line = animals[0]["line"]
     page, _ = _ask(browser, view="picture", at="train/a-1.jpg", closer=True, animal=line)
     assert page["tiles"][0]["animals"][0]["box"] is None
-    browser._handle_custom_msg({"review": [line], "verdict": "reject"}, [])
+    _review(browser, [line], "reject")
     assert browser._collection.animals.loc[line, "review"] == "reject"
 
 
@@ -165,8 +194,8 @@ def test_every_animal_of_a_large_flock_is_shown_counted_and_exported(tmp_path):
         assert alpha > 0 and animal["color"] == "#{:02x}{:02x}{:02x}".format(*color)
     edge = np.asarray(masks)[:, 1:-1, 3]
     assert (edge[:, 18:20] == 255).all(), "an outline also where a colour comes again"
-    browser._handle_custom_msg({"review": [animals[-1]["line"]], "verdict": "reject"}, [])
-    browser._handle_custom_msg({"export": 1}, [])
+    _review(browser, [animals[-1]["line"]], "reject")
+    browser._handle_custom_msg({"export": {}}, [])
     assert "299 animals in animals.csv, 1 rejected left out; 299 masks" in browser.sent[-1][0]["said"]
 
 
@@ -333,6 +362,43 @@ def test_keys_meant_for_the_next_picture_wait_for_it(window, browser):
 
 
 @pytest.mark.browser
+def test_what_keys_lead_to_is_in_view(chromium, tmp_path):
+    from widget_page import WidgetPage
+
+    many = [{"category": "1", "bbox": [k / 60, 0.1, 0.1, 0.5], "conf": 0.5} for k in range(50)]
+    images = [{"file": f"{k:02d}.jpg", "detections": many if k == 12 else many[:1]} for k in range(20)]
+    for image in images:
+        camera_traps.write_picture(tmp_path / image["file"], size=(480, 640))
+    document = {"images": images, "detection_categories": {"1": "animal"}}
+    (tmp_path / "detections.json").write_text(json.dumps(document))
+    browser = Browser(open_collection(tmp_path), tmp_path / "out")
+    window = WidgetPage(chromium, browser)
+    page, rows = window.page, window.page.locator(".details tbody tr")
+
+    def in_view(selector: str) -> bool:
+        box = page.locator(f".deepmac-traps {selector}").bounding_box()
+        return box["y"] >= -1 and box["y"] + box["height"] <= page.viewport_size["height"] + 1
+
+    page.locator("figure").nth(11).focus()
+    window.press("n")
+    assert in_view("figure[tabindex='0']") and "12.jpg" in page.locator("figure").first.inner_text()
+    window.press("Enter")
+    assert in_view(".frame") and rows.count() == 50
+    window.press(*["ArrowDown"] * 30)
+    assert in_view(".frame") and in_view("tr.chosen") and "chosen" in rows.nth(30).get_attribute("class")
+
+    page.get_by_label("review").select_option("not reviewed")
+    window.settle()
+    rows.nth(1).locator("td").nth(1).click()
+    window.press("r", "r")
+    assert browser._collection.animals["review"].tolist()[13:16] == ["reject", "reject", ""]
+    assert rows.count() == 48 and "chosen" in rows.nth(1).get_attribute("class")
+    browser.query = browser.query | {"where": {"review": "reject"}}  # asked by another window
+    window.ask()
+    assert page.get_by_label("review").evaluate("select => select.selectedOptions[0].label") == "reject"
+
+
+@pytest.mark.browser
 def test_a_page_that_is_loaded_again_shows_the_filters_asked_for(window, browser, chromium):
     from widget_page import WidgetPage
 
@@ -347,6 +413,9 @@ def test_a_page_that_is_loaded_again_shows_the_filters_asked_for(window, browser
     again.page.get_by_role("button", name="Clear filters").click()
     again.settle()
     assert browser.query["where"] == {}
+    browser.on_msg(browser._on_message, remove=True)  # a kernel that is busy with other cells
+    counts = WidgetPage(chromium, browser).page.locator(".counts")
+    assert counts.inner_text() == "Pictures come when the notebook has run."
 
 
 @pytest.mark.browser

@@ -108,8 +108,19 @@ def test_the_only_file_of_detections_is_found_whatever_its_name(tmp_path):
     assert find_layout(tmp_path, tmp_path / "b.json").detections == tmp_path / "b.json"
     assert find_layout(tmp_path, "elsewhere.csv").detections == Path("elsewhere.csv")
 
-    # Masks are found where the command left its report.
+    # animl's table; those of the release and of this package hold no detections.
+    (tmp_path / "animals.csv").write_text("picture,xmin\n")
+    (tmp_path / "a.json").rename(tmp_path / "b.json")
+    (tmp_path / "metadata").mkdir()
+    (tmp_path / "metadata/found.csv").write_text("filepath,file,category,conf,bbox1,bbox2,bbox3,bbox4\n")
+    with pytest.raises(InputError, match=r"b.json and .*found.csv: name the one to use"):
+        find_layout(tmp_path)
     (tmp_path / "b.json").unlink()
+    assert find_layout(tmp_path).detections == tmp_path / "metadata/found.csv"
+    camera_traps.write_detections(tmp_path / "a.json", {"a.jpg": 1})
+    (tmp_path / "metadata/found.csv").unlink()
+
+    # Masks are found where the command left its report.
     assert find_layout(tmp_path).masks == tmp_path / "instance_masks"
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels/iwildcam_masks_report_0-of-2.json").touch()

@@ -192,17 +192,18 @@ def test_make_installs_once_and_again_after_a_change_or_a_move(checkout):
     assert checkout.steps(checkout.make("lint")[1]) == ["venv", "pip", "ruff", "ruff", "mypy"]
 
 
-def test_make_demo_opens_a_copy_of_the_demo_notebook_that_stays(checkout):
-    source, copy = (checkout.folder / name for name in ("notebooks/deepmac_colab.ipynb", "runs/demo.ipynb"))
+@pytest.mark.parametrize(("target", "notebook"), [("demo", "deepmac_colab"), ("browse", "iwildcam")])
+def test_make_opens_a_copy_of_a_notebook_that_stays(checkout, target, notebook):
+    source, copy = checkout.folder / f"notebooks/{notebook}.ipynb", checkout.folder / f"runs/{target}.ipynb"
     source.parent.mkdir()
     shutil.copy(ROOT / "notebooks" / source.name, source)
-    status, calls, _ = checkout.make("demo", "JUPYTER_ARGS=--no-browser")
+    status, calls, _ = checkout.make(target, "JUPYTER_ARGS=--no-browser")
     assert status == 0
-    assert calls[-1].startswith("-m jupyter lab runs/demo.ipynb ")
+    assert calls[-1].startswith(f"-m jupyter lab runs/{target}.ipynb ")
     assert calls[-1].endswith(" --no-browser")
     assert copy.read_bytes() == source.read_bytes()
     copy.write_text("drawn")
-    assert checkout.make("demo")[0] == 0
+    assert checkout.make(target)[0] == 0
     assert copy.read_text() == "drawn"
 
 

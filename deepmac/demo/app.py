@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -107,6 +108,8 @@ class Demo(Controls):
         self.examples.on_click(examples)
         for button in self.exports.values():
             button.on_click(self._guarded(self._on_export))
+        export = self._guarded(self._export)
+        self.canvas.on_msg(lambda _, message, __: export(message["export"]) if "export" in message else None)
 
     def _guarded(self, handler: Callable) -> Callable:
         """The handler, with whatever goes wrong told in the window."""
@@ -162,12 +165,14 @@ class Demo(Controls):
         if change["new"].strip():
             self._open(open_picture, change["new"])
             self.address.value = ""
+        elif change["new"]:  # Enter alone
+            self.say("")
+            self.address.value = ""
 
     def _on_page(self, change):
-        """Turns to another page of a stack, with the boxes that are drawn; corrections belong to the page."""
+        """Turns to another page of a stack; a new one begins with the boxes that are drawn."""
         if change["new"] != self.picture.page + 1:
-            boxes = [{"box": item["box"], "name": item["name"]} for item in self.canvas.boxes]
-            self._open(self.picture.turned_to, change["new"] - 1, boxes=boxes)
+            self._open(self.picture.turned_to, change["new"] - 1, boxes=self.canvas.boxes)
 
     def _open(self, opening: Callable[..., OpenedPicture], *source, boxes: list[dict] | None = None):
         self.say("Opening the picture ...")
@@ -177,13 +182,19 @@ class Demo(Controls):
             self._show_choices()
 
     def _use(self, picture: OpenedPicture, boxes: list[dict] | None):
+        """Shows a picture as it was left, the first time with boxes, or those of the sample."""
         self._encode(picture)
         self.picture = picture
         if picture.sample is None:
             self._own = picture
             self.name_own(picture.file_name)
-        self.canvas.show_picture(picture.image, _examples(picture) if boxes is None else boxes)
+        first = _examples(picture) if boxes is None else _inside(boxes, picture)
+        same = picture.file_name, picture.page, zlib.crc32(picture.image)
+        self.canvas.show_picture(picture.image, first, same)
         self._update()
+        if boxes and len(first) < len(boxes) and self.canvas.boxes == first:
+            count = len(boxes) - len(first)
+            self.say(f"{self.canvas.status[0]} Boxes left out, as they lie outside this page: {count}.")
 
     def _encode(self, picture: OpenedPicture):
         self.say("Encoding the picture ...")
@@ -221,7 +232,9 @@ class Demo(Controls):
         Small objects have two: the first is there at once, and the one from closer takes its place.
         """
         asked = [(tuple(item["box"]), *map(tuple, item.get("clicks", ()))) for item in self.canvas.boxes]
-        start, before = time.perf_counter(), self.prediction
+        start, before, self.prediction = time.perf_counter(), self.prediction, None
+        for button in self.exports.values():
+            button.disabled = not asked
         new = [box for box in dict.fromkeys(box for box, *_ in asked) if box not in self._predicted]
         self._predict(new, closer=False)
         self._show(asked)
@@ -230,8 +243,6 @@ class Demo(Controls):
             self._shown = {key: shown for key, shown in self._shown.items() if key[0][0] not in small}
             self._show(asked)
         milliseconds = 1000 * (time.perf_counter() - start)
-        for button in self.exports.values():
-            button.disabled = not asked
         if not asked:
             self.say("Draw a box around anything in the picture: press the mouse button, drag, let go.")
         elif new:
@@ -275,16 +286,22 @@ class Demo(Controls):
         return Drawing(self.picture.file_name, self.prediction, names, opacity, outline, page)
 
     def _on_export(self, button):
-        """Writes a file beside the kernel, and lets the browser, which may run elsewhere, save it."""
+        """Asks the browser to ask for it: if the kernel was busy, what is seen comes after the press."""
         self.say(f"Making {button.description} ...")  # takes seconds if the picture is very large
-        ending, make = EXPORTS[button.description]
+        self.canvas.send({"export": button.description})
+
+    def _export(self, title: str):
+        """Writes a file beside the kernel, and lets the browser, which may run elsewhere, save it."""
+        if self.prediction is None:
+            raise InputError("There are no masks to save: draw a box first.")
+        ending, make = EXPORTS[title]
         content = make(self._drawing())
         path = self._export_dir / f"{self.picture.stem}_{ending}"
         with atomic_file(path) as temporary:
             temporary.write_bytes(content)
         self.canvas.send({"download": path.name}, [content])
         hint = ""
-        if button.description == "Labels" and (hidden := hidden_pixels(self.prediction)):
+        if title == "Labels" and (hidden := hidden_pixels(self.prediction)):
             hint = f" Masks overlap: in this image larger ones lose {hidden:,} pixels to smaller ones. "
             hint += "COCO, ImageJ and Polygons keep every mask whole."
         self.say(f"Your browser downloads {path.name}; it is also in {path.parent.resolve()}.{hint}")
@@ -303,6 +320,14 @@ def _items(boxes: Sequence, picture: OpenedPicture) -> list[dict]:
     height, width = picture.image.shape[:2]
     pixels = normalized_boxes(boxes, "yxyx_norm", height, width) * [height, width, height, width]
     return [{"box": box, "name": "object"} for box in pixels[:, [1, 0, 3, 2]].tolist()]
+
+
+def _inside(items: list[dict], picture: OpenedPicture) -> list[dict]:
+    """Boxes as far as they lie in a picture, without corrections, which belong to another one."""
+    height, width = picture.image.shape[:2]
+    boxes = [np.clip(item["box"], 0, [width, height] * 2).tolist() for item in items]
+    named = zip(boxes, items, strict=True)
+    return [{"box": b, "name": item["name"]} for b, item in named if b[0] < b[2] and b[1] < b[3]]
 
 
 def _joined(parts: Sequence[deepmac.Prediction], kept=slice(None)) -> deepmac.Prediction:

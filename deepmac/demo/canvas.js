@@ -15,10 +15,7 @@ function boxTable(model, editor) {
   const titles = ["no.", "name", "area (px)", "quality"].map((title) => element("th", { scope: "col" }, title));
   const table = element("table", {}, element("thead", {}, element("tr", {}, ...titles)), body);
   const label = element("label", {}, "Name of new boxes ", next);
-  const onkeydown = (event) => {
-    if (!saves(event)) event.stopPropagation();
-    if (event.key === "Enter" && event.target.matches("input")) editor.canvas.focus();
-  };
+  const onkeydown = ({ key, target }) => key === "Enter" && target.matches("input") && editor.canvas.focus();
   const made = element("div", { class: "deepmac-list", onkeydown }, element("div", {}, table), label);
   editor.canvas.addEventListener("name", () => body.rows[editor.selected]?.querySelector("input").select());
 
@@ -125,8 +122,13 @@ function render({ model, el }, history) {
   const parts = [toolbar(editor, view, history, changed), boxTable(model, editor), statusLine(model, masks, editor)];
   const stage = element("div", { class: "deepmac-stage" }, parts[0].element, canvas);
   const help = element("p", { class: "deepmac-help" }, HELP);
-  const whole = element("div", { class: "deepmac-canvas" }, parts[2].element, stage, parts[1].element, help);
-  el.append(whole);
+  const whole = element("div", { class: "deepmac-canvas", tabindex: -1 }, parts[2].element, stage, parts[1].element, help);
+  el.append(whole); // a click anywhere leads keys to it
+  const heardAround = [
+    ["keydown", (event) => editor.key(event)],
+    ["keyup", (event) => editor.keyUp(event)],
+    ["focusout", () => editor.finishNudge()],
+  ];
   // "Run all" leads to the end of a notebook: back to the window, as long as it is being loaded.
   if (!model.get("ready")) setTimeout(() => whole.scrollIntoView({ block: "center" }), 100);
 
@@ -136,7 +138,9 @@ function render({ model, el }, history) {
     editor.draw();
     for (const part of parts) part.update();
     nameSliders(el.closest(".widget-vbox"));
-    el.closest(".widget-vbox")?.addEventListener("keydown", tellEnter, true); // once, however often it is added
+    const around = el.closest(".widget-vbox") ?? whole;
+    around.addEventListener("keydown", tellEnter, true); // once, however often it is added
+    for (const [type, heard] of heardAround) around.addEventListener(type, heard);
     const { boxes, selected } = editor;
     const chosen = boxes[selected] ? ` Box ${selected + 1}, ${boxes[selected].name}, is selected.` : "";
     const seen = `Picture of ${view.picture.join(" by ")} pixels with ${boxes.length} boxes.`;
@@ -198,6 +202,8 @@ export default () => {
       model.on("change:boxes", () => history.add(model.get("boxes")));
       model.on("change:picture", () => history.begin(model.get("boxes")));
       model.on("msg:custom", (message, buffers) => message.download && save(message, buffers));
+      // An export was pressed: whatever was drawn until then has been sent by now.
+      model.on("msg:custom", (message) => message.export && model.send(message));
     },
     render: (context) => render(context, history),
   };

@@ -1,6 +1,6 @@
 """The picture one draws boxes on: an anywidget, whose side in the browser are `canvas.js` and its parts."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 import anywidget
@@ -54,22 +54,30 @@ class Canvas(anywidget.AnyWidget):
 
     def __init__(self):
         super().__init__()
+        self._same: dict[int, Hashable] = {}  # number of a picture -> what it has in common with itself later
+        self._drawn: dict[Hashable, list[dict]] = {}  # that -> its boxes
         self.show_picture(np.zeros((1, 1, 3), np.uint8))
         self.on_msg(self._on_message)
 
-    def show_picture(self, image: np.ndarray, boxes: Sequence[dict] = ()):
-        """Shows another picture, uint8 RGB [H, W, 3], and its boxes, with nothing to take back."""
+    def show_picture(self, image: np.ndarray, boxes: Sequence[dict] = (), same: Hashable = None):
+        """Shows another picture, uint8 RGB [H, W, 3], with nothing to take back.
+
+        If one with the same `same` was shown before, it has the boxes that were left on it, else those given.
+        """
         self._levels = [Image.fromarray(image)]  # each half as large as the one before
         while max(self._levels[-1].size) > _PREVIEW:
             self._levels.append(self._levels[-1].reduce(2))
         height, width = image.shape[:2]
         self.masks: list[dict] = []
+        number = self.picture[2] + 1
+        self._same[number] = number if same is None else same
+        drawn = self._drawn.setdefault(self._same[number], list(boxes))
         with self.hold_sync():
             self.preview = encoded(self._levels[-1], "JPEG", **_QUALITY)
-            self.picture = [width, height, self.picture[2] + 1, len(self._levels) - 1]
-            self.edit = [self.picture[2], 0]
+            self.picture = [width, height, number, len(self._levels) - 1]
+            self.edit = [number, 0]
             self.selected = -1
-            self.boxes = self._boxes = list(boxes)
+            self.boxes = drawn
 
     def show_masks(self, masks: list[dict]):
         """Shows the masks of the boxes; those that are shown already are not sent again.
@@ -85,10 +93,10 @@ class Canvas(anywidget.AnyWidget):
 
     @traitlets.observe("boxes")
     def _on_boxes(self, _change=None):
+        self._drawn[self._same[self.edit[0]]] = self.boxes
         if self.edit[0] != self.picture[2]:  # another picture has come since
             self.edit = [self.picture[2], 0]
-            self.boxes = self._boxes
-        self._boxes = self.boxes
+            self.boxes = self._drawn[self._same[self.picture[2]]]
         if len(self.boxes) >= len(self.colors):  # one more is drawn before the kernel hears of it
             self.colors = _colors(2 * len(self.boxes))
 

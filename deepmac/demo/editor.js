@@ -36,9 +36,6 @@ class Editor {
     listen("pointerup", this.release);
     listen("pointercancel", this.cancel);
     listen("wheel", this.wheel);
-    listen("keydown", this.key);
-    listen("keyup", this.keyUp);
-    listen("blur", this.finishNudge);
   }
 
   get boxes() {
@@ -148,14 +145,15 @@ class Editor {
     this.change(this.selected, { clicks: [...(item.clicks ?? []), [...point, masked ? -1 : 1]] });
   }
 
-  // The smallest box at a point of the screen; -1 for none.
-  boxAt(at) {
+  // The smallest box at a point of the screen, unless another one there is preferred; -1 for none.
+  boxAt(at, preferred = null) {
     const [x, y] = this.view.toPicture(at);
     const slack = 3 / this.view.scale;
     const under = this.boxes.filter(({ box: [x0, y0, x1, y1] }) => {
       return x > x0 - slack && x < x1 + slack && y > y0 - slack && y < y1 + slack;
     });
-    return this.boxes.indexOf(under.sort((a, b) => area(a.box) - area(b.box))[0]);
+    const [smallest] = under.sort((a, b) => area(a.box) - area(b.box));
+    return this.boxes.indexOf(under.includes(preferred) ? preferred : smallest);
   }
 
   press(event) {
@@ -167,7 +165,7 @@ class Editor {
     this.canvas.setPointerCapture(event.pointerId);
     const from = this.place(event);
     this.fingers.set(event.pointerId, from);
-    const under = event.altKey ? this.boxAt(from) : -1;
+    const under = event.altKey ? this.boxAt(from, this.boxes[this.selected]) : -1;
     const sides = this.sidesAt(from);
     this.edited = null;
     if (this.fingers.size > 1) this.drag = { kind: "pinch", from };
@@ -231,7 +229,13 @@ class Editor {
 
   // Keys
 
+  // Of the whole window: what means nothing here, and would mean something to JupyterLab, ends here, too.
   key(event) {
+    if (saves(event)) return;
+    event.stopPropagation();
+    const { target, defaultPrevented } = event;
+    if (defaultPrevented || target.isContentEditable || target.matches("input, select")) return;
+    if (target.matches("button") && (event.key === "Enter" || event.key === " ")) return; // presses it
     const key = event.key.length > 1 ? event.key : event.key.toLowerCase();
     const { view, selected, boxes } = this;
     const cycle = (by) => boxes.length && this.select((selected + by + boxes.length) % boxes.length);
@@ -259,7 +263,6 @@ class Editor {
     const action = event.ctrlKey || event.metaKey ? commands[key] : ARROWS[key] ? step : actions[key];
     if (!action || event.altKey) return;
     event.preventDefault();
-    event.stopPropagation(); // JupyterLab has its own meanings for some
     this.said = "";
     action();
     this.changed();

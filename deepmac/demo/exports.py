@@ -5,6 +5,7 @@ import dataclasses
 import io
 import itertools
 import json
+import re
 import zipfile
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -101,7 +102,8 @@ def imagej_rois(drawing: Drawing) -> bytes:
                 title = f"{number:03d} {name}" + (f" part {part}" if part > 1 else "")
                 roi = roifile.ImagejRoi.frompoints(np.reshape(polygon, (-1, 2)), name=title)
                 roi.position = drawing.page  # in the stack, from 1
-                archive.writestr(f"{title.replace('/', '_')}.roi", roi.tobytes())
+                file_name = re.sub(r'[<>:"/\\|?*]', "_", title)  # what Windows does not allow
+                archive.writestr(f"{file_name}.roi", roi.tobytes())
     return file.getvalue()
 
 

@@ -68,6 +68,8 @@ def open_picture(source: str | os.PathLike) -> OpenedPicture:
     if re.match("https?://", source, re.IGNORECASE):
         content = _download(source)
         return opened_upload(PurePosixPath(unquote(urlsplit(source).path)).name, content)
+    if "://" in source:  # a path would be shown with one slash
+        raise InputError(f"{source} cannot be opened: addresses begin with http:// or https://")
     path = Path(os.path.expanduser(source))  # noqa: PTH111 - Path refuses the `~` of nobody
     if path.is_dir():
         raise InputError(f"{source} is a folder: give a picture in it")

@@ -75,19 +75,29 @@ class Window {
     this.model = model;
     this.tiles = element("div", { class: "tiles", role: "list", "aria-label": "Pictures" });
     this.details = element("div", { class: "details" });
-    this.counts = element("p", { class: "counts", role: "status" });
+    this.counts = element("p", { class: "counts", role: "status" }, "Pictures come when the notebook has run.");
     this.said = element("p", { class: "said", role: "status" });
     const line = element("div", { class: "line" }, this.counts, this.said);
     const stage = element("div", { class: "stage" }, this.tiles, this.details);
     const help = element("p", { class: "help" }, HELP);
     this.main = element("div", { class: "main" }, this.toolbar(), line, stage, help);
-    const form = filterForm(model, (where) => this.ask({ where }));
-    this.element = element("div", { class: "deepmac-traps" }, form, this.main);
+    this.element = element("div", { class: "deepmac-traps", tabindex: -1 }, this.main); // a click leads keys here
+    this.followFilters();
     this.element.addEventListener("keydown", (event) => this.key(event));
   }
 
   get query() {
     return this.model.get("query");
+  }
+
+  // Shows what is asked for in the form: another window of the notebook may have asked.
+  followFilters() {
+    const asked = JSON.stringify(this.query.where);
+    if (asked === this.filtered) return;
+    this.filtered = asked;
+    this.form?.remove();
+    this.form = filterForm(this.model, (where) => ((this.filtered = JSON.stringify(where)), this.ask({ where })));
+    this.element.prepend(this.form);
   }
 
   ask(changes) {
@@ -132,7 +142,7 @@ class Window {
       element("label", {}, boxes, " boxes"),
       button("Export", "Write a table and COCO masks of these animals", () => {
         this.say("Writing …");
-        this.model.send({ export: 1 });
+        this.model.send({ export: this.query.where }); // the kernel may be busy, and not know it yet
       }),
     );
   }
@@ -140,17 +150,22 @@ class Window {
   receive(message, buffers) {
     if (message.said) this.say(message.said);
     if (!message.tiles) return;
-    const moved = message.tiles[0]?.picture !== this.page.tiles[0]?.picture;
+    const [before] = this.page.tiles;
+    const moved = message.tiles[0]?.picture !== before?.picture;
     const opened = this.query.view === "picture" && !this.tiles.classList.contains("picture");
     const first = !this.query.asked && !this.page.pages; // "Run all" leads to the end of a notebook
-    this.page = message;
+    this.page = { ...message, asked: Math.max(message.asked, this.page.asked) };
+    this.followFilters();
     if (buffers?.length) this.images = message.tiles.map((_, index) => buffers.slice(2 * index).slice(0, 2).map(picture));
     this.focused = Math.max(0, message.tiles.findIndex((tile) => tile.picture === this.query.at));
     const animals = message.tiles[0]?.animals ?? [];
-    const asked = animals.findIndex(({ line }) => line === this.query.animal);
-    if (asked >= 0 || moved) this.chosen = Math.max(0, asked);
+    const wanted = [this.query.animal, before?.animals[this.chosen]?.line];
+    const found = wanted.map((wanted) => animals.findIndex(({ line }) => line === wanted));
+    this.chosen = found.find((index) => index >= 0) ?? 0;
     this.draw();
     if (opened) this.main.scrollIntoView({ block: "nearest" }); // its animals and verdicts are below it
+    const seen = opened ? this.tiles : moved && this.held && this.tiles.children[this.focused];
+    if (seen) seen.scrollIntoView({ block: "nearest" });
     if (first) this.element.scrollIntoView({ block: "start" });
     this.asked = Math.max(this.asked, this.query.asked); // another window may have asked, too
     while (this.keys.length && !this.awaiting) this.key(this.keys.shift());
@@ -160,10 +175,15 @@ class Window {
     return this.page.asked < this.asked;
   }
 
+  // Whether keys are this window's.
+  get held() {
+    return this.element.contains(document.activeElement) && !this.inForm(document.activeElement);
+  }
+
   draw() {
     const { page, pages, tiles, animals, pictures, rejected } = this.page;
+    const { held } = this;
     const { view } = this.query;
-    const held = this.element.contains(document.activeElement) && !this.inForm(document.activeElement);
     this.tiles.className = `tiles ${view}${this.tiles.classList.contains("unboxed") ? " unboxed" : ""}`;
     this.tiles.replaceChildren(...tiles.map((tile, index) => this.drawTile(tile, index)));
     if (!tiles.length) this.tiles.append(element("p", {}, "No picture fits these filters."));
@@ -224,7 +244,7 @@ class Window {
       const title = `detection ${place} of the file`;
       const name = element("button", { style, title, "aria-pressed": index === this.chosen }, letter(track));
       const verdict = (value, text) => {
-        const onclick = (event) => (event.stopPropagation(), this.mark([line], review === value ? "" : value));
+        const onclick = (event) => (event.stopPropagation(), this.mark([line], review === value ? "" : value, line));
         const label = `${text} ${letter(track)}`;
         return element("button", { onclick, "aria-label": label, "aria-pressed": review === value, class: value }, text);
       };
@@ -255,23 +275,24 @@ class Window {
     this.chosen = Math.min(Math.max(index, 0), animals.length - 1);
     if (this.query.closer) this.ask({ animal: animals[this.chosen].line });
     else this.draw();
+    this.details.querySelector(".chosen")?.scrollIntoView({ block: "nearest" });
   }
 
-  mark(lines, verdict) {
-    if (lines.length) this.model.send({ review: lines, verdict });
+  // Marks animals; so many pictures on, `animal`, a line of the table, or the first one is then chosen.
+  mark(lines, verdict, animal, step = 0) {
+    this.asked += 1;
+    const at = this.page.tiles[this.focused].picture;
+    this.model.send({ review: lines, verdict, at, step, animal, asked: this.asked });
   }
 
   // Marks the chosen animal, or those of the focused tile, and goes on to the next.
   judge(verdict) {
     const tile = this.page.tiles[this.focused];
     if (!tile) return;
-    const alone = this.query.view === "picture";
     const lines = tile.animals.map(({ line }) => line);
-    this.mark(alone ? lines.slice(this.chosen, this.chosen + 1) : lines, verdict);
-    if (!verdict) return;
-    if (!alone) this.focus(this.focused + 1);
-    else if (this.chosen < lines.length - 1) this.choose(this.chosen + 1);
-    else this.step(1);
+    if (this.query.view !== "picture") return this.mark(lines, verdict, null, verdict ? 1 : 0);
+    const next = lines[this.chosen + (verdict ? 1 : 0)] ?? null;
+    this.mark(lines.slice(this.chosen, this.chosen + 1), verdict, next, verdict && next === null ? 1 : 0);
   }
 
   focus(index) {

@@ -62,27 +62,41 @@ class Browser(anywidget.AnyWidget):
         return select(self._collection.animals, self.query["where"])
 
     def _on_message(self, _, message: dict[str, Any], _buffers):
-        """Answers {"show": 1}, {"step", "asked"}, {"review": lines, "verdict"} and {"export": 1}.
+        """Answers {"show": 1}, {"step", "asked"}, {"export": "where" of a query}, which may be newer than the
+        last one that came while the kernel was busy, and {"review": lines, "verdict", "at", "step", "animal",
+        "asked"}: so many pictures from there the given animal, or the first, is looked at next.
 
         Says what cannot be written: ipywidgets swallows exceptions here.
         """
         folder = self._export_dir if "export" in message else self._collection.layout.images
         try:
-            if "step" in message:
+            if "verdict" in message:
+                self._review(message)
+            elif "step" in message:
                 page, found = self._page(self.selected)
                 at = found[min(max(page + message["step"], 0), len(found) - 1)][0] if found else ""
                 self.query = self.query | {"at": at, "animal": None, "asked": message["asked"]}
             elif "export" in message:
-                self.send({"said": exports.export(self._collection, self.selected, folder)})
-            elif "verdict" in message:
-                self._collection.review(message["review"], message["verdict"])
-                self._show()
+                animals = select(self._collection.animals, message["export"])
+                self.send({"said": exports.export(self._collection, animals, folder)})
             else:
                 self._sent = []
                 self._show()
         except (InputError, OSError) as error:
             reason = getattr(error, "strerror", "")
+            if "asked" in message:  # keys wait for an answer
+                self.query = self.query | {"asked": message["asked"]}
             self.send({"said": f"Cannot write to {folder}: {reason}" if reason else str(error)})
+
+    def _review(self, message: dict[str, Any]):
+        """Marks animals, and goes on to the picture that was next before: this one may fit no longer."""
+        order = [name for page in self._page(self.selected)[1] for name in page]
+        if message["review"]:
+            self._collection.review(message["review"], message["verdict"])
+        place = order.index(message["at"]) + message["step"] if message["at"] in order else 0
+        left = set(self.selected["picture"])
+        at = next((name for name in [*order[place:], *order[:place][::-1]] if name in left), "")
+        self.query = self.query | {"at": at} | {key: message[key] for key in ("animal", "asked")}
 
     def _page(self, selected: pd.DataFrame) -> tuple[int, list[list[str]]]:
         """Which page is looked at, and all of them."""
@@ -95,6 +109,9 @@ class Browser(anywidget.AnyWidget):
         selected, animals = self.selected, self._collection.animals
         at, found = self._page(selected)
         shown = selected[selected["picture"].isin(found[at])] if found else selected[:0]
+        column, smallest_first = ORDERS[self.query["order"]]
+        if column:  # the animal that decides where its picture comes is first
+            shown = shown.sort_values(column, ascending=smallest_first, kind="stable")
         tiles = [self._tile(name, shown[shown["picture"] == name]) for name in (found[at] if found else ())]
         page = {
             "asked": self.query["asked"],

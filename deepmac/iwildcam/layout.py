@@ -9,8 +9,8 @@ As released (and unpacked, so that a folder may hold another one of its name):
     metadata/train_sequence_counts.csv                2022 only
 
 Another collection keeps its pictures in folders as it likes; its masks lie in the same folders under
-`instance_masks`, or a folder with the report of `deepmac iwildcam-masks`; its detections, the only JSON file
-that holds such, or the `datapackage.json` of a Camtrap DP, at the top or in `metadata`.
+`instance_masks`, or a folder with the report of `deepmac iwildcam-masks`; its detections, the only file, JSON
+or animl's table, that holds such, or the `datapackage.json` of a Camtrap DP, at the top or in `metadata`.
 """
 
 import contextlib
@@ -75,8 +75,12 @@ def find_layout(
         inner = root / name / name
         return inner if inner.is_dir() else root / name
 
-    files = sorted([*root.glob("*.json"), *unpacked("metadata").glob("*.json")])
+    places = root, unpacked("metadata")
+    files, tables = (
+        sorted(path for place in places for path in place.glob(end)) for end in ("*.json", "*.csv")
+    )
     found = [path for path in files if _holds(path, '"detections"', '"failure"', '"detection_categories"')]
+    found += [path for path in tables if _holds(path, "bbox1", "bbox_x")]
     found = found or [path for path in files if path.name == "datapackage.json"]
     if detections is None and len(found) != 1:
         raise InputError(
@@ -95,7 +99,7 @@ def find_layout(
 
 
 def _holds(path: Path, *keys: str) -> bool:
-    """Whether one of the keys is near the beginning of a JSON file."""
+    """Whether one of the keys is near the beginning of a JSON file or a table."""
     with path.open(encoding="utf-8", errors="replace") as file:
         head = file.read(_HEAD)
     return any(key in head for key in keys)
