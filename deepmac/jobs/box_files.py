@@ -17,7 +17,7 @@ from deepmac.data.flaws import BOXES, EXAMPLES
 from deepmac.data.formats import as_coco, load_annotations, read_table
 from deepmac.data.megadetector import Detections, read_json
 from deepmac.data.numbers import key_of, number, whole
-from deepmac.data.picture_files import LARGER_THAN_ANY, PictureName
+from deepmac.data.picture_files import LARGER_THAN_ANY, PictureName, PictureNames
 from deepmac.data.rules import annotated_size
 from deepmac.data.trap_tables import is_pytorch_wildlife, read_pytorch_wildlife
 from deepmac.jobs.pictures import Picture
@@ -67,12 +67,12 @@ class BoxFile:
         self._table, self._box_format, self._min_score = table, box_format, min_score
         if table.is_scored.any() and (unscored := np.count_nonzero(~table.is_scored)):
             self.problems.append(f"{unscored} boxes have no score, others do: theirs is their mask's quality")
-        self._by_stem: dict[str, list[tuple[PictureName, int]]] = {}
+        self._names = PictureNames()
         self._by_id: dict[str, int] = {}
         for row, name in enumerate(table.names):
             if name and table.named_by == "file":
                 for key in PictureName.spellings(name):
-                    self._by_stem.setdefault(key.stem, []).append((key, row))
+                    self._names.add(key, row)
             else:
                 self._by_id[str(self._image_id(row))] = row
 
@@ -101,21 +101,17 @@ class BoxFile:
         these are all of the name.
         """
         path = picture.path
-        full, part = PictureName.of(str(path.absolute())), PictureName.of(str(picture.name))
-        fitting: dict[tuple[int, bool], set[int]] = {}
-        for key, row in self._by_stem.get(full.stem, ()):
-            if (agreeing := key.tail(full)) > min(len(part.folders), len(key.folders)):
-                fitting.setdefault((agreeing, agreeing > len(key.folders)), set()).add(row)
+        least = len(PictureName.of(str(picture.name)).folders) + 1
+        fitting = next(self._names.find(PictureName.of(str(path.absolute())), least), None)
         if not fitting:
-            found = self._by_id.get(path.stem, self._by_id.get(path.stem.lstrip("0")))
+            found = self._by_id.get(path.stem, self._by_id.get(path.stem.lstrip("0") or "0"))
             return None if found is None else (found, (0, True))
-        most = max(fitting)
-        alike = sorted(fitting[most])
+        agreeing, is_whole, alike = fitting[0], fitting[1], sorted(set(fitting[2]))
         rows = [row for row in alike if self._table.names[row].endswith(path.name)] or alike
         if len(rows) > 1:
             names = " and ".join(self._table.names[row] for row in rows[:2])
             raise InputError(f"{self.path} has boxes for {names}, and {path} could be either")
-        return rows[0], most
+        return rows[0], (agreeing, is_whole)
 
     def _boxes(self, row: int) -> ImageBoxes:
         found = self._table[row]
