@@ -1,6 +1,7 @@
 """Boxes of many pictures from one file: annotations of any format, MegaDetector's results, a table."""
 
 import dataclasses
+import itertools
 import math
 import os
 import warnings
@@ -13,13 +14,13 @@ import numpy as np
 from deepmac.core.boxes import BOX_FORMATS, normalized_boxes
 from deepmac.core.errors import InputError
 from deepmac.data.coco import read_coco
-from deepmac.data.flaws import BOXES, EXAMPLES
+from deepmac.data.flaws import BOXES, EXAMPLES, summary
 from deepmac.data.formats import as_coco, load_annotations, read_table
 from deepmac.data.megadetector import Detections, read_json
 from deepmac.data.numbers import key_of, number, whole
 from deepmac.data.picture_files import LARGER_THAN_ANY, PictureName, PictureNames
-from deepmac.data.rules import annotated_size
-from deepmac.data.trap_tables import is_pytorch_wildlife, read_pytorch_wildlife
+from deepmac.data.rules import annotated_size, name_findings
+from deepmac.data.trap_tables import TABLES, is_pytorch_wildlife, read_pytorch_wildlife
 from deepmac.jobs.pictures import Picture
 
 _IMAGE_COLUMNS = ("image", "file_name", "filename", "file", "relative_path", "path")
@@ -63,7 +64,8 @@ class BoxFile:
         Pictures without a name are called "" in the table. Its `facts` have the "image_id" of a picture, and
         its "size", width and height in pixels, if the file does. `box_format` may be "megadetector".
         """
-        self.path, self.problems, self.category_names = path, list(problems), table.categories
+        self.path, self.problems = path, [*problems, *(summary(*lost) for lost in table.lost.items())]
+        self._numbers, self.category_names = _number_categories(table)
         self._table, self._box_format, self._min_score = table, box_format, min_score
         if table.is_scored.any() and (unscored := np.count_nonzero(~table.is_scored)):
             self.problems.append(f"{unscored} boxes have no score, others do: theirs is their mask's quality")
@@ -118,8 +120,12 @@ class BoxFile:
         boxes, box_format = found.boxes, self._box_format
         if box_format == "megadetector":
             boxes, box_format = found.exact_corners, "yxyx_norm"
-        low, high = boxes[:, :2], boxes[:, 2:]
+        start, end = boxes[:, :2], boxes[:, 2:]  # sides may run backwards
+        low, high = np.minimum(start, end), np.maximum(start, end)
+        if box_format == "xywh":
+            low, high = start + np.minimum(end, 0), np.abs(end)
         has_area = np.isfinite(boxes).all(axis=1) & (high > (0 if box_format == "xywh" else low)).all(axis=1)
+        boxes = np.hstack([low, high])
         where = found.name or self._image_id(row)
         self.problems += [
             f"left out: box {index} of {where}, which shows nothing: {boxes[index].round(3).tolist()} as "
@@ -131,7 +137,7 @@ class BoxFile:
         return ImageBoxes(
             box_format,
             boxes[kept].tolist(),
-            [int(found.categories[i]) for i in kept],
+            [self._numbers[found.categories[i]] for i in kept],
             [None if math.isnan(score) else score for score in scores],
             self._image_id(row),
             self._table.facts.get(row, {}).get("size"),
@@ -142,6 +148,19 @@ class BoxFile:
         first = next(filter(None, self._table.names), None) or next(iter(self._by_id), None)
         holds = "boxes of no picture" if first is None else f"{first!r} first"
         return "; ".join([f"{self.path}, with {holds}", *self.problems[:EXAMPLES]])
+
+
+def _number_categories(table: Detections) -> tuple[dict[str, int], dict[str, str]]:
+    """Numbers categories: category as boxes give it -> its number; number as text -> name, where known.
+
+    Categories that are numbers stay; names get that of the category of this name, or one that is free.
+    """
+    names = table.categories | {key: key for key in table.found_categories if whole(key) is None}
+    key_of_name = {name: key for key, name in table.categories.items() if whole(name) is None}
+    numbers = {key: whole(key_of_name.get(key, key)) for key in [*names, *table.found_categories]}
+    free = itertools.count(max([0, *filter(None, numbers.values())]) + 1)
+    numbered = {key: next(free) if given is None else given for key, given in numbers.items()}
+    return numbered, {str(numbered[key]): name for key, name in names.items()}
 
 
 def boxes_from_texts(texts: Sequence[str], box_format: str) -> ImageBoxes:
@@ -182,13 +201,11 @@ def read_boxes(
     path = Path(path)
     if box_format not in BOX_FORMATS:
         raise InputError(f"unknown box format {box_format!r}: use one of {', '.join(BOX_FORMATS)}")
-    if path.suffix.lower() == ".csv":
+    if path.suffix.lower() in TABLES:
         table, problems = _from_table(path, box_format)
         return BoxFile(path, table, box_format, min_score, problems)
     document = load_annotations(path, image_dir) if path.is_dir() else read_json(path)
     if isinstance(document, Detections):
-        if not all(category.isdecimal() for category in document.found_categories):
-            raise InputError(f"{path}: the ids of categories must be numbers")
         return BoxFile(path, document, "megadetector", min_score)
     if is_pytorch_wildlife(document):
         return BoxFile(path, Detections.of_images(*read_pytorch_wildlife(document)), "xyxy", min_score)
@@ -218,10 +235,11 @@ def _of_annotations(path: Path, document: dict, min_score: float) -> BoxFile:
     for image_id, image in data.images.items():
         boxes = [entry for entry in by_image[image_id] if not entry["iscrowd"]]
         rows = [(entry["bbox"], entry["category_id"], number(entry.get("score"))) for entry in boxes]
-        name, size = image.get("file_name"), (image["width"], image["height"])
+        named = next((found.mended for found in name_findings(image)), image)
+        name, size = named and named["file_name"], (image["width"], image["height"])
         facts = {"image_id": image.get("given_id", image_id)}
         facts |= {} if size == LARGER_THAN_ANY else {"size": size}
-        table.add(name.replace("\\", "/") if isinstance(name, str) else "", rows, facts)
+        table.add((name or "").replace("\\", "/"), rows, facts)
     return BoxFile(path, table, "xywh", min_score, data.lost)
 
 
@@ -249,7 +267,6 @@ def _from_table(path: Path, box_format: str) -> tuple[Detections, list[str]]:
             f"boxes, and a line for each, not {', '.join(filter(None, header)) or 'nothing'}"
         )
     grouped: dict[str, list] = {}
-    classes: dict[str, int] = {}  # name -> number
     problems = []
     for number_of_line, row in enumerate(rows, start=2):
         try:
@@ -259,14 +276,14 @@ def _from_table(path: Path, box_format: str) -> tuple[Detections, list[str]]:
             label = row[category] if category else "1"
             given = row[score].strip() if score else ""
             confidence = float(given.removesuffix("%") or "nan") / (100 if given.endswith("%") else 1)
-            kind = whole(label)
-            kind = classes.setdefault(label, len(classes) + 1) if kind is None else kind
-            grouped.setdefault(row[image].replace("\\", "/"), []).append((box, kind, confidence))
+            if not row[image]:
+                raise ValueError(f"its {image} is empty")
+            grouped.setdefault(row[image].replace("\\", "/"), []).append((box, label, confidence))
         except ValueError as error:
             problems.append(f"left out: line {number_of_line} is malformed: {error}")
     if problems and not grouped:
         raise InputError(f"{path}: no usable line; {'; '.join(problems[:EXAMPLES])}")
-    table = Detections(categories={str(kind): label for label, kind in classes.items()})
+    table = Detections(categories={})
     for name, boxes in grouped.items():
         table.add(name, boxes)
     return table, problems
