@@ -54,6 +54,14 @@ def test_of_nested_folders_of_one_name_that_is_meant_whose_path_says_more(tmp_pa
     }  # fmt: skip
 
 
+def test_uploads_to_label_studio_lie_in_any_folder_others_where_they_say(tmp_path):
+    folder = _write(tmp_path / "pictures", "cam1/a.jpg", "cam1/0a1b2c3d-b.jpg")
+    names = ["/data/upload/1/3fa8c1d2-a.jpg", "/data/upload/1/0a1b2c3d-b.jpg", "/mnt/cam2/a.jpg"]
+    assert find_pictures(names, folder) == {
+        names[0]: Path("cam1/a.jpg"), names[1]: Path("cam1/0a1b2c3d-b.jpg")
+    }  # fmt: skip
+
+
 def test_linked_folders_are_looked_into_once(tmp_path):
     folder = _write(tmp_path / "pictures", "z/a.jpg", "b.png", "notes.txt")
     _write(tmp_path / "store", "cam/c.jpg")

@@ -51,9 +51,13 @@ class PictureName(NamedTuple):
 
     @classmethod
     def spellings(cls, name: str) -> "set[PictureName]":
-        """What a name may mean: quoted for an address, or behind the eight digits of Label Studio."""
-        unquoted = {name, unquote(name), unquote_plus(name), re.sub(r"(^|.*[/=])[0-9a-f]{8}-", r"\1", name)}
-        return {cls.of(spelling) for spelling in unquoted}
+        """What a name may mean: quoted for an address, or of an upload, whose folder is Label Studio's own.
+
+        Its files begin with eight digits that their pictures may not have.
+        """
+        uploaded = re.sub(r".*/data/upload/\d+/", "", name)
+        unprefixed = re.sub(r"(^|.*[/=])[0-9a-f]{8}-", r"\1", uploaded)
+        return {cls.of(one) for one in {name, unquote(name), unquote_plus(name), uploaded, unprefixed}}
 
     def end(self, count: int) -> tuple[str, ...]:
         """The last parts of the name, the picture's without a suffix."""
