@@ -184,6 +184,7 @@ def test_categories_that_are_names_get_numbers_of_their_own(tmp_path):
 def test_sides_may_run_backwards(tmp_path, box_format, columns, row, expected):
     file = read_boxes(_write(tmp_path, f"image,{columns}\na.jpg,{row}\n", "boxes.csv"), box_format)
     assert _of(file, "a.jpg").boxes == [expected]
+    assert [problem[:30] for problem in file.problems] == ["corners sorted: box 0 of a.jpg"]
     found = [{"conf": 1, "bbox": [0.5, 0.5, -0.25, 0.25], "category": 1}]
     images = [{"file": "a.jpg", "detections": found}]
     assert _of(read_boxes(_write(tmp_path, MEGADETECTOR | {"images": images})), "a.jpg").boxes == [
@@ -255,6 +256,8 @@ def test_a_bad_box_costs_that_box(tmp_path, changes, expected):
         ("night%201/a.jpg", "a.jpg", "/data/elsewhere/a.jpg"),
         ("/data/local-files/?d=proj%2Fa.jpg", "a.jpg", "/data/proj/a.jpg"),
         ("/data/upload/1/3fa8c1d2-a.jpg", "a.jpg", "/data/a.jpg"),
+        ("/data/upload/1/3fa8c1d2-a.jpg", "sub/a.jpg", "/data/sub/a.jpg"),
+        ("https://x.org/data/upload/12/a.jpg", "sub/a.jpg", "/data/sub/a.jpg"),
     ],
 )
 def test_names_of_other_machines_are_found(tmp_path, annotated, name, path):

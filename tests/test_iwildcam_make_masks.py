@@ -128,7 +128,7 @@ def test_unusable_boxes_and_failures_of_the_detector_are_named(tmp_path, loads):
     """They are no pictures without an animal."""
     images = [
         {"file": "a.jpg", "detections": [_found([0.1] * 4), _found([1.2, 0.4, 0.3, 0.3])]},
-        {"file": "b.jpg", "detections": [_found([0.5, 0.5, -0.1, 0.1])]},
+        {"file": "b.jpg", "detections": [_found([0.5, 0.5, 0, 0.1])]},
         {"file": "c.jpg", "detections": None, "failure": "image access failure"},
         {"file": "d.jpg", "failures": ["DETECTOR"]},
         {"file": "e.jpg", "detections": []},
@@ -283,13 +283,10 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path, monkeypatch)
         input_size = None
         calibration = (0.0, 1.0)
 
-        def prepare(self, image):
-            return image[np.newaxis], np.ones(2, np.float32)
+        def encode(self, image):
+            return image, np.ones(2, np.float32)
 
-        def encode(self, pixels):
-            return pixels
-
-        def mask_probs(self, pixels, boxes):
+        def mask_probs(self, image, boxes):
             return np.ones((len(boxes), 4, 4), np.float32)
 
     monkeypatch.setattr(stream, "load", lambda *arguments: stream.Predictor(Network()))

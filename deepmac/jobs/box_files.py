@@ -120,18 +120,17 @@ class BoxFile:
         boxes, box_format = found.boxes, self._box_format
         if box_format == "megadetector":
             boxes, box_format = found.exact_corners, "yxyx_norm"
-        start, end = boxes[:, :2], boxes[:, 2:]  # sides may run backwards
-        low, high = np.minimum(start, end), np.maximum(start, end)
-        if box_format == "xywh":
-            low, high = start + np.minimum(end, 0), np.abs(end)
-        has_area = np.isfinite(boxes).all(axis=1) & (high > (0 if box_format == "xywh" else low)).all(axis=1)
-        boxes = np.hstack([low, high])
+        start, end, are_sides = boxes[:, :2], boxes[:, 2:], box_format == "xywh"
+        origin = np.zeros_like(start) if are_sides else start
+        has_area = np.isfinite(boxes).all(axis=1) & (end != origin).all(axis=1)
+        runs_backwards = has_area & (end < origin).any(axis=1)
         where = found.name or self._image_id(row)
-        self.problems += [
-            f"left out: box {index} of {where}, which shows nothing: {boxes[index].round(3).tolist()} as "
-            f"{BOX_FORMATS[box_format]}"
-            for index in np.flatnonzero(~has_area)
-        ]
+        for index in np.flatnonzero(runs_backwards | ~has_area):
+            box = f"box {index} of {where}"
+            what = f"corners sorted: {box}" if has_area[index] else f"left out: {box}, which shows nothing"
+            self.problems.append(f"{what}: {boxes[index].round(3).tolist()} as {BOX_FORMATS[box_format]}")
+        low, high = np.minimum(start, end), np.maximum(start, end)
+        boxes = np.hstack([start + np.minimum(end, 0), np.abs(end)] if are_sides else [low, high])
         kept = np.flatnonzero(has_area & ~(found.confidences < self._min_score))  # also those without
         scores = found.confidences[kept].tolist()
         return ImageBoxes(
