@@ -192,9 +192,10 @@ def test_sides_may_run_backwards(tmp_path, box_format, columns, row, expected):
     ]
 
 
-def test_a_picture_with_the_id_0_is_found(tmp_path):
-    file = read_boxes(_write(tmp_path, [{"image_id": 0, "bbox": [1, 2, 3, 4]}]))
-    assert [_of(file, name).image_id for name in ("000000.jpg", "0.jpg")] == [0, 0]
+@pytest.mark.parametrize(("image_id", "names"), [(0, ["000000.jpg", "0.jpg"]), ("42", ["042.jpg", "42.jpg"])])
+def test_a_picture_is_found_by_its_number_whatever_its_zeros(tmp_path, image_id, names):
+    file = read_boxes(_write(tmp_path, [{"image_id": image_id, "bbox": [1, 2, 3, 4]}]))
+    assert [_of(file, name).image_id for name in names] == [image_id] * 2
 
 
 @pytest.mark.parametrize("field", ["filename", "path", "name", "id"])

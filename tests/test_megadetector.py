@@ -154,6 +154,7 @@ def test_a_bad_picture_of_a_file_costs_that_picture(tmp_path):
     good = {"file": "a.jpg", "detections": found}
     bad = [{}, 7, {"file": "", "detections": found}, {"file": None, "detections": found}]
     failed = [{"id": "b.jpg"}, {"file": "c.jpg", "detections": 5}, {"file": "d.jpg", "detections": None}]
+    failed += [{"file": "e.jpg", "failures": 5}]
     images = [good, *bad, None, *failed, good, good | {"detections": []}]
     path = tmp_path / "detections.json"
     for document in (
@@ -163,15 +164,16 @@ def test_a_bad_picture_of_a_file_costs_that_picture(tmp_path):
     ):  # fmt: skip
         path.write_text(json.dumps(document))
         detections = read_detections(path)
-        assert sorted(detections.names) == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
+        assert sorted(detections.names) == ["a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg"]
         assert detections.named_by == "file"
         assert len(detections[detections.names.index("a.jpg")]) == 1
-        problems = {detections.names[row]: fact["failure"] for row, fact in detections.facts.items()}
-        assert problems == dict.fromkeys(["b.jpg", "c.jpg", "d.jpg"], "it has no list of detections")
         assert detections.lost == {
             "pictures that are listed again left out": ["a.jpg", "a.jpg"],
             "entries of pictures without a name left out": ["image 1", "image 2", "image 3", "image 4"],
         }
+        problems = {detections.names[row]: fact["failure"] for row, fact in detections.facts.items()}
+        assert problems.pop("e.jpg") == "5"
+        assert problems == dict.fromkeys(["b.jpg", "c.jpg", "d.jpg"], "it has no list of detections")
 
 
 def test_speciesnet(tmp_path):

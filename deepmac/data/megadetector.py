@@ -122,8 +122,9 @@ class Detections(Sequence):
         """Adds a picture as an image of MegaDetector's JSON holds it, or of SpeciesNet's with `failures`."""
         found = image.get("detections")
         if not isinstance(found, list):
-            failures = image.get("failures") or [image.get("failure") or "it has no list of detections"]
-            image, found = image | {"failure": ", ".join(map(str, failures))}, []
+            reasons = image.get("failures") or image.get("failure") or "it has no list of detections"
+            reasons = reasons if isinstance(reasons, list) else [reasons]
+            image, found = image | {"failure": ", ".join(map(str, reasons))}, []
         facts = {fact: str(image[field]).split(";")[-1] for field, fact in _FACTS.items() if image.get(field)}
         self.add(name.replace("\\", "/"), map(_detection, found), facts)
 
@@ -162,7 +163,7 @@ def read_detections(path: str | os.PathLike, image_dir: Path | None = None) -> D
     `datapackage.json`. PytorchWildlife's boxes are in pixels of the pictures, so that it needs their folder.
 
     Raises:
-        InputError: no such file, another format, a malformed entry, boxes in pixels.
+        InputError: no such file, another format, no picture with a name, boxes in pixels.
     """
     path = Path(path)
     document = None if path.suffix.lower() in trap_tables.TABLES else read_json(path)
@@ -189,7 +190,7 @@ def read_json(path: str | os.PathLike) -> Any:
     memory.
 
     Raises:
-        InputError: no such file, not JSON; of MegaDetector a malformed entry, or boxes in pixels.
+        InputError: no such file, not JSON; of MegaDetector no picture with a name, or boxes in pixels.
     """
     table = Detections()
 
@@ -208,10 +209,7 @@ def read_json(path: str | os.PathLike) -> Any:
             table.add_image(str(image[named_by]), image)
         return bool(named_by)
 
-    try:
-        document = load_json(path, object_hook=collect)
-    except (TypeError, AttributeError) as error:
-        raise InputError(f"{path}: image {len(table)} is malformed: {error}") from error
+    document = load_json(path, object_hook=collect)
     if isinstance(document, dict) and "predictions" in document:  # of SpeciesNet
         document = {"images": document["predictions"], "detection_categories": _SPECIESNET_CATEGORIES}
     sections = document if isinstance(document, dict) else {}

@@ -162,7 +162,7 @@ def _best_file(name: str, files: PictureNames, above: tuple[str, ...]) -> tuple[
 
 def files_below(folder: Path) -> list[Path]:
     """The files of pictures in a folder and its subfolders, sorted; also in linked ones, each folder once."""
-    found, places, seen = [], [folder], set(map(str, folder.resolve().parents))
+    found, places, seen = [], [folder], set(map(str, Path(os.path.realpath(folder)).parents))
     for place in places:  # links come last, so that what they lead to is called after its own folder
         for root, folders, names in os.walk(place):
             if (real := os.path.realpath(root)) in seen:

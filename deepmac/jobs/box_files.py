@@ -75,8 +75,8 @@ class BoxFile:
             if name and table.named_by == "file":
                 for key in PictureName.spellings(name):
                     self._names.add(key, row)
-            else:
-                self._by_id[str(self._image_id(row))] = row
+            if (image_id := str(self._image_id(row))) == name or not name:
+                self._by_id[image_id] = row
 
     def _image_id(self, row: int) -> int | str | None:
         named = self._table.names[row] if self._table.named_by == "id" else None
