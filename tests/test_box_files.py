@@ -156,6 +156,65 @@ def test_pictures_of_a_folder_that_is_called_otherwise_are_found(tmp_path):
         file.of([picture, Picture(Path("/data/x/a.jpg"), Path("a.jpg"))])
 
 
+def test_categories_that_are_names_get_numbers_of_their_own(tmp_path):
+    rows = "".join(f"a.jpg,0,0,1,1,{label}\n" for label in ("A", "1", "B", "2", "A"))
+    file = read_boxes(_write(tmp_path, f"image,ymin,xmin,ymax,xmax,label\n{rows}", "boxes.csv"))
+    assert _of(file, "a.jpg").category_ids == [3, 1, 4, 2, 3]
+    assert file.category_names == {"3": "A", "4": "B"}
+    found = [{"conf": 1, "bbox": BOX, "category": kind} for kind in ("animal", "cat", "2", 1)]
+    images = [{"file": "a.jpg", "detections": found}]
+    file = read_boxes(_write(tmp_path, MEGADETECTOR | {"images": images}))
+    assert _of(file, "a.jpg").category_ids == [1, 3, 2, 1]
+    assert file.category_names == {"1": "animal", "2": "person", "3": "cat"}
+    names = [{"id": 1, "name": "2"}, {"id": 2, "name": "1"}]
+    file = read_boxes(
+        _write(tmp_path, COCO_ANNOTATIONS | {"categories": [*names, {"id": 18, "name": "dog"}]})
+    )
+    assert _of(file, "sub/b.jpg").category_ids == [2]
+
+
+@pytest.mark.parametrize(
+    ("box_format", "columns", "row", "expected"),
+    [
+        ("xyxy", "xmin,ymin,xmax,ymax", "9,8,3,2", [3, 2, 9, 8]),
+        ("yxyx_norm", "xmin,ymin,xmax,ymax", "0.5,0.5,0.25,0.75", [0.5, 0.25, 0.75, 0.5]),
+        ("xywh", "xmin,ymin,width,height", "9,8,-6,2.5", [3, 8, 6, 2.5]),
+    ],
+)
+def test_sides_may_run_backwards(tmp_path, box_format, columns, row, expected):
+    file = read_boxes(_write(tmp_path, f"image,{columns}\na.jpg,{row}\n", "boxes.csv"), box_format)
+    assert _of(file, "a.jpg").boxes == [expected]
+    assert [problem[:30] for problem in file.problems] == ["corners sorted: box 0 of a.jpg"]
+    found = [{"conf": 1, "bbox": [0.5, 0.5, -0.25, 0.25], "category": 1}]
+    images = [{"file": "a.jpg", "detections": found}]
+    assert _of(read_boxes(_write(tmp_path, MEGADETECTOR | {"images": images})), "a.jpg").boxes == [
+        [0.5, 0.25, 0.75, 0.5]
+    ]
+
+
+@pytest.mark.parametrize(("image_id", "names"), [(0, ["000000.jpg", "0.jpg"]), ("42", ["042.jpg", "42.jpg"])])
+def test_a_picture_is_found_by_its_number_whatever_its_zeros(tmp_path, image_id, names):
+    file = read_boxes(_write(tmp_path, [{"image_id": image_id, "bbox": [1, 2, 3, 4]}]))
+    assert [_of(file, name).image_id for name in names] == [image_id] * 2
+
+
+@pytest.mark.parametrize("field", ["filename", "path", "name", "id"])
+def test_pictures_may_be_named_elsewhere_than_in_file_name(tmp_path, field):
+    images = [{"id": 1} | {field: "sub/a.jpg"}, {"id": 2, "file_name": "b.jpg"}]
+    annotations = [{"image_id": one["id"], "bbox": [i, 2, 3, 4]} for i, one in enumerate(images, start=1)]
+    file = read_boxes(_write(tmp_path, {"images": images, "annotations": annotations}))
+    assert [_of(file, name).boxes[0][0] for name in ("sub/a.jpg", "b.jpg")] == [1, 2]
+    if field == "id":
+        file = read_boxes(_write(tmp_path, annotations))
+        assert _of(file, "/data/sub/a.jpg").image_id == "sub/a.jpg"
+
+
+def test_a_line_without_a_picture_is_told(tmp_path):
+    text = "image\tymin\txmin\tymax\txmax\na.jpg\t0\t0\t1\t1\n\t0\t0\t1\t1\n"
+    file = read_boxes(_write(tmp_path, text, "boxes.tsv"))
+    assert file.problems == ["left out: line 3 is malformed: its image is empty"]
+
+
 def test_detections_without_a_category_are_unknown(tmp_path):
     found = [{"conf": 1, "bbox": BOX}, {"conf": 1, "bbox": BOX, "category": None}]
     images = [{"file": "a.jpg", "detections": found}]
@@ -198,6 +257,8 @@ def test_a_bad_box_costs_that_box(tmp_path, changes, expected):
         ("night%201/a.jpg", "a.jpg", "/data/elsewhere/a.jpg"),
         ("/data/local-files/?d=proj%2Fa.jpg", "a.jpg", "/data/proj/a.jpg"),
         ("/data/upload/1/3fa8c1d2-a.jpg", "a.jpg", "/data/a.jpg"),
+        ("/data/upload/1/3fa8c1d2-a.jpg", "sub/a.jpg", "/data/sub/a.jpg"),
+        ("https://x.org/data/upload/12/a.jpg", "sub/a.jpg", "/data/sub/a.jpg"),
     ],
 )
 def test_names_of_other_machines_are_found(tmp_path, annotated, name, path):
@@ -280,11 +341,6 @@ def test_a_folder_of_yolo_labels_is_read(tmp_path):
         ([7], "has no images"),
         (COCO_ANNOTATIONS | {"annotations": [{"image_id": 9, "bbox": [1, 2, 3, 4]}]}, "unknown images: 1"),
         ({"images": ["a.jpg"], "annotations": [{}]}, "no usable image: entries that cannot be read: 1"),
-        (
-            MEGADETECTOR
-            | {"images": [{"file": "a", "detections": [{"bbox": BOX, "conf": 1, "category": "cat"}]}]},
-            "ids of categories must be numbers",
-        ),
     ],
 )
 def test_malformed_json_is_an_input_error(tmp_path, content, words):

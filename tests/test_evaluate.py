@@ -49,6 +49,9 @@ def test_what_cannot_be_is_said_in_one_line(data_set):
     wrong = _arguments(folder, "--images", folder / "images", "--seen", "screw")
     assert "its classes are bolt, nut, washer" in command_line.refused(*wrong)
     assert "--annotations FILE and --images DIR" in command_line.refused(*_arguments(folder))
+    without = "evaluate", "--annotations", folder / "missing.json", "--images", folder / "images"
+    assert "Missing option '--model'" in command_line.refused(*without)
+    assert "mini finds no objects" in command_line.refused(*without, "--model", "mini"), "before it reads"
 
 
 def test_objects_of_other_classes_are_not_taken_for_the_class_with_the_id_0(data_set, monkeypatch):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from pathlib import Path
 
 import camera_traps
 import command_line
@@ -24,6 +25,8 @@ from deepmac.iwildcam.collection import open_collection
 from deepmac.iwildcam.layout import find_layout
 from deepmac.iwildcam.make_masks import CollectionJobs, MaskOptions, make_masks, parse_shard
 from deepmac.jobs import stream
+from deepmac.jobs.box_files import read_boxes
+from deepmac.jobs.pictures import Picture
 
 
 @pytest.fixture
@@ -125,7 +128,7 @@ def test_unusable_boxes_and_failures_of_the_detector_are_named(tmp_path, loads):
     """They are no pictures without an animal."""
     images = [
         {"file": "a.jpg", "detections": [_found([0.1] * 4), _found([1.2, 0.4, 0.3, 0.3])]},
-        {"file": "b.jpg", "detections": [_found([0.5, 0.5, -0.1, 0.1])]},
+        {"file": "b.jpg", "detections": [_found([0.5, 0.5, 0, 0.1])]},
         {"file": "c.jpg", "detections": None, "failure": "image access failure"},
         {"file": "d.jpg", "failures": ["DETECTOR"]},
         {"file": "e.jpg", "detections": []},
@@ -146,6 +149,22 @@ def test_unusable_boxes_and_failures_of_the_detector_are_named(tmp_path, loads):
     assert "1 without boxes, 3 skipped" in command_line.run("iwildcam-masks", *arguments).stdout
     _document(tmp_path, images[1:-1])
     assert "all 3 pictures were skipped" in command_line.refused("iwildcam-masks", *arguments)
+
+
+def test_a_picture_that_is_listed_twice_is_told_and_its_first_entry_counts(tmp_path, loads):
+    good = {"file": "a.jpg", "detections": [_found([0.1, 0.1, 0.3, 0.3])]}
+    images = [good, good, good | {"detections": []}, {"file": "b.jpg"}, {}]
+    summary = make_masks(tmp_path, _document(tmp_path, images), tmp_path / "out")
+    assert (summary.pictures, summary.written) == (2, 1)
+    assert summary.problems() == [
+        "pictures that are listed again left out: 2 (a.jpg, a.jpg)",
+        "entries of pictures without a name left out: 1 (image 4)",
+        "skipped: b.jpg: the detector failed: it has no list of detections",
+    ]
+    file = read_boxes(tmp_path / "detections.json")
+    assert len(file.problems) == 2
+    [boxes] = file.of([Picture(tmp_path / "a.jpg", Path("a.jpg"))])
+    assert len(boxes.boxes) == 1
 
 
 def test_corners_in_the_place_of_sides_are_told(tmp_path, loads):
@@ -387,7 +406,7 @@ def test_pictures_with_the_same_masks_and_odd_shards_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"train/a\.jpg and test/a\.jpg would be the same file"):
         _jobs(tmp_path, ["train/a.jpg", "test/a.jpg"])
     with pytest.raises(InputError, match="would be the same file"):
-        _jobs(tmp_path, ["a.jpg", "a.jpg"])
+        _jobs(tmp_path, ["a.jpg", "a.png"])
     for text in ("", "1", "4/3", "1/0", "-1/3", "a/b", "1/2/3", "1.5/3"):
         with pytest.raises(InputError, match="--shard"):
             parse_shard(text)

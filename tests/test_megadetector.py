@@ -79,13 +79,14 @@ def test_what_was_written_is_read_again(tmp_path_factory, pictures, named_by):
         assert picture.confidences.tolist() == [confidence for _, _, confidence in rows]
 
 
-def test_boxes_that_show_nothing_are_not_usable():
+def test_boxes_that_show_nothing_are_not_usable_and_sides_may_run_backwards():
     detections = Detections()
     boxes = [[0.1, 0.1, 0.2, 0.2], [0.5, 0.5, 0, 0.1], [1.2, 0, 0.1, 0.1], [0.9, 0.9, 0.5, 0.5]]
     boxes += [[float("nan"), 0, 1, 1], [0.5, 0.5, -0.1, 0.1]]
     detections.add("a.jpg", [(box, "1", 0.5) for box in boxes])
-    assert detections[0].usable.tolist() == [True, False, False, True, False, False]
+    assert detections[0].usable.tolist() == [True, False, False, True, False, True]
     assert detections[0].corners[3].tolist() == [0.9, 0.9, 1.0, 1.0]
+    assert detections[0].corners[5].tolist() == [0.5, 0.4, 0.6, 0.5]
 
 
 @pytest.mark.parametrize(
@@ -121,6 +122,58 @@ def test_a_bad_detection_keeps_its_number_and_has_no_box(tmp_path):
     detections = read_detections(path)[0]
     assert detections.usable.tolist() == [False] * 4 + [True]
     assert detections.confidences.tolist() == [1] * 5
+
+
+@pytest.mark.parametrize(
+    ("classes", "species"),
+    [
+        ([["3", 0.8], ["1", 0.9]], "fox"),
+        ([["3", None], ["1", 0.2]], "fox"),
+        ([["3", "0.8"], ["1", 0.2]], "lynx"),
+        ([["7", 0.8]], "7"),
+        *(
+            (other, "")
+            for other in ([{"category": "3", "conf": 0.8}], [["3"]], ["3", 0.8], "lynx", {"3": 0.8})
+        ),
+        *((other, "") for other in ("0.8", 5, None, [])),
+    ],
+)
+def test_a_classification_of_another_form_costs_no_box(tmp_path, classes, species):
+    found = [{"category": "1", "conf": 0.9, "bbox": [0.1, 0.1, 0.2, 0.2], "classifications": classes}]
+    document = {"images": [{"file": "a.jpg", "detections": found}], "detection_categories": {"1": "animal"}}
+    path = tmp_path / "detections.json"
+    path.write_text(json.dumps(document | {"classification_categories": {"1": "fox", "3": "lynx"}}))
+    detections = read_detections(path)
+    assert detections[0].usable.tolist() == [True] and detections[0].species == [species]
+    path.write_text(json.dumps(document | {"classification_categories": ["fox"]}))
+    assert read_detections(path)[0].usable.tolist() == [True]
+
+
+def test_a_bad_picture_of_a_file_costs_that_picture(tmp_path):
+    found = [{"category": "1", "conf": 0.9, "bbox": [0.1, 0.1, 0.2, 0.2]}]
+    good = {"file": "a.jpg", "detections": found}
+    bad = [{}, 7, {"file": "", "detections": found}, {"file": None, "detections": found}]
+    failed = [{"id": "b.jpg"}, {"file": "c.jpg", "detections": 5}, {"file": "d.jpg", "detections": None}]
+    failed += [{"file": "e.jpg", "failures": 5}]
+    images = [good, *bad, None, *failed, good, good | {"detections": []}]
+    path = tmp_path / "detections.json"
+    for document in (
+        {"images": images, "detection_categories": {"1": "animal"}},
+        {"predictions": [{key.replace("file", "filepath"): value for key, value in image.items()}
+                         if isinstance(image, dict) else image for image in images]},
+    ):  # fmt: skip
+        path.write_text(json.dumps(document))
+        detections = read_detections(path)
+        assert sorted(detections.names) == ["a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg"]
+        assert detections.named_by == "file"
+        assert len(detections[detections.names.index("a.jpg")]) == 1
+        assert detections.lost == {
+            "pictures that are listed again left out": ["a.jpg", "a.jpg"],
+            "entries of pictures without a name left out": ["image 1", "image 2", "image 3", "image 4"],
+        }
+        problems = {detections.names[row]: fact["failure"] for row, fact in detections.facts.items()}
+        assert problems.pop("e.jpg") == "5"
+        assert problems == dict.fromkeys(["b.jpg", "c.jpg", "d.jpg"], "it has no list of detections")
 
 
 def test_speciesnet(tmp_path):

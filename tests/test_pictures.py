@@ -58,9 +58,10 @@ def test_results_are_no_pictures(folder):
         without_results(list_pictures([f"{folder}/sub/b_*"]))
 
 
-@pytest.mark.parametrize("source", ["missing.jpg", "missing/*.jpg", "photos/*.gif", "empty"])
+@pytest.mark.parametrize("source", ["missing.jpg", "missing/*.jpg", "photos/*.gif", "empty", "loop"])
 def test_a_source_without_pictures_is_an_input_error(folder, tmp_path, monkeypatch, source):
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
+    Path("loop").symlink_to("loop")
     with pytest.raises(InputError, match="no pictures at"):
         list_pictures(["photos", source])

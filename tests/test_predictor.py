@@ -116,6 +116,32 @@ def test_pictures_of_extreme_sizes(predictor, size):
     assert np.isfinite(prediction.mask_probs).all()
 
 
+def test_a_batch_gives_what_single_images_give(predictor):
+    images = [tiny_model.picture(seed, 30 + 9 * seed, 70 - 5 * seed) for seed in range(5)]
+    boxes = [tiny_model.random_boxes(1 + seed, seed) for seed in range(5)]
+    predictor.set_image(images[0])
+    predictions = predictor.predict_batch(images, boxes)
+    assert len(predictions) == 5
+    for image, image_boxes, prediction in zip(images, boxes, predictions, strict=True):
+        single = predictor.predict(image_boxes, encoded=predictor.encode(image))
+        np.testing.assert_array_equal(prediction.image, image)
+        np.testing.assert_array_equal(prediction.boxes, single.boxes)
+        np.testing.assert_array_equal(prediction.mask_probs, single.mask_probs)
+    current = predictor.predict(boxes[0]).mask_probs  # of the image that was set
+    np.testing.assert_array_equal(current, predictions[0].mask_probs)
+
+
+def test_errors_in_a_batch_name_the_image(predictor):
+    image, box = tiny_model.picture(), [[0, 0, 1, 1]]
+    with pytest.raises(InputError, match=r"image 2: box 1 .* inverted"):
+        predictor.predict_batch([image] * 3, [box, box, [*box, [1, 0, 0, 1]]])
+    with pytest.raises(InputError, match=r"image 1: .*uint8"):
+        predictor.predict_batch([image, image / 255], [box, box])
+    with pytest.raises(InputError, match="2 images, but boxes for 1"):
+        predictor.predict_batch([image, image], [box])
+    assert predictor.predict_batch([], []) == []
+
+
 def test_threads_with_images_of_their_own(predictor):
     images = [tiny_model.picture(seed) for seed in range(6)]
     boxes = tiny_model.random_boxes(3)

@@ -288,13 +288,13 @@ def test_boxes_from_a_file(photos, tmp_path):
 
 
 def test_an_unusable_box_costs_no_more_than_itself(photos, tmp_path):
-    table = "image,xmin,ymin,xmax,ymax\na.png,50,30,120,90\nb.jpg,5,5,20,20\nb.jpg,30,1,10,20\n"
+    table = "image,xmin,ymin,xmax,ymax\na.png,50,30,120,90\nb.jpg,5,5,20,20\nb.jpg,30,1,30,20\n"
     (tmp_path / "boxes.csv").write_text(table)
     out = tmp_path / "out"
     arguments = ["--boxes", tmp_path / "boxes.csv", "--box-format", "xyxy", "--out", out]
     result = _segment(photos / "a.png", photos / "b.jpg", *arguments)
     assert result.stdout.startswith("Pictures: 2 segmented (masks: ")
-    assert "left out: box 1 of b.jpg" in result.stderr and "[30.0, 1.0, 10.0, 20.0]" in result.stderr
+    assert "left out: box 1 of b.jpg" in result.stderr and "[30.0, 1.0, 30.0, 20.0]" in result.stderr
     assert f"{photos / 'a.png'}: clipped to the image: box 0" in result.stderr
 
 
@@ -325,8 +325,8 @@ def test_wrong_input_is_one_line_and_status_2(photos, tmp_path, arguments, words
     [
         ("elsewhere/z.jpg,0,0,1,1", "elsewhere/z.jpg"),
         (
-            "a.png,0.5,0,0.2,1",
-            "box 0 of a.png, which shows nothing: [0.5, 0.0, 0.2, 1.0] as [ymin, xmin, ymax",
+            "a.png,0.5,0,0.5,1",
+            "box 0 of a.png, which shows nothing: [0.5, 0.0, 0.5, 1.0] as [ymin, xmin, ymax",
         ),
     ],
 )

@@ -60,6 +60,35 @@ def test_what_is_missing_of_camtrap_dp_is_said(package):
         read_detections(package)
 
 
+def test_media_without_a_type_are_told_by_their_names(package):
+    media = package.with_name("media.csv")
+    text = media.read_text(encoding="utf-8-sig").replace("image/jpeg", "").replace("video/mp4", "")
+    media.write_text(text)
+    assert read_detections(package).names == ["a/b.jpg", "c.jpg", "d.jpg"]
+    media.write_text(text.replace("d.jpg,d.jpg", "https://example.org/y,c.jpg"))
+    with pytest.raises(InputError, match=r"several media are called c\.jpg"):
+        read_detections(package)
+
+
+@pytest.mark.parametrize("name", ["animl.csv", "animl.tsv"])
+def test_todays_animl(tmp_path, name):
+    """Of a picture without a detection pandas writes a line of empty cells, and other categories as 1.0."""
+    path = tmp_path / name
+    text = (
+        "filepath,filename,extension,datetime,frame,max_detection_conf,category,conf,bbox_x,bbox_y,bbox_w,bbox_h\n"
+        "/mnt/cam/1.jpg,1.jpg,.jpg,2023-01-01 00:00:00,0,0.9,1.0,0.9,0.1,0.1,0.3,0.3\n"
+        "/mnt/cam/1.jpg,1.jpg,.jpg,2023-01-01 00:00:00,0,0.9,2.0,0.8,0.5,0.5,0.3,0.3\n"
+        "/mnt/cam/2.jpg,2.jpg,.jpg,2023-01-01 00:01:00,0,,,,,,,\n"
+        "/mnt/cam/3.jpg,3.jpg,.jpg,2023-01-01 00:02:00,0,0,NA,NA,NA,NA,NA,NA\n"
+    )
+    path.write_text(text if name.endswith("csv") else text.replace(",", "\t"))
+    found = read_detections(path)
+    assert found.names == ["/mnt/cam/1.jpg", "/mnt/cam/2.jpg", "/mnt/cam/3.jpg"]
+    assert [len(picture) for picture in found] == [2, 0, 0]
+    assert [found.categories[key] for key in found[0].categories] == ["animal", "person"]
+    assert found[0].boxes.tolist() == [[0.1, 0.1, 0.3, 0.3], [0.5, 0.5, 0.3, 0.3]]
+
+
 def test_animl(tmp_path):
     path = tmp_path / "animl.csv"
     path.write_text(
@@ -109,6 +138,7 @@ def test_pixels_of_pytorch_wildlife_become_parts_of_the_picture(tmp_path):
     entry["confidence"] = [0.4]
     kinds = [{"id": 0, "name": "animal"}, {"id": 1, "name": "person"}]
     entries = [entry, entry | {"img_id": "pictures/cam/missing.jpg"}, entry | {"bbox": [[1, 2], None]}, None]
+    entries[2]["img_id"] = "pictures/cam/b.jpg"
     (tmp_path / "found.json").write_text(json.dumps({"annotations": entries, "categories": kinds}))
     found = read_detections(tmp_path / "found.json", pictures)
     assert found[0].boxes.tolist() == [[0.1, 0.1, 0.5, 0.5]] and found[0].confidences.tolist() == [0.4]

@@ -54,7 +54,7 @@ def finetune(annotations, images, out, masks_of, val, val_fraction, **choices):
 
 
 @click.command()
-@click.option("--model", default="mini", help="mini, or a folder that training wrote.")
+@click.option("--model", required=True, help="Name or folder of one that finds objects, as finetune's.")
 @click.option("--coco-dir", type=click.Path(), help="Folder in the layout of COCO or an annotation tool.")
 @click.option("--split", help="Of --coco-dir.  [default: val2017]")
 @click.option("--annotations", type=click.Path(), metavar="FILE", help="Or: as for `deepmac tfrecord`.")
@@ -73,7 +73,11 @@ def evaluate(model, coco_dir, split, annotations, images, seen, ids, out):
     or --annotations with --images; classes of the same name are the same.
     """
     from deepmac.core.categories import CLASS_SETS, NAME_BY_ID
+    from deepmac.core.errors import InputError
+    from deepmac.inference.find import find_model
 
+    if not find_model(model).detects:
+        raise InputError(f"{model} finds no objects: name a model of `deepmac finetune` by --model")
     splits = [split or "val2017"] if split or coco_dir else []
     [data] = options.read_data(coco_dir, annotations, images, splits, ids).values()
     names = (

@@ -19,6 +19,7 @@ import numpy as np
 
 from deepmac.core.errors import InputError
 from deepmac.data import trap_tables
+from deepmac.data.flaws import LOST
 from deepmac.data.formats import load_json
 from deepmac.data.numbers import number
 
@@ -28,6 +29,8 @@ EXPECTED_BOX = "[xmin, ymin, width, height] from 0 to 1"
 _NAMED_BY = ("file", "filepath", "id")  # fields that name a picture; the second is SpeciesNet's
 _SPECIESNET_CATEGORIES = {"1": "animal", "2": "human", "3": "vehicle"}
 _NO_BOX = [math.nan] * 4
+_TWICE = f"pictures that are listed again {LOST}"
+_NAMELESS = f"entries of pictures without a name {LOST}"
 _UNKNOWN = "0"  # category of detections without one
 # What files may say of a picture -> what it is called here. SpeciesNet's prediction ends with a name.
 _FACTS = {"datetime": "time", "location": "camera", "seq_id": "sequence", "prediction": "species"}
@@ -52,9 +55,10 @@ class PictureDetections:
 
     @property
     def exact_corners(self) -> np.ndarray:
-        """float64 [N, 4], the boxes as (ymin, xmin, ymax, xmax) normalised."""
+        """float64 [N, 4], the boxes as (ymin, xmin, ymax, xmax) normalised; sides may run backwards."""
         xmin, ymin, width, height = self.boxes.T
-        return np.stack([ymin, xmin, ymin + height, xmin + width], axis=1)
+        start, end = np.array([ymin, xmin]), np.array([ymin + height, xmin + width])
+        return np.concatenate([np.minimum(start, end), np.maximum(start, end)]).T
 
     @property
     def corners(self) -> np.ndarray:
@@ -79,6 +83,8 @@ class Detections(Sequence):
         self.species: dict[str, str] = {}  # id of a classification -> name
         # Number of a picture -> what the file says of it: "time", "camera", "sequence", "species", "failure".
         self.facts: dict[int, dict[str, Any]] = {}
+        self.lost: dict[str, list[str]] = {}  # kind of entries that were left out -> a text for each
+        self._known: set[str] = set()
         self._ends = array("q")  # number of detections up to and with each picture
         self._boxes, self._confidences = array("d"), array("d")
         self._categories: list[str] = []
@@ -93,7 +99,15 @@ class Detections(Sequence):
         return table
 
     def add(self, name: str, detections: Iterable[tuple], facts: dict[str, Any] | None = None) -> None:
-        """Adds a picture: (bbox, category, conf) of each detection, and the id of its species if known."""
+        """Adds a picture: (bbox, category, conf) of each detection, and the id of its species if known.
+
+        Of pictures that are added twice the first stays. Those called "" are not known to be the same.
+        """
+        if name in self._known:
+            self.lost.setdefault(_TWICE, []).append(name)
+            return
+        if name:
+            self._known.add(name)
         for box, category, confidence, *classes in detections:
             self._boxes.extend(map(float, box))
             self._confidences.append(float(confidence))
@@ -106,10 +120,13 @@ class Detections(Sequence):
 
     def add_image(self, name: str, image: dict[str, Any]) -> None:
         """Adds a picture as an image of MegaDetector's JSON holds it, or of SpeciesNet's with `failures`."""
-        if image.get("detections") is None and image.get("failures"):
-            image = image | {"failure": ", ".join(map(str, image["failures"]))}
+        found = image.get("detections")
+        if not isinstance(found, list):
+            reasons = image.get("failures") or image.get("failure") or "it has no list of detections"
+            reasons = reasons if isinstance(reasons, list) else [reasons]
+            image, found = image | {"failure": ", ".join(map(str, reasons))}, []
         facts = {fact: str(image[field]).split(";")[-1] for field, fact in _FACTS.items() if image.get(field)}
-        self.add(name.replace("\\", "/"), map(_detection, image.get("detections") or ()), facts)
+        self.add(name.replace("\\", "/"), map(_detection, found), facts)
 
     def __len__(self):
         return len(self.names)
@@ -122,9 +139,9 @@ class Detections(Sequence):
         return PictureDetections(self.names[index], boxes, confidences, categories, species)
 
     @property
-    def found_categories(self) -> set[str]:
+    def found_categories(self) -> list[str]:
         """Ids of the categories that were detected."""
-        return set(self._categories)
+        return list(dict.fromkeys(self._categories))
 
     @property
     def is_scored(self) -> np.ndarray:
@@ -146,10 +163,10 @@ def read_detections(path: str | os.PathLike, image_dir: Path | None = None) -> D
     `datapackage.json`. PytorchWildlife's boxes are in pixels of the pictures, so that it needs their folder.
 
     Raises:
-        InputError: no such file, another format, a malformed entry, boxes in pixels.
+        InputError: no such file, another format, no picture with a name, boxes in pixels.
     """
     path = Path(path)
-    document = None if path.suffix.lower() == ".csv" else read_json(path)
+    document = None if path.suffix.lower() in trap_tables.TABLES else read_json(path)
     if isinstance(document, Detections):
         return document
     if document is None:
@@ -173,23 +190,26 @@ def read_json(path: str | os.PathLike) -> Any:
     memory.
 
     Raises:
-        InputError: no such file, not JSON; of MegaDetector a malformed entry, or boxes in pixels.
+        InputError: no such file, not JSON; of MegaDetector no picture with a name, or boxes in pixels.
     """
     table = Detections()
 
     def collect(item: dict[str, Any]) -> dict[str, Any] | None:
         """Called with every dictionary, innermost first; moves pictures into the table."""
-        named_by = next((field for field in _NAMED_BY if field in item), None)
-        if named_by is None or not {"detections", "failure", "failures"} & item.keys():
-            return item
-        table.named_by = "id" if named_by == "id" else "file"
-        table.add_image(str(item[named_by]), item)
-        return None
+        is_image = {"detections", "failure", "failures"} & item.keys()
+        return None if is_image and add(item) else item
 
-    try:
-        document = load_json(path, object_hook=collect)
-    except (TypeError, AttributeError) as error:
-        raise InputError(f"{path}: image {len(table)} is malformed: {error}") from error
+    def add(image: Any) -> bool:
+        """Adds a picture, if it has a name."""
+        fields = image if isinstance(image, dict) else {}
+        named_by = next((field for field in _NAMED_BY if fields.get(field) not in (None, "")), None)
+        if named_by:
+            if not table:  # the first one tells of all
+                table.named_by = "id" if named_by == "id" else "file"
+            table.add_image(str(image[named_by]), image)
+        return bool(named_by)
+
+    document = load_json(path, object_hook=collect)
     if isinstance(document, dict) and "predictions" in document:  # of SpeciesNet
         document = {"images": document["predictions"], "detection_categories": _SPECIESNET_CATEGORIES}
     sections = document if isinstance(document, dict) else {}
@@ -197,14 +217,16 @@ def read_json(path: str | os.PathLike) -> Any:
         isinstance(sections.get("images"), list) and isinstance(sections.get("detection_categories"), dict)
     ):
         return document
-    strange = next((i for i, image in enumerate(document["images"]) if image is not None), None)
-    if strange is not None:
-        raise InputError(f"{path}: image {strange} is malformed: it has no file or id, or no detections")
+    nameless = [n for n, image in enumerate(document["images"]) if image is not None and not add(image)]
+    if nameless and not table:
+        raise InputError(f"{path}: image {nameless[0]} is malformed: it has no file or id")
+    if nameless:
+        table.lost[_NAMELESS] = [f"image {number}" for number in nameless]
     table.categories = {str(key): str(name) for key, name in document["detection_categories"].items()}
     if _UNKNOWN in table.found_categories:
         table.categories.setdefault(_UNKNOWN, "unknown")
-    species = document.get("classification_categories") or {}
-    table.species = {str(key): str(name) for key, name in species.items()}
+    if isinstance(species := document.get("classification_categories"), dict):
+        table.species = {str(key): str(name) for key, name in species.items()}
     if table.in_pixels:
         raise InputError(f"{path} has boxes in pixels or percent: MegaDetector's are {EXPECTED_BOX}")
     return table
@@ -217,5 +239,11 @@ def _detection(entry: Any) -> tuple[list[float], str, float, str]:
     numbers = [number(x) for x in box] if isinstance(box, list) and len(box) == 4 else _NO_BOX
     confidence = 1.0 if math.isnan(confidence) else confidence
     category = _UNKNOWN if entry.get("category") is None else str(entry["category"])
-    classes = entry.get("classifications") or [["", 0]]
-    return numbers, category, confidence, max(classes, key=lambda pair: pair[1])[0]
+    return numbers, category, confidence, _species(entry.get("classifications"))
+
+
+def _species(classes: Any) -> str:
+    """The id in the most certain pair of an id and a confidence; "" if there is none."""
+    lists = [one for one in classes if isinstance(one, list)] if isinstance(classes, list) else []
+    pairs = [(number(one[1]), str(one[0])) for one in lists if len(one) == 2]
+    return max((pair for pair in pairs if not math.isnan(pair[0])), default=(0, ""))[1]

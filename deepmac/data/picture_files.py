@@ -4,13 +4,14 @@ Names come from other machines: with backslashes, folders that are not here, add
 accents, another case, without a suffix. A name fits to a file if one path ends with the other.
 """
 
+import itertools
 import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote, unquote_plus, urlsplit
 
 import numpy as np
@@ -50,20 +51,51 @@ class PictureName(NamedTuple):
 
     @classmethod
     def spellings(cls, name: str) -> "set[PictureName]":
-        """What a name may mean: quoted for an address, or behind the eight digits of Label Studio."""
-        unquoted = (name, unquote(name), unquote_plus(name), re.sub(r"(^|.*[/=])[0-9a-f]{8}-", r"\1", name))
-        return {cls.of(spelling) for spelling in unquoted}
+        """What a name may mean: quoted for an address, or of an upload, whose folder is Label Studio's own.
 
-    def tail(self, other: "PictureName") -> int:
-        """How many parts at the end of both names agree; 0 if the pictures are not called the same."""
-        if self.stem != other.stem or (self.suffix != other.suffix and self.suffix and other.suffix):
-            return 0
-        agreeing = 1
-        for mine, theirs in zip(reversed(self.folders), reversed(other.folders), strict=False):
-            if mine != theirs:
-                break
-            agreeing += 1
-        return agreeing
+        Its files begin with eight digits that their pictures may not have.
+        """
+        uploaded = re.sub(r".*/data/upload/\d+/", "", name)
+        unprefixed = re.sub(r"(^|.*[/=])[0-9a-f]{8}-", r"\1", uploaded)
+        return {cls.of(one) for one in {name, unquote(name), unquote_plus(name), uploaded, unprefixed}}
+
+    def end(self, count: int) -> tuple[str, ...]:
+        """The last parts of the name, the picture's without a suffix."""
+        return (*self.folders[len(self.folders) + 1 - count :], self.stem)
+
+
+class PictureNames:
+    """Things by the names of their pictures, to find those that agree most with another name.
+
+    Names agree in their last parts: in what the picture is called, its folder, and so on. A suffix that one
+    of them lacks agrees with any. Finding takes the same time however many names there are.
+    """
+
+    def __init__(self):
+        self._suffixes: set[str] = set()
+        # Suffix and last parts of names, or all -> the things.
+        self._ends: dict[tuple, list] = defaultdict(list)
+        self._whole: dict[tuple, list] = defaultdict(list)
+
+    def add(self, name: PictureName, thing: Any) -> None:
+        """Adds something by a name of its picture; it may have several."""
+        self._suffixes.add(name.suffix)
+        count = len(name.folders) + 1
+        for part in range(1, count + 1):
+            self._ends[name.suffix, *name.end(part)].append(thing)
+        self._whole[name.suffix, *name.end(count)].append(thing)
+
+    def find(self, name: PictureName, least: int) -> Iterator[tuple[int, bool, list]]:
+        """Finds what agrees in all of its name, or else in at least so many parts; what agrees most first.
+
+        Yields the number of parts, whether they are all of its name, and the things, all that agree so.
+        """
+        suffixes = {name.suffix, ""} if name.suffix else self._suffixes
+        for count in range(len(name.folders) + 1, 0, -1):
+            for names in (self._whole, self._ends)[: 1 + (count >= least)]:
+                found = [names.get((suffix, *name.end(count)), ()) for suffix in suffixes]
+                if any(found):
+                    yield count, names is self._whole, list(itertools.chain(*found))
 
 
 def find_pictures(names: Iterable[str], folder: Path) -> dict[str, Path]:
@@ -81,13 +113,13 @@ def find_pictures(names: Iterable[str], folder: Path) -> dict[str, Path]:
     others = [name for name in names if name not in found]
     if not others:
         return found
-    by_stem = defaultdict(list)
+    files, above = PictureNames(), PictureName.of(f"{folder.absolute()}/x").folders
     for path in files_below(folder):
-        by_stem[PictureName.of(path.name).stem].append(path)
+        files.add(PictureName.of(str(path.relative_to(folder))), path)
     taken = {folder / path for path in found.values()}
     claims: dict[Path, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
     for name in others:
-        agreeing, path = _best_file(name, by_stem, folder)
+        agreeing, path = _best_file(name, files, above)
         if path is not None:
             claims[path][agreeing].append(name)
     for path, claimants in claims.items():
@@ -105,32 +137,41 @@ def _below(folder: Path, name: str) -> Path:
     return path.relative_to(folder.absolute()) if path.is_relative_to(folder.absolute()) else Path(name)
 
 
-def _best_file(name: str, by_stem: dict[str, list[Path]], folder: Path) -> tuple[int, Path | None]:
-    """How many parts of a name and of the file that it fits to best agree, and the file."""
+def _best_file(name: str, files: PictureNames, above: tuple[str, ...]) -> tuple[int, Path | None]:
+    """How many parts of a name and of the file that it fits to best agree, and the file.
+
+    It fits if one ends with the other, the file's path below the folders `above`.
+    """
     fitting = defaultdict(list)
     for wanted in PictureName.spellings(name):
-        for path in by_stem.get(wanted.stem, ()):
-            agreeing = wanted.tail(PictureName.of(str(path.absolute())))
-            depth = len(path.relative_to(folder).parts)
-            if agreeing and (agreeing >= depth or agreeing == len(wanted.folders) + 1):
-                fitting[agreeing].append(path)
+        for agreeing, is_whole, paths in files.find(wanted, least=len(wanted.folders) + 1):
+            rest = wanted.folders[: len(wanted.folders) + 1 - agreeing]
+            pairs = zip(reversed(rest), reversed(above), strict=False)
+            more = itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)
+            fitting[agreeing + is_whole * len(list(more))] += paths
     most = max(fitting, default=0)
     if not most:
         return 0, None
-    files = [path for path in fitting[most] if path.name in (name, PurePosixPath(name).name)]
-    files = files if len(files) == 1 else list(dict.fromkeys(fitting[most]))
-    if len(files) > 1:
-        raise InputError(f"{name} could be {files[0]} or {files[1]}: give more of its path")
-    return most, files[0]
+    alike = list(dict.fromkeys(fitting[most]))
+    paths = [path for path in alike if path.name in (name, PurePosixPath(name).name)]
+    paths = paths if len(paths) == 1 else alike
+    if len(paths) > 1:
+        raise InputError(f"{name} could be {paths[0]} or {paths[1]}: give more of its path")
+    return most, paths[0]
 
 
 def files_below(folder: Path) -> list[Path]:
-    """The files of pictures in a folder and its subfolders, sorted."""
-    found = []
-    for root, folders, names in os.walk(folder):
-        folders.sort()
-        found += [Path(root, name) for name in sorted(names) if Path(name).suffix.lower() in PICTURE_SUFFIXES]
-    return found
+    """The files of pictures in a folder and its subfolders, sorted; also in linked ones, each folder once."""
+    found, places, seen = [], [folder], set(map(str, Path(os.path.realpath(folder)).parents))
+    for place in places:  # links come last, so that what they lead to is called after its own folder
+        for root, folders, names in os.walk(place):
+            if (real := os.path.realpath(root)) in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            places += [path for name in folders if (path := Path(root, name)).is_symlink()]
+            found += [Path(root, name) for name in names if Path(name).suffix.lower() in PICTURE_SUFFIXES]
+    return sorted(found)
 
 
 class PictureSize(NamedTuple):

@@ -1,5 +1,7 @@
 """Tables of detections, animl's and Camtrap DP, as images of MegaDetector's JSON; metadata of pictures."""
 
+import mimetypes
+from collections import Counter
 from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
@@ -11,6 +13,7 @@ from deepmac.data.numbers import key_of, whole
 from deepmac.data.picture_files import LARGER_THAN_ANY, PictureSize, find_pictures
 from deepmac.data.rules import CORNERS, read_box
 
+TABLES = (".csv", ".tsv")  # suffixes of files that `read_table` reads
 Images = list[dict[str, Any]]  # each {"file", "detections", "datetime", "location", "seq_id", "prediction"}
 _ANIML_CATEGORIES = {"0": "empty", "1": "animal", "2": "person", "3": "vehicle"}
 _ANIML_BOXES = (("bbox1", "bbox2", "bbox3", "bbox4"), ("bbox_x", "bbox_y", "bbox_w", "bbox_h"))
@@ -26,15 +29,18 @@ def read_animl(path: Path) -> tuple[Images, dict[str, str]]:
     rows = read_table(path)
     columns = rows[0] if rows else {}
     box = next((names for names in _ANIML_BOXES if columns.keys() >= {*names}), None)
-    if box is None or not columns.keys() >= {"file", "category", "conf"}:
-        raise InputError(f"{path} is no table of animl, with columns file, category, conf, bbox1 to bbox4")
+    named_by = next((name for name in ("file", "filepath") if name in columns), None)
+    if box is None or named_by is None or not columns.keys() >= {"category", "conf"}:
+        expected = f"filepath, category, conf, {', '.join(_ANIML_BOXES[-1])}"
+        raise InputError(f"{path} is no table of animl, with columns {expected}")
     images: dict[str, dict[str, Any]] = {}
     for row in rows:
         camera = row.get("station") or row.get("camera") or row.get("site")
-        image = {"file": row["file"], "datetime": row.get("datetime"), "location": camera, "detections": []}
-        detections = images.setdefault(row["file"], image)["detections"]
-        if row[box[0]]:  # frames without an animal have a line without a box
-            detections.append(_detection(row, box, row["category"], row["conf"], row.get("prediction")))
+        image = {"file": row[named_by], "datetime": row.get("datetime"), "location": camera, "detections": []}
+        detections = images.setdefault(row[named_by], image)["detections"]
+        if row[box[0]] not in ("", "NA"):  # frames without an animal have a line without a box
+            kind = str(key_of(row["category"]))  # beside such a line "1.0"
+            detections.append(_detection(row, box, kind, row["conf"], row.get("prediction")))
     return list(images.values()), _ANIML_CATEGORIES
 
 
@@ -56,7 +62,8 @@ def read_camtrap_dp(path: Path, resources: list[Any]) -> tuple[Images, dict[str,
             by_medium.setdefault(row["mediaid"], []).append(row)
         images = []
         for medium in media:
-            if not medium["filemediatype"].startswith("image"):
+            kind = medium["filemediatype"] or mimetypes.guess_type(medium["filepath"])[0] or "image"
+            if not kind.startswith("image"):
                 continue
             place, time = medium["deploymentid"], medium["timestamp"]
             events = [  # seen in all that was taken between their start and their end
@@ -81,6 +88,9 @@ def read_camtrap_dp(path: Path, resources: list[Any]) -> tuple[Images, dict[str,
             images.append(image)
     except KeyError as error:
         raise InputError(f"{path}: its tables have no {error.args[0]}, as Camtrap DP has") from error
+    counts = Counter(image["file"] for image in images)
+    if name := next((name for name, count in counts.items() if count > 1), None):
+        raise InputError(f"{path}: several media are called {name}: give the paths of their files")
     return images, {key: kind for kind, key in keys.items()}
 
 

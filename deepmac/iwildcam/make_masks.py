@@ -163,7 +163,7 @@ class CollectionJobs(Sequence):
             else:
                 self.summary.without_boxes += 1
         self._rows = list(self._numbers)
-        self.summary.repairs = {
+        self.summary.repairs = detections.lost | {
             f"boxes without area in their picture {LOST}": unusable,
             f"boxes clipped to their picture, {EXPECTED_BOX} is expected": clipped,
         }

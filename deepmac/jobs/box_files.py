@@ -1,6 +1,7 @@
 """Boxes of many pictures from one file: annotations of any format, MegaDetector's results, a table."""
 
 import dataclasses
+import itertools
 import math
 import os
 import warnings
@@ -13,13 +14,13 @@ import numpy as np
 from deepmac.core.boxes import BOX_FORMATS, normalized_boxes
 from deepmac.core.errors import InputError
 from deepmac.data.coco import read_coco
-from deepmac.data.flaws import BOXES, EXAMPLES
+from deepmac.data.flaws import BOXES, EXAMPLES, summary
 from deepmac.data.formats import as_coco, load_annotations, read_table
 from deepmac.data.megadetector import Detections, read_json
 from deepmac.data.numbers import key_of, number, whole
-from deepmac.data.picture_files import LARGER_THAN_ANY, PictureName
-from deepmac.data.rules import annotated_size
-from deepmac.data.trap_tables import is_pytorch_wildlife, read_pytorch_wildlife
+from deepmac.data.picture_files import LARGER_THAN_ANY, PictureName, PictureNames
+from deepmac.data.rules import annotated_size, name_findings
+from deepmac.data.trap_tables import TABLES, is_pytorch_wildlife, read_pytorch_wildlife
 from deepmac.jobs.pictures import Picture
 
 _IMAGE_COLUMNS = ("image", "file_name", "filename", "file", "relative_path", "path")
@@ -63,18 +64,19 @@ class BoxFile:
         Pictures without a name are called "" in the table. Its `facts` have the "image_id" of a picture, and
         its "size", width and height in pixels, if the file does. `box_format` may be "megadetector".
         """
-        self.path, self.problems, self.category_names = path, list(problems), table.categories
+        self.path, self.problems = path, [*problems, *(summary(*lost) for lost in table.lost.items())]
+        self._numbers, self.category_names = _number_categories(table)
         self._table, self._box_format, self._min_score = table, box_format, min_score
         if table.is_scored.any() and (unscored := np.count_nonzero(~table.is_scored)):
             self.problems.append(f"{unscored} boxes have no score, others do: theirs is their mask's quality")
-        self._by_stem: dict[str, list[tuple[PictureName, int]]] = {}
+        self._names = PictureNames()
         self._by_id: dict[str, int] = {}
         for row, name in enumerate(table.names):
             if name and table.named_by == "file":
                 for key in PictureName.spellings(name):
-                    self._by_stem.setdefault(key.stem, []).append((key, row))
-            else:
-                self._by_id[str(self._image_id(row))] = row
+                    self._names.add(key, row)
+            if (image_id := str(self._image_id(row))) == name or not name:
+                self._by_id[image_id] = row
 
     def _image_id(self, row: int) -> int | str | None:
         named = self._table.names[row] if self._table.named_by == "id" else None
@@ -101,41 +103,40 @@ class BoxFile:
         these are all of the name.
         """
         path = picture.path
-        full, part = PictureName.of(str(path.absolute())), PictureName.of(str(picture.name))
-        fitting: dict[tuple[int, bool], set[int]] = {}
-        for key, row in self._by_stem.get(full.stem, ()):
-            if (agreeing := key.tail(full)) > min(len(part.folders), len(key.folders)):
-                fitting.setdefault((agreeing, agreeing > len(key.folders)), set()).add(row)
+        least = len(PictureName.of(str(picture.name)).folders) + 1
+        fitting = next(self._names.find(PictureName.of(str(path.absolute())), least), None)
         if not fitting:
-            found = self._by_id.get(path.stem, self._by_id.get(path.stem.lstrip("0")))
+            found = self._by_id.get(path.stem, self._by_id.get(path.stem.lstrip("0") or "0"))
             return None if found is None else (found, (0, True))
-        most = max(fitting)
-        alike = sorted(fitting[most])
+        agreeing, is_whole, alike = fitting[0], fitting[1], sorted(set(fitting[2]))
         rows = [row for row in alike if self._table.names[row].endswith(path.name)] or alike
         if len(rows) > 1:
             names = " and ".join(self._table.names[row] for row in rows[:2])
             raise InputError(f"{self.path} has boxes for {names}, and {path} could be either")
-        return rows[0], most
+        return rows[0], (agreeing, is_whole)
 
     def _boxes(self, row: int) -> ImageBoxes:
         found = self._table[row]
         boxes, box_format = found.boxes, self._box_format
         if box_format == "megadetector":
             boxes, box_format = found.exact_corners, "yxyx_norm"
-        low, high = boxes[:, :2], boxes[:, 2:]
-        has_area = np.isfinite(boxes).all(axis=1) & (high > (0 if box_format == "xywh" else low)).all(axis=1)
+        start, end, are_sides = boxes[:, :2], boxes[:, 2:], box_format == "xywh"
+        origin = np.zeros_like(start) if are_sides else start
+        has_area = np.isfinite(boxes).all(axis=1) & (end != origin).all(axis=1)
+        runs_backwards = has_area & (end < origin).any(axis=1)
         where = found.name or self._image_id(row)
-        self.problems += [
-            f"left out: box {index} of {where}, which shows nothing: {boxes[index].round(3).tolist()} as "
-            f"{BOX_FORMATS[box_format]}"
-            for index in np.flatnonzero(~has_area)
-        ]
+        for index in np.flatnonzero(runs_backwards | ~has_area):
+            box = f"box {index} of {where}"
+            what = f"corners sorted: {box}" if has_area[index] else f"left out: {box}, which shows nothing"
+            self.problems.append(f"{what}: {boxes[index].round(3).tolist()} as {BOX_FORMATS[box_format]}")
+        low, high = np.minimum(start, end), np.maximum(start, end)
+        boxes = np.hstack([start + np.minimum(end, 0), np.abs(end)] if are_sides else [low, high])
         kept = np.flatnonzero(has_area & ~(found.confidences < self._min_score))  # also those without
         scores = found.confidences[kept].tolist()
         return ImageBoxes(
             box_format,
             boxes[kept].tolist(),
-            [int(found.categories[i]) for i in kept],
+            [self._numbers[found.categories[i]] for i in kept],
             [None if math.isnan(score) else score for score in scores],
             self._image_id(row),
             self._table.facts.get(row, {}).get("size"),
@@ -146,6 +147,19 @@ class BoxFile:
         first = next(filter(None, self._table.names), None) or next(iter(self._by_id), None)
         holds = "boxes of no picture" if first is None else f"{first!r} first"
         return "; ".join([f"{self.path}, with {holds}", *self.problems[:EXAMPLES]])
+
+
+def _number_categories(table: Detections) -> tuple[dict[str, int], dict[str, str]]:
+    """Numbers categories: category as boxes give it -> its number; number as text -> name, where known.
+
+    Categories that are numbers stay; names get that of the category of this name, or one that is free.
+    """
+    names = table.categories | {key: key for key in table.found_categories if whole(key) is None}
+    key_of_name = {name: key for key, name in table.categories.items() if whole(name) is None}
+    numbers = {key: whole(key_of_name.get(key, key)) for key in [*names, *table.found_categories]}
+    free = itertools.count(max([0, *filter(None, numbers.values())]) + 1)
+    numbered = {key: next(free) if given is None else given for key, given in numbers.items()}
+    return numbered, {str(numbered[key]): name for key, name in names.items()}
 
 
 def boxes_from_texts(texts: Sequence[str], box_format: str) -> ImageBoxes:
@@ -186,13 +200,11 @@ def read_boxes(
     path = Path(path)
     if box_format not in BOX_FORMATS:
         raise InputError(f"unknown box format {box_format!r}: use one of {', '.join(BOX_FORMATS)}")
-    if path.suffix.lower() == ".csv":
+    if path.suffix.lower() in TABLES:
         table, problems = _from_table(path, box_format)
         return BoxFile(path, table, box_format, min_score, problems)
     document = load_annotations(path, image_dir) if path.is_dir() else read_json(path)
     if isinstance(document, Detections):
-        if not all(category.isdecimal() for category in document.found_categories):
-            raise InputError(f"{path}: the ids of categories must be numbers")
         return BoxFile(path, document, "megadetector", min_score)
     if is_pytorch_wildlife(document):
         return BoxFile(path, Detections.of_images(*read_pytorch_wildlife(document)), "xyxy", min_score)
@@ -222,10 +234,11 @@ def _of_annotations(path: Path, document: dict, min_score: float) -> BoxFile:
     for image_id, image in data.images.items():
         boxes = [entry for entry in by_image[image_id] if not entry["iscrowd"]]
         rows = [(entry["bbox"], entry["category_id"], number(entry.get("score"))) for entry in boxes]
-        name, size = image.get("file_name"), (image["width"], image["height"])
+        named = next((found.mended for found in name_findings(image)), image)
+        name, size = named and named["file_name"], (image["width"], image["height"])
         facts = {"image_id": image.get("given_id", image_id)}
         facts |= {} if size == LARGER_THAN_ANY else {"size": size}
-        table.add(name.replace("\\", "/") if isinstance(name, str) else "", rows, facts)
+        table.add((name or "").replace("\\", "/"), rows, facts)
     return BoxFile(path, table, "xywh", min_score, data.lost)
 
 
@@ -253,7 +266,6 @@ def _from_table(path: Path, box_format: str) -> tuple[Detections, list[str]]:
             f"boxes, and a line for each, not {', '.join(filter(None, header)) or 'nothing'}"
         )
     grouped: dict[str, list] = {}
-    classes: dict[str, int] = {}  # name -> number
     problems = []
     for number_of_line, row in enumerate(rows, start=2):
         try:
@@ -263,14 +275,14 @@ def _from_table(path: Path, box_format: str) -> tuple[Detections, list[str]]:
             label = row[category] if category else "1"
             given = row[score].strip() if score else ""
             confidence = float(given.removesuffix("%") or "nan") / (100 if given.endswith("%") else 1)
-            kind = whole(label)
-            kind = classes.setdefault(label, len(classes) + 1) if kind is None else kind
-            grouped.setdefault(row[image].replace("\\", "/"), []).append((box, kind, confidence))
+            if not row[image]:
+                raise ValueError(f"its {image} is empty")
+            grouped.setdefault(row[image].replace("\\", "/"), []).append((box, label, confidence))
         except ValueError as error:
             problems.append(f"left out: line {number_of_line} is malformed: {error}")
     if problems and not grouped:
         raise InputError(f"{path}: no usable line; {'; '.join(problems[:EXAMPLES])}")
-    table = Detections(categories={str(kind): label for label, kind in classes.items()})
+    table = Detections(categories={})
     for name, boxes in grouped.items():
         table.add(name, boxes)
     return table, problems

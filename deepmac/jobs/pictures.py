@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from deepmac.core.errors import InputError
 from deepmac.core.images import PICTURE_SUFFIXES
+from deepmac.data.picture_files import files_below
 
 
 class Picture(NamedTuple):
@@ -49,11 +50,11 @@ def _pictures(source: str) -> list[Picture]:
     path = Path(source)
     if path.is_file():
         return [Picture(path, Path(path.name))]
-    folder, pattern = path, "**/*"
+    folder, found = path, files_below(path)
     if not path.is_dir() and glob.has_magic(source):
         folder = next(parent for parent in path.parents if not glob.has_magic(str(parent)))
-        pattern = str(path.relative_to(folder))
-    found = sorted(path for path in folder.glob(pattern) if path.suffix.lower() in PICTURE_SUFFIXES)
+        matching = folder.glob(str(path.relative_to(folder)))
+        found = sorted(path for path in matching if path.suffix.lower() in PICTURE_SUFFIXES)
     return [Picture(path, path.relative_to(folder)) for path in found if path.is_file()]
 
 

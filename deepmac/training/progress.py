@@ -75,10 +75,10 @@ def training_line(step: int, train_steps: int, output: dict[str, float], steps_p
     step 500/1500 | loss 4.52: centre 1.31, size 5.2, mask 2.41 | rate 0.00095 | 6.1 steps/s | 02:44 left
     """
     parts = ", ".join(f"{short} {output[name]:.4g}" for name, short in _LOSSES.items() if name in output)
-    left = (train_steps - step) / max(steps_per_second, 1e-9)
+    left = tqdm.format_interval((train_steps - step) / max(steps_per_second, 1e-9))
     return (
         f"step {step}/{train_steps} | loss {output['total_loss']:.4g}: {parts} | "
-        f"rate {output['learning_rate']:.2g} | {steps_per_second:.3g} steps/s | {tqdm.format_interval(left)} left"
+        f"rate {output['learning_rate']:.2g} | {steps_per_second:.3g} steps/s | {left} left"
     )
 
 
