@@ -231,5 +231,7 @@ def test_polygons_from_0_to_1_are_read_where_the_box_is_in_pixels():
     [finding] = mask_findings(given, image)
     assert finding.flaw is ODD_MASK
     np.testing.assert_allclose(finding.mended["segmentation"], [[10, 10, 50, 10, 50, 30]])
+    [without_box] = mask_findings(given | {"bbox": None}, {"height": 50, "width": 100})
+    assert without_box == finding
     tiny = {"segmentation": [[0.1, 0.2, 0.9, 0.2, 0.9, 0.9]], "bbox": [0, 0, 1, 1]}
     assert not [one for one in mask_findings(tiny, image) if one.flaw is ODD_MASK], "an object of a pixel"
