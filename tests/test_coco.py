@@ -55,6 +55,7 @@ def test_flaws_of_coco_are_repaired_and_reported(folder):
     data = read(coco_dir)
     counts = {kind: len(cases) for kind, cases in data.repairs.items()}
     assert counts == {
+        "masks that fit badly to their boxes kept": 1,
         "boxes beyond the image clipped": 1,
         "boxes without area in the image replaced by those of the masks": 1,
         "boxes that are not finite replaced by those of the masks": 1,
@@ -672,6 +673,23 @@ def test_images_of_one_name_but_other_sizes_are_not_taken_as_one(folder):
     data = read(coco_dir)
     assert list(data.images) == [101, 102] and len(data.annotations) == 2
     assert any(f"{name} is 50 x 30, not 30 x 40" in line for line in data.lost)
+
+
+def test_swapped_sizes_are_swapped_again_where_all_boxes_fit(folder):
+    coco_dir, content = folder
+    for image in content["images"]:
+        image |= {"width": image["height"], "height": image["width"]}
+    save_annotations(coco_dir, SPLIT, content)
+    data = read(coco_dir)
+    assert {kind: len(cases) for kind, cases in data.repairs.items()} == {
+        "images with height as width swapped": 2
+    }
+    assert [(image["width"], image["height"]) for image in data.images.values()][:2] == [(30, 40), (50, 30)]
+    assert data.annotations == content["annotations"]
+    content["annotations"][0]["bbox"] = [5, 5, 30, 20]  # beyond the picture, but not beyond its turned size
+    save_annotations(coco_dir, SPLIT, content)
+    with pytest.raises(InputError, match="no usable annotation"):
+        read(coco_dir)
 
 
 def test_a_stem_that_could_be_two_images_is_refused(folder, tmp_path):

@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 from deepmac.core.errors import InputError
 from deepmac.data.classes import classes_of
 from deepmac.data.coco import read_annotation_files, read_coco_folder
-from deepmac.data.formats import find_splits
+from deepmac.data.layouts import find_splits
 
 NAMES = ["nut", "bolt"]
 # (picture, class, polygon) of each object; pictures are 40 wide and 20 high.
@@ -526,6 +526,7 @@ def test_notes_beside_labels_are_not_the_annotations(pictures):
     yolo(pictures.with_name("labels"), True)
     pictures.with_name("classes.txt").write_text("nut\nbolt")
     pictures.with_name("notes.json").write_text('{"categories": []}')
+    (pictures / "metadata.json").write_text("{}")
     assert_read(read_coco_folder(pictures.parent)["train"], with_masks=True)
 
 

@@ -24,7 +24,8 @@ from deepmac.data.flaws import (
     Policy,
     summary,
 )
-from deepmac.data.formats import find_splits, load_annotations
+from deepmac.data.formats import load_annotations
+from deepmac.data.layouts import find_splits
 from deepmac.data.numbers import key_in, key_of, whole
 from deepmac.data.picture_files import find_pictures, measure
 from deepmac.data.splits import draw_validation
@@ -120,7 +121,11 @@ def read_coco(
     chosen = [image for image_id, image in listed.items() if image_id in wanted]
     if listed and not chosen:
         raise InputError(f"{name}: none of the listed image ids is in it; check the list and the split")
-    images = _checked_images(name, chosen, image_dir, findings)
+    boxes_of = defaultdict(list)
+    for entry in entries:
+        if box := rules.read_box(entry):
+            boxes_of[image_of.get(key_in(entry, _IMAGE_FIELDS))].append(box)
+    images = _checked_images(name, chosen, image_dir, boxes_of, findings)
     if not images:
         reasons = findings.remedies() or findings.remedies(LOST)
         raise InputError(f"{name}: no usable image: {reasons}")
@@ -323,7 +328,7 @@ def _image_of(name: str, ways: list[dict[int | str, set[int]]], keys: set) -> di
 
 
 def _checked_images(
-    name: str, images: list[dict], folder: Path | None, findings: Findings
+    name: str, images: list[dict], folder: Path | None, boxes_of: dict[int | None, list], findings: Findings
 ) -> dict[int, dict]:
     """The usable images by id, with the sizes and paths of their pictures."""
 
@@ -344,7 +349,13 @@ def _checked_images(
             sizes = pool.map(lambda path: measure(folder / path), paths.values())
             bar = tqdm(sizes, f"Checking {folder.name}", len(paths), unit="image", disable=None, leave=False)
             pictures = {key: (paths[key].as_posix(), size) for key, size in zip(paths, bar, strict=True)}
-        images = settled(images, lambda image: rules.image_findings(image, pictures.get(image["file_name"])))
+        found = [(image, pictures.get(image["file_name"])) for image in images]
+        may_swap = rules.sizes_are_swapped(
+            (image, of[1], boxes_of[image["id"]]) for image, of in found if of is not None
+        )
+        images = settled(
+            images, lambda image: rules.image_findings(image, pictures.get(image["file_name"]), may_swap)
+        )
     return {image["id"]: image for image in settled(images, rules.size_findings)}
 
 

@@ -45,6 +45,7 @@ CORRUPT_PICTURE = Flaw("corrupt images", "", "copy them again")
 BAD_NAME = Flaw("images whose names are not UTF-8", "", "rename them")
 NO_SIZE = Flaw("images without whole height and width", "measured, or read", "give both in pixels")
 OTHER_SIZE = Flaw("images of another size than annotated", "", "use the annotations made for these pictures")
+SWAPPED = Flaw("images with height as width", "swapped", "correct them")
 OTHER_NAME = Flaw("images under another name or path", "found", "")
 TURNED = Flaw("images annotated as their camera turns them", "turned", "")
 # Of annotations.
@@ -65,6 +66,7 @@ BAD_PART = Flaw("unusable parts of masks", "left out, the others kept", "correct
 BAD_MASK = Flaw("unusable masks", "left out, their boxes kept", "give polygons, or RLE of the image's size")
 ALONG_ROWS = Flaw("masks whose run lengths follow the rows", "read", "let them run down the columns")
 ELSEWHERE = Flaw("unusable masks, elsewhere than their boxes", "left out, their boxes kept", "")
+DISAGREES = Flaw("masks that fit badly to their boxes", "kept", "see which of both is right")
 BAD_POINTS = Flaw("malformed points", "left out, their boxes kept", "give point_coords and point_labels")
 NO_AREA = Flaw("annotations without 'area'", "given that of the mask or box", "give that of the mask")
 ODD_AREA = Flaw("areas of 0 or more than the image", "replaced by that of the mask or box", "correct them")
@@ -94,7 +96,10 @@ BOXES = Policy(mends=None, ignores=(REACHES_BEYOND, REPEATED))
 # COCO compares boxes as they are.
 EVALUATION = Policy(
     mends=(WITHOUT_MASK, NO_CROWD),
-    ignores=(ELSEWHERE, NEGATIVE, NO_AREA_INSIDE, REACHES_BEYOND, BAD_POINTS, ODD_AREA, NO_NAME, REPEATED),
+    ignores=(
+        *(REPEATED, NO_NAME, ELSEWHERE, DISAGREES, BAD_POINTS, ODD_AREA),
+        *(NEGATIVE, NO_AREA_INSIDE, REACHES_BEYOND),
+    ),
 )
 
 

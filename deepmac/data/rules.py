@@ -53,10 +53,13 @@ def name_findings(image: dict, shared: Collection[str]) -> Iterator[Finding]:
         yield Finding(flaws.NO_NAME, f"image id {image['id']}", name and {"file_name": name})
 
 
-def image_findings(image: dict, found: tuple[str, PictureSize | str] | None) -> Iterator[Finding]:
+def image_findings(
+    image: dict, found: tuple[str, PictureSize | str] | None, may_swap: bool = False
+) -> Iterator[Finding]:
     """Finds what is wrong with an image's entry, beside its picture.
 
-    `found` is path and size of the picture, or what is wrong with it; None if it is missing.
+    `found` is path and size of the picture, or what is wrong with it; None if it is missing. `may_swap`:
+    width and height are taken for each other if the picture has them so.
     """
     if found is None:
         yield Finding(flaws.MISSING_PICTURE, image["file_name"])
@@ -73,11 +76,35 @@ def image_findings(image: dict, found: tuple[str, PictureSize | str] | None) -> 
     annotated = annotated_size(image)
     if annotated is None:
         yield Finding(flaws.NO_SIZE, path, dict(zip(("width", "height"), size.upright, strict=True)))
+    elif may_swap and is_swapped(image, size):
+        sides = dict(zip(("width", "height"), size.upright, strict=True))
+        yield Finding(flaws.SWAPPED, f"{path} is {annotated[1]} x {annotated[0]}", sides)
     elif annotated not in size:
         seen = " x ".join(map(str, size.upright))
         yield Finding(flaws.OTHER_SIZE, f"{path} is {seen}, not {annotated[0]} x {annotated[1]}")
     elif annotated != size.stored:
         yield Finding(flaws.TURNED, path, {})
+
+
+def is_swapped(image: dict, size: PictureSize | str) -> bool:
+    """Whether an entry has width and height of a picture, which no camera has turned, in the other order."""
+    annotated = annotated_size(image)
+    return bool(annotated) and size == (annotated[::-1], annotated[::-1]) and annotated not in size
+
+
+def sizes_are_swapped(images: Iterable[tuple[dict, PictureSize | str, list]]) -> bool:
+    """Whether it is the sizes that are swapped, and no picture was turned: by the boxes of such images.
+
+    That is, all of them fit to the pictures, and one does not to the sizes. `images` are entries, what their
+    pictures are, and boxes.
+    """
+    ends = []
+    for image, size, boxes in images:
+        width, height = annotated_size(image) or (0, 0)
+        if is_swapped(image, size):
+            ends += [(x + w, y + h, width + 1, height + 1) for x, y, w, h in boxes]
+    fit = all(right <= height and bottom <= width for right, bottom, width, height in ends)
+    return fit and any(right > width or bottom > height for right, bottom, width, height in ends)
 
 
 def annotated_size(image: dict) -> tuple[int, int] | None:
@@ -111,9 +138,10 @@ def category_findings(entry: dict, image: dict, categories: Mapping[int | str, i
 
 
 def place_findings(entry: dict, image: dict, *_) -> Iterator[Finding]:
-    """Finds checked masks that contradict their boxes: run lengths along the rows, and masks elsewhere."""
+    """Finds checked masks that contradict their boxes: along the rows, elsewhere, or otherwise."""
     mask, box = entry["segmentation"], read_box(entry, image)
-    box = _clipped_box(box, image) if mask and box and all(map(math.isfinite, box)) else None
+    is_box = bool(mask and box) and all(map(math.isfinite, box)) and not _are_parts(box)
+    box = _clipped_box(box, image) if is_box else None
     if box is None:
         return
     fits, touches = agreement(mask, box)
@@ -122,6 +150,8 @@ def place_findings(entry: dict, image: dict, *_) -> Iterator[Finding]:
         yield Finding(flaws.ALONG_ROWS, f"'bbox' is {box}", {"segmentation": turned})
     elif not touches:
         yield Finding(flaws.ELSEWHERE, f"'bbox' is {box}", {"segmentation": []})
+    elif not fits:
+        yield Finding(flaws.DISAGREES, f"'bbox' is {box}, that of the mask {mask_box(mask)}", {})
 
 
 def corner_findings(entry: dict, image: dict, *_) -> Iterator[Finding]:

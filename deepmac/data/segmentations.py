@@ -116,9 +116,17 @@ def _standard_form(value, shape: list[int]) -> list | dict:
     if value and all(isinstance(part, dict) and "counts" in part for part in value):
         parts = [_standard_run_lengths(part, shape) for part in value]
         return _as_text(coco_mask.merge(list(map(run_lengths, parts)))) if len(parts) > 1 else parts[0]
+    if len(value) == shape[0] and all(_is_row(row, shape[1]) for row in value):  # of a picture
+        return _standard_run_lengths(encoded_mask(np.array(value, np.uint8)), shape)
     if all(isinstance(part, list) and len(part) > 2 and _are(part, {int, float}) for part in value):
         return value
     return _polygons(value)
+
+
+def _is_row(values, length: int) -> bool:
+    """Whether it is a row of so many pixels, 0 or 1."""
+    is_row = isinstance(values, list) and len(values) == length and _are(values, {int, float, bool})
+    return is_row and {0, 1}.issuperset(values)
 
 
 def _are(values: list, kinds: set[type]) -> bool:
