@@ -121,10 +121,16 @@ def read_coco(
     chosen = [image for image_id, image in listed.items() if image_id in wanted]
     if listed and not chosen:
         raise InputError(f"{name}: none of the listed image ids is in it; check the list and the split")
-    boxes_of = defaultdict(list)
-    for entry in entries:
-        if box := rules.read_box(entry):
-            boxes_of[image_of.get(key_in(entry, _IMAGE_FIELDS))].append(box)
+
+    def boxes_of(image_ids: Collection[int]) -> dict[int, list]:
+        """The boxes of images as they are written."""
+        boxes: dict[int, list] = {image_id: [] for image_id in image_ids}
+        for entry in entries:
+            image_id = image_of.get(key_in(entry, _IMAGE_FIELDS))
+            if image_id in boxes and (box := rules.read_box(entry)):
+                boxes[image_id].append(box)
+        return boxes
+
     images = _checked_images(name, chosen, image_dir, boxes_of, findings)
     if not images:
         reasons = findings.remedies() or findings.remedies(LOST)
@@ -328,7 +334,7 @@ def _image_of(name: str, ways: list[dict[int | str, set[int]]], keys: set) -> di
 
 
 def _checked_images(
-    name: str, images: list[dict], folder: Path | None, boxes_of: dict[int | None, list], findings: Findings
+    name: str, images: list[dict], folder: Path | None, boxes_of: Callable, findings: Findings
 ) -> dict[int, dict]:
     """The usable images by id, with the sizes and paths of their pictures."""
 
@@ -349,10 +355,10 @@ def _checked_images(
             sizes = pool.map(lambda path: measure(folder / path), paths.values())
             bar = tqdm(sizes, f"Checking {folder.name}", len(paths), unit="image", disable=None, leave=False)
             pictures = {key: (paths[key].as_posix(), size) for key, size in zip(paths, bar, strict=True)}
-        found = [(image, pictures.get(image["file_name"])) for image in images]
-        may_swap = rules.sizes_are_swapped(
-            (image, of[1], boxes_of[image["id"]]) for image, of in found if of is not None
-        )
+        found = ((image, pictures.get(image["file_name"], ("", ""))[1]) for image in images)
+        swapped = [image for image, size in found if rules.is_swapped(image, size)]
+        boxes = boxes_of([image["id"] for image in swapped]) if swapped else {}
+        may_swap = rules.sizes_are_swapped((image, boxes[image["id"]]) for image in swapped)
         images = settled(
             images, lambda image: rules.image_findings(image, pictures.get(image["file_name"]), may_swap)
         )

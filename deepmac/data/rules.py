@@ -92,17 +92,15 @@ def is_swapped(image: dict, size: PictureSize | str) -> bool:
     return bool(annotated) and size == (annotated[::-1], annotated[::-1]) and annotated not in size
 
 
-def sizes_are_swapped(images: Iterable[tuple[dict, PictureSize | str, list]]) -> bool:
-    """Whether it is the sizes that are swapped, and no picture was turned: by the boxes of such images.
+def sizes_are_swapped(images: Iterable[tuple[dict, list]]) -> bool:
+    """Whether it is the sizes of `is_swapped` that are wrong, and no picture was turned: by their boxes.
 
-    That is, all of them fit to the pictures, and one does not to the sizes. `images` are entries, what their
-    pictures are, and boxes.
+    That is, all of them fit to the pictures, and one does not to the sizes. `images` are entries and boxes.
     """
     ends = []
-    for image, size, boxes in images:
+    for image, boxes in images:
         width, height = annotated_size(image) or (0, 0)
-        if is_swapped(image, size):
-            ends += [(x + w, y + h, width + 1, height + 1) for x, y, w, h in boxes]
+        ends += [(x + w, y + h, width + 1, height + 1) for x, y, w, h in boxes]
     fit = all(right <= height and bottom <= width for right, bottom, width, height in ends)
     return fit and any(right > width or bottom > height for right, bottom, width, height in ends)
 
