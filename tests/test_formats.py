@@ -343,11 +343,12 @@ def test_polygons_in_xml_are_read_and_what_is_none_leaves_the_box(pictures):
     good = f"<deleted>0</deleted><polygon><username>me</username>{points}</polygon>"
     named = points.replace("pt>", "point>")
     bad = f"<polygon><x1>?</x1><y1>2</y1><x2>3</x2></polygon>{bndbox(3, 3, 12, 10)}"
-    objects = [("nut", good), ("gear", f"<polygon>{named}</polygon>{bndbox(3, 3, 99, 10)}"), ("bolt", bad)]
+    objects = [("nut", good), ("gear", f"<polygon>{named}</polygon>{bndbox(3, 3, 12, 10)}"), ("bolt", bad)]
+    objects += [("gear", f"<polygon>{points}</polygon>{bndbox(21, 11, 30, 20)}")]
     objects += [("bolt", "<deleted>1</deleted>" + good)]
     data = read_annotation_files(voc(pictures, "a", objects), pictures)["train"]
-    assert [entry["bbox"] for entry in data.annotations] == [[2, 2, 10, 8]] * 3
-    assert [entry["segmentation"] for entry in data.annotations] == [[[2, 2, 12, 2, 12, 10]]] * 2 + [[]]
+    assert [entry["bbox"] for entry in data.annotations] == [[2, 2, 10, 8]] * 3 + [[20, 10, 10, 10]]
+    assert [entry["segmentation"] for entry in data.annotations] == [[[2, 2, 12, 2, 12, 10]]] * 2 + [[], []]
     assert "images under another name or path found" in data.repairs, "its suffix is another one"
 
 
@@ -596,6 +597,12 @@ def test_formats_that_are_not_read_are_named(pictures, tmp_path, text, words):
     (tmp_path / "export.json").write_text(text)
     with pytest.raises(InputError, match=words):
         read_annotation_files(tmp_path / "export.json", pictures)
+
+
+def test_a_table_is_named(pictures, tmp_path):
+    (tmp_path / "boxes.csv").write_text("image,xmin\na.png,1")
+    with pytest.raises(InputError, match="is a table; it must hold annotations, such as COCO's JSON"):
+        read_annotation_files(tmp_path / "boxes.csv", pictures)
 
 
 def test_a_folder_that_is_not_recognised_is_refused(tmp_path):

@@ -304,7 +304,8 @@ def _voc_object(entry: ElementTree.Element) -> dict | None:
     polygon = polygon if all(map(math.isfinite, polygon)) else []
     first = 1 if max(corners) > 1 else 0  # parts of the image, which are refused elsewhere, count from 0
     box = [left - first, top - first, right - left + first, bottom - top + first]
-    return _object(entry.findtext("name"), polygon, box)
+    found = _object(entry.findtext("name"), polygon, box)
+    return found | ({"bbox": box} if all(map(math.isfinite, box)) else {})
 
 
 def _labelme_picture(stems: Collection[str], file: Path) -> tuple[dict, list]:
