@@ -55,6 +55,7 @@ def test_flaws_of_coco_are_repaired_and_reported(folder):
     data = read(coco_dir)
     counts = {kind: len(cases) for kind, cases in data.repairs.items()}
     assert counts == {
+        "masks that fit badly to their boxes kept": 1,
         "boxes beyond the image clipped": 1,
         "boxes without area in the image replaced by those of the masks": 1,
         "boxes that are not finite replaced by those of the masks": 1,
@@ -69,7 +70,9 @@ def test_flaws_of_coco_are_repaired_and_reported(folder):
     assert boxes == [[0, 3, 30, 20], second_box, third_box, fourth["bbox"], fifth["bbox"]]
 
 
-@pytest.mark.parametrize("box", [[30, 4, 5, 5], [-5, 4, 5, 5], [4, 40, 5, 5], [4, 4, 5, -5]])
+@pytest.mark.parametrize(
+    "box", [[30, 4, 5, 5], [-5, 4, 5, 5], [4, 40, 5, 5], [-1, -1, -1, -1], [0.1, 0.2, 0.5, 1]]
+)
 def test_boxes_outside_the_image_are_left_out_unless_there_is_a_mask(folder, box):
     coco_dir, content = folder
     whole = content["annotations"][0]
@@ -227,12 +230,22 @@ def test_a_file_without_usable_annotations_is_refused(folder, tmp_path):
     assert_refused(tmp_path, "no usable annotation of the 3 images; boxes without", "--coco-dir", coco_dir)
 
 
-@pytest.mark.parametrize("box", [[0.1, 0.1, 0.5, 0.5], [0, 0, 1, 0.25]], ids=["inside", "at the edge"])
-def test_boxes_in_parts_of_the_image_are_refused(folder, tmp_path, box):
+@pytest.mark.parametrize(
+    ("box", "first"),
+    [
+        ([0.1, 0.1, 0.5, 0.5], [0.1, 0.1, 0.5, 0.5]),
+        ([0, 0, 1, 0.25], [0, 0, 1, 0.25]),
+        ([0.1, 0.1, 0.5, 0.5], [0.5, 0.2, 0.6, 1.0001]),
+        ([0.1, 0.1, 0.5, 0.5], [10, 10, 20, 20]),
+    ],
+    ids=["inside", "at the edge", "slightly beyond", "but for one"],
+)
+def test_boxes_in_parts_of_the_image_are_refused(folder, tmp_path, box, first):
     """Whose parts they are, of corners, centres or sides, is not known."""
     coco_dir, content = folder
     for annotation in content["annotations"]:
-        annotation["bbox"] = box
+        annotation |= {"bbox": box, "segmentation": []}
+    content["annotations"][0]["bbox"] = first
     save_annotations(coco_dir, SPLIT, content)
     assert_refused(tmp_path, "boxes are from 0 to 1: give x, y", "--coco-dir", coco_dir)
 
@@ -296,11 +309,28 @@ def corners(annotation):
     return [x, y, x + width, y + height]
 
 
+def centres(annotation):
+    x, y, width, height = annotation["bbox"]
+    return [x + width / 2, y + height / 2, width, height]
+
+
+def in_units(units, box):
+    """Case of the test below: boxes in parts of their image, which has so many."""
+
+    def spoil(content, _):
+        sizes = {image["id"]: (image["width"], image["height"]) * 2 for image in content["images"]}
+        for entry in content["annotations"]:
+            pairs = zip(box(entry), sizes[entry["image_id"]], strict=True)
+            entry["bbox"] = [value / side * units for value, side in pairs]
+
+    return spoil
+
+
 IN_ORDER = ["x", "y", "width", "height"]
 # How the kinds of repairs below begin.
 NO_SIZE = "images without whole height and width measured, or read"
 OTHER_NAME = "images under another name or path found"
-NO_NAME = "images without a file name named by another"
+NO_NAME = "images without a file name of their own named by another"
 ODD = "boxes in an unusual form read"
 ODD_ID = "ids that are missing, shared, or no whole numbers replaced by numbers"
 
@@ -311,6 +341,37 @@ def ids_are_names(content, _):
         image["id"] = image.pop("file_name")
     for annotation in content["annotations"]:
         annotation["image_id"] = f"{annotation['image_id']:012}.jpg"
+
+
+def twice(content, _):
+    """Annotations that are listed twice."""
+    copies = [entry | {"id": entry["id"] + 5000} for entry in content["annotations"]]
+    content["annotations"] += copies
+
+
+def in_folders_of_one_name(content, folder):
+    """As COCO Annotator writes pictures of several folders."""
+    for number, image in enumerate(content["images"]):
+        target = folder / f"cam{number}" / "0001.jpg"
+        target.parent.mkdir()
+        (folder / image["file_name"]).rename(target)
+        image |= {"file_name": "0001.jpg", "path": f"/datasets/s/cam{number}/0001.jpg"}
+
+
+def both_ids_apart(listed, used):
+    """Case of the test below: ids of images are written differently in both places."""
+
+    def spoil(content, folder):
+        images(id=lambda image: listed(image["id"]))(content, folder)
+        change(image_id=lambda annotation: used(annotation["image_id"]))(content, folder)
+
+    return spoil
+
+
+def numbered_by_stem(content, _):
+    """Ids in annotations are the numbers by which pictures are called."""
+    for image in content["images"]:
+        image |= {"id": f"image {image['id']}", "file_name": f"{image['id']:012}"}
 
 
 def listed_again(content, _):
@@ -346,6 +407,14 @@ def listed_again(content, _):
         (change(bbox=lambda a: json.dumps(corners(a))), [ODD]),
         (change(bbox=corners), [ODD]),
         (change(bbox=corners, bbox_mode=0), [ODD]),
+        (change(bbox=centres), [ODD]),
+        (change(bbox=lambda a: [a["bbox"][place] for place in (1, 0, 3, 2)]), [ODD]),
+        (in_units(100, lambda a: a["bbox"]), [ODD]),
+        (in_units(1, lambda a: a["bbox"]), [ODD]),
+        (
+            change(bbox=lambda a: [*corners(a)[2:], -a["bbox"][2], -a["bbox"][3]]),
+            ["boxes of negative width or height read from the other corner"],
+        ),
         (drop("annotations", "id"), [ODD_ID]),
         (change(id=7), [ODD_ID]),
         (change(id=lambda a: f"a{a['id']}"), [ODD_ID]),
@@ -368,6 +437,17 @@ def listed_again(content, _):
         (change(area=None), ["annotations without 'area' given that of the mask or box"]),
         (change(area=float("nan")), ["annotations without 'area' given that of the mask or box"]),
         (change(area="12"), ["annotations without 'area' given that of the mask or box"]),
+        (change(area=0), ["areas of 0 or more than the image replaced by that of the mask or box"]),
+        (change(area=1e30), ["areas of 0 or more than the image replaced by that of the mask or box"]),
+        (change(category_id=lambda a: [a["category_id"]]), ["categories given by name or as text"]),
+        (twice, ["annotations that are listed twice taken as one"]),
+        (renamed(lambda path: path.name, lambda p: p.with_suffix(".HEIC").name), [OTHER_NAME]),
+        (renamed(lambda path: path.name, lambda p: p.with_suffix(".png").name), [OTHER_NAME]),
+        (images(path=lambda image: image["file_name"], file_name=""), [NO_NAME]),
+        (in_folders_of_one_name, [NO_NAME, OTHER_NAME]),
+        (both_ids_apart("{:06}".format, int), [ODD_ID]),
+        (both_ids_apart(int, "{:06}".format), [ODD_ID]),
+        (numbered_by_stem, [ODD_ID, OTHER_NAME]),
         (change(point_coords=[1, 2]), ["malformed points left out, their boxes kept"]),
         (renamed(lambda path: path.with_suffix(".JPG").name), [OTHER_NAME]),
         (renamed(lambda path: f"sub/{path.name}"), [OTHER_NAME]),
@@ -511,7 +591,7 @@ def test_a_bad_entry_costs_that_entry(folder):
         "entries that cannot be read left out": 2,
         "images that are listed twice taken as one": 1,
         "ids that are missing, shared, or no whole numbers replaced by numbers": 1,
-        "images without a file name left out": 1,
+        "images without a file name of their own left out": 1,
         "annotations without a box left out": 1,
     }
 
@@ -566,6 +646,80 @@ def test_half_a_character_in_a_name_is_no_name_that_can_be_written(folder, tmp_p
     assert data.repairs == {"missing images left out": ["pi\ufffdce.jpg"]}
     assert data.categories[1]["name"] == "\ufffd \U0001f419 \\ud800"
     assert str(data).encode()
+
+
+def test_one_bad_box_does_not_hide_that_the_others_are_corners(folder):
+    coco_dir, content = folder
+    expected = [annotation["bbox"] for annotation in content["annotations"]] * 3
+    content["annotations"] = [
+        entry | {"segmentation": [], "bbox": corners(entry), "category_id": kind}
+        for kind in (1, 2, 3)
+        for entry in content["annotations"]
+    ]
+    content["annotations"] += [
+        content["annotations"][0] | {"bbox": [0, 0, 0, 0]},
+        content["annotations"][0] | {"bbox": [10, 20, 33, 40]},  # the picture is 30 wide
+    ]
+    save_annotations(coco_dir, SPLIT, content)
+    boxes = [entry["bbox"] for entry in read(coco_dir).annotations]
+    assert boxes == [*expected, [10, 20, 20, 20]]
+
+
+def test_images_of_one_name_but_other_sizes_are_not_taken_as_one(folder):
+    coco_dir, content = folder
+    name = content["images"][1]["file_name"]
+    content["images"][0]["file_name"] = name
+    save_annotations(coco_dir, SPLIT, content)
+    data = read(coco_dir)
+    assert list(data.images) == [101, 102] and len(data.annotations) == 2
+    assert any(f"{name} is 50 x 30, not 30 x 40" in line for line in data.lost)
+
+
+def test_swapped_sizes_are_swapped_again_where_all_boxes_fit(folder):
+    coco_dir, content = folder
+    for image in content["images"]:
+        image |= {"width": image["height"], "height": image["width"]}
+    save_annotations(coco_dir, SPLIT, content)
+    data = read(coco_dir)
+    assert {kind: len(cases) for kind, cases in data.repairs.items()} == {
+        "images with height as width swapped": 2
+    }
+    assert [(image["width"], image["height"]) for image in data.images.values()][:2] == [(30, 40), (50, 30)]
+    assert data.annotations == content["annotations"]
+    content["annotations"][0]["bbox"] = [5, 5, 30, 20]  # beyond the picture, but not beyond its turned size
+    save_annotations(coco_dir, SPLIT, content)
+    with pytest.raises(InputError, match="no usable annotation"):
+        read(coco_dir)
+
+
+def test_a_stem_that_could_be_two_images_is_refused(folder, tmp_path):
+    coco_dir, content = folder
+    picture = coco_dir / SPLIT / content["images"][0]["file_name"]
+    shutil.copy(picture, picture.with_suffix(".png"))
+    content["images"].append(content["images"][0] | {"id": 7, "file_name": picture.with_suffix(".png").name})
+    content["annotations"][0]["image_id"] = picture.stem
+    save_annotations(coco_dir, SPLIT, content)
+    assert_refused(tmp_path, f"image {picture.stem} of annotations could be any of 2", "--coco-dir", coco_dir)
+
+
+@pytest.mark.parametrize("category_id", [[1, 2], float("nan"), {}])
+def test_a_category_that_cannot_be_read_costs_the_annotation_and_makes_no_class(folder, category_id):
+    coco_dir, content = folder
+    content["annotations"][0]["category_id"] = category_id
+    save_annotations(coco_dir, SPLIT, content)
+    data = read(coco_dir)
+    assert data.categories == content["categories"] and len(data.annotations) == 4
+    assert f"its category is {category_id}" in data.lost[0]
+
+
+def test_categories_without_a_name_stay_apart(folder):
+    _, content = folder
+    content["categories"] = [{"id": number, "name": ""} for number in (1, 2)]
+    for number, annotation in enumerate(content["annotations"]):
+        annotation["category_id"] = 1 + number % 2
+    data = read_coco(content, TRAINING)
+    assert [category["name"] for category in data.categories] == ["1", "2"]
+    assert [entry["category_id"] for entry in data.annotations] == [1, 2, 1, 2, 1]
 
 
 def test_names_that_fit_to_two_pictures_are_refused(folder, tmp_path):
@@ -680,6 +834,27 @@ def test_missing_folders_are_refused(folder, tmp_path):
     file = coco_dir / "annotations" / f"instances_{SPLIT}.json"
     assert_refused(tmp_path, "no such folder", "--annotations", file, "--images", tmp_path / "nowhere")
     assert_refused(tmp_path, "no such file", "--annotations", tmp_path / "nothing", "--images", coco_dir)
+
+
+def test_a_report_replaces_no_file_and_is_written_before_the_records_or_not_at_all(folder, tmp_path):
+    coco_dir, _ = folder
+    file = coco_dir / "annotations" / f"instances_{SPLIT}.json"
+    picture = next((coco_dir / SPLIT).iterdir())
+    for report in (file, f"{file.parent}/../annotations/{file.name}", picture):
+        before = [file.read_bytes(), picture.read_bytes()]
+        assert_refused(tmp_path, "no report of this", "--coco-dir", coco_dir, "--report", report)
+        assert before == [file.read_bytes(), picture.read_bytes()]
+    (tmp_path / "file").touch()
+    assert_refused(tmp_path, "file", "--coco-dir", coco_dir, "--report", tmp_path / "file" / "report.json")
+    out = tmp_path / "out"
+    arguments = ("tfrecord", "--coco-dir", coco_dir, "--split", SPLIT, "--out", out, "--shards", 1)
+    command_line.run(*arguments, "--report", out / "report.json")
+    earlier = tmp_path / "earlier.json"
+    earlier.write_text((out / "report.json").read_text().replace("images", "pictures"))
+    shutil.rmtree(out)
+    command_line.run(*arguments, "--report", earlier)  # which it may replace
+    report = json.loads(earlier.read_text())[SPLIT]
+    assert (report["images"], report["repairs"]) == (len(list((coco_dir / SPLIT).iterdir())), [])
 
 
 def test_output_is_never_overwritten(folder, tmp_path):

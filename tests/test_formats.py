@@ -1,15 +1,19 @@
 """Annotations as tools write them, and folders as they export them, become the same as COCO's file."""
 
+import base64
+import io
 import json
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from deepmac.core.errors import InputError
+from deepmac.data.classes import classes_of
 from deepmac.data.coco import read_annotation_files, read_coco_folder
-from deepmac.data.formats import find_splits
+from deepmac.data.layouts import find_splits
 
 NAMES = ["nut", "bolt"]
 # (picture, class, polygon) of each object; pictures are 40 wide and 20 high.
@@ -100,7 +104,7 @@ def test_yolo(pictures, with_masks, file, text):
         assert_read(data["train"], with_masks)
         repairs = {kind: len(cases) for kind, cases in data["train"].repairs.items()}
         assert repairs.pop("annotations without a mask kept as boxes", 0) == (0 if with_masks else 3)
-        assert set(repairs.values()) == {3}  # ids, areas, crowds
+        assert not repairs, "ids, areas and crowds are not of this format"
 
 
 def test_a_bad_line_of_yolo_costs_that_line(pictures):
@@ -167,6 +171,20 @@ def test_lines_with_points_or_a_confidence_are_read(pictures):
     pictures.with_name("data.yaml").write_text("names: [nut]")
     data = read_annotation_files(folder, pictures)["train"]
     np.testing.assert_allclose(data.annotations[1]["segmentation"], [[4, 2, 20, 2, 20, 10]], atol=1e-5)
+
+
+def test_poses_without_their_shape_are_boxes(pictures):
+    folder = labelled(pictures, "names: [nut]", a="0 0.5 0.5 0.5 0.5 0.1 0.2 2 0.3 0.4 1")
+    [entry] = read_annotation_files(folder, pictures)["train"].annotations
+    assert (entry["bbox"], entry["segmentation"]) == ([10, 5, 20, 10], [])
+
+
+def test_names_in_another_file_and_words_of_yaml_are_names(pictures):
+    folder = labelled(pictures, "names: [yes, no]", a="0 0.5 0.5 0.5 0.5\n1 0.5 0.5 0.5 0.5")
+    pictures.with_name("data.yaml").rename(pictures.with_name("coco128.yaml"))
+    (folder / "train.txt").write_text("images/a.png\nimages/b.png")
+    data = read_annotation_files(folder, pictures)["train"]
+    assert [category["name"] for category in data.categories] == ["yes", "no"] and not data.lost
 
 
 def test_two_pictures_of_one_label_are_refused_by_name(pictures):
@@ -249,7 +267,7 @@ def test_labelme(pictures):
     square = [[1, 2], [5, 2], [5, 5], [1, 5]]
     shapes = [
         {"label": "nut", "points": square, "shape_type": "rectangle"},
-        {"label": "nut", "points": [[1, 2], [5, 5]], "shape_type": "mask", "mask": "iVBORw0KGgo="},
+        {"label": "bolt", "points": [[1, 2], [5, 5]], "shape_type": "mask", "mask": "iVBORw0KGgo="},
         {"label": "nut", "points": square, "shape_type": None},
         7,
     ]
@@ -258,6 +276,131 @@ def test_labelme(pictures):
     assert [entry["bbox"] for entry in data.annotations][2:] == [[1, 2, 4, 3]] * 3
     assert [bool(entry["segmentation"]) for entry in data.annotations][2:] == [False, False, True]
     assert any("b.json shape 4: it is of an unknown form" in line for line in data.lost)
+    assert len(data.repairs["unusable masks left out, their boxes kept"]) == 1
+
+
+def labelme(pictures, picture, shapes, path=None):
+    """Writes a file of LabelMe for a picture."""
+    folder = pictures.with_name("labelme")
+    folder.mkdir(exist_ok=True)
+    content = {"shapes": shapes, "imagePath": path or f"{picture}.png", "imageWidth": 40, "imageHeight": 20}
+    (folder / f"{picture}.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_a_mask_of_labelme_is_read(pictures):
+    png = io.BytesIO()
+    Image.fromarray(np.tri(3, 4, dtype=bool)).save(png, "PNG")
+    mask = base64.b64encode(png.getvalue()).decode()
+    shape = {"label": 0, "points": [[38, 2], [41, 4]], "shape_type": "mask", "mask": mask}
+    folder = labelme(pictures, "a", [shape])
+    [entry] = (data := read_annotation_files(folder, pictures)["train"]).annotations
+    expected = np.zeros([20, 40], np.uint8)
+    expected[2:5, 38:] = [[1, 0], [1, 1], [1, 1]]
+    np.testing.assert_array_equal(coco_mask.decode(entry["segmentation"]), expected)
+    assert data.categories[0]["name"] == "0"
+
+
+def test_polygons_of_a_group_and_label_are_one_object(pictures):
+    def polygon(label, x, group):
+        return {"label": label, "points": [[x, 2], [x + 5, 2], [x, 8]], "group_id": group}
+
+    shapes = [polygon("nut", 1, 3), polygon("nut", 20, 3), polygon("bolt", 5, 3), polygon("nut", 9, None)]
+    data = read_annotation_files(labelme(pictures, "a", shapes), pictures)["train"]
+    assert [entry["bbox"] for entry in data.annotations] == [[1, 2, 24, 6], [5, 2, 5, 6], [9, 2, 5, 6]]
+    assert [len(entry["segmentation"]) for entry in data.annotations] == [2, 1, 1]
+
+
+def test_a_copy_belongs_to_the_picture_that_it_is_called_like(pictures):
+    """Tools that turn pictures around leave the old name in the files of the copies."""
+    for picture in "ab":
+        x = 5 if picture == "a" else 25
+        shape = {"label": "nut", "points": [[x, 1], [x + 9, 7]], "shape_type": "rectangle"}
+        folder = labelme(pictures, picture, [shape], path="a.png")
+    data = read_annotation_files(folder, pictures)["train"]
+    names = [data.images[entry["image_id"]]["file_name"] for entry in data.annotations]
+    assert names == ["a.png", "b.png"] and [entry["bbox"][0] for entry in data.annotations] == [5, 25]
+
+
+def voc(pictures, picture, objects, folder="Annotations"):
+    """Writes a file of Pascal VOC, with XML of objects: a name and what else there is."""
+    target = pictures.with_name(folder)
+    target.mkdir(exist_ok=True)
+    text = "".join(f"<object><name>{name}</name>{rest}</object>" for name, rest in objects)
+    (target / f"{picture}.xml").write_text(
+        f"<annotation><filename>{picture}.jpg</filename>{text}</annotation>"
+    )
+    return target
+
+
+def bndbox(*corners):
+    sides = zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True)
+    return "<bndbox>" + "".join(f"<{side}>{value}</{side}>" for side, value in sides) + "</bndbox>"
+
+
+def test_polygons_in_xml_are_read_and_what_is_none_leaves_the_box(pictures):
+    points = "".join(f"<pt><x>{x}</x><y>{y}</y></pt>" for x, y in ((2, 2), (12, 2), (12, 10)))
+    good = f"<deleted>0</deleted><polygon><username>me</username>{points}</polygon>"
+    named = points.replace("pt>", "point>")
+    bad = f"<polygon><x1>?</x1><y1>2</y1><x2>3</x2></polygon>{bndbox(3, 3, 12, 10)}"
+    objects = [("nut", good), ("gear", f"<polygon>{named}</polygon>{bndbox(3, 3, 12, 10)}"), ("bolt", bad)]
+    objects += [("gear", f"<polygon>{points}</polygon>{bndbox(21, 11, 30, 20)}")]
+    objects += [("bolt", "<deleted>1</deleted>" + good)]
+    data = read_annotation_files(voc(pictures, "a", objects), pictures)["train"]
+    assert [entry["bbox"] for entry in data.annotations] == [[2, 2, 10, 8]] * 3 + [[20, 10, 10, 10]]
+    assert [entry["segmentation"] for entry in data.annotations] == [[[2, 2, 12, 2, 12, 10]]] * 2 + [[], []]
+    assert "images under another name or path found" in data.repairs, "its suffix is another one"
+
+
+def test_corners_of_voc_from_0_to_1_are_refused(pictures):
+    folder = voc(pictures, "a", [("nut", bndbox(0.1, 0.2, 0.5, 0.9))])
+    with pytest.raises(InputError, match="boxes are from 0 to 1"):
+        read_annotation_files(folder, pictures)
+
+
+def test_the_kind_that_most_files_of_pictures_have_is_read_and_the_others_are_named(pictures):
+    folder = voc(pictures, "a", [("nut", bndbox(3, 3, 12, 10))])
+    voc(pictures, "b", [("nut", bndbox(3, 3, 12, 10))])
+    (folder / "readme.txt").write_text("exported by me")
+    assert not read_annotation_files(folder, pictures)["train"].lost
+    (folder / "a.txt").write_text("0 0.5 0.5 0.1 0.1")
+    data = read_annotation_files(folder, pictures)["train"]
+    assert len(data.annotations) == 2 and "is a.txt: it is beside files of *.xml" in data.lost[0]
+    for file in folder.glob("*.xml"):
+        file.write_text("<annotation>")
+    (folder / "a.txt").unlink()
+    with pytest.raises(InputError, match=r"entries that cannot be read: 2 .*a.xml: no element found"):
+        read_annotation_files(folder, pictures)
+
+
+@pytest.mark.parametrize("tool", ["voc", "studio"])
+def test_files_to_validate_with_may_name_categories_in_another_order(pictures, tool):
+    def annotations(folder, names):
+        if tool == "voc":
+            return voc(pictures, "a", [(name, bndbox(3, 3, 12, 10)) for name in names], folder)
+        value = {"x": 5, "y": 10, "width": 25, "height": 40}
+        results = [{"type": "rectanglelabels", "value": value | {"rectanglelabels": name}} for name in names]
+        task = {"data": {"source": "batch 1", "image": "a.png"}, "annotations": [{"result": results}]}
+        pictures.with_name(folder).write_text(json.dumps([task]))
+        return pictures.with_name(folder)
+
+    files = annotations("train", ["nut", "bolt"]), annotations("val", ["bolt", "gear"])
+    splits = read_annotation_files(files[0], pictures, files[1])
+    assert [entry["name"] for entry in classes_of(splits)] == ["nut", "bolt", "gear"]
+    assert [entry["category_id"] for entry in splits["val"].annotations] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    "image",
+    ["/data/upload/1/0a1b2c3d-a.png", "A.PNG", "https://x.org/a.png?X-Signature=1%2F2", "s3://bucket/a.png"],
+)
+def test_label_studio_is_measured_by_its_picture_however_that_is_named(pictures, image):
+    value = {"x": 5, "y": 10, "width": 25, "height": 40, "rectanglelabels": ["nut"]}
+    result = {"type": "rectanglelabels", "value": value, "original_width": 400, "original_height": 7}
+    file = pictures.with_name("export.json")
+    file.write_text(json.dumps([{"data": {"image": image}, "annotations": [{"result": [result]}]}]))
+    data = read_annotation_files(file, pictures)["train"]
+    assert data.annotations[0]["bbox"] == [2, 2, 10, 8]
 
 
 def test_label_studio(pictures):
@@ -320,8 +463,12 @@ ROBOFLOW, DATUMARO, YEARS = ["train", "valid"], ["train", "val"], ["train2017", 
         ({f"annotations/instances_{split}.json": split for split in (*YEARS, "test")}, YEARS),
         ({f"annotations/{split}.json": f"images/{split}" for split in DATUMARO}, DATUMARO),
         ({f"{split}.json": split for split in (*DATUMARO, "test")}, ["test", *DATUMARO]),
+        ({"annotations/person_keypoints_default.json": "images"}, ["default"]),
+        ({f"{split}/labels.json": split for split in ROBOFLOW}, ROBOFLOW),
+        ({f"{split}/annotations.json": split for split in DATUMARO}, DATUMARO),
+        ({"annotations/annotations.json": "images"}, ["train"]),
+        ({"annotations/instances.json": "images"}, ["train"]),
     ],
-    ids=["CVAT", "FiftyOne", "Label Studio", "VIA", "Roboflow", "datumaro", "COCO", "plain", "root"],
 )
 def test_layouts_of_tools_are_found(pictures, tmp_path, files, splits):
     folder = tmp_path / "export"
@@ -336,6 +483,52 @@ def test_layouts_of_tools_are_found(pictures, tmp_path, files, splits):
         assert not data.repairs
         assert str(data.image_dir).endswith(files[data.name.removeprefix(f"{folder}/")])
         assert read_coco_folder(folder, [split])[split].annotations == data.annotations
+
+
+def test_splits_without_annotations_are_left_out_and_named(pictures, tmp_path):
+    folder = tmp_path / "export"
+    for split in (*ROBOFLOW, "test"):
+        shutil.copytree(pictures, folder / split)
+        (folder / split / "_annotations.coco.json").write_text(coco())
+    empty = json.loads(coco()) | {"annotations": []}
+    (folder / "test" / "_annotations.coco.json").write_text(json.dumps(empty))
+    read = read_coco_folder(folder)
+    assert list(read) == ROBOFLOW
+    assert "splits without annotations left out: 1 (test: " in read["train"].lost[0]
+    with pytest.raises(InputError, match="has no annotations: the list is empty"):
+        read_coco_folder(folder, ["test"])
+    (folder / "train" / "_annotations.coco.json").write_text(json.dumps(empty))
+    with pytest.raises(InputError, match=r"train.* has no annotations: the list is empty"):
+        read_coco_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("places", "splits"),
+    [(["obj_train_data"], ["train"]), (ROBOFLOW, ROBOFLOW), (["."], ["train"])],
+    ids=["CVAT's YOLO", "Roboflow's VOC", "LabelMe"],
+)
+@pytest.mark.parametrize("suffix", ["txt", "xml", "json"])
+def test_files_beside_their_pictures_are_found(pictures, tmp_path, places, splits, suffix):
+    folder = tmp_path / "export"
+    for place in places:
+        shutil.copytree(pictures, folder / place)
+        files = {
+            "txt": yolo(pictures.with_name("txt"), False),
+            "xml": voc(pictures, "a", [("nut", bndbox(3, 3, 12, 10))]),
+            "json": labelme(pictures, "a", [{"label": "0", "points": [[1, 2], [9, 2], [9, 9]]}]),
+        }
+        shutil.copytree(files[suffix], folder / place, dirs_exist_ok=True)
+    (folder / "train.txt").write_text("obj_train_data/a.png")
+    read = read_coco_folder(folder)
+    assert list(read) == splits and all(data.annotations and not data.lost for data in read.values())
+
+
+def test_notes_beside_labels_are_not_the_annotations(pictures):
+    yolo(pictures.with_name("labels"), True)
+    pictures.with_name("classes.txt").write_text("nut\nbolt")
+    pictures.with_name("notes.json").write_text('{"categories": []}')
+    (pictures / "metadata.json").write_text("{}")
+    assert_read(read_coco_folder(pictures.parent)["train"], with_masks=True)
 
 
 def test_yolo_folders_by_split(pictures, tmp_path):
@@ -394,6 +587,9 @@ def test_the_root_of_a_yolo_data_set_is_read(pictures, tmp_path, labels, images,
         ('[{"image": "a.jpg", "annotations": []}]', "is CreateML's JSON: export the annotations as COCO"),
         ('\n<?xml version="1.0"?><annotations/>', "is XML: of CVAT export COCO 1.0; of Pascal VOC"),
         ("PK\x03\x04...", "is a ZIP file: unpack it"),
+        ('{"shapes": [], "imagePath": "a.png"}', "is LabelMe's JSON of one picture: name the folder of all"),
+        ('[{"image": "a.png", "annotator": 1, "label": []}]', "is Label Studio's JSON-MIN: export the annot"),
+        ('[{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}]', "is a list of results, without images"),
         ('{"type": "dataset"}\n{"type": "image"}\n', "is NDJSON, .*; it must hold .* COCO's JSON"),
     ],
 )
@@ -401,6 +597,12 @@ def test_formats_that_are_not_read_are_named(pictures, tmp_path, text, words):
     (tmp_path / "export.json").write_text(text)
     with pytest.raises(InputError, match=words):
         read_annotation_files(tmp_path / "export.json", pictures)
+
+
+def test_a_table_is_named(pictures, tmp_path):
+    (tmp_path / "boxes.csv").write_text("image,xmin\na.png,1")
+    with pytest.raises(InputError, match="is a table; it must hold annotations, such as COCO's JSON"):
+        read_annotation_files(tmp_path / "boxes.csv", pictures)
 
 
 def test_a_folder_that_is_not_recognised_is_refused(tmp_path):

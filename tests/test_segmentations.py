@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from synthetic import run_lengths
 
-from deepmac.data.flaws import ALONG_ROWS, BAD_MASK, BAD_PART, ELSEWHERE, ODD_MASK, WITHOUT_MASK
+from deepmac.data.flaws import ALONG_ROWS, BAD_MASK, BAD_PART, DISAGREES, ELSEWHERE, ODD_MASK, WITHOUT_MASK
 from deepmac.data.rules import place_findings
 from deepmac.data.segmentations import mask_area, mask_box, mask_findings
 
@@ -168,7 +168,8 @@ def test_the_box_tells_how_run_lengths_run():
 def test_a_mask_elsewhere_than_its_box_is_left_out(segmentation):
     assert read(segmentation, [17, 20, 3, 8]) == (ELSEWHERE, [])
     for box in ([2, 3, 8, 9], [0, 0, 20, 30], [-5, -5, 40, 40], [14, 10, 0, 5], [40, 4, 5, 5]):
-        assert read(segmentation, box) == (None, segmentation)
+        assert read(segmentation, box)[1] == segmentation
+    assert read([TRIANGLE], [2, 3, 8, 9]) == (DISAGREES, [TRIANGLE])
 
 
 def test_run_lengths_of_several_parts_are_united():
@@ -225,11 +226,23 @@ def test_a_mask_of_swapped_size_that_no_memory_holds_is_left_out():
     assert finding.mended == {"segmentation": []}
 
 
+@pytest.mark.parametrize("kind", [int, bool, float])
+def test_rows_of_pixels_are_a_mask(kind):
+    mask = np.zeros([50, 100], np.uint8)
+    mask[20:30, 40:70] = 1
+    rows = [[kind(value) for value in row] for row in mask.tolist()]
+    [finding] = mask_findings({"segmentation": rows}, {"height": 50, "width": 100})
+    assert finding.flaw is ODD_MASK
+    np.testing.assert_array_equal(coco_mask.decode(finding.mended["segmentation"]), mask)
+
+
 def test_polygons_from_0_to_1_are_read_where_the_box_is_in_pixels():
     image = {"id": 1, "height": 50, "width": 100}
     given = {"segmentation": [[0.1, 0.2, 0.5, 0.2, 0.5, 0.6]], "bbox": [10, 10, 40, 20]}
     [finding] = mask_findings(given, image)
     assert finding.flaw is ODD_MASK
     np.testing.assert_allclose(finding.mended["segmentation"], [[10, 10, 50, 10, 50, 30]])
+    [without_box] = mask_findings(given | {"bbox": None}, {"height": 50, "width": 100})
+    assert without_box == finding
     tiny = {"segmentation": [[0.1, 0.2, 0.9, 0.2, 0.9, 0.9]], "bbox": [0, 0, 1, 1]}
     assert not [one for one in mask_findings(tiny, image) if one.flaw is ODD_MASK], "an object of a pixel"

@@ -64,19 +64,38 @@ def tfrecord(coco_dir, annotations, images, val_annotations, val_fraction, out, 
     What is missing is derived, what is unambiguous repaired, and what is broken left out: of a mask, a part;
     else the mask, the box, or the picture. All of it is counted.
     """
+    import contextlib
     import json
+    from pathlib import Path
 
-    from deepmac.core.files import refuse_occupied, write_text
+    from deepmac.core.errors import InputError
+    from deepmac.core.files import atomic_file, refuse_occupied, write_text
 
-    if report in filter(None, (annotations, val_annotations)):
-        raise click.UsageError(f"--report would replace {report}: choose another file.")
+    if report and Path(report).exists() and not _is_report(Path(report)):
+        raise InputError(f"{report} is there and no report of this command: give --report another name")
     refuse_occupied(out)
     read = options.read_data(coco_dir, annotations, images, splits, ids, val_annotations, val_fraction)
     from deepmac.data.tfrecords import write_tfrecords  # TensorFlow starts only if the input is good
 
-    write_tfrecords(read, out, shards)
-    if report:
-        write_text(report, json.dumps({split: data.report() for split, data in read.items()}, indent=1))
+    text = json.dumps({split: data.report() for split, data in read.items()}, indent=1)
+    is_inside = bool(report) and Path(report).resolve().is_relative_to(Path(out).resolve())
+    with atomic_file(report) if report and not is_inside else contextlib.nullcontext() as file:
+        if file:
+            file.write_text(text, encoding="utf-8")  # before the records: it may be where nobody can write
+        write_tfrecords(read, out, shards)
+    if is_inside:
+        write_text(report, text)
     for data in read.values():
         click.echo(data)
     click.echo(f"Wrote {', '.join(read)} to {out}")
+
+
+def _is_report(path) -> bool:
+    """Whether a file is a report of `tfrecord`, or empty: no other may be replaced by one."""
+    import json
+
+    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        return not text or all("repairs" in split for split in json.loads(text).values())
+    except (ValueError, AttributeError, TypeError):
+        return False

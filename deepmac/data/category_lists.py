@@ -45,7 +45,7 @@ def read_categories(
         InputError: it is not known which id is which category.
     """
     used: list = list(dict.fromkeys(key_in(entry, CATEGORY_FIELDS) for entry in annotations))
-    lacking = None in used
+    lacking = any(all(entry.get(field) in (None, "") for field in CATEGORY_FIELDS) for entry in annotations)
     used = [key for key in used if key is not None]
     entries = _category_entries(name, given, used, findings) if given else _categories_made(used)
     if not given:
@@ -98,6 +98,7 @@ def _category_entries(name: str, given, used: list[int | str], findings: Finding
     for index, entry in enumerate(entries):
         fields = entry if isinstance(entry, dict) else {}
         labels = [fields[key] for key in ("name", "id") if isinstance(fields.get(key), str | int | float)]
+        labels = [label for label in labels if str(label).strip()]
         if labels:
             usable.append(fields | {"name": str(labels[0])})
         else:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -11,16 +11,32 @@ from tqdm.auto import tqdm
 
 from deepmac.core.errors import InputError
 from deepmac.core.executors import threads
-from deepmac.data import rules
-from deepmac.data.category_lists import numbered, read_categories
-from deepmac.data.flaws import LOST, NOT_AN_ENTRY, TRAINING, TWICE, Finding, Findings, Policy, summary
-from deepmac.data.formats import find_splits, load_annotations
-from deepmac.data.numbers import key_in, key_of
+from deepmac.data import flaws, formats, rules
+from deepmac.data.category_lists import CATEGORY_FIELDS, numbered, read_categories
+from deepmac.data.flaws import (
+    LOST,
+    NOT_AN_ENTRY,
+    REPEATED,
+    TRAINING,
+    TWICE,
+    Finding,
+    Findings,
+    Policy,
+    summary,
+)
+from deepmac.data.formats import load_annotations
+from deepmac.data.layouts import find_splits
+from deepmac.data.numbers import key_in, key_of, whole
 from deepmac.data.picture_files import find_pictures, measure
 from deepmac.data.splits import draw_validation
 
+_CONTENT = ("segmentation", "iscrowd", "point_coords", "point_labels", "score")  # beside category and box
 _IMAGE_FIELDS = ("image_id", "img_id", "file_name", "image")  # with which annotations name their image
 _REPORTED = 20  # examples of each kind of flaw in a report
+
+
+class NothingAnnotatedError(InputError):
+    """Annotations without an image or an annotation."""
 
 
 class CocoData(NamedTuple):
@@ -34,6 +50,7 @@ class CocoData(NamedTuple):
     # pixels, `iscrowd` and `segmentation`, empty for those that are boxes only.
     annotations: list[dict]
     repairs: dict[str, list[str]]  # flaw and how it was mended -> a text for each case
+    are_names: bool = False  # whether the file names categories only, and their ids are made up
 
     @property
     def lost(self) -> list[str]:
@@ -112,15 +129,27 @@ def read_coco(
     content = source if isinstance(source, dict) else load_annotations(Path(source), image_dir)
     if image_dir is not None and not image_dir.is_dir():
         raise InputError(f"{image_dir}: no such folder; it must hold the pictures of {name}")
-    findings = Findings(policy)
-    listed, image_of = _images(name, content, findings)
+    collected = formats.COLLECTED in content
+    findings = Findings(policy, flaws.NOT_OF_OTHERS if collected else ())
+    listed, ways = _images(name, content, findings)
     entries = _entries(name, content, "annotations", findings)
+    image_of = _image_of(name, ways, {key_in(entry, _IMAGE_FIELDS) for entry in entries})
     categories, category_ids = read_categories(name, content.get("categories"), entries, findings)
     wanted = set(listed if image_ids is None else image_ids)
     chosen = [image for image_id, image in listed.items() if image_id in wanted]
     if listed and not chosen:
         raise InputError(f"{name}: none of the listed image ids is in it; check the list and the split")
-    images = _checked_images(name, chosen, image_dir, findings)
+
+    def boxes_of(image_ids: Collection[int]) -> dict[int, list]:
+        """The boxes of images as they are written."""
+        boxes: dict[int, list] = {image_id: [] for image_id in image_ids}
+        for entry in entries:
+            image_id = image_of.get(key_in(entry, _IMAGE_FIELDS))
+            if image_id in boxes and (box := rules.read_box(entry)):
+                boxes[image_id].append(box)
+        return boxes
+
+    images = _checked_images(name, chosen, image_dir, boxes_of, findings)
     if not images:
         reasons = findings.remedies() or findings.remedies(LOST)
         raise InputError(f"{name}: no usable image: {reasons}")
@@ -130,19 +159,25 @@ def read_coco(
         image_id = image_of.get(key_in(entry, _IMAGE_FIELDS))
         if image_id is None or image_id in images:
             pairs.append((entry, images.get(image_id)))
-    if policy.mends is None and rules.boxes_are_corners(name, (pair for pair in pairs if pair[1])):
-        pairs = [(entry | {"bbox_mode": rules.CORNERS}, image) for entry, image in pairs]
+    mode = rules.box_mode(name, (pair for pair in pairs if pair[1])) if policy.mends is None else None
+    if mode is not None:
+        pairs = [(entry | {"bbox_mode": mode}, image) for entry, image in pairs]
     settled = (
         findings.settle(entry, "annotation", rules.ANNOTATION_RULES, image, category_ids)
         for entry, image in pairs
     )
     annotations = [entry for entry in settled if entry is not None]
+    if REPEATED not in policy.ignores:
+        annotations = _once(annotations, findings)
     if errors := findings.remedies():
         raise InputError(f"{name}: {errors}")
     if not annotations:
         reasons = findings.remedies(LOST)
         raise InputError(f"{name}: no usable annotation of the {len(images)} images; {reasons}".rstrip("; "))
-    return CocoData(name, image_dir, images, categories, annotations, findings.repairs())
+    given = content.get("categories") if collected else None
+    used = [one["id"] for one in given] if given else {key_in(one, CATEGORY_FIELDS) for one in entries}
+    are_names = (collected or not content.get("categories")) and all(isinstance(key, str) for key in used)
+    return CocoData(name, image_dir, images, categories, annotations, findings.repairs(), are_names)
 
 
 def read_coco_folder(
@@ -157,10 +192,19 @@ def read_coco_folder(
     """
     places = find_splits(Path(coco_dir), tuple(splits))
     ids_of = {split: ids.get(split, set()) if isinstance(ids, dict) else ids for split in places}
-    read = {
-        split: read_coco(file, TRAINING, ids_of[split], pictures)
-        for split, (file, pictures) in places.items()
-    }
+    read, empty = {}, []
+    for split, (file, pictures) in places.items():
+        try:
+            read[split] = read_coco(file, TRAINING, ids_of[split], pictures)
+        except NothingAnnotatedError as error:
+            if splits or len(places) == 1 or split.lower().startswith("train"):
+                raise
+            empty.append(f"{split}: {error}")
+    if not read:
+        raise InputError(empty[0])
+    if empty:
+        next(iter(read.values())).repairs[f"{flaws.EMPTY.name} {flaws.EMPTY.mended}"] = empty
+    read = _with_common_categories(read)
     if ids is not None:
         lost = set().union(*ids_of.values()).difference(*(data.images for data in read.values()))
         if lost:
@@ -190,7 +234,8 @@ def read_annotation_files(
     image_dir = Path(image_dir)
     data = read_coco(annotations, TRAINING, ids, image_dir)
     if val_annotations:
-        return {"train": data, "val": read_coco(val_annotations, TRAINING, None, image_dir)}
+        val = read_coco(val_annotations, TRAINING, None, image_dir)
+        return _with_common_categories({"train": data, "val": val})
     drawn = draw_validation(data.images, data.annotations, val_fraction)
     if not drawn:
         return {"train": data}
@@ -211,45 +256,103 @@ def read_image_ids(path: str | os.PathLike) -> set[int]:
         raise InputError(f"{path}: not a list of image ids (text or JSON): {error}") from error
 
 
+def _with_common_categories(splits: dict[str, CocoData]) -> dict[str, CocoData]:
+    """The same splits; of files that only name categories, these have the same ids in all."""
+    if not all(data.are_names for data in splits.values()):
+        return splits
+    entries = {entry["name"]: entry for data in splits.values() for entry in data.categories}
+    ids = {name: number for number, name in enumerate(entries, start=1)}
+
+    def numbered_alike(data: CocoData) -> CocoData:
+        names = {entry["id"]: entry["name"] for entry in data.categories}
+        annotations = [
+            entry | {"category_id": ids[names[entry["category_id"]]]} for entry in data.annotations
+        ]
+        categories = [entry | {"id": ids[entry["name"]]} for entry in data.categories]
+        return data._replace(categories=categories, annotations=annotations)
+
+    return {split: numbered_alike(data) for split, data in splits.items()}
+
+
 def _entries(name: str, content: dict, section: str, findings: Findings) -> list[dict]:
     """The entries of a section that are JSON objects."""
     entries = content.get(section)
     if not isinstance(entries, list):
         raise InputError(f"{name} has no list '{section}'; it must hold the annotations in COCO format")
     if not entries:
-        raise InputError(f"{name} has no {section}: the list is empty")
+        reasons = f"; {lost}" if (lost := findings.remedies(LOST)) else ""
+        raise NothingAnnotatedError(f"{name} has no {section}: the list is empty{reasons}")
     for index, entry in enumerate(entries):
         if not isinstance(entry, dict):
             findings.add(Finding(NOT_AN_ENTRY, f"entry {index} of '{section}' is {str(entry)[:200]}"))
     return [entry for entry in entries if isinstance(entry, dict)]
 
 
-def _images(name: str, content: dict, findings: Findings) -> tuple[dict[int, dict], dict[int | str, int]]:
-    """The listed images by id; and id, or file name, as annotations give it -> id."""
+def _once(annotations: list[dict], findings: Findings) -> list[dict]:
+    """Settled annotations without those that say what another one does."""
+    alike: dict[tuple, list[dict]] = {}  # those of the same image, category and box
+    kept = []
+    for entry in annotations:
+        others = alike.setdefault((entry["image_id"], entry["category_id"], *entry["bbox"]), [])
+        said = [entry.get(field) for field in _CONTENT]
+        if any(said == [other.get(field) for field in _CONTENT] for other in others):
+            findings.add(Finding(REPEATED, f"annotation {entry.get('given_id', entry['id'])}", {}))
+        else:
+            others.append(entry)
+            kept.append(entry)
+    return kept
+
+
+def _images(
+    name: str, content: dict, findings: Findings
+) -> tuple[dict[int, dict], list[dict[int | str, set[int]]]]:
+    """The listed images by id; and how annotations may give them -> ids, the surest ways first."""
     by_key: dict = {}
     for entry in _entries(name, content, "images", findings):
         key = key_of(entry["id"]) if entry.get("id") is not None else (len(by_key), "no id")
         first = by_key.setdefault(key, entry)
-        if first is not entry and first.get("file_name") != entry.get("file_name"):
+        if first is not entry and rules.name_of(first) != rules.name_of(entry):
             raise InputError(f"{name}: 2 of the images have the same id {key}: make it unique")
         if first is not entry:
             findings.add(Finding(TWICE, str(entry.get("file_name")), {}))
     images = numbered(list(by_key.values()), "images", findings)
-    named: dict[str, dict] = {}
+    first_of: list[dict] = []
+    same: dict[tuple, dict] = {}
     for image in images:
-        file_name = image.get("file_name")
-        if isinstance(file_name, str) and named.setdefault(file_name, image) is not image:
-            findings.add(Finding(TWICE, file_name, {}))
-    first_of = [named.get(str(image.get("file_name")), image) for image in images]
-    image_of: dict[int | str, int] = {}
-    for file_name, image in named.items():
-        image_of |= {PurePosixPath(file_name).stem: image["id"], file_name: image["id"]}
-    image_of |= {key: image["id"] for key, image in zip(by_key, first_of, strict=True)}
-    return {image["id"]: image for image in first_of}, image_of
+        picture = (rules.name_of(image), str(image.get("path")), rules.annotated_size(image))
+        first = image if picture[0] is None else same.setdefault(picture, image)
+        first_of.append(first)
+        if first is not image:
+            findings.add(Finding(TWICE, str(picture[0]), {}))
+    ways: list[dict[int | str, set[int]]] = [defaultdict(set) for _ in range(5)]
+    for key, image in zip(by_key, first_of, strict=True):
+        file_name = rules.name_of(image) or ""
+        stem = PurePosixPath(file_name).stem
+        for way, said in zip(ways, (key, file_name, stem, whole(key), whole(stem)), strict=True):
+            if said not in (None, ""):
+                way[said].add(image["id"])
+    return {image["id"]: image for image in first_of}, ways
+
+
+def _image_of(name: str, ways: list[dict[int | str, set[int]]], keys: set) -> dict[int | str, int]:
+    """Image ids by `keys`, as annotations give them: by the numbers in them only if there is no other way.
+
+    Raises:
+        InputError: one of them could be several images.
+    """
+    ids, names, stems, *numbers = ways
+    found = stems | names | ids
+    for way in numbers:
+        if not keys & found.keys():
+            found = {key: way[n] for key in keys if (n := whole(key)) is not None and n in way}
+    for key in keys & found.keys():
+        if len(found[key]) > 1:
+            raise InputError(f"{name}: image {key} of annotations could be any of {len(found[key])}")
+    return {key: next(iter(image_ids)) for key, image_ids in found.items()}
 
 
 def _checked_images(
-    name: str, images: list[dict], folder: Path | None, findings: Findings
+    name: str, images: list[dict], folder: Path | None, boxes_of: Callable, findings: Findings
 ) -> dict[int, dict]:
     """The usable images by id, with the sizes and paths of their pictures."""
 
@@ -258,14 +361,33 @@ def _checked_images(
         return [image for image in found if image is not None]
 
     if folder is not None:
-        images = settled(images, rules.name_findings)
+        shared = rules.shared_names(images)
+        images = settled(images, lambda image: rules.name_findings(image, shared))
         try:
             paths = find_pictures([image["file_name"] for image in images], folder)
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
+        paths |= _converted({image["file_name"] for image in images} - paths.keys(), paths, folder)
         with threads() as pool:
             sizes = pool.map(lambda path: measure(folder / path), paths.values())
             bar = tqdm(sizes, f"Checking {folder.name}", len(paths), unit="image", disable=None, leave=False)
             pictures = {key: (paths[key].as_posix(), size) for key, size in zip(paths, bar, strict=True)}
-        images = settled(images, lambda image: rules.image_findings(image, pictures.get(image["file_name"])))
+        found = ((image, pictures.get(image["file_name"], ("", ""))[1]) for image in images)
+        swapped = [image for image, size in found if rules.is_swapped(image, size)]
+        boxes = boxes_of([image["id"] for image in swapped]) if swapped else {}
+        may_swap = rules.sizes_are_swapped((image, boxes[image["id"]]) for image in swapped)
+        images = settled(
+            images, lambda image: rules.image_findings(image, pictures.get(image["file_name"]), may_swap)
+        )
     return {image["id"]: image for image in settled(images, rules.size_findings)}
+
+
+def _converted(missing: Collection[str], found: dict[str, Path], folder: Path) -> dict[str, Path]:
+    """Paths of missing pictures that are there with another suffix, of another format."""
+    names = {re.sub(r"\.[a-z]{3,4}$", "", name, flags=re.IGNORECASE): name for name in missing}
+    try:
+        others = find_pictures(names, folder)
+    except InputError:  # several have the name
+        return {}
+    taken = set(found.values())
+    return {names[stem]: path for stem, path in others.items() if path not in taken}

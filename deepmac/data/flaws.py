@@ -37,22 +37,26 @@ ODD_ID = Flaw("ids that are missing, shared, or no whole numbers", "replaced by 
 NO_CATEGORIES = Flaw("no list 'categories'", "made from the annotations", "give each an 'id' and a 'name'")
 ODD_CATEGORIES = Flaw("categories in an unusual form", "read", "give each an 'id' and a 'name'")
 GROUPING = Flaw("categories that only group the others", LOST, "remove them")
+EMPTY = Flaw("splits without annotations", LOST, "annotate them")
 # Of pictures.
-NO_NAME = Flaw("images without a file name", "named by another entry", "give each a 'file_name'")
+NO_NAME = Flaw("images without a file name of their own", "named by another entry", "give each a 'file_name'")
 MISSING_PICTURE = Flaw("missing images", "", "complete the folder, or name another one")
 CORRUPT_PICTURE = Flaw("corrupt images", "", "copy them again")
 BAD_NAME = Flaw("images whose names are not UTF-8", "", "rename them")
 NO_SIZE = Flaw("images without whole height and width", "measured, or read", "give both in pixels")
 OTHER_SIZE = Flaw("images of another size than annotated", "", "use the annotations made for these pictures")
+SWAPPED = Flaw("images with height as width", "swapped", "correct them")
 OTHER_NAME = Flaw("images under another name or path", "found", "")
 TURNED = Flaw("images annotated as their camera turns them", "turned", "")
 # Of annotations.
+REPEATED = Flaw("annotations that are listed twice", "taken as one", "list them once")
 UNKNOWN_IMAGE = Flaw("annotations of unknown images", "", "list the images too")
 NO_CATEGORY = Flaw("annotations without a category", "given one", "give each a 'category_id'")
 NOT_LISTED = Flaw("annotations of categories that the file does not list", "", "list them with their names")
 ODD_CATEGORY = Flaw("categories given by name or as text", "looked up", "give the number of the category")
 NO_BOX = Flaw("annotations without a box", "given that of the mask", "give 'bbox' as four numbers")
 ODD_BOX = Flaw("boxes in an unusual form", "read", "give x, y, width, height in pixels")
+NEGATIVE = Flaw("boxes of negative width or height", "read from the other corner", "give the upper left one")
 NOT_FINITE = Flaw("boxes that are not finite", "replaced by those of the masks", "correct or remove them")
 NO_AREA_INSIDE = Flaw("boxes without area in the image", "replaced by those of the masks", "correct them")
 REACHES_BEYOND = Flaw("boxes beyond the image", "clipped", "clip them")
@@ -62,9 +66,15 @@ BAD_PART = Flaw("unusable parts of masks", "left out, the others kept", "correct
 BAD_MASK = Flaw("unusable masks", "left out, their boxes kept", "give polygons, or RLE of the image's size")
 ALONG_ROWS = Flaw("masks whose run lengths follow the rows", "read", "let them run down the columns")
 ELSEWHERE = Flaw("unusable masks, elsewhere than their boxes", "left out, their boxes kept", "")
+DISAGREES = Flaw("masks that fit badly to their boxes", "kept", "see which of both is right")
 BAD_POINTS = Flaw("malformed points", "left out, their boxes kept", "give point_coords and point_labels")
 NO_AREA = Flaw("annotations without 'area'", "given that of the mask or box", "give that of the mask")
+ODD_AREA = Flaw("areas of 0 or more than the image", "replaced by that of the mask or box", "correct them")
 NO_CROWD = Flaw("annotations without 'iscrowd', 0 or 1", "given it", "give 0 or 1")
+
+
+# What annotations of other formats than COCO's never have.
+NOT_OF_OTHERS = (ODD_ID, ODD_CATEGORY, NO_SIZE, NO_AREA, NO_CROWD)
 
 
 class Policy(NamedTuple):
@@ -82,18 +92,23 @@ class Policy(NamedTuple):
 # Ids of categories that are not listed are often off by one: then every name would be wrong.
 TRAINING = Policy(mends=None, refuses=(NOT_LISTED,))
 # Boxes to segment are clipped where their pictures are read.
-BOXES = Policy(mends=None, ignores=(REACHES_BEYOND,))
+BOXES = Policy(mends=None, ignores=(REACHES_BEYOND, REPEATED))
 # COCO compares boxes as they are.
 EVALUATION = Policy(
-    mends=(WITHOUT_MASK, NO_CROWD), ignores=(ELSEWHERE, NO_AREA_INSIDE, REACHES_BEYOND, BAD_POINTS, NO_NAME)
+    mends=(WITHOUT_MASK, NO_CROWD),
+    ignores=(
+        *(REPEATED, NO_NAME, ELSEWHERE, DISAGREES, BAD_POINTS, ODD_AREA),
+        *(NEGATIVE, NO_AREA_INSIDE, REACHES_BEYOND),
+    ),
 )
 
 
 class Findings:
     """Flaws that were found in a file, and what was done about them."""
 
-    def __init__(self, policy: Policy):
+    def __init__(self, policy: Policy, untold: Collection[Flaw] = ()):
         self._policy = policy
+        self._untold = untold  # mended, but not counted: nothing is wrong with the file
         self._cases: dict[tuple[Flaw, str], list[str]] = {}  # flaw, what was done -> a text for each case
 
     def add(self, finding: Finding, where: str = "") -> bool:
@@ -102,6 +117,8 @@ class Findings:
         allowed = self._policy.allows(flaw)
         done = (LOST if mended is None else flaw.mended) if allowed else ""
         text = f"{where}: {case}" if where else case
+        if allowed and mended is not None and flaw in self._untold:
+            return True
         printable = text.encode("utf-8", "backslashreplace").decode()  # names of files may be no text
         self._cases.setdefault((flaw, done), []).append(printable)
         return allowed and mended is not None

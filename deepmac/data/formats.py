@@ -1,23 +1,30 @@
-"""Annotation files of other formats and folders of annotation tools, as the content of one COCO file."""
+"""Annotation files of other formats, and folders of them, as the content of one COCO file."""
 
+import base64
+import contextlib
 import csv
 import gzip
 import io
 import itertools
 import json
+import math
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import yaml
+import numpy as np
+from PIL import Image
 
 from deepmac.core.errors import InputError
+from deepmac.data.layouts import CLASS_FILES, LABEL_SUFFIXES, class_file
 from deepmac.data.numbers import number, whole
-from deepmac.data.picture_files import PictureName, PictureSize, files_below
+from deepmac.data.picture_files import PictureName, PictureSize, files_below, find_pictures
+from deepmac.data.segmentations import encoded_mask
 
 _GZIP = b"\x1f\x8b"
 # What other files begin with -> what to do instead.
@@ -29,64 +36,10 @@ _OTHER_FILES = {
 _DECIMAL_COMMA = re.compile(r'(?<![^;\n])("? *[-+]?\d*),(\d+(?:[eE][-+]?\d+)? *"?)(?=;|$)', re.MULTILINE)
 # What the readers of single pictures raise for what they do not expect; XML that is none is a SyntaxError.
 _UNREADABLE = (SyntaxError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError)
-SPLITS = ("train2017", "val2017")  # of COCO
+_BEYOND = 1.1  # numbers above are no part of a side
 COLLECTED = "collected"  # key of what was no COCO file
-_PICTURES = ("{0}", "images/{0}", "{0}/images", "data/{0}", "images", "data", "JPEGImages", "pictures", ".")
-# Where folders of annotation tools have the annotations of a split: of COCO and CVAT, Roboflow, Ultralytics.
-_OF_SPLIT = (
-    "annotations/instances_{0}.json",
-    "{0}/_annotations.coco.json",
-    "annotations/{0}.json",
-    "{0}.json",
-    "labels/{0}",
-    "{0}/labels",
-)
-# Of the only split: of FiftyOne, Label Studio, Ultralytics, Pascal VOC.
-_OF_ALL = ("labels.json", "result.json", "annotations.json", "*.json", "labels", "Annotations")
-_CLASS_FILES = ("data.yaml", "dataset.yaml", "data.yml", "classes.txt", "obj.names", "labels.txt")
-
-
-def find_splits(folder: Path, splits: tuple[str, ...] = ()) -> dict[str, tuple[Path, Path]]:
-    """Finds annotations and pictures in a folder laid out by an annotation tool.
-
-    That is COCO, CVAT, Label Studio, Roboflow, datumaro, FiftyOne, VGG Image Annotator, Ultralytics (YOLO) or
-    Pascal VOC. No splits stand for COCO's, or all that there are, else "train".
-
-    Returns:
-        Split -> file or folder of the annotations, folder of the pictures.
-
-    Raises:
-        InputError: no such folder; a split is not there; which file has the annotations is not known.
-    """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; it must hold annotations and pictures, such as COCO's")
-    if not splits:
-        splits = next(filter(None, (_splits_like(pattern, folder) for pattern in _OF_SPLIT)), ("train",))
-        splits = SPLITS if set(SPLITS) <= set(splits) else splits
-    return {split: _find_split(folder, split) for split in splits}
-
-
-def _splits_like(pattern: str, folder: Path) -> tuple[str, ...]:
-    """The splits whose annotations lie like this; where other files may lie, too, those of usual names."""
-    start, end = pattern.split("{0}")
-    paths = [path.relative_to(folder).as_posix() for path in sorted(folder.glob(pattern.format("*")))]
-    names = [path.removeprefix(start).removesuffix(end) for path in paths]
-    usual = [name for name in names if re.fullmatch(r"(train|val|test)[a-z]*\d*", name.lower())]
-    return tuple(names if pattern in _OF_SPLIT[:2] else usual if len(usual) > 1 else ())
-
-
-def _find_split(folder: Path, split: str) -> tuple[Path, Path]:
-    pictures = next(path for name in _PICTURES if (path := folder / name.format(split)).is_dir())
-    for pattern in (*(pattern.format(split) for pattern in _OF_SPLIT), *_OF_ALL):
-        found = sorted(folder.glob(pattern))
-        if len(found) > 1:
-            raise InputError(f"{folder}: {found[0]} or {found[1]}? Name one by --annotations")
-        if found:
-            return found[0], pictures
-    raise InputError(
-        f"{folder} has no annotations of {split}: neither annotations/instances_{split}.json, as COCO, nor "
-        "the files of a tool that is known; name them by --annotations and --images"
-    )
+_GROUP = "group"  # of a shape, until all are read
+_OWN_NAMES = "own_names"  # of an image, until all are read: those by which its file is called itself
 
 
 def load_annotations(path: Path, image_dir: Path | None) -> dict:
@@ -98,33 +51,61 @@ def load_annotations(path: Path, image_dir: Path | None) -> dict:
     Raises:
         InputError: no such file, or of no such format.
     """
-    if path.is_dir():
-        below = [file for file in sorted(path.rglob("*")) if file.name not in _CLASS_FILES]
-        for suffix, read in ((".txt", None), (".xml", _voc_picture), (".json", _labelme_picture)):
-            files = [file for file in below if file.suffix.lower() == suffix]
-            if not files:
-                continue
-            if image_dir is None or not image_dir.is_dir():
-                raise InputError(f"{image_dir}: no such folder; it must hold the pictures of {path}")
-            if read is None:
-                content = _yolo(files, path, image_dir)
-            else:
-                stems = {PictureName.of(picture.name).stem for picture in files_below(image_dir)}
-                content = _collected(files, partial(read, stems))
-            if any(isinstance(image, dict) for image in content["images"]):  # others say what is wrong
-                return content
-        raise InputError(f"{path} has no files of YOLO, Pascal VOC or LabelMe: name one for all pictures")
-    return as_coco(load_json(path), path, image_dir)
+    return _load_folder(path, image_dir) if path.is_dir() else as_coco(load_json(path), path, image_dir)
+
+
+def _load_folder(path: Path, image_dir: Path | None) -> dict:
+    """Reads the files of a folder: the kind of which most are called like pictures; it names the others."""
+    files_of: dict[str, list[Path]] = {suffix: [] for suffix in LABEL_SUFFIXES}
+    for file in sorted(path.rglob("*")):
+        if file.name not in CLASS_FILES and file.suffix.lower() in files_of:
+            files_of[file.suffix.lower()].append(file)
+    if any(files_of.values()) and (image_dir is None or not image_dir.is_dir()):
+        raise InputError(f"{image_dir}: no such folder; it must hold the pictures of {path}")
+    stems = {PictureName.of(picture.name).stem for picture in files_below(image_dir)} if image_dir else set()
+    called = {
+        suffix: [file for file in files if PictureName.of(file.stem).stem in stems]
+        for suffix, files in files_of.items()
+    }
+    unread = {}
+    for suffix in sorted(files_of, key=lambda suffix: -len(called[suffix])):
+        files = files_of[suffix]
+        if not files or image_dir is None or (unread and not called[suffix]):
+            continue
+        if suffix == ".txt":
+            content = _yolo(files, path, image_dir)
+        else:
+            read = _voc_picture if suffix == ".xml" else _labelme_picture
+            content = _collected(files, partial(read, stems))
+        if any(isinstance(image, dict) for image in content["images"]):
+            others = [file for other in called if other != suffix for file in called[other]]
+            content["images"] += [f"{file.name}: it is beside files of *{suffix}" for file in others]
+            return content
+        unread = unread or content  # what is wrong with each file is said elsewhere
+    if unread:
+        return unread
+    raise InputError(f"{path} has no files of YOLO, Pascal VOC or LabelMe: name one for all pictures")
 
 
 def as_coco(content: Any, path: Path, image_dir: Path | None) -> dict:
     """The content of a JSON file, COCO's or Label Studio's, as that of a COCO file. InputError: neither."""
     if isinstance(content, list) and all(isinstance(task, dict) and "data" in task for task in content):
-        return _collected(content, partial(_label_studio_picture, image_dir))
+        names = [_task_picture(task) for task in content if isinstance(task["data"], dict)]
+        paths: dict[str, Path] = {}
+        if image_dir and image_dir.is_dir():
+            with contextlib.suppress(InputError):  # which is raised where the pictures are needed
+                paths = {name: image_dir / file for name, file in find_pictures(names, image_dir).items()}
+        return _collected(content, partial(_label_studio_picture, paths))
     is_object = isinstance(content, dict)
     entries = content.values() if is_object else content if isinstance(content, list) else ()
     fields = set().union(*(entry for entry in entries if isinstance(entry, dict)))
     what = "is CreateML's JSON" if "annotations" in fields else "holds no JSON object"
+    if not is_object and {"annotation_id", "annotator"} & fields:
+        what = "is Label Studio's JSON-MIN"
+    elif not is_object and {"image_id", "bbox"} <= fields:
+        what = "is a list of results, without images and categories"
+    elif is_object and "shapes" in content:
+        raise InputError(f"{path} is LabelMe's JSON of one picture: name the folder of all")
     if "regions" in fields or (is_object and "_via_img_metadata" in content):
         what = "is VGG Image Annotator's own JSON"
     elif is_object:
@@ -154,6 +135,7 @@ def load_json(path: str | os.PathLike, object_hook: Callable[[dict], Any] | None
         what = "is NDJSON, a document in each line" if "Extra data: line 2 " in what else what
         start = data[:99].lstrip(b"\xef\xbb\xbf\r\n\t ")
         what = next((named for begins, named in _OTHER_FILES.items() if start.startswith(begins)), what)
+        what = "is a table" if Path(path).suffix.lower() in (".csv", ".tsv") else what
         raise InputError(f"{path} {what}; it must hold annotations, such as COCO's JSON") from error
 
 
@@ -188,6 +170,11 @@ def _collected(sources: Iterable, read: Callable, names: dict[int, str] | None =
             continue
         content["images"].append(image | {"id": key})
         content["annotations"] += [one if isinstance(one, str) else one | {"image_id": key} for one in found]
+    pictures = [image for image in content["images"] if isinstance(image, dict)]
+    counts = Counter(image["file_name"] for image in pictures)
+    for image in pictures:
+        own = image.pop(_OWN_NAMES, [])
+        image["file_name"] = own[0] if own and counts[image["file_name"]] > 1 else image["file_name"]
     used = dict.fromkeys(one["category_id"] for one in content["annotations"] if isinstance(one, dict))
     if names is None:  # categories are names
         return content | {"categories": [{"id": name, "name": str(name)} for name in used]}
@@ -226,10 +213,12 @@ def _yolo(files: list[Path], folder: Path, image_dir: Path) -> dict:
 
     labels = named([file for file in files if "labels" in file.relative_to(folder).parts] or files, folder)
     pictures = named(files_below(image_dir), image_dir)
-    names, points = _class_file(folder)
+    names, points = class_file(folder)
+    first = min(labels)
+    labels = {name: path for name, path in labels.items() if name in pictures or _has_objects(path)}
     if not labels.keys() & pictures.keys():
         raise InputError(
-            f"{folder}: no label is named like a picture of {image_dir}, the first is {min(labels)}: "
+            f"{folder}: no label is named like a picture of {image_dir}, the first is {first}: "
             "give the folder of these pictures by --images, and the folder of their labels"
         )
 
@@ -246,6 +235,15 @@ def _yolo(files: list[Path], folder: Path, image_dir: Path) -> dict:
     return _collected(sorted(labels.keys() | pictures.keys()), read, names)
 
 
+def _has_objects(file: Path) -> bool:
+    """Whether it is a file of labels, and no notice or list of pictures; True if it cannot be read."""
+    try:
+        lines = file.read_text("utf-8-sig", "replace").splitlines()
+    except OSError:
+        return True
+    return not lines or any(isinstance(one, dict) for one in _each(partial(_yolo_object, 1, 1, 0), lines, ""))
+
+
 def _yolo_object(width: int, height: int, points: int, line: str) -> dict | None:
     """The object of a line, in which `points` numbers behind the box are those of a pose."""
     words = line.split()
@@ -257,14 +255,15 @@ def _yolo_object(width: int, height: int, points: int, line: str) -> dict | None
         raise ValueError(f"{line[:60]!r} is no class with a box or a polygon")
     x, y, box_width, box_height = values[:4]
     box = [x - box_width / 2, y - box_height / 2, box_width, box_height]
-    if points and len(values) >= 4 + points:
+    is_pose = max(map(number, words[5:]), default=0) > _BEYOND  # how visible its points are, 0 to 2
+    if is_pose or (points and len(values) >= 4 + points):
         return {"category_id": kind, "bbox": box}
     return _object("", values[: len(values) // 2 * 2], box) | {"category_id": kind}  # without the confidence
 
 
 def _object(name: Any, points: list[float], box: Any = None) -> dict:
     """An annotation: a polygon, of x and y in turn, if there are points enough, else a box."""
-    named = {"category_id": str(name or "object").strip()}
+    named = {"category_id": str("object" if name in (None, "") else name).strip()}
     if len(points) < 6:
         return named | {"bbox": box}
     return named | {"segmentation": [points], "bbox": _around(points)}
@@ -275,67 +274,99 @@ def _around(points: list[float]) -> list[float]:
     return [min(x), min(y), max(x) - min(x), max(y) - min(y)]
 
 
-def _class_file(folder: Path) -> tuple[dict[int, str], int]:
-    """Classes of a YOLO data set, from the file beside its labels or above; numbers of points in a line."""
-    places = [place / name for place in (folder, *folder.absolute().parents[:2]) for name in _CLASS_FILES]
-    path = next((place for place in places if place.is_file()), None)
-    if path is None:
-        return {}, 0
-    text = path.read_text("utf-8-sig", "replace")
-    if path.suffix not in (".yaml", ".yml"):
-        return dict(enumerate(line.strip() for line in text.splitlines() if line.strip())), 0
-    try:
-        content = yaml.safe_load(text)
-        names, points = content["names"], content.get("kpt_shape") or [0, 0]
-        names = names.split(",") if isinstance(names, str) else names
-        names = names if isinstance(names, dict) else dict(enumerate(names))
-        return {int(key): str(name).strip() for key, name in names.items()}, int(points[0]) * int(points[1])
-    except (yaml.YAMLError, *_UNREADABLE) as error:
-        raise InputError(f"{path} has no 'names': a list, or class numbers with their names") from error
+def _names_in(given: Any, file: Path, stems: Collection[str]) -> dict:
+    """What a file says its picture is called; what it is called itself, if only that is a picture.
 
-
-def _name_in(given: Any, file: Path, stems: Collection[str]) -> str:
-    """What a file says its picture is called; what it is called itself, if only that is a picture."""
+    That counts, too, if several say the same: they are copies, of turned pictures.
+    """
     names = [str(name) for name in (given, file.stem) if name]
-    return next((name for name in names if PictureName.of(name).stem in stems), names[0])
+    known = [name for name in names if PictureName.of(name).stem in stems]
+    own = [file.stem] if file.stem in known else []
+    return {"file_name": (known or names)[0], _OWN_NAMES: own}
 
 
 def _voc_picture(stems: Collection[str], file: Path) -> tuple[dict, list]:
     """XML of Pascal VOC, whose pixels count from 1, both ends of a box included."""
     root = ElementTree.parse(file).getroot()
     size = {side: whole(root.findtext(f"size/{side}")) for side in ("width", "height")}
-    name = _name_in(root.findtext("filename"), file, stems)
-    return {"file_name": name, **size}, _each(_voc_object, root.iter("object"), f"{file.name} object")
+    names = _names_in(root.findtext("filename"), file, stems)
+    return names | size, _each(_voc_object, root.iter("object"), f"{file.name} object")
 
 
-def _voc_object(entry: ElementTree.Element) -> dict:
+def _voc_object(entry: ElementTree.Element) -> dict | None:
+    if entry.findtext("deleted") == "1":
+        return None
     corners = [number(entry.findtext(f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax")]
     (left, right), (top, bottom) = sorted(corners[::2]), sorted(corners[1::2])
-    polygon = [number(point.text) for point in entry.findall("polygon/*")]  # Roboflow: x1, y1, x2, …
-    return _object(entry.findtext("name"), polygon, [left - 1, top - 1, right - left + 1, bottom - top + 1])
+    # Roboflow: x1, y1, x2, …; LabelMe's own XML: points with x and y
+    tags = [node for node in entry.findall("polygon//*") if re.fullmatch(r"[xy]\d*", node.tag)]
+    polygon = [number(node.text) for node in tags]
+    polygon = polygon if all(map(math.isfinite, polygon)) else []
+    first = 1 if max(corners) > 1 else 0  # parts of the image, which are refused elsewhere, count from 0
+    box = [left - first, top - first, right - left + first, bottom - top + first]
+    found = _object(entry.findtext("name"), polygon, box)
+    return found | ({"bbox": box} if all(map(math.isfinite, box)) else {})
 
 
 def _labelme_picture(stems: Collection[str], file: Path) -> tuple[dict, list]:
     """JSON of LabelMe (https://github.com/wkentaro/labelme)."""
     content = load_json(file)
-    shapes = _each(_labelme_shape, content["shapes"], f"{file.name} shape")
     sizes = {"width": content.get("imageWidth"), "height": content.get("imageHeight")}
-    return {"file_name": _name_in(content.get("imagePath"), file, stems), **sizes}, shapes
+    shapes = _each(partial(_labelme_shape, sizes), content["shapes"], f"{file.name} shape")
+    return _names_in(content.get("imagePath"), file, stems) | sizes, _grouped(shapes)
 
 
-def _labelme_shape(shape: dict) -> dict:
+def _labelme_shape(sizes: dict, shape: dict) -> dict:
     points = [point for point in shape.get("points") or [] if isinstance(point, list)]
     values = [number(coordinate) for point in points for coordinate in point[:2]]
     kind = shape.get("shape_type") or "polygon"  # or a circle, a line, a point, which are no boxes
     box = _around(values) if kind in ("rectangle", "mask") and len(values) in (4, 8) else kind
-    return _object(shape.get("label"), values if kind == "polygon" else [], box)
+    found = _object(shape.get("label"), values if kind == "polygon" else [], box)
+    if shape.get("mask"):
+        found["segmentation"] = _labelme_mask(shape["mask"], values, sizes)
+    return found | {_GROUP: shape.get("group_id")}
 
 
-def _label_studio_picture(folder: Path | None, task: dict) -> tuple[dict, list]:
+def _labelme_mask(given: str, corners: list, sizes: dict) -> dict | str:
+    """Run lengths of a PNG file in base64, of the part of the picture from a corner on."""
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(given))) as picture:
+            part = np.asarray(picture.convert("L")) > 0
+        mask = np.zeros([sizes["height"], sizes["width"]], np.uint8)
+        place = mask[round(corners[1]) :, round(corners[0]) :][: part.shape[0], : part.shape[1]]
+        place[:] = part[: place.shape[0], : place.shape[1]]
+        return encoded_mask(mask)
+    except _UNREADABLE:
+        return "an unreadable PNG file"  # which costs the mask
+
+
+def _grouped(shapes: list[dict | str]) -> list[dict | str]:
+    """Shapes of a LabelMe file, in which polygons of the same group and label are parts of one object."""
+    found: list[dict | str] = []
+    first_of: dict = {}
+    for shape in shapes:
+        group = shape.pop(_GROUP, None) if isinstance(shape, dict) else None
+        if isinstance(shape, dict) and group is not None and isinstance(shape.get("segmentation"), list):
+            first = first_of.setdefault((str(group), shape["category_id"]), shape)
+            if first is not shape:
+                first["segmentation"] += shape["segmentation"]
+                first["bbox"] = _around([x for part in first["segmentation"] for x in part])
+                continue
+        found.append(shape)
+    return found
+
+
+def _task_picture(task: dict) -> str:
+    """The first value of a task of Label Studio that is called like a picture, or that is a text."""
+    texts = [value for value in task["data"].values() if isinstance(value, str)]
+    return next((text for text in texts if PictureName.of(text).suffix), (texts or [""])[0])
+
+
+def _label_studio_picture(paths: dict[str, Path], task: dict) -> tuple[dict, list]:
     """A task of Label Studio's JSON (https://labelstud.io/guide/export): boxes and polygons in percent."""
-    name = next((value for value in task["data"].values() if isinstance(value, str)), "")
+    name = _task_picture(task)
     where, given = f"task {task.get('id')}", task["annotations"]
-    read = partial(_label_studio_object, folder and PictureSize.read(folder / re.split("[/=]", name)[-1]))
+    read = partial(_label_studio_object, PictureSize.read(paths[name]) if name in paths else None)
     first = next((done for done in given if not done.get("was_cancelled")), {"result": []})
     others = [f"{where}: an annotation, cancelled or not the first" for done in given if done is not first]
     return {"file_name": name}, others + _each(read, first["result"], f"{where} result")
@@ -354,4 +385,5 @@ def _label_studio_object(size: PictureSize | None, result: dict) -> dict | None:
     box: Any = kind  # that of a turned rectangle, or of anything else, is not read
     if kind == "rectanglelabels" and not value.get("rotation"):
         box = [value["x"] * width, value["y"] * height, value["width"] * width, value["height"] * height]
-    return _object(value[kind][0], points if kind == "polygonlabels" else [], box)
+    label = value[kind] if isinstance(value[kind], str) else value[kind][0]
+    return _object(label, points if kind == "polygonlabels" else [], box)

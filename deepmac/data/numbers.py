@@ -39,6 +39,7 @@ def key_in(entry: dict, fields: Iterable[str]) -> int | str | None:
     """The id or name in the first of these fields that holds one, as it compares; None if none does."""
     for field in fields:
         value = entry.get(field)
+        value = value[0] if isinstance(value, list) and len(value) == 1 else value
         if isinstance(value, str | int | float) and value == value and value != "":
             return key_of(value)
     return None

@@ -4,7 +4,8 @@ A rule takes an entry and what it needs to know beside it, and yields a `Finding
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -21,22 +22,50 @@ _NAME_FIELDS = ("file_name", "filename", "path", "name", "file", "image", "coco_
 # Fields of a box that are read, of one corner and the sides, or of two corners.
 _SIDE_FIELDS = ("x y width height", "x y w h", "left top width height", "xmin ymin width height")
 _CORNER_FIELDS = ("xmin ymin xmax ymax", "x1 y1 x2 y2", "left top right bottom")
-# `bbox_mode`, as in Detectron2, of boxes as (xmin, ymin, xmax, ymax) or (x, y, width, height) in pixels.
-CORNERS, SIDES = 0, 1
+CORNERS, SIDES, _ROWS_FIRST = 0, 1, "rows first"
+# `bbox_mode` -> (x, y, width, height) of the numbers, and how many units the image has, None for pixels;
+# the whole numbers are those of Detectron2.
+_LAYOUTS: dict[int | str, Callable[..., list]] = {
+    CORNERS: lambda left, top, right, bottom: [left, top, right - left, bottom - top],
+    SIDES: lambda *sides: [*sides],
+    "centres": lambda x, y, width, height: [x - width / 2, y - height / 2, width, height],
+    _ROWS_FIRST: lambda y, x, height, width: [x, y, width, height],
+}
+_MODES = {mode: (layout, None) for mode, layout in _LAYOUTS.items()}
+_MODES |= {2: (_LAYOUTS[CORNERS], 1), 3: (_LAYOUTS[SIDES], 1), "centres of 1": (_LAYOUTS["centres"], 1)}
+_MODES |= {f"{mode} of 100": (_LAYOUTS[mode], 100) for mode in (CORNERS, SIDES, "centres")}
+_PART = 1.01  # numbers up to this are parts of the image, written with some error
+_SAMPLE = 200  # masks, spread over the file, that tell how its boxes are meant
+_BEYOND = 0.02  # of the image's side, beside a pixel, by which boxes may miss it
 
 
-def name_findings(image: dict) -> Iterator[Finding]:
-    """Finds images without `file_name`."""
-    if not (isinstance(image.get("file_name"), str) and image["file_name"].strip()):
-        names = (str(image[field]) for field in _NAME_FIELDS if isinstance(image.get(field), str | int))
-        named = next((name for name in names if name.strip()), None)
-        yield Finding(flaws.NO_NAME, f"image id {image['id']}", named and {"file_name": named})
+def name_of(image: dict) -> str | None:
+    """The name of an image's picture, in `file_name` or a similar field; None if there is none."""
+    names = (str(image[field]) for field in _NAME_FIELDS if isinstance(image.get(field), str | int))
+    return next((name for name in names if name.strip()), None)
 
 
-def image_findings(image: dict, found: tuple[str, PictureSize | str] | None) -> Iterator[Finding]:
+def shared_names(images: Iterable[dict]) -> set[str | None]:
+    """The names that several images have."""
+    return {name for name, count in Counter(map(name_of, images)).items() if count > 1}
+
+
+def name_findings(image: dict, shared: Collection[str | None]) -> Iterator[Finding]:
+    """Finds images without `file_name`, or with one that others have, and a `path` beside it."""
+    given, path, name = image.get("file_name"), image.get("path"), name_of(image)
+    if name in shared and isinstance(path, str) and path.strip():
+        name = path
+    if name is None or name != given:
+        yield Finding(flaws.NO_NAME, f"image id {image['id']}", name and {"file_name": name})
+
+
+def image_findings(
+    image: dict, found: tuple[str, PictureSize | str] | None, may_swap: bool = False
+) -> Iterator[Finding]:
     """Finds what is wrong with an image's entry, beside its picture.
 
-    `found` is path and size of the picture, or what is wrong with it; None if it is missing.
+    `found` is path and size of the picture, or what is wrong with it; None if it is missing. `may_swap`:
+    width and height are taken for each other if the picture has them so.
     """
     if found is None:
         yield Finding(flaws.MISSING_PICTURE, image["file_name"])
@@ -53,11 +82,33 @@ def image_findings(image: dict, found: tuple[str, PictureSize | str] | None) -> 
     annotated = annotated_size(image)
     if annotated is None:
         yield Finding(flaws.NO_SIZE, path, dict(zip(("width", "height"), size.upright, strict=True)))
+    elif may_swap and is_swapped(image, size):
+        sides = dict(zip(("width", "height"), size.upright, strict=True))
+        yield Finding(flaws.SWAPPED, f"{path} is {annotated[1]} x {annotated[0]}", sides)
     elif annotated not in size:
         seen = " x ".join(map(str, size.upright))
         yield Finding(flaws.OTHER_SIZE, f"{path} is {seen}, not {annotated[0]} x {annotated[1]}")
     elif annotated != size.stored:
         yield Finding(flaws.TURNED, path, {})
+
+
+def is_swapped(image: dict, size: PictureSize | str) -> bool:
+    """Whether an entry has width and height of a picture, which no camera has turned, in the other order."""
+    annotated = annotated_size(image)
+    return bool(annotated) and size == (annotated[::-1], annotated[::-1]) and annotated not in size
+
+
+def sizes_are_swapped(images: Iterable[tuple[dict, list]]) -> bool:
+    """Whether it is the sizes of `is_swapped` that are wrong, and no picture was turned: by their boxes.
+
+    That is, all of them fit to the pictures, and one does not to the sizes. `images` are entries and boxes.
+    """
+    ends = []
+    for image, boxes in images:
+        width, height = annotated_size(image) or (0, 0)
+        ends += [(x + w, y + h, width + 1, height + 1) for x, y, w, h in boxes]
+    fit = all(right <= height and bottom <= width for right, bottom, width, height in ends)
+    return fit and any(right > width or bottom > height for right, bottom, width, height in ends)
 
 
 def annotated_size(image: dict) -> tuple[int, int] | None:
@@ -79,7 +130,10 @@ def size_findings(image: dict) -> Iterator[Finding]:
 def category_findings(entry: dict, image: dict, categories: Mapping[int | str, int]) -> Iterator[Finding]:
     """Finds what is wrong with an annotation's `category_id`."""
     key = key_in(entry, CATEGORY_FIELDS)
-    if key is None:
+    given = next((entry[field] for field in CATEGORY_FIELDS if entry.get(field) not in (None, "")), None)
+    if key is None and given is not None:
+        yield Finding(flaws.NO_CATEGORY, f"its category is {str(given)[:40]}")
+    elif key is None:
         yield Finding(flaws.NO_CATEGORY, "it has no 'category_id'", {"category_id": categories[""]})
     elif key not in categories:
         yield Finding(flaws.NOT_LISTED, f"category id {key} is not in the list")
@@ -88,9 +142,10 @@ def category_findings(entry: dict, image: dict, categories: Mapping[int | str, i
 
 
 def place_findings(entry: dict, image: dict, *_) -> Iterator[Finding]:
-    """Finds checked masks that contradict their boxes: run lengths along the rows, and masks elsewhere."""
-    mask, box = entry["segmentation"], read_box(entry)
-    box = _clipped_box(box, image) if mask and box and all(map(math.isfinite, box)) else None
+    """Finds checked masks that contradict their boxes: along the rows, elsewhere, or otherwise."""
+    mask, box = entry["segmentation"], read_box(entry, image)
+    is_box = bool(mask and box) and all(map(math.isfinite, box)) and not _are_parts(box)
+    box = _clipped_box(box, image) if is_box else None
     if box is None:
         return
     fits, touches = agreement(mask, box)
@@ -99,17 +154,30 @@ def place_findings(entry: dict, image: dict, *_) -> Iterator[Finding]:
         yield Finding(flaws.ALONG_ROWS, f"'bbox' is {box}", {"segmentation": turned})
     elif not touches:
         yield Finding(flaws.ELSEWHERE, f"'bbox' is {box}", {"segmentation": []})
+    elif not fits:
+        yield Finding(flaws.DISAGREES, f"'bbox' is {box}, that of the mask {mask_box(mask)}", {})
+
+
+def corner_findings(entry: dict, image: dict, *_) -> Iterator[Finding]:
+    """Finds boxes that are given from another corner than the upper left one, with negative sides."""
+    box = read_box(entry, image)
+    if box and all(map(math.isfinite, box)) and min(box[2:]) < 0:
+        x, y, width, height = box
+        turned = [min(x, x + width), min(y, y + height), abs(width), abs(height)]
+        if _clipped_box(turned, image):
+            yield Finding(flaws.NEGATIVE, f"'bbox' is {entry['bbox']}", {"bbox": turned, "bbox_mode": SIDES})
 
 
 def box_findings(entry: dict, image: dict, *_) -> Iterator[Finding]:
     """Finds what is wrong with an annotation's `bbox`; its mask, already checked, may replace it."""
-    given, box = entry.get("bbox"), read_box(entry)
+    given, box = entry.get("bbox"), read_box(entry, image)
     case = f"'bbox' is {str(given)[:60]}"
     if isinstance(given, list) and len(given) == 5:
         case += ", as of a turned box"
     around = mask_box(entry["segmentation"])
     spare = around and _clipped_box(around, image)
-    mode = {"bbox_mode": SIDES} if entry.get("bbox_mode") == CORNERS else {}  # or it is converted again
+    is_pixels = entry.get("bbox_mode") in (None, SIDES)
+    mode = {} if is_pixels else {"bbox_mode": SIDES}  # or it is converted again
     replaced = {"bbox": spare} | mode if spare else None
     if box is None:
         yield Finding(flaws.NO_BOX, case if "bbox" in entry else "no 'bbox'", replaced)
@@ -118,16 +186,24 @@ def box_findings(entry: dict, image: dict, *_) -> Iterator[Finding]:
     else:
         if box != given:
             yield Finding(flaws.ODD_BOX, case, {"bbox": box} | mode)
-        clipped = _clipped_box(box, image)
+        clipped = None if _are_parts(box) else _clipped_box(box, image)
         if clipped is None:
             yield Finding(flaws.NO_AREA_INSIDE, f"'bbox' is {given}", replaced)
         elif clipped != box:
             yield Finding(flaws.REACHES_BEYOND, f"'bbox' is {given}", {"bbox": clipped} | mode)
 
 
-def read_box(entry: dict) -> list[float] | None:
-    """The box of an annotation as (x, y, width, height), whatever its form; None if there is none."""
-    given, is_corners = entry.get("bbox"), entry.get("bbox_mode") == CORNERS
+def _are_parts(box: list[float]) -> bool:
+    """Whether the numbers of a box are parts of the image, from 0 to 1: none is so close to its corner."""
+    return max(box) <= _PART and any(x % 1 for x in box)
+
+
+def read_box(entry: dict, image: dict | None = None) -> list[float] | None:
+    """The box of an annotation as (x, y, width, height), whatever its form; None if there is none.
+
+    Its image is needed for boxes whose `bbox_mode` says that they are parts of it.
+    """
+    given, mode = entry.get("bbox"), entry.get("bbox_mode")
     if isinstance(given, list) and len(given) == 1:
         given = given[0]
     if isinstance(given, str):
@@ -137,11 +213,16 @@ def read_box(entry: dict) -> list[float] | None:
         fields = next((f for f in _SIDE_FIELDS + _CORNER_FIELDS if given.keys() >= set(f.split())), None)
         if fields is None:
             return None
-        given, is_corners = [given[name] for name in fields.split()], fields in _CORNER_FIELDS
+        given = [given[name] for name in fields.split()]
+        mode = CORNERS if fields in _CORNER_FIELDS else SIDES
     if not isinstance(given, list) or len(given) != 4 or any(isinstance(x, list | dict) for x in given):
         return None
-    box = [number(x) for x in given]
-    return [box[0], box[1], box[2] - box[0], box[3] - box[1]] if is_corners else box
+    layout, units = _MODES.get(mode if isinstance(mode, int | str) else SIDES, _MODES[SIDES])
+    box = layout(*map(number, given))
+    if units is None or image is None:
+        return box
+    width, height = image["width"] / units, image["height"] / units
+    return [box[0] * width, box[1] * height, box[2] * width, box[3] * height]
 
 
 def read_points(annotation: dict) -> np.ndarray:
@@ -169,11 +250,15 @@ def point_findings(entry: dict, *_) -> Iterator[Finding]:
 
 
 def area_findings(entry: dict, image: dict, *_) -> Iterator[Finding]:
-    """Finds a missing `area`, that of the mask in pixels, or of the box."""
+    """Finds a missing or impossible `area`, that of the mask in pixels, or of the box."""
     area = number(entry.get("area"))
-    if not (area is entry.get("area") and math.isfinite(area) and area >= 0):
-        area = mask_area(entry["segmentation"], image) or entry["bbox"][2] * entry["bbox"][3]
-        yield Finding(flaws.NO_AREA, "it needs 'area', a number", {"area": area})
+    is_number = area is entry.get("area") and math.isfinite(area) and area >= 0
+    if not is_number or not 0 < area <= image["width"] * image["height"]:
+        derived = mask_area(entry["segmentation"], image) or entry["bbox"][2] * entry["bbox"][3]
+        flaw, case = flaws.ODD_AREA, f"'area' is {area}, its image of {image['width']} x {image['height']}"
+        if not is_number:
+            flaw, case = flaws.NO_AREA, "it needs 'area', a number"
+        yield Finding(flaw, case, {"area": derived})
 
 
 def crowd_findings(entry: dict, *_) -> Iterator[Finding]:
@@ -196,6 +281,7 @@ ANNOTATION_RULES = (
     known_image,
     category_findings,
     mask_findings,
+    corner_findings,
     place_findings,
     box_findings,
     point_findings,
@@ -225,22 +311,61 @@ def _length(start: float, end: float) -> float:
     return length if start + length <= end else math.nextafter(length, 0)
 
 
-def boxes_are_corners(name: str, pairs: Iterable[tuple[dict, dict]]) -> bool:
-    """Whether all boxes can be (xmin, ymin, xmax, ymax) and most cannot be (x, y, width, height).
+def box_mode(name: str, pairs: Iterable[tuple[dict, dict]]) -> int | str | None:
+    """How all boxes of a file are meant, a `bbox_mode`; None: each as it says, in pixels.
 
-    `pairs` are annotations with their images. InputError: they are parts of the image instead of pixels.
+    `pairs` are annotations with their images. Masks tell: of the way that makes nearly all boxes theirs. Else
+    boxes are corners if nearly all can be, and many would else reach far beyond their images.
+
+    Raises:
+        InputError: they are parts of the image instead of pixels, and no masks tell of what.
     """
-    boxes, sizes = [], []
+    given = []  # boxes without area are no evidence
     for entry, image in pairs:
-        box = None if isinstance(entry.get("bbox"), dict) else read_box(entry)
-        if box and all(map(math.isfinite, box)):
-            boxes.append([float(x) for x in box])
-            sizes.append((image["width"], image["height"]))
-    if not boxes:
-        return False
-    (x, y, right, bottom), (width, height) = np.transpose(boxes), np.transpose(sizes)
-    if np.max(boxes) <= 1 and np.any(np.mod(boxes, 1)):
+        box = None if isinstance(entry.get("bbox"), dict) else read_box(entry, image)
+        if box and all(map(math.isfinite, box)) and min(box[2:]) > 0:
+            given.append((entry, image, [float(x) for x in box]))
+    if not given:
+        return None
+    sizes = [(image["width"], image["height"]) for _, image, _ in given]
+    (x, y, right, bottom), (width, height) = np.transpose([box for *_, box in given]), np.transpose(sizes)
+    width, height = (1 + _BEYOND) * width + 1, (1 + _BEYOND) * height + 1
+    beyond = (x + right > width) | (y + bottom > height)
+    mode = _mode_of_masks([(entry, image) for entry, image, _ in given], bool(beyond.any()))
+    if mode is not None:
+        return mode if mode != SIDES else None
+    if np.mean([_are_parts(box) for *_, box in given]) > 0.5:
         raise InputError(f"{name}: boxes are from 0 to 1: give x, y, width, height in pixels")
-    are_corners = (right > x) & (bottom > y) & (right <= width + 1) & (bottom <= height + 1)
-    beyond = (x + right > width + 1) | (y + bottom > height + 1)
-    return bool(are_corners.all() and beyond.mean() > 0.5)
+    low = np.minimum(x, y) >= -1 - _BEYOND * np.minimum(width, height)
+    are_corners = low & (right > x) & (bottom > y) & (right <= width) & (bottom <= height)
+    return CORNERS if are_corners.mean() > 0.9 and beyond.mean() > 0.25 else None
+
+
+def _mode_of_masks(pairs: list[tuple[dict, dict]], are_beyond: bool) -> int | str | None:
+    """The `bbox_mode` by which boxes are those of their masks, if there are some and they tell."""
+    masked = [(entry, image) for entry, image in pairs if entry.get("segmentation")]
+    sample = []
+    for entry, image in masked[:: len(masked) // _SAMPLE + 1]:
+        for finding in mask_findings(entry, image):
+            entry = entry | (finding.mended or {})
+        if entry["segmentation"]:
+            sample.append((entry, image))
+
+    def agreeing(mode: int | str | None) -> float:
+        """The part of the boxes that fit to their masks."""
+        modes = {} if mode is None else {"bbox_mode": mode}
+        boxes = [read_box(entry | modes, image) or [0] * 4 for entry, image in sample]
+        masks = [entry["segmentation"] for entry, _ in sample]
+        fits = [min(box[2:]) > 0 and agreement(mask, box)[0] for mask, box in zip(masks, boxes, strict=True)]
+        return sum(fits) / len(sample)
+
+    if len(sample) < 3:
+        return None
+    as_given = agreeing(None)
+    if as_given > 0.9:
+        return SIDES
+    # Polygons of y and x in turn look alike if the boxes are right: these then lie within the image.
+    best = max((mode for mode in _MODES if are_beyond or mode != _ROWS_FIRST), key=agreeing)
+    if agreeing(best) > max(0.9, as_given):
+        return best
+    return SIDES if as_given >= 0.5 else None

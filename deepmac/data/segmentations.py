@@ -57,6 +57,11 @@ def along_rows(rle: dict) -> dict | None:
     if height * width > _MOST_PIXELS:
         return None
     mask = coco_mask.decode(run_lengths(rle | {"size": [width, height]})).T
+    return encoded_mask(mask)
+
+
+def encoded_mask(mask: np.ndarray) -> dict:
+    """Run lengths, compressed, of a mask, uint8 [H, W], 0 or 1."""
     return _as_text(coco_mask.encode(np.asfortranarray(mask)))
 
 
@@ -111,9 +116,17 @@ def _standard_form(value, shape: list[int]) -> list | dict:
     if value and all(isinstance(part, dict) and "counts" in part for part in value):
         parts = [_standard_run_lengths(part, shape) for part in value]
         return _as_text(coco_mask.merge(list(map(run_lengths, parts)))) if len(parts) > 1 else parts[0]
+    if len(value) == shape[0] and all(_is_row(row, shape[1]) for row in value):  # of a picture
+        return _standard_run_lengths(encoded_mask(np.array(value, np.uint8)), shape)
     if all(isinstance(part, list) and len(part) > 2 and _are(part, {int, float}) for part in value):
         return value
     return _polygons(value)
+
+
+def _is_row(values, length: int) -> bool:
+    """Whether it is a row of so many pixels, 0 or 1."""
+    is_row = isinstance(values, list) and len(values) == length and _are(values, {int, float, bool})
+    return is_row and {0, 1}.issuperset(values)
 
 
 def _are(values: list, kinds: set[type]) -> bool:
@@ -143,11 +156,10 @@ def _point(part) -> list | None:
 
 
 def _in_pixels(parts: list[list], box, shape: list[int]) -> list[list]:
-    """Polygons of a box of some pixels whose points are from 0 to 1, in pixels; others as they are."""
+    """Polygons whose points are from 0 to 1, in pixels; others, and those of a pixel, as they are."""
     values = [value for part in parts for value in part]
-    sides = box[2:] if isinstance(box, list) and _are(box, {int, float}) else []
-    are_shares = bool(values) and min(values) >= 0 and max(values) <= 1
-    if not are_shares or min(sides, default=0) <= 2:
+    is_pixel = isinstance(box, list) and _are(box, {int, float}) and 1 <= min(box[2:], default=0) <= 2
+    if not values or min(values) < 0 or max(values) > 1 or is_pixel:
         return parts
     return [[value * shape[1 - place % 2] for place, value in enumerate(part)] for part in parts]
 

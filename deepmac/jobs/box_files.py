@@ -19,7 +19,7 @@ from deepmac.data.formats import as_coco, load_annotations, read_table
 from deepmac.data.megadetector import Detections, read_json
 from deepmac.data.numbers import key_of, number, whole
 from deepmac.data.picture_files import LARGER_THAN_ANY, PictureName, PictureNames
-from deepmac.data.rules import annotated_size, name_findings
+from deepmac.data.rules import annotated_size, name_findings, shared_names
 from deepmac.data.trap_tables import TABLES, is_pytorch_wildlife, read_pytorch_wildlife
 from deepmac.jobs.pictures import Picture
 
@@ -231,10 +231,11 @@ def _of_annotations(path: Path, document: dict, min_score: float) -> BoxFile:
     data = read_coco(document, BOXES, name=str(path))
     table = Detections(categories={str(one["id"]): one["name"] for one in data.categories})
     by_image = data.annotations_of_images()
+    shared = shared_names(data.images.values())
     for image_id, image in data.images.items():
         boxes = [entry for entry in by_image[image_id] if not entry["iscrowd"]]
         rows = [(entry["bbox"], entry["category_id"], number(entry.get("score"))) for entry in boxes]
-        named = next((found.mended for found in name_findings(image)), image)
+        named = next((found.mended for found in name_findings(image, shared)), image)
         name, size = named and named["file_name"], (image["width"], image["height"])
         facts = {"image_id": image.get("given_id", image_id)}
         facts |= {} if size == LARGER_THAN_ANY else {"size": size}
