@@ -220,10 +220,14 @@ def read_annotation_files(
     val_fraction: float = 0.0,
     ids: set[int] | None = None,
 ) -> dict[str, CocoData]:
-    """Reads and checks annotations for training, in formats of `load_annotations`.
+    """Reads and checks annotation files for training, whatever they are called.
 
-    Pictures to validate with are those of `val_annotations`, else the part of all, 0 to 1, that
-    `draw_validation` draws. Of the others those with certain `ids` are used; None uses all.
+    Args:
+        annotations: a file, or a folder of files for each picture, in a format of `load_annotations`.
+        image_dir: folder of the pictures.
+        val_annotations: a second one, of the pictures to validate with.
+        val_fraction: part of the pictures, 0 to 1, that `draw_validation` draws where there is no such file.
+        ids: image ids to use; None uses all.
 
     Returns:
         "train", and if there is one "val" -> its annotations.

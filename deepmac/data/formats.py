@@ -45,8 +45,10 @@ _OWN_NAMES = "own_names"  # of an image, until all are read: those by which its 
 def load_annotations(path: Path, image_dir: Path | None) -> dict:
     """Reads annotations of any format as the content of a COCO file, which is checked elsewhere.
 
-    That is COCO's JSON, or Label Studio's; or a folder of files for each picture: YOLO's text (boxes or
-    polygons), Pascal VOC's XML, LabelMe's JSON. All but COCO's need the folder of the pictures.
+    Args:
+        path: COCO's JSON, or Label Studio's; or a folder of files for each picture: YOLO's text (boxes or
+            polygons), Pascal VOC's XML, LabelMe's JSON.
+        image_dir: folder of the pictures; formats that count in parts of a picture need it.
 
     Raises:
         InputError: no such file, or of no such format.

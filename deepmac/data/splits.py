@@ -13,8 +13,12 @@ def draw_validation(images: Mapping[int, dict], annotations: Iterable[dict], fra
     """Draws ids of pictures to validate with, the same ones every time.
 
     Pictures of a sequence stay together (COCO Camera Traps' `seq_id`, else the folder, where there are many).
-    Of every class about the same part, 0 to 1, is drawn, the rarest first, but never all pictures that have
-    it. Images, by id, and annotations are the entries of the annotation file.
+    Of every class about the same part is drawn, the rarest first, but never all pictures that have it.
+
+    Args:
+        images: id -> entry of the annotation file.
+        annotations: their entries, with `image_id` and `category_id`.
+        fraction: part of the pictures, 0 to 1.
     """
     group_of = _groups(images)
     categories = defaultdict(set)  # of each group

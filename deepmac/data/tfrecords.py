@@ -29,7 +29,7 @@ _MIN_IMAGES_FOR_PROCESSES = 200
 def write_tfrecords(
     splits: Mapping[str, CocoData], out_dir: str | os.PathLike, num_shards: int | None = None
 ) -> None:
-    """Writes annotations by split, and their pictures, as TFRecords, by Model Garden's converter.
+    """Writes annotations and their pictures as TFRecords, by Model Garden's converter.
 
     Annotations without a mask have an empty one, and pictures with such annotations the feature
     `image/object/has_mask`, 0 or 1 for each. Pictures that are neither RGB nor grey JPEG, PNG or BMP, or that
@@ -37,7 +37,10 @@ def write_tfrecords(
     numbered from 1, as `categories.json` says. Writes `<split>-00000-of-0000N.tfrecord` and, for evaluation,
     `instances_<split>.json` with the same images and annotations. The folder appears when all is complete.
 
-    There are `num_shards` files per split; None: 8, and one per 400 images of larger splits, up to 256.
+    Args:
+        splits: name -> annotations, as from `read_coco_folder`.
+        out_dir: folder to write; new or empty.
+        num_shards: files per split; None: 8, and one per 400 images of larger splits, up to 256.
 
     Raises:
         InputError: `out_dir` is not empty, a path is not UTF-8, or splits name a category differently.
@@ -126,8 +129,14 @@ def reproducible_records(
     """Endless records in an order that depends on the seed alone.
 
     In every epoch, files are shuffled, and records in blocks of `buffer_size`. Nothing has to be saved to
-    resume: the position says all, `start`, how many records were read before in this input pipeline. Among
-    several pipelines (`context`) the files are shared, or if there are too few the records.
+    resume: the position says all.
+
+    Args:
+        files: TFRecord files.
+        buffer_size: records shuffled together.
+        seed: of order and seeds.
+        start: records that were read before, in this input pipeline; they are read over.
+        context: shares the files, or if there are too few the records, among input pipelines.
 
     Returns:
         Dataset of (seed int32 [2], serialised example); the seed depends on the position alone.

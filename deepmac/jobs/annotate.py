@@ -38,11 +38,18 @@ def annotate(
     rle: bool = False,
     min_quality: float = 0.0,
 ) -> str:
-    """Writes a data set again, with a mask for every annotation that has none, or for all (`replace`).
+    """Writes a data set again, with a mask for every annotation that has none.
 
-    Annotations are as for `load_annotations`, `images` is the folder of the pictures. "coco" writes the same
-    file, in which annotations get `segmentation`, polygons or run lengths, and `quality`, 0 to 1; "yolo" a
-    folder with a polygon for each annotation in `labels/NAME.txt`, and `data.yaml`.
+    Args:
+        annotations: in a format of `load_annotations`.
+        images: folder of its pictures.
+        out: file to write, for "yolo" a folder; must not exist.
+        model: what makes the masks.
+        file_format: "coco": the same file, in which annotations get `segmentation` and `quality`; "yolo":
+            `labels/NAME.txt` with a polygon for each annotation, and `data.yaml`.
+        replace: whether annotations that have a mask get another one.
+        rle: whether masks are run lengths instead of polygons.
+        min_quality: 0 to 1; masks below it are left out.
 
     Returns:
         What became of pictures and annotations, and a line for what was left out, skipped, or unusable.

@@ -187,12 +187,15 @@ def read_boxes(
     min_score: float = 0.0,
     image_dir: Path | None = None,
 ) -> BoxFile:
-    """Reads boxes from a file; those with a lower score than `min_score` are left out.
+    """Reads boxes from a file.
 
-    That is `.csv` with a header: an image, the columns of `CSV_COLUMNS` for the box format, and as you like
-    category and score; annotations in a format of `load_annotations` (crowds are left out), some of which
-    need the folder of the pictures; COCO results (a list with `image_id` or `file_name`, and `bbox`); or
-    MegaDetector's batch output.
+    Args:
+        path: `.csv` with a header: an image, the columns of `CSV_COLUMNS` for the box format, and as you like
+            category and score; annotations in a format of `load_annotations` (crowds are left out); COCO
+            results (a list with `image_id` or `file_name`, and `bbox`); MegaDetector's batch output.
+        box_format: of a CSV file; other formats have their own.
+        min_score: boxes with a lower score are left out.
+        image_dir: folder of the pictures, for formats that need their sizes.
 
     Raises:
         InputError: no such file, another format, or no usable entry.

@@ -38,16 +38,28 @@ def segment(
     overwrite: bool = False,
     together: str = "",
 ) -> Summary:
-    """Predicts masks in boxes of pictures, their own or the same for each, and writes them into a folder.
+    """Predicts masks in boxes of pictures, given or found, and writes them.
 
     For `NAME.jpg` these files, complete or not at all: `NAME_masks.json`, COCO results; `NAME_labels.png`,
     the label image; `NAME_overlay.png`. Pictures of subfolders go to subfolders; a picture whose name is
     taken by another one gets a suffix made from its path. Results that exist are kept if picture, boxes and
-    model are the same, unless `overwrite`. `together`, "coco", "polygons" or "yolo", also writes the masks of
-    all pictures, into `annotations.json`, as run lengths or polygons, or into the folder `yolo`.
+    model are the same.
+
+    Args:
+        pictures: what to segment.
+        boxes: of the pictures, or the same ones for each.
+        out: folder for the results.
+        model: what segments them.
+        overwrite: whether results are made again even if they exist.
+        together: "coco" or "polygons": also writes the masks of all pictures into `annotations.json`, as run
+            lengths or polygons; "yolo": into the folder `yolo`, which must be new.
+
+    Returns:
+        What became of each; pictures that cannot be read or have unusable boxes are skipped.
 
     Raises:
-        InputError: the model cannot be loaded, no picture has boxes, `yolo` is there, or all were skipped.
+        InputError: the model cannot be loaded, no picture has boxes, `yolo` is there, or all were
+            skipped.
     """
     if together == "yolo":
         refuse_occupied(out / "yolo")
