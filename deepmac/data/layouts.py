@@ -114,7 +114,7 @@ def class_file(folder: Path) -> tuple[dict[int, str], int]:
     if path.suffix not in (".yaml", ".yml"):
         return dict(enumerate(line.strip() for line in text.splitlines() if line.strip())), 0
     try:
-        content = yaml.load(text, yaml.BaseLoader)  # of texts: a class may be called "no"
+        content = yaml.BaseLoader(text).get_single_data()  # texts only: a class may be called "no"
         names, points = content["names"], content.get("kpt_shape") or [0, 0]
         if whole(names) is not None:
             raise ValueError(names)
