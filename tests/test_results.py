@@ -67,10 +67,10 @@ def test_claims_use_that_both_saw_the_same_images():
 @pytest.mark.parametrize(
     ("better_seeds", "worse_seeds", "verdict", "said"),
     [
-        (1, 3, "undecided", "runs: 1 and 3)"),
-        (1, 1, "undecided", "runs: 1 and 1)"),
-        (2, 3, "holds", "runs: 2 and 3)"),
-        (1, 0, "holds", "runs: 1)"),
+        (1, 3, "undecided", "1 and 3 seeds"),
+        (1, 1, "undecided", "1 seed each"),
+        (2, 3, "holds", "2 and 3 seeds"),
+        (1, 0, "holds", "1 seed:"),
     ],
     ids=["one run against three", "one run each", "several", "a baseline, which has no seeds"],
 )

@@ -160,10 +160,10 @@ def test_the_central_claim_compares_gaps(study):
     assert same_depth.verdict == "holds"
     assert "hourglass20 beats resnet20, of the same depth" in same_depth.text
     assert (beats.verdict, beats.kind) == ("holds", "paper")
-    assert "48.5 against 40.5 (training runs: 2 and 2)" in beats.evidence
+    assert "48.5 against 40.5, 2 seeds each" in beats.evidence
     assert same.verdict == "holds"
     assert gap.verdict == "holds"
-    assert "8.0 against 1.0 (training runs: 2 and 2): difference +7.0" in gap.evidence
+    assert "8.0 against 1.0, 2 seeds each: difference +7.0" in gap.evidence
     assert "contradicted" not in claims_table([beats, gap]).to_html()
 
 

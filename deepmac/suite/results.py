@@ -178,9 +178,8 @@ def higher(text: str, better: Measurement, worse: Measurement, kind: str = "own"
     if difference.ci95 is None:
         return Claim(text, kind, "undecided", "no value for one of the two")
     low, high = difference.ci95
-    runs = " and ".join(str(one.seeds) for one in (better, worse) if one.seeds) or "none"
     evidence = (
-        f"{number(better.value, 1)} against {number(worse.value, 1)} (training runs: {runs}): "
+        f"{number(better.value, 1)} against {number(worse.value, 1)}, {_seeds_text(better, worse)}: "
         f"difference {number(difference.value, 1, sign=True)}, "
         f"95 % interval {interval(difference.ci95, sign=True)}"
     )
@@ -216,6 +215,16 @@ def alike(text: str, one: Measurement, other: Measurement, kind: str = "own") ->
 def _of_one_run(one: Measurement, other: Measurement) -> bool:
     """Whether both were trained, one of them only once."""
     return min(one.seeds, other.seeds) == 1
+
+
+def _seeds_text(*measurements: Measurement) -> str:
+    """ "3 seeds", "3 seeds each" or "1 and 3 seeds"; untrained ones do not count."""
+    seeds = [measurement.seeds for measurement in measurements if measurement.seeds]
+    if not seeds:
+        return "nothing trained"
+    counted = " and ".join(map(str, seeds if len(set(seeds)) > 1 else seeds[:1]))
+    each = " each" if len(seeds) > 1 and len(set(seeds)) == 1 else ""
+    return f"{counted} seed{'s' * (counted != '1')}{each}"
 
 
 def write_results(
