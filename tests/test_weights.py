@@ -60,7 +60,7 @@ def test_good_on_photographs_never_trained_on(coco_dir):
         for entry in document["annotations"]
         if entry["image_id"] in image_ids and entry["area"] >= 32**2
     ]
-    evaluator = MaskEvaluator(document, iou_types=("mask",))
+    evaluator = MaskEvaluator(document)
     predictor = deepmac.load()
 
     def predict(image_id, boxes):

@@ -40,9 +40,7 @@ class View(NamedTuple):
     # float32 [4, 2], (height, width) of: picture, `image`, scale, offset; a coordinate of the picture times
     # the scale minus the offset is one of `image`.
     image_info: tf.Tensor
-    unpadded_shape: (
-        tf.Tensor
-    )  # float32 [3], (height, width, channels) of the part of `image` that is no padding
+    unpadded_shape: tf.Tensor  # float32 [3], (height, width, channels) of `image` without padding
 
 
 def random_flip(image, boxes, points, seed) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
