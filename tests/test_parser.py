@@ -302,8 +302,8 @@ def test_points_stay_on_their_objects(options):
                     continue
                 row, column = np.minimum(point * SIZE, SIZE - 1).astype(int)
                 (on if depth > 0 else beside)[bool(mask[row, column])] += 1
-    assert on[True] > 40 and on[False] <= 0.02 * on[True]  # the picture's last row is left out by the crop
-    assert beside[False] > 40 and beside[True] <= 0.02 * beside[False]
+    assert on[True] > 40 and on[False] <= 0.05 * on[True]  # the picture's last row is left out by the crop
+    assert beside[False] > 40 and beside[True] <= 0.05 * beside[False]
 
 
 def test_points_follow_the_instances_drawn():
