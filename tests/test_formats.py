@@ -348,7 +348,9 @@ def test_polygons_in_xml_are_read_and_what_is_none_leaves_the_box(pictures):
     objects += [("bolt", "<deleted>1</deleted>" + good)]
     data = read_annotation_files(voc(pictures, "a", objects), pictures)["train"]
     assert [entry["bbox"] for entry in data.annotations] == [[2, 2, 10, 8]] * 3 + [[20, 10, 10, 10]]
-    assert [entry["segmentation"] for entry in data.annotations] == [[[2, 2, 12, 2, 12, 10]]] * 2 + [[], []]
+    polygon = [[2, 2, 12, 2, 12, 10]]
+    assert [entry["segmentation"] for entry in data.annotations] == [polygon, polygon, [], polygon]
+    assert len(data.repairs["masks that fit badly to their boxes kept"]) == 1
     assert "images under another name or path found" in data.repairs, "its suffix is another one"
 
 

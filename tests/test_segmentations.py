@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from synthetic import run_lengths
 
-from deepmac.data.flaws import ALONG_ROWS, BAD_MASK, BAD_PART, DISAGREES, ELSEWHERE, ODD_MASK, WITHOUT_MASK
+from deepmac.data.flaws import ALONG_ROWS, BAD_MASK, BAD_PART, DISAGREES, ODD_MASK, WITHOUT_MASK
 from deepmac.data.rules import place_findings
 from deepmac.data.segmentations import mask_area, mask_box, mask_findings
 
@@ -161,12 +161,12 @@ def test_the_box_tells_how_run_lengths_run():
         flaw, found = read(rle, box)
         assert flaw == expected
         np.testing.assert_array_equal(pixels(found), mask)
-    assert read(down, [15, 25, 4, 4]) == (ELSEWHERE, [])
+    assert read(down, [15, 25, 4, 4]) == (DISAGREES, down)
 
 
 @pytest.mark.parametrize("segmentation", [[TRIANGLE], RUNS])
-def test_a_mask_elsewhere_than_its_box_is_left_out(segmentation):
-    assert read(segmentation, [17, 20, 3, 8]) == (ELSEWHERE, [])
+def test_a_mask_elsewhere_than_its_box_is_told(segmentation):
+    assert read(segmentation, [17, 20, 3, 8]) == (DISAGREES, segmentation)
     for box in ([2, 3, 8, 9], [0, 0, 20, 30], [-5, -5, 40, 40], [14, 10, 0, 5], [40, 4, 5, 5]):
         assert read(segmentation, box)[1] == segmentation
     assert read([TRIANGLE], [2, 3, 8, 9]) == (DISAGREES, [TRIANGLE])

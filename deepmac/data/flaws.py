@@ -65,7 +65,6 @@ ODD_MASK = Flaw("masks in an unusual form", "read", "give polygons, or RLE of th
 BAD_PART = Flaw("unusable parts of masks", "left out, the others kept", "correct or remove them")
 BAD_MASK = Flaw("unusable masks", "left out, their boxes kept", "give polygons, or RLE of the image's size")
 ALONG_ROWS = Flaw("masks whose run lengths follow the rows", "read", "let them run down the columns")
-ELSEWHERE = Flaw("unusable masks, elsewhere than their boxes", "left out, their boxes kept", "")
 DISAGREES = Flaw("masks that fit badly to their boxes", "kept", "see which of both is right")
 BAD_POINTS = Flaw("malformed points", "left out, their boxes kept", "give point_coords and point_labels")
 NO_AREA = Flaw("annotations without 'area'", "given that of the mask or box", "give that of the mask")
@@ -97,7 +96,7 @@ BOXES = Policy(mends=None, ignores=(REACHES_BEYOND, REPEATED))
 EVALUATION = Policy(
     mends=(WITHOUT_MASK, NO_CROWD),
     ignores=(
-        *(REPEATED, NO_NAME, ELSEWHERE, DISAGREES, BAD_POINTS, ODD_AREA),
+        *(REPEATED, NO_NAME, DISAGREES, BAD_POINTS, ODD_AREA),
         *(NEGATIVE, NO_AREA_INSIDE, REACHES_BEYOND),
     ),
 )

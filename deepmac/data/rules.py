@@ -15,7 +15,7 @@ from deepmac.data.category_lists import CATEGORY_FIELDS
 from deepmac.data.flaws import Finding
 from deepmac.data.numbers import key_in, number, numbers_in, whole
 from deepmac.data.picture_files import PictureSize
-from deepmac.data.segmentations import agreement, along_rows, mask_area, mask_box, mask_findings
+from deepmac.data.segmentations import along_rows, fits_box, mask_area, mask_box, mask_findings
 
 _MOST_PIXELS = 2**32  # more, run lengths cannot count
 _NAME_FIELDS = ("file_name", "filename", "path", "name", "file", "image", "coco_url", "url", "given_id")
@@ -142,18 +142,16 @@ def category_findings(entry: dict, image: dict, categories: Mapping[int | str, i
 
 
 def place_findings(entry: dict, image: dict, *_) -> Iterator[Finding]:
-    """Finds checked masks that contradict their boxes: along the rows, elsewhere, or otherwise."""
+    """Finds checked masks that contradict their boxes: along the rows, or otherwise."""
     mask, box = entry["segmentation"], read_box(entry, image)
     is_box = bool(mask and box) and all(map(math.isfinite, box)) and not _are_parts(box)
     box = _clipped_box(box, image) if is_box else None
     if box is None:
         return
-    fits, touches = agreement(mask, box)
+    fits = fits_box(mask, box)
     turned = None if fits or isinstance(mask, list) else along_rows(mask)
-    if turned and agreement(turned, box)[0]:
+    if turned and fits_box(turned, box):
         yield Finding(flaws.ALONG_ROWS, f"'bbox' is {box}", {"segmentation": turned})
-    elif not touches:
-        yield Finding(flaws.ELSEWHERE, f"'bbox' is {box}", {"segmentation": []})
     elif not fits:
         yield Finding(flaws.DISAGREES, f"'bbox' is {box}, that of the mask {mask_box(mask)}", {})
 
@@ -356,7 +354,7 @@ def _mode_of_masks(pairs: list[tuple[dict, dict]], are_beyond: bool) -> int | st
         modes = {} if mode is None else {"bbox_mode": mode}
         boxes = [read_box(entry | modes, image) or [0] * 4 for entry, image in sample]
         masks = [entry["segmentation"] for entry, _ in sample]
-        fits = [min(box[2:]) > 0 and agreement(mask, box)[0] for mask, box in zip(masks, boxes, strict=True)]
+        fits = [min(box[2:]) > 0 and fits_box(mask, box) for mask, box in zip(masks, boxes, strict=True)]
         return sum(fits) / len(sample)
 
     if len(sample) < 3:

@@ -19,7 +19,6 @@ _FAR = 10  # sides of the picture; points of a polygon farther away from it are 
 _MOST_PIXELS = 2**28  # of a mask that may run along the rows: it is decoded
 _SMALL = 4  # pixels; polygons of less area may cover the centre of none
 _SAME_OBJECT = 0.5  # IoU of a mask's box with the annotated box
-_ELSEWHERE = 0.1  # of the smaller of the two boxes; masks of less overlap are of another object
 
 
 def mask_findings(annotation: dict, image: dict, *_) -> Iterator[Finding]:
@@ -65,13 +64,12 @@ def encoded_mask(mask: np.ndarray) -> dict:
     return _as_text(coco_mask.encode(np.asfortranarray(mask)))
 
 
-def agreement(mask: list | dict, box: list[float]) -> tuple[bool, bool]:
-    """Whether a checked mask fits to a box (x, y, width, height) with area; and whether it touches it."""
+def fits_box(mask: list | dict, box: list[float]) -> bool:
+    """Whether a checked mask can be that of the object in a box (x, y, width, height) with area."""
     x, y, width, height = mask_box(mask) or box
     overlap = max(0, min(x + width, box[0] + box[2]) - max(x, box[0]))
     overlap *= max(0, min(y + height, box[1] + box[3]) - max(y, box[1]))
-    smaller, larger = sorted([width * height, box[2] * box[3]])
-    return overlap >= _SAME_OBJECT * (smaller + larger - overlap), overlap >= _ELSEWHERE * smaller
+    return overlap >= _SAME_OBJECT * (width * height + box[2] * box[3] - overlap)
 
 
 def mask_box(segmentation: list | dict) -> list[float] | None:
