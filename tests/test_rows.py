@@ -191,3 +191,13 @@ def test_data_are_prepared_once(dataset, tmp_path):
     scenes = Dataset("scenes", {"images": 2, "val_images": 1, "size": 64, "seed": 0, "jobs": 1})
     data = prepare_dataset(scenes, tmp_path)
     assert len(list((data.coco_dir / "train2017").iterdir())) == 2, "scenes are composed"
+
+
+def test_data_of_listed_pictures_are_prepared(dataset, tmp_path):
+    coco_dir = Path(dataset.arguments["coco_dir"])
+    for split in ("train2017", "val2017"):
+        content = json.loads((coco_dir / "annotations" / f"instances_{split}.json").read_text())
+        (tmp_path / f"{split}.txt").write_text(str(content["images"][0]["id"]))
+    listed = Dataset("coco", {"coco_dir": str(coco_dir), "ids": "."}, tmp_path)
+    prepared = prepare_dataset(listed, tmp_path / "runs")
+    assert len(json.loads(prepared.annotation_file.read_text())["images"]) == 1

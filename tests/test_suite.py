@@ -171,4 +171,5 @@ def test_rows_stay_what_they_were_when_a_configuration_is_edited_meanwhile(check
     path = checkout / "configs" / "mini" / "voc_only.yaml"
     path.write_text(path.read_text() + "\nruntime: {mixed_precision_dtype: float32}\n")
     assert (row.config, row.folder_name) == (config, name)
+    assert suite.row("voc_only_resnet4", 0).folder_name == name
     assert Suite.load("mini", checkout).row("voc_only_resnet4", 0).folder_name != name

@@ -14,7 +14,8 @@ from deepmac import __version__
 from deepmac.core.errors import InputError
 from deepmac.core.files import exclusive, write_text
 from deepmac.core.machine import hardware
-from deepmac.data import coco, formats
+from deepmac.data import coco
+from deepmac.data.layouts import SPLITS
 from deepmac.evaluation.files import EVALUATION_FILE, Evaluation, read_evaluation
 from deepmac.scenes.dataset import compose_scenes
 from deepmac.suite.suite import Dataset, Row
@@ -83,7 +84,7 @@ def prepare_dataset(dataset: Dataset, work_dir: Path) -> PreparedData:
             coco_dir = Path(_expanded(dataset.arguments["coco_dir"]))
             if "ids" in dataset.arguments:
                 folder = dataset.root / dataset.arguments["ids"]
-                ids = {split: coco.read_image_ids(folder / f"{split}.txt") for split in formats.SPLITS}
+                ids = {split: coco.read_image_ids(folder / f"{split}.txt") for split in SPLITS}
         records = work_dir / f"tfrecord-{name}"
         if not records.exists():
             read = coco.read_coco_folder(coco_dir, ids=ids)

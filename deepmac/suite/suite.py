@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import functools
 import hashlib
 import itertools
 import json
@@ -17,7 +16,6 @@ from deepmac.core.errors import InputError
 from deepmac.data.coco import read_image_ids
 
 SUITE_FILE = Path("configs/reproduction.yaml")
-_parsed = functools.cache(yaml.safe_load)  # of text: rows share configuration files
 _Pictures = dict[str, dict[str, Any]]  # source -> arguments, as in `Dataset`
 
 
@@ -132,7 +130,8 @@ class Row:
     Attributes:
         key: name in `reproduction.yaml`.
         config_file: YAML on top of the experiment.
-        file_content: what stood in it: a row stays what it was, whoever edits the file while the suite runs.
+        file_content: what stood in it when the suite was loaded: a row stays what it was, whoever edits the
+            file while the suite runs.
         experiment: registered Model Garden experiment.
         overrides: options on top of the file, as {"trainer.train_steps": 600}: the row's own, and what the
             profile shortens.
@@ -199,6 +198,7 @@ class Suite:
         recipes: name of a row -> how it is trained, or the name of the row it is the same as.
         notebooks: name -> notebook.
         root: the checkout.
+        configurations: content of the configuration files that recipes name, as far as they exist.
     """
 
     profile: str
@@ -206,6 +206,7 @@ class Suite:
     recipes: dict[str, Recipe | str]
     notebooks: dict[str, Notebook]
     root: Path
+    configurations: dict[Path, dict[str, Any]]
 
     @classmethod
     def load(cls, profile: str, root: str | Path = ".") -> "Suite":
@@ -229,7 +230,14 @@ class Suite:
             raise InputError(f"unknown profile {profile!r}: choose from {', '.join(document.profiles)}")
         settings = document.profiles[profile]
         recipes = document.recipes | settings.recipes  # a profile may have recipes of its own
-        return cls(profile, settings, recipes, document.notebooks, root)
+        files = {
+            root / "configs" / settings.configs / part.config
+            for part in (*recipes.values(), *settings.details.values())
+            if isinstance(part, Recipe)
+        }
+        # An empty file changes nothing of its experiment.
+        configurations = {file: yaml.safe_load(file.read_bytes()) or {} for file in files if file.is_file()}
+        return cls(profile, settings, recipes, document.notebooks, root, configurations)
 
     @property
     def dataset(self) -> Dataset:
@@ -256,14 +264,14 @@ class Suite:
         changes = settings.details.get(key, Recipe())
         recipe = self.recipes[key].model_copy(update=changes.model_dump(exclude_unset=True))
         config_file = self.root / "configs" / settings.configs / recipe.config
-        if not config_file.is_file():
+        if config_file not in self.configurations:
             raise InputError(f"row {key!r} needs {config_file}, which is not there")
         steps = recipe.steps or settings.steps
         init_seed = seed if settings.init_seed is None else settings.init_seed
         return Row(
             key=key,
             config_file=config_file,
-            file_content=_parsed(config_file.read_bytes()) or {},  # if empty, it changes nothing
+            file_content=self.configurations[config_file],
             experiment=recipe.experiment or settings.experiment,
             overrides=recipe.set | (_schedule(steps) if steps else {}),
             dataset=self._dataset(recipe.dataset or settings.dataset),
