@@ -82,3 +82,5 @@ def test_numbers_above_255_need_16_bits():
     for number, dtype in ((255, np.uint8), (300, np.uint16)):
         labels = label_image(np.ones((1, 2, 2)), boxes, [number], [0.5], HEIGHT, WIDTH)
         assert labels.max() == number and labels.dtype == dtype
+    with pytest.raises(InputError, match="detection 65536, and masks of 16 bits"):
+        label_image(np.ones((1, 2, 2)), boxes, [65536], [0.5], HEIGHT, WIDTH)

@@ -42,8 +42,14 @@ def label_image(
 
     Returns:
         uint8 [height, width]; uint16 if a number is above 255.
+
+    Raises:
+        InputError: a number that 16 bits do not hold.
     """
-    labels = np.zeros((height, width), np.uint8 if max(numbers, default=0) <= 255 else np.uint16)
+    most = max(numbers, default=0)
+    if most > np.iinfo(np.uint16).max:
+        raise InputError(f"detection {most}, and masks of 16 bits tell 65535 apart: leave weak ones out")
+    labels = np.zeros((height, width), np.uint8 if most <= 255 else np.uint16)
     weakest_first = sorted(range(len(numbers)), key=lambda i: (confidences[i], -numbers[i]))
     for i in weakest_first:
         mask, y0, x0 = masks.paste_mask(mask_probs[i], boxes[i], height, width)

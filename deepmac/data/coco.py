@@ -183,9 +183,12 @@ def read_coco(
 def read_coco_folder(
     coco_dir: str | os.PathLike, splits: Sequence[str] = (), ids: set[int] | dict[str, set[int]] | None = None
 ) -> dict[str, CocoData]:
-    """Reads and checks a folder for training: split -> its annotations, those of `find_splits` unless given.
+    """Reads and checks a folder for training: split -> its annotations.
 
-    `ids` are those of the images to use, of all splits or by split; None uses all.
+    Args:
+        coco_dir: the folder, in COCO's layout or that of an annotation tool.
+        splits: names of the splits; those of `find_splits` unless given.
+        ids: image ids to use, of all splits or by split; None uses all.
 
     Raises:
         InputError: as `read_coco`, or listed ids are in none of the splits.

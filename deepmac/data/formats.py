@@ -64,7 +64,8 @@ def _load_folder(path: Path, image_dir: Path | None) -> dict:
             files_of[file.suffix.lower()].append(file)
     if any(files_of.values()) and (image_dir is None or not image_dir.is_dir()):
         raise InputError(f"{image_dir}: no such folder; it must hold the pictures of {path}")
-    stems = {PictureName.of(picture.name).stem for picture in files_below(image_dir)} if image_dir else set()
+    pictures = files_below(image_dir) if image_dir else []
+    stems = {PictureName.of(picture.name).stem for picture in pictures}
     called = {
         suffix: [file for file in files if PictureName.of(file.stem).stem in stems]
         for suffix, files in files_of.items()
@@ -75,7 +76,7 @@ def _load_folder(path: Path, image_dir: Path | None) -> dict:
         if not files or image_dir is None or (unread and not called[suffix]):
             continue
         if suffix == ".txt":
-            content = _yolo(files, path, image_dir)
+            content = _yolo(files, path, pictures, image_dir)
         else:
             read = _voc_picture if suffix == ".xml" else _labelme_picture
             content = _collected(files, partial(read, stems))
@@ -201,7 +202,7 @@ def _reason(error: Exception) -> str:
     return f"it has no {error}" if isinstance(error, KeyError) else getattr(error, "strerror", unexpected)
 
 
-def _yolo(files: list[Path], folder: Path, image_dir: Path) -> dict:
+def _yolo(files: list[Path], folder: Path, files_of_pictures: list[Path], image_dir: Path) -> dict:
     """Text for each picture, a line for each object: class, then centre and sides, or points, from 0 to 1."""
 
     def named(paths: list[Path], place: Path) -> dict[Path, Path]:
@@ -214,7 +215,7 @@ def _yolo(files: list[Path], folder: Path, image_dir: Path) -> dict:
         return found
 
     labels = named([file for file in files if "labels" in file.relative_to(folder).parts] or files, folder)
-    pictures = named(files_below(image_dir), image_dir)
+    pictures = named(files_of_pictures, image_dir)
     names, points = class_file(folder)
     first = min(labels)
     labels = {name: path for name, path in labels.items() if name in pictures or _has_objects(path)}
