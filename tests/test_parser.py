@@ -44,7 +44,11 @@ def parser(**options) -> DeepMACParser:
 
 
 def parse(data, times, is_training=True, **options):
-    """Parses one example many times, in a tf.data graph without AutoGraph, as training does."""
+    """Parses one example many times, in a tf.data graph without AutoGraph, as training does.
+
+    The same draws every time: of others, one in some dozens next to nothing comes out.
+    """
+    tf.random.set_seed(0)
     parse_fn = tf.autograph.experimental.do_not_convert(parser(**options).parse_fn(is_training))
     return list(tf.data.Dataset.from_tensors(data).repeat(times).map(parse_fn).as_numpy_iterator())
 
@@ -119,8 +123,7 @@ def test_color_jitters_change_the_image_alone():
         for mask, box, class_id in instances(features, labels):
             np.testing.assert_array_equal(mask, scene.masks[class_id - 1])
             np.testing.assert_allclose(box, scene.boxes[class_id - 1], atol=1e-4)
-    changed = [np.abs(image - scene.image).max() > 1 for image in images]
-    assert sum(changed) >= 3  # draws may come out next to nothing, but hardly twice of four
+    assert all(np.abs(image - scene.image).max() > 1 for image in images)
 
 
 def test_labels_follow_the_boxes_that_survive_the_crop():
@@ -302,8 +305,8 @@ def test_points_stay_on_their_objects(options):
                     continue
                 row, column = np.minimum(point * SIZE, SIZE - 1).astype(int)
                 (on if depth > 0 else beside)[bool(mask[row, column])] += 1
-    assert on[True] > 40 and on[False] <= 0.05 * on[True]  # the picture's last row is left out by the crop
-    assert beside[False] > 40 and beside[True] <= 0.05 * beside[False]
+    assert on[True] > 40 and on[False] <= 0.02 * on[True]  # the picture's last row is left out by the crop
+    assert beside[False] > 40 and beside[True] <= 0.02 * beside[False]
 
 
 def test_points_follow_the_instances_drawn():
