@@ -97,7 +97,7 @@ def jupyter_lab(folder: Path) -> Iterator[str]:
         yield _address(server, own / "runtime", log)
     finally:
         server.terminate()  # ends its kernels, too
-        server.wait(timeout=_SECONDS)
+        server.wait(timeout=5 * _SECONDS)
 
 
 def _address(server, runtime: Path, log: Path) -> str:
@@ -166,6 +166,10 @@ class NotebookPage:
         while not condition():
             assert time.monotonic() < end, "waited in vain"
             self.page.wait_for_timeout(100)
+
+    def wait_for_text(self, element: Locator, text: str, seconds: float = 90):
+        """Waits until an element has a text, whether or not JupyterLab draws it at the moment."""
+        expect(element).to_contain_text(text, timeout=1000 * seconds)
 
     def locator(self, selector: str, **options) -> Locator:
         """Finds things on the page; see Playwright's `Page.locator`."""

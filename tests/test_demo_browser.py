@@ -20,14 +20,21 @@ class Window:
         self._page = page
         self.canvas = page.locator(".deepmac-stage canvas")
         self.canvas.scroll_into_view_if_needed()
+        self.status = page.locator(".jp-OutputArea [role=status]")
 
-    def point(self, x, y):
-        """The place of a pixel of the whole picture in the page."""
+    def _place(self):
+        """The canvas in the page, scrolled into view, the corner of the picture in it, and its scale."""
+        self.canvas.scroll_into_view_if_needed()
         height, width = data.coins().shape
         box = self.canvas.bounding_box()
         scale = min(box["width"] / width, box["height"] / height)
-        left, top = (box["width"] - scale * width) / 2, (box["height"] - scale * height) / 2
-        return box["x"] + left + scale * x, box["y"] + top + scale * y
+        corner = (box["width"] - scale * width) / 2, (box["height"] - scale * height) / 2
+        return (box["x"], box["y"]), corner, scale
+
+    def point(self, x, y):
+        """The place of a pixel of the whole picture in the page."""
+        page, corner, scale = self._place()
+        return page[0] + corner[0] + scale * x, page[1] + corner[1] + scale * y
 
     def drag(self, x0, y0, x1, y1):
         self._page.drag(self.point(x0, y0), self.point(x1, y1))
@@ -35,11 +42,9 @@ class Window:
     def colored(self) -> np.ndarray:
         """Where the grey picture is coloured, that is, masked: bool [H, W], each fourth pixel."""
         height, width = data.coins().shape
-        box = self.canvas.bounding_box()
         ys, xs = np.mgrid[:height:4, :width:4]
-        corners = np.array([self.point(0, 0), self.point(width, height)])
-        first, last = corners - (box["x"], box["y"])
-        places = first + np.stack([xs.ravel(), ys.ravel()], axis=1) * (last - first) / (width, height)
+        _, corner, scale = self._place()
+        places = corner + scale * np.stack([xs.ravel(), ys.ravel()], axis=1)
         read = """(canvas, places) => {
             const { data, width } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
             return places.map(([x, y]) => {
@@ -51,11 +56,15 @@ class Window:
 
     def wait_for(self, text: str):
         """Waits until the line above the picture says something."""
-        self._page.locator(".jp-OutputArea [role=status]", has_text=text).wait_for()
+        self._page.wait_for_text(self.status, text)
 
     def names(self) -> list[str]:
         fields = self._page.locator(".deepmac-list tbody input")
         return fields.evaluate_all("fields => fields.map((field) => field.value)")
+
+    def wait_for_names(self, *names: str):
+        """Waits until the lines of the table have these names."""
+        self._page.wait_until(lambda: self.names() == [*names])
 
 
 @pytest.mark.slow
@@ -77,20 +86,20 @@ def test_boxes_drawn_with_the_mouse_get_masks_and_are_saved(notebook_page, tmp_p
     cells = page.locator(".jp-Notebook-cell").count()
     for key in ("b", "Delete"):
         page.page.keyboard.press(key)
-    page.wait_until(lambda: window.names() == ["object"])
+    window.wait_for_names("object")
     assert page.locator(".jp-Notebook-cell").count() == cells, "JupyterLab's own keys: new cell below"
 
     window.drag(*OTHER_COIN)
-    page.wait_until(lambda: window.names() == ["object", "object"])
+    window.wait_for_names("object", "object")
     page.locator(".deepmac-list tbody input").nth(0).fill("coin")
     page.page.keyboard.press("Enter")
-    page.wait_until(lambda: window.names() == ["coin", "object"])
+    window.wait_for_names("coin", "object")
     names = ["Picture", "Model", "Opacity", "Threshold", "Outline", "Name of new boxes", "name of box 1"]
     assert [page.page.get_by_label(name, exact=True).count() for name in names] == [1] * len(names)
     page.locator("button", has_text="Remove all").click()
     window.wait_for("Draw a box")
     page.locator("button", has_text="Undo").click()
-    page.wait_until(lambda: window.names() == ["coin", "object"])
+    window.wait_for_names("coin", "object")
 
     with page.page.expect_download() as download:
         page.locator("button", has_text="COCO").click()
@@ -126,12 +135,11 @@ def test_what_cannot_be_opened_is_told_in_the_window(notebook_page):
     page = notebook_page("deepmac_colab", picture="galaxies")
     page.run_all()
     window = Window(page)
-    status = page.locator(".jp-OutputArea [role=status]")
     address = page.locator("input[placeholder*='address']")
     address.fill("no such picture.jpg")
     address.press("Enter")
     window.wait_for("no such picture")
-    assert window.names() == ["galaxy", "galaxy", "galaxy"]
+    window.wait_for_names("galaxy", "galaxy", "galaxy")
     models = page.locator(".widget-dropdown select").nth(1)
     models.select_option("a folder ...")
     folder = page.locator("input[placeholder*='folder']")
@@ -139,7 +147,7 @@ def test_what_cannot_be_opened_is_told_in_the_window(notebook_page):
     folder.press("Enter")
     window.wait_for("no model")
     models.select_option(label="deepmac_1024x1024_coco17, downloaded when chosen")
-    page.wait_until(lambda: "cannot download" in status.inner_text(), seconds=90)
+    window.wait_for("cannot download")
     page.screenshot("no-such-model")
 
     page = notebook_page("deepmac_colab", model="no such model")
@@ -149,9 +157,9 @@ def test_what_cannot_be_opened_is_told_in_the_window(notebook_page):
     errors = page.locator(
         '[data-mime-type="application/vnd.jupyter.stderr"]', has_text="no model 'no such model'"
     )
-    errors.first.scroll_into_view_if_needed()
-    assert all(error.count("\n") == 0 for error in errors.all_inner_texts())
-    assert "no model 'no such model'" in page.locator(".jp-OutputArea [role=status]").inner_text()
+    errors.first.wait_for(state="attached")
+    assert all(error.strip().count("\n") == 0 for error in errors.all_text_contents())
+    Window(page).wait_for("no model 'no such model'")
 
 
 @pytest.mark.slow
