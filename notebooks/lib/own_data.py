@@ -37,14 +37,17 @@ class Scope(NamedTuple):
 
     pictures: int
     val_pictures: int
-    steps: int
+    steps: int | None  # of fine-tuning; None: as `deepmac finetune` chooses
+    head_steps: int  # of each new mask head
     seeds: int
     heads: tuple[str, ...] = ("resnet4", "hourglass20")
 
 
-_QUICK = Scope(240, 60, 100, 1)
-SCOPES = {"smoke": Scope(16, 8, 2, 1, heads=()), "quick": _QUICK, "mini": Scope(600, 120, 200, 3)}
-SCOPES |= dict.fromkeys(("subset", "photographs", "paper"), _QUICK)  # whose pictures are others
+_QUICK = Scope(240, 60, 100, 100, 1)
+SCOPES = {
+    **{"smoke": Scope(16, 8, 2, 2, 1, heads=()), "quick": _QUICK, "mini": Scope(600, 120, None, 200, 3)},
+    **dict.fromkeys(("subset", "photographs", "paper"), _QUICK),  # whose pictures are others
+}
 
 
 def compose(folder: Path, scope: Scope) -> None:
