@@ -767,6 +767,12 @@ def test_other_encodings_of_json_are_read(folder, encode):
     text = json.dumps(content)
     path.write_bytes(gzip.compress(text.encode()) if encode == "gzip" else text.encode(encode))
     assert read(coco_dir).annotations == content["annotations"]
+    if encode == "gzip":
+        whole = path.read_bytes()
+        for place in (12, len(whole) // 2, len(whole) - 6):  # blocks, their content, their sum
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+            with pytest.raises(InputError, match="it must hold annotations"):
+                read(coco_dir)
 
 
 def assert_refused(tmp_path, message, *arguments):

@@ -3,6 +3,8 @@ import json
 import numpy as np
 import pytest
 import synthetic
+from PIL import Image
+from PIL.ExifTags import Base
 
 from deepmac.core.errors import InputError
 from deepmac.scenes.cutouts import write_cutouts
@@ -39,6 +41,18 @@ def test_free_large_objects_are_cut_out_and_serve_as_sprites(coco_dir, tmp_path)
     assert visible.sum() == 78 * 78 - 40 * 40
     assert np.abs(pixels[visible][:, :3].astype(int) - (200, 30, 40)).max() < 25, "the object's colour"
     assert any(artwork.vendor == "own" for artwork in sprite_pools(out)["train"][17])
+
+
+def test_pictures_that_a_camera_turned_are_cut_as_they_are_annotated(coco_dir, tmp_path):
+    [path] = (coco_dir / "train2017").iterdir()
+    with Image.open(path) as picture:
+        exif = picture.getexif()
+        exif[Base.Orientation] = 6
+        picture.save(path, exif=exif, quality=95)
+    assert write_cutouts(coco_dir, tmp_path / "cutouts") == 1
+    [path] = (tmp_path / "cutouts").rglob("*.png")
+    pixels = read_cutout(path)
+    assert np.abs(pixels[pixels[..., 3] > 0][:, :3].astype(int) - (200, 30, 40)).max() < 25
 
 
 def test_pictures_can_be_chosen_and_a_full_folder_is_refused(coco_dir, tmp_path):

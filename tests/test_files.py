@@ -56,6 +56,29 @@ def test_folder_appears_only_when_complete(tmp_path, there_already):
     assert list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("where", ["here", "link", "mount"])
+def test_folders_that_stay_are_filled(tmp_path, monkeypatch, where):
+    path = tmp_path / "folder"
+    path.mkdir()
+    (tmp_path / "link").symlink_to(path)
+    monkeypatch.chdir(path if where == "here" else tmp_path)
+    monkeypatch.setattr("os.path.ismount", lambda one: where == "mount" and one == path)
+    number = path.stat().st_ino
+    name = {"here": ".", "link": "link", "mount": "folder"}[where]
+    with pytest.raises(RuntimeError), atomic_folder(name) as temporary:
+        (temporary / "1.png").touch()
+        raise RuntimeError
+    assert not list(path.iterdir())
+    if where == "mount":
+        (path / ".incomplete").mkdir()  # of a run that was killed
+    with atomic_folder(name) as temporary:
+        (temporary / "1.png").write_bytes(b"1")
+        assert not (path / "1.png").exists()
+    assert [file.read_bytes() for file in path.iterdir()] == [b"1"]
+    assert (path.stat().st_ino == number) == (where != "link")
+    assert sorted(tmp_path.iterdir()) == [path, tmp_path / "link"]
+
+
 @pytest.mark.parametrize("kind", ["file", "full folder"])
 def test_what_exists_is_not_overwritten_by_a_folder(tmp_path, kind):
     path = tmp_path / "scenes"

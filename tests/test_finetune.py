@@ -149,6 +149,9 @@ def test_what_cannot_be_is_said_in_one_line(data_set, tmp_path):
     head = _finetune(data_set, tmp_path / "three", "--mask-head", "resnet", status=2)
     assert "unknown mask_head.network_type 'resnet'" in head.stderr
     assert not (tmp_path / "three").exists()
+    comma = _finetune(data_set, tmp_path / "a,b", status=2).stderr
+    assert "training takes , for a pattern" in comma and not (tmp_path / "a,b").exists()
+    assert "--seed" in _finetune(data_set, tmp_path / "three", "--seed", -1, status=2).stderr
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / "mine.txt").touch()
     assert "not an empty folder" in _finetune(data_set, tmp_path / "two", status=2).stderr
@@ -158,6 +161,10 @@ def test_what_cannot_be_is_said_in_one_line(data_set, tmp_path):
     (tmp_path / "images").symlink_to(data_set / "images")
     error = _finetune(tmp_path, tmp_path / "out", status=2).stderr
     assert error.count("\n") == 1 and "no boxes to learn from but crowd regions" in error
+    content["annotations"] = [entry | {"iscrowd": 0} for entry in content["annotations"][:1]]
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    error = _finetune(tmp_path, tmp_path / "out", status=2).stderr
+    assert "no box in the pictures drawn to validate with: give --val" in error
 
 
 def test_larger_data_sets_train_longer_and_small_pictures_on_a_small_input():

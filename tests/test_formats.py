@@ -299,6 +299,11 @@ def test_a_mask_of_labelme_is_read(pictures):
     expected[2:5, 38:] = [[1, 0], [1, 1], [1, 1]]
     np.testing.assert_array_equal(coco_mask.decode(entry["segmentation"]), expected)
     assert data.categories[0]["name"] == "0"
+    shape["points"] = [[-2, -1], [1, 1]]  # beyond the corner of the picture
+    [entry] = read_annotation_files(labelme(pictures, "a", [shape]), pictures)["train"].annotations
+    expected = np.zeros([20, 40], np.uint8)
+    expected[:2, :2] = [[0, 0], [1, 0]]
+    np.testing.assert_array_equal(coco_mask.decode(entry["segmentation"]), expected)
 
 
 def test_polygons_of_a_group_and_label_are_one_object(pictures):

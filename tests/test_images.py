@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, features
 
 from deepmac.core.errors import InputError
 from deepmac.core.images import fit_square, read_image
@@ -113,6 +113,23 @@ def test_a_truncated_file_is_an_input_error_at_every_length(tmp_path, image_form
         path.write_bytes(data[:length])
         with pytest.raises(InputError, match=f"cannot read .*cut.{image_format}"):
             read_image(path)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow was built without AVIF")
+def test_a_damaged_avif_file_is_an_input_error():
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(buffer, "avif")
+    rng, refused = np.random.default_rng(1), 0
+    for _ in range(200):
+        data = bytearray(buffer.getvalue())
+        for place in rng.integers(len(data), size=4):
+            data[place] = rng.integers(256)
+        try:
+            read_image(bytes(data))
+        except InputError:
+            refused += 1
+    assert refused > 20
 
 
 @pytest.mark.parametrize(

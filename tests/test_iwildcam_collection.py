@@ -1,4 +1,5 @@
 import json
+import re
 
 import camera_traps
 import numpy as np
@@ -106,6 +107,9 @@ def test_a_part_has_whole_sequences(tmp_path):
     assert 2 <= len(names) <= 3
     assert ("train/a-1.jpg" in names) == ("train/b-2.jpg" in names)
     assert set(open_collection(root, most=3).animals["picture"]) == names
+    for path in (root / "metadata").glob("*.json"):
+        path.write_text(re.sub('"seq_id": "s[23]"', '"seq_id": "s1"', path.read_text()))
+    assert open_collection(root, most=1).animals["picture"].nunique() == 4, "a sequence at least"
 
 
 def test_verdicts_are_kept_beside_the_pictures_for_the_same_boxes(tmp_path):
@@ -125,6 +129,26 @@ def test_verdicts_are_kept_beside_the_pictures_for_the_same_boxes(tmp_path):
     (root / REVIEW_FILE).write_text("nothing\n1\n")
     with pytest.raises(InputError, match=rf"{REVIEW_FILE} is damaged"):
         open_collection(root)
+
+
+def test_verdicts_on_animals_without_a_box_and_on_pictures_called_by_numbers_are_read_again(tmp_path):
+    images = [{"id": str(number), "detections": [{"category": "1", "conf": 0.9}]} for number in (1001, 1002)]
+    for image in images:
+        camera_traps.write_picture(tmp_path / f"{image['id']}.jpg")
+    document = {"images": images, "detection_categories": {"1": "animal"}}
+    (tmp_path / "detections.json").write_text(json.dumps(document))
+    for verdict in ("reject", "keep"):
+        collection = open_collection(tmp_path)
+        collection.review([0], verdict)
+        assert open_collection(tmp_path).animals["review"].tolist() == [verdict, ""]
+
+
+def test_times_before_those_of_nanoseconds_are_kept(tmp_path):
+    camera_traps.write_picture(tmp_path / "a.jpg")
+    image = {"file": "a.jpg", "detections": [], "datetime": "1601-01-01 00:00:00"}
+    document = {"images": [image], "detection_categories": {"1": "animal"}}
+    (tmp_path / "detections.json").write_text(json.dumps(document))
+    assert open_collection(tmp_path).animals["time"].dt.year.tolist() == [1601]
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,14 @@ def test_a_part_of_it_is_seen_closer_in_its_own_pixels(paths):
     assert view.labels[8:, :30].all() and not view.labels[:8].any() and not view.labels[:, 30:].any()
 
 
+@pytest.mark.parametrize("largest", [255, 256])
+def test_the_largest_number_of_8_bits_is_an_animal_as_any_other(largest):
+    labels = np.full(SIZE, largest, np.min_scalar_type(largest))
+    image = np.zeros((*SIZE, 3), np.uint8)
+    assert (fit_view(image, labels, [largest], (1000, 1000)).labels == 1).all()
+    assert not fit_view(image, labels, [], (1000, 1000)).labels.any()
+
+
 def test_missing_and_damaged_files_do_not_stop_it(paths):
     picture, masks = paths
     masks.write_bytes(b"damaged")

@@ -65,6 +65,9 @@ def test_palettes_and_bitmaps_are_label_images_and_other_pictures_are_not(tmp_pa
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     with pytest.raises(InputError, match="cannot read"):
         read_label_image(tmp_path / "broken.png")
+    Image.fromarray(np.full((2, 2), 70000, np.int32)).save(tmp_path / "large.tif")
+    with pytest.raises(InputError, match="numbers from 70000 to 70000"):
+        read_label_image(tmp_path / "large.tif")
     assert read_texts(tmp_path / "broken.png") is None
     assert read_texts(tmp_path / "missing.png") is None
     assert read_texts(tmp_path / "rgb.png") == {}

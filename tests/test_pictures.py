@@ -34,6 +34,7 @@ def test_a_folder_gives_the_pictures_of_all_its_subfolders_in_order(folder, tmp_
         (["{folder}/**/[ab].*"], ["a.PNG", "b.jpg", "sub/a.png"]),
         (["*.jpg"], ["b.jpg"]),  # in the current folder
         (["sub/*.png"], ["a.png"]),
+        (["**.jpg"], ["b.jpg"]),
         (["a[1].jpg"], ["a[1].jpg"]),  # first of all a name
         (["{folder}/notes.txt", "sub/a.png"], ["notes.txt", "a.png"]),  # files, whatever they are called
         (

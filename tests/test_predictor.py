@@ -1,3 +1,4 @@
+import contextlib
 import shutil
 import threading
 import warnings
@@ -171,10 +172,10 @@ def test_threads_that_share_the_image_see_one_whole_image(predictor):
             for image in images:
                 predictor.set_image(image)
 
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, contextlib.ExitStack() as stack:
+        stack.callback(done.set)  # also when something below fails: the pool waits for it
         pool.submit(switch)
         for _ in range(20):
             prediction = predictor.predict(boxes)
             which = [image.shape == prediction.image.shape for image in images].index(True)
             np.testing.assert_allclose(prediction.mask_probs, expected[which], atol=2e-6)
-        done.set()

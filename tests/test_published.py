@@ -205,12 +205,14 @@ def test_a_damaged_checkpoint_is_named_and_nothing_is_assigned(part, load, refer
         np.testing.assert_array_equal(variable, value)
 
 
-def test_finds_checkpoints(reference_dir, tmp_path):
+def test_finds_checkpoints(reference_dir, tmp_path, monkeypatch):
     folder = reference_dir / "hourglass20"
     prefix = str(folder / "checkpoint" / "ckpt-0")
     assert published.find_checkpoint(folder) == prefix
     assert published.find_checkpoint(folder / "checkpoint") == prefix
     assert published.find_checkpoint(prefix) == prefix
+    monkeypatch.chdir(folder)
+    assert published.find_checkpoint(".") == str(Path("checkpoint/ckpt-0"))
     alone = write_tensors(tmp_path / "alone" / "ckpt-3", {"a": np.zeros(2)})
     assert published.find_checkpoint(tmp_path / "alone") == str(alone)
     write_tensors(tmp_path / "alone" / "ckpt-4", {"a": np.zeros(2)})

@@ -143,5 +143,7 @@ def test_pixels_of_pytorch_wildlife_become_parts_of_the_picture(tmp_path):
     found = read_detections(tmp_path / "found.json", pictures)
     assert found[0].boxes.tolist() == [[0.1, 0.1, 0.5, 0.5]] and found[0].confidences.tolist() == [0.4]
     assert [found.categories[key] for key in found[0].categories] == ["person"]
+    (tmp_path / "found.json").write_text(json.dumps({"annotations": entries, "categories": 3}))
+    assert len(read_detections(tmp_path / "found.json", pictures)) == 3
     # Those of a missing picture stay, so that it is named when masks are made; bad ones keep their numbers.
     assert found[1].usable.tolist() == [True] and found[2].usable.tolist() == [False, False]

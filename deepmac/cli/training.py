@@ -34,7 +34,12 @@ def train(flags):
     metavar="NAME",
     help="Begin with a new mask head: resnet4, hourglass52, ...  [default: the model's goes on]",
 )
-@click.option("--seed", default=0, help="Of new weights and of the order of pictures.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    help="Of new weights and of the order of pictures.",
+)
 @options.model
 def finetune(annotations, images, out, masks_of, val, val_fraction, **choices):
     """Train a model on your own data set: boxes for all classes, masks for some.

@@ -39,6 +39,12 @@ def write_text(path: str | os.PathLike, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def refuse_pattern(path: str | os.PathLike) -> None:
+    """Raises InputError for a path in which TensorFlow sees a pattern, or several paths."""
+    if odd := sorted(set(str(path)) & set(",*?[]")):
+        raise InputError(f"{path}: training takes {' '.join(odd)} for a pattern: choose another folder")
+
+
 def refuse_occupied(path: str | os.PathLike) -> None:
     """Raises InputError unless `path` is new or an empty folder."""
     path = Path(path)
@@ -50,22 +56,27 @@ def refuse_occupied(path: str | os.PathLike) -> None:
 def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a temporary folder beside `path`; renames it to `path` when the block succeeds.
 
+    The current folder, and one where a disk is mounted, cannot be replaced: there it is made inside.
+
     Yields:
         The temporary folder to fill. It is removed when the block fails.
 
     Raises:
         InputError: `path` exists and is not an empty folder.
     """
-    path = Path(path)
+    path = Path(path).resolve()
+    stays = path.is_dir() and (path == Path.cwd() or os.path.ismount(path))
+    temporary = path / ".incomplete" if stays else path.parent / f".{path.name}-{secrets.token_hex(4)}"
+    shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
     refuse_occupied(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}-{secrets.token_hex(4)}"
-    temporary.mkdir()
+    temporary.mkdir(parents=True)
     try:
         yield temporary
-        if path.exists():
-            path.rmdir()
-        temporary.replace(path)
+        if stays:
+            for child in list(temporary.iterdir()):
+                child.rename(path / child.name)
+        else:
+            temporary.replace(path)  # it may be there, empty
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

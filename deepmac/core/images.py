@@ -17,7 +17,7 @@ _KINDS = "avif bmp gif jfif jpeg jpg jp2 pbm pgm png ppm tif tiff webp"
 PICTURE_SUFFIXES = frozenset(f".{kind}" for kind in _KINDS.split())
 
 # What Pillow's readers raise for files that are damaged or no pictures.
-_DAMAGED = (SyntaxError, ValueError, TypeError, EOFError, IndexError, struct.error)
+_DAMAGED = (SyntaxError, ValueError, TypeError, EOFError, IndexError, RuntimeError, struct.error)
 READ_ERRORS = (OSError, Image.DecompressionBombError, *_DAMAGED)
 # Pillow refuses pictures of twice the size that it warns of.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)

@@ -18,6 +18,7 @@ from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file
 from deepmac.core.images import open_picture_file
 
+_MOST = 2**16 - 1  # detections of a picture
 QUALITY = "Quality"  # text in a label image: JSON, number of a detection -> `Prediction.quality` of its mask
 # Pillow's modes of one integer channel.
 _SINGLE_CHANNEL = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
@@ -48,7 +49,7 @@ def label_image(
     """
     most = max(numbers, default=0)
     if most > np.iinfo(np.uint16).max:
-        raise InputError(f"detection {most}, and masks of 16 bits tell 65535 apart: leave weak ones out")
+        raise InputError(f"detection {most}, and masks of 16 bits tell {_MOST} apart: leave weak ones out")
     labels = np.zeros((height, width), np.uint8 if most <= 255 else np.uint16)
     weakest_first = sorted(range(len(numbers)), key=lambda i: (confidences[i], -numbers[i]))
     for i in weakest_first:
@@ -84,7 +85,12 @@ def read_label_image(path: str | os.PathLike) -> np.ndarray:
     with open_picture_file(path) as (picture, name):
         if picture.mode not in _SINGLE_CHANNEL:
             raise InputError(f"{name} has the channels {picture.mode}: an instance mask has one")
-        return np.asarray(picture).astype(np.uint8 if picture.mode in ("1", "L", "P") else np.uint16)
+        labels = np.asarray(picture)
+        if labels.min(initial=0) < 0 or labels.max(initial=0) > _MOST:
+            raise InputError(
+                f"{name} has numbers from {labels.min()} to {labels.max()}: 0 to {_MOST} are read"
+            )
+        return labels.astype(np.uint8 if picture.mode in ("1", "L", "P") else np.uint16)
 
 
 def read_texts(path: Path) -> dict[Any, Any] | None:

@@ -1,5 +1,6 @@
 """Ids and categories of annotation files, whatever their form: numbers for ids, entries for categories."""
 
+from collections import Counter
 from collections.abc import Iterable
 
 from deepmac.core.categories import COCO_CATEGORIES, NAME_BY_ID
@@ -119,11 +120,11 @@ def _first_id(name: str, used: list[int | str], count: int) -> int:
 
 def _grouping(categories: list[dict], used: list[int | str]) -> dict | None:
     """The category, unused, whose name is the super-category of all others: Roboflow adds one."""
-    for entry in categories:
-        others = [other for other in categories if other is not entry]
-        is_root = entry.get("supercategory") in (None, "", "none", entry["name"])
-        is_used = key_of(entry.get("id")) in used or entry["name"] in used
-        groups_all = all(other.get("supercategory") == entry["name"] for other in others)
-        if others and groups_all and is_root and not is_used:
-            return entry
+    groups = [entry.get("supercategory") for entry in categories]
+    sizes = Counter(group for group in groups if isinstance(group, str))
+    for entry, own in zip(categories, groups, strict=True):
+        name = entry["name"]
+        groups_all = sizes[name] - (own == name) == len(categories) - 1 > 0
+        if groups_all and own in (None, "", "none", name):
+            return None if key_of(entry.get("id")) in used or name in used else entry
     return None

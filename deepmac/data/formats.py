@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
@@ -133,7 +134,7 @@ def load_json(path: str | os.PathLike, object_hook: Callable[[dict], Any] | None
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise InputError(f"{path}: {reason}; it must hold annotations, such as COCO's JSON") from error
-    except (ValueError, EOFError, RecursionError) as error:
+    except (ValueError, EOFError, RecursionError, zlib.error) as error:
         what = f"is not valid JSON ({error})" if data else "is empty"
         what = "is NDJSON, a document in each line" if "Extra data: line 2 " in what else what
         start = data[:99].lstrip(b"\xef\xbb\xbf\r\n\t ")
@@ -336,7 +337,9 @@ def _labelme_mask(given: str, corners: list, sizes: dict) -> dict | str:
         with Image.open(io.BytesIO(base64.b64decode(given))) as picture:
             part = np.asarray(picture.convert("L")) > 0
         mask = np.zeros([sizes["height"], sizes["width"]], np.uint8)
-        place = mask[round(corners[1]) :, round(corners[0]) :][: part.shape[0], : part.shape[1]]
+        left, top = round(corners[0]), round(corners[1])
+        part = part[max(-top, 0) :, max(-left, 0) :]
+        place = mask[max(top, 0) :, max(left, 0) :][: part.shape[0], : part.shape[1]]
         place[:] = part[: place.shape[0], : place.shape[1]]
         return encoded_mask(mask)
     except _UNREADABLE:

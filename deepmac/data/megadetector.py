@@ -132,6 +132,7 @@ class Detections(Sequence):
         return len(self.names)
 
     def __getitem__(self, index: int) -> PictureDetections:
+        index = range(len(self))[index]
         start, end = self._ends[index - 1] if index > 0 else 0, self._ends[index]
         boxes = np.array(self._boxes[4 * start : 4 * end]).reshape(-1, 4)
         confidences, categories = np.array(self._confidences[start:end]), self._categories[start:end]

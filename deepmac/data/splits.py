@@ -26,6 +26,10 @@ def draw_validation(images: Mapping[int, dict], annotations: Iterable[dict], fra
         categories[group_of[annotation["image_id"]]].add(annotation["category_id"])
     groups = sorted(set(group_of.values()), key=str)
     random.Random(0).shuffle(groups)
+    groups_with = defaultdict(list)
+    for group in groups:
+        for category in categories[group]:
+            groups_with[category].append(group)
     left = Counter(category for members in categories.values() for category in members)  # to train on
     drawn = set()
 
@@ -39,7 +43,7 @@ def draw_validation(images: Mapping[int, dict], annotations: Iterable[dict], fra
                 missing -= 1
 
     for category in sorted(left, key=lambda one: (left[one], one)):
-        draw([group for group in groups if category in categories[group]])
+        draw(groups_with[category])
     draw(groups)
     return {image_id for image_id, group in group_of.items() if group in drawn}
 

@@ -58,8 +58,10 @@ def read_camtrap_dp(path: Path, resources: list[Any]) -> tuple[Images, dict[str,
         kinds = sorted({row["observationtype"] for row in observations})
         keys = {kind: str(key) for key, kind in enumerate(kinds, start=1)}
         by_medium: dict[str, list[dict[str, str]]] = {}
+        by_place: dict[str, list[dict[str, str]]] = {}  # those of events
         for row in observations:
-            by_medium.setdefault(row["mediaid"], []).append(row)
+            medium, place = row["mediaid"], row["deploymentid"]
+            (by_medium if medium else by_place).setdefault(medium or place, []).append(row)
         images = []
         for medium in media:
             kind = medium["filemediatype"] or mimetypes.guess_type(medium["filepath"])[0] or "image"
@@ -67,9 +69,7 @@ def read_camtrap_dp(path: Path, resources: list[Any]) -> tuple[Images, dict[str,
                 continue
             place, time = medium["deploymentid"], medium["timestamp"]
             events = [  # seen in all that was taken between their start and their end
-                row
-                for row in by_medium.get("", ())
-                if row["deploymentid"] == place and row["eventstart"] <= time <= row["eventend"]
+                row for row in by_place.get(place, ()) if row["eventstart"] <= time <= row["eventend"]
             ]
             seen = by_medium.get(medium["mediaid"], []) + events
             species = dict.fromkeys(row["scientificname"] for row in seen if row["scientificname"])
@@ -121,7 +121,8 @@ def read_pytorch_wildlife(document: dict, folder: Path | None = None) -> tuple[I
             for detection in found:
                 box = read_box(detection | {"bbox_mode": CORNERS}) or []
                 detection["bbox"] = [x / side for x, side in zip(box, sides, strict=False)]
-    kinds = [one for one in document.get("categories") or () if isinstance(one, dict)]
+    listed = document.get("categories")
+    kinds = [one for one in (listed if isinstance(listed, list) else ()) if isinstance(one, dict)]
     return images, {str(kind.get("id")): str(kind.get("name")) for kind in kinds}
 
 

@@ -143,7 +143,7 @@ def find_checkpoint(path: str | os.PathLike) -> str:
         InputError: there is none.
     """
     path = Path(path)
-    if path.with_name(f"{path.name}.index").is_file():
+    if Path(f"{path}.index").is_file():
         return str(path)
     for folder in (path / "checkpoint", path):
         if prefix := tf.train.latest_checkpoint(str(folder)):

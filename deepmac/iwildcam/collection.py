@@ -31,6 +31,7 @@ from deepmac.iwildcam.layout import SPLITS, Layout, find_layout, mask_path, pict
 REVIEW_FILE = "mask_review.csv"
 _BOX = ["xmin", "ymin", "width", "height"]
 _KEY = ["picture", "number", *_BOX]  # of a verdict: another box would be another animal
+_CLOCK = "datetime64[us]"  # reaches farther than nanoseconds
 _DIGITS = 6  # by which boxes are compared
 _PICTURE = ["picture", "split", "camera", "time", "sequence", "frame", "species", "counted"]
 _TEXTS = ["split", "camera", "sequence", "species"]
@@ -124,7 +125,7 @@ def open_collection(
     with threads() as pool:
         looks = ahead(pool, lambda item: _look(layout, found, *item), items)
         looks = list(tqdm(looks, "reading masks", len(items), unit="picture", disable=not progress))
-    pictures["time"] = pictures["time"].fillna(pd.Series([time for time, _ in looks], dtype="datetime64[ns]"))
+    pictures["time"] = pictures["time"].fillna(pd.Series([time for time, _ in looks], dtype=_CLOCK))
     _find_sequences(pictures, pd.Timedelta(seconds=sequence_gap))
     animals = pd.DataFrame([row for _, rows in looks for row in rows], columns=_ANIMAL)
     of_picture = np.repeat(np.arange(len(looks)), [len(rows) for _, rows in looks])
@@ -215,7 +216,7 @@ def _read_pictures(layout: Layout, found: Detections) -> pd.DataFrame:
         lines.append(facts | found.facts.get(row, {}) | described.pop(mask_path(layout.masks, name), {}))
     pictures = pd.DataFrame([*lines, *described.values()], columns=[*_PICTURE, "row"])
     pictures[_TEXTS] = pictures[_TEXTS].astype(object).fillna("").astype(str)
-    pictures["time"] = pd.Series(map(_time, pictures["time"]), dtype="datetime64[ns]")
+    pictures["time"] = pd.Series(map(_time, pictures["time"]), dtype=_CLOCK)
     pictures["counted"] = pictures["sequence"].map(dict(counts))
     return pictures.assign(row=pictures["row"].fillna(-1).astype(int))
 
@@ -226,7 +227,7 @@ def _part(pictures: pd.DataFrame, most: int | None) -> pd.DataFrame:
         return pictures
     sequences = pictures["sequence"].where(pictures["sequence"] != "", pictures["picture"])
     sizes = sequences.value_counts(sort=False).sample(frac=1, random_state=0)
-    chosen = sizes.index[sizes.cumsum() <= most]
+    chosen = sizes.index[(sizes.cumsum() <= most) | (np.arange(len(sizes)) == 0)]  # one at least
     return pictures[sequences.isin(chosen)].reset_index(drop=True)
 
 
@@ -283,6 +284,9 @@ def _read_review(layout: Layout) -> pd.DataFrame:
     if not path.is_file():
         return pd.DataFrame(columns=[*_KEY, "review"]).astype({"number": int} | dict.fromkeys(_BOX, float))
     try:
-        return pd.read_csv(path, keep_default_na=False)[[*_KEY, "review"]].round(_DIGITS)
+        kinds = {"picture": str, "review": str} | dict.fromkeys(_BOX, float)  # "1001" is a name, too
+        no_box = {column: [""] for column in _BOX}
+        table = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=no_box)
+        return table[[*_KEY, "review"]].round(_DIGITS)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path} is damaged ({error}): mend it, or move it away") from error

@@ -67,7 +67,7 @@ def fit_view(
     window: Window = WHOLE,
 ) -> View:
     """Makes a picture, uint8 RGB [H, W, 3], and its label image fit; other arguments as of `read_view`."""
-    index = np.zeros(max(labels.max(initial=0), *numbers, 0, 0) + 1, np.uint16)
+    index = np.zeros(max(int(labels.max(initial=0)), 0, *numbers) + 1, np.uint16)
     index[list(numbers)] = np.arange(1, len(numbers) + 1)
     part, masks = (_cut(Image.fromarray(array), window) for array in (image, index[labels]))
     scale = min(1, size[0] / part.width, size[1] / part.height)

@@ -53,7 +53,7 @@ def _pictures(source: str) -> list[Picture]:
     folder, found = path, files_below(path)
     if not path.is_dir() and glob.has_magic(source):
         folder = next(parent for parent in path.parents if not glob.has_magic(str(parent)))
-        matching = folder.glob(str(path.relative_to(folder)))
+        matching = map(Path, glob.iglob(source, recursive=True))  # noqa: PTH207 - which refuses **.jpg
         found = sorted(path for path in matching if path.suffix.lower() in PICTURE_SUFFIXES)
     return [Picture(path, path.relative_to(folder)) for path in found if path.is_file()]
 

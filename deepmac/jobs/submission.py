@@ -9,10 +9,12 @@ from pathlib import Path
 
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file
+from deepmac.data.formats import load_json
 from deepmac.inference.evaluate import encoded_pictures
 from deepmac.inference.predictor import load
 
 _MOST_DETECTIONS = 100  # of a picture, that COCO counts
+_FIELDS = {"id", "file_name", "width", "height"}  # of a picture in the list
 _KEYS = ("image_id", "category_id", "segmentation", "score")  # without boxes, whose area would count
 
 
@@ -40,13 +42,13 @@ def write_submission(
     Raises:
         InputError: no model, no list of pictures, or a picture is missing.
     """
-    predictor = load(model, precision, runtime="tensorflow")
     images = read_image_list(coco_dir, split)
     folder = Path(coco_dir) / split.replace("test-dev", "test")
     paths = [folder / image["file_name"] for image in images]
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise InputError(f"{len(missing)} of {len(paths)} pictures are missing, the first is {missing[0]}")
+    predictor = load(model, precision, runtime="tensorflow")
     results = []
     for image, encoded in encoded_pictures(predictor, images, folder, split):
         found = predictor.detect(encoded=encoded, min_score=0, closer=False).to_coco(image["id"])
@@ -68,5 +70,8 @@ def read_image_list(coco_dir: str | Path, split: str) -> list[dict]:
     for kind in ("image_info", "instances"):
         path = folder / f"{kind}_{split}.json"
         if path.is_file():
-            return json.loads(path.read_text())["images"]
+            images = load_json(path).get("images")
+            if isinstance(images, list) and all(image.keys() >= _FIELDS for image in images):
+                return images
+            raise InputError(f"{path} needs 'images', each with {', '.join(sorted(_FIELDS))}")
     raise InputError(f"no list of pictures: neither image_info_{split}.json nor instances_… in {folder}")

@@ -13,9 +13,9 @@ from tqdm.auto import tqdm
 from deepmac.core.categories import NAME_BY_ID, is_coco
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_folder
-from deepmac.core.images import read_image
 from deepmac.data.coco import read_coco
 from deepmac.data.flaws import TRAINING
+from deepmac.data.picture_files import read_annotated
 
 _SMALLEST_SIDE = 48  # pixels of the shorter side: smaller objects are too coarse to be enlarged
 _BORDER = 2  # pixels: an object that comes this close to the picture's edge is probably cut off
@@ -49,7 +49,8 @@ def write_cutouts(
     with atomic_folder(out) as folder:
         for image_id, annotations in tqdm(data.annotations_of_images().items(), unit="picture"):
             image = data.images[image_id]
-            pixels = read_image(coco_dir / split / image["file_name"])
+            size = image["width"], image["height"]
+            pixels = read_annotated(coco_dir / split / image["file_name"], size)
             for annotation in filter(functools.partial(_is_suitable, image), annotations):
                 mask = cv2.erode(coco.annToMask(annotation), np.ones((3, 3), np.uint8))
                 left, top, width, height = cv2.boundingRect(mask)

@@ -12,7 +12,7 @@ import yaml
 
 from deepmac import __version__
 from deepmac.core.errors import InputError
-from deepmac.core.files import exclusive, write_text
+from deepmac.core.files import exclusive, refuse_pattern, write_text
 from deepmac.core.machine import hardware
 from deepmac.data import coco
 from deepmac.data.layouts import SPLITS
@@ -116,6 +116,7 @@ class RowStore:
 
     def __init__(self, work_dir: str | Path, results_dir: str | Path, threads: int | None = None):
         """Names the places, which need not exist, and the threads of a training; None: one for each core."""
+        refuse_pattern(work_dir)
         self.work_dir = Path(work_dir).absolute()
         self.results_dir = Path(results_dir).absolute()
         self._threads = threads

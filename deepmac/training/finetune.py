@@ -20,7 +20,7 @@ from official.core import config_definitions, exp_factory
 
 from deepmac import configs
 from deepmac.core.errors import InputError
-from deepmac.core.files import atomic_folder, refuse_occupied, write_text
+from deepmac.core.files import atomic_folder, refuse_occupied, refuse_pattern, write_text
 from deepmac.data.classes import read_classes, write_classes
 from deepmac.data.coco import read_annotation_files
 from deepmac.data.tfrecords import write_tfrecords
@@ -102,6 +102,7 @@ def finetune(
         InputError: unusable annotations, unknown names, no such model, or a folder of something else.
     """
     out = Path(out)
+    refuse_pattern(out)
     start = trained_model(recipe.model)[0]
     if recipe.mask_head:
         start.model.mask_head.network_type = recipe.mask_head
@@ -144,6 +145,8 @@ def _write_records(data: OwnData, records: Path, tell: Callable[[str], object]) 
             f"{data.annotations}: too few pictures to validate with some of them: add pictures, or give --val"
         )
     for split in splits.values():
+        if not split.annotations:
+            raise InputError(f"{split.name}: no box in the pictures drawn to validate with: give --val")
         if all(entry["iscrowd"] for entry in split.annotations):
             raise InputError(f"{split.name}: no boxes to learn from but crowd regions, which are no objects")
         tell(str(split))
