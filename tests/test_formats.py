@@ -11,9 +11,9 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from deepmac.core.errors import InputError
+from deepmac.data.annotation_folders import find_splits
 from deepmac.data.classes import classes_of
 from deepmac.data.coco import read_annotation_files, read_coco_folder
-from deepmac.data.layouts import find_splits
 
 NAMES = ["nut", "bolt"]
 # (picture, class, polygon) of each object; pictures are 40 wide and 20 high.

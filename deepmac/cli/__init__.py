@@ -2,7 +2,7 @@
 
 import click
 
-from deepmac.cli import datasets, models, pictures, training
+from deepmac.cli import data, models, pictures, training
 from deepmac.cli.errors import ErrorReportingGroup
 
 
@@ -20,9 +20,9 @@ for _command in (
     pictures.segment,
     pictures.annotate,
     pictures.iwildcam_masks,
-    datasets.tfrecord,
-    datasets.scenes,
-    datasets.cutouts,
+    data.tfrecord,
+    data.scenes,
+    data.cutouts,
     training.finetune,
     training.train,
     training.evaluate,

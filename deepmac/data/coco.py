@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from deepmac.core.errors import InputError
 from deepmac.core.executors import threads
 from deepmac.data import flaws, formats, rules
+from deepmac.data.annotation_folders import find_splits
 from deepmac.data.category_lists import CATEGORY_FIELDS, numbered, read_categories
 from deepmac.data.flaws import (
     LOST,
@@ -25,7 +26,6 @@ from deepmac.data.flaws import (
     summary,
 )
 from deepmac.data.formats import load_annotations
-from deepmac.data.layouts import find_splits
 from deepmac.data.numbers import key_in, key_of, whole
 from deepmac.data.picture_files import find_pictures, measure
 from deepmac.data.splits import draw_validation

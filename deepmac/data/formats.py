@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from deepmac.core.errors import InputError
-from deepmac.data.layouts import CLASS_FILES, LABEL_SUFFIXES, class_file
+from deepmac.data.annotation_folders import CLASS_FILES, LABEL_SUFFIXES, class_file
 from deepmac.data.numbers import number, whole
 from deepmac.data.picture_files import PictureName, PictureSize, files_below, find_pictures
 from deepmac.data.segmentations import encoded_mask

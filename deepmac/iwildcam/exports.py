@@ -12,7 +12,7 @@ from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file
 from deepmac.core.label_images import read_label_image
 from deepmac.iwildcam.collection import Collection, lines_of_pictures
-from deepmac.jobs.datasets import write_coco
+from deepmac.jobs.writers import write_coco
 
 TABLE, COCO = "animals.csv", "animals_coco.json"
 _DIGITS = 5  # of numbers

@@ -21,8 +21,8 @@ from deepmac.data.flaws import BAD_MASK, TRAINING, summary
 from deepmac.data.formats import COLLECTED, load_annotations
 from deepmac.inference.prediction import Prediction
 from deepmac.jobs.box_files import ImageBoxes
-from deepmac.jobs.datasets import label_files, write_coco, write_yolo
 from deepmac.jobs.stream import FINGERPRINT, ModelChoice, PictureJob, Summary, fingerprint, segment_pictures
+from deepmac.jobs.writers import label_files, write_coco, write_yolo
 
 _POSITION = "position in the file"  # key of an annotation while it is worked on
 _MASKS = "masks"  # in the file of a picture: position of an annotation -> what it gets

@@ -23,9 +23,9 @@ from deepmac.data.coco import CocoData
 from deepmac.data.picture_files import read_annotated
 from deepmac.inference.prediction import Prediction
 from deepmac.jobs.box_files import BoxFile, ImageBoxes
-from deepmac.jobs.datasets import polygons, write_coco, write_yolo
 from deepmac.jobs.pictures import Picture
 from deepmac.jobs.stream import FINGERPRINT, ModelChoice, PictureJob, Summary, fingerprint, segment_pictures
+from deepmac.jobs.writers import polygons, write_coco, write_yolo
 
 _SOURCE = "Source"  # text in a label image: digest of the path of its picture
 

@@ -15,7 +15,7 @@ from deepmac.core.errors import InputError
 from deepmac.core.files import exclusive, refuse_pattern, write_text
 from deepmac.core.machine import hardware
 from deepmac.data import coco
-from deepmac.data.layouts import SPLITS
+from deepmac.data.annotation_folders import SPLITS
 from deepmac.evaluation.files import EVALUATION_FILE, Evaluation, read_evaluation
 from deepmac.scenes.dataset import compose_scenes
 from deepmac.suite.suite import Dataset, Row
