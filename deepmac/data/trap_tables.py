@@ -60,38 +60,41 @@ def read_camtrap_dp(path: Path, resources: list[Any]) -> tuple[Images, dict[str,
         by_medium: dict[str, list[dict[str, str]]] = {}
         by_place: dict[str, list[dict[str, str]]] = {}  # those of events
         for row in observations:
-            medium, place = row["mediaid"], row["deploymentid"]
-            (by_medium if medium else by_place).setdefault(medium or place, []).append(row)
+            of = by_medium if row["mediaid"] else by_place
+            of.setdefault(row["mediaid"] or row["deploymentid"], []).append(row)
         images = []
         for medium in media:
             kind = medium["filemediatype"] or mimetypes.guess_type(medium["filepath"])[0] or "image"
-            if not kind.startswith("image"):
-                continue
-            place, time = medium["deploymentid"], medium["timestamp"]
-            events = [  # seen in all that was taken between their start and their end
-                row for row in by_place.get(place, ()) if row["eventstart"] <= time <= row["eventend"]
-            ]
-            seen = by_medium.get(medium["mediaid"], []) + events
-            species = dict.fromkeys(row["scientificname"] for row in seen if row["scientificname"])
-            image = {
-                "file": medium["filename"] if "://" in medium["filepath"] else medium["filepath"],
-                "datetime": time,
-                "location": cameras.get(place, place),
-                "seq_id": next((row["eventid"] for row in events + seen if row["eventid"]), None),
-                "prediction": ", ".join(species),
-                "detections": [
-                    _detection(row, _CAMTRAP_BOX, keys[row["observationtype"]], *map(row.get, _CAMTRAP_CLASS))
-                    for row in seen
-                    if row["bboxx"]
-                ],
-            }
-            images.append(image)
+            if kind.startswith("image"):
+                of_place = by_place.get(medium["deploymentid"], [])
+                image = _camtrap_image(medium, by_medium.get(medium["mediaid"], []), of_place, keys)
+                images.append(image | {"location": cameras.get(image["location"], image["location"])})
     except KeyError as error:
         raise InputError(f"{path}: its tables have no {error.args[0]}, as Camtrap DP has") from error
     counts = Counter(image["file"] for image in images)
     if name := next((name for name, count in counts.items() if count > 1), None):
         raise InputError(f"{path}: several media are called {name}: give the paths of their files")
     return images, {key: kind for kind, key in keys.items()}
+
+
+def _camtrap_image(medium: dict, of_medium: list[dict], of_place: list[dict], keys: dict[str, str]) -> dict:
+    """A medium with what was observed in it, and in the events of its place that it was taken in."""
+    time = medium["timestamp"]
+    events = [row for row in of_place if row["eventstart"] <= time <= row["eventend"]]
+    seen = of_medium + events
+    species = dict.fromkeys(row["scientificname"] for row in seen if row["scientificname"])
+    return {
+        "file": medium["filename"] if "://" in medium["filepath"] else medium["filepath"],
+        "datetime": time,
+        "location": medium["deploymentid"],
+        "seq_id": next((row["eventid"] for row in events + seen if row["eventid"]), None),
+        "prediction": ", ".join(species),
+        "detections": [
+            _detection(row, _CAMTRAP_BOX, keys[row["observationtype"]], *map(row.get, _CAMTRAP_CLASS))
+            for row in seen
+            if row["bboxx"]
+        ],
+    }
 
 
 def is_pytorch_wildlife(document: Any) -> bool:
