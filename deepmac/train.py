@@ -18,7 +18,7 @@ try:
     import yaml
     from absl import app, flags, logging
     from official.common import flags as model_garden_flags
-    from official.core import train_utils
+    from official.core import exp_factory, train_utils
 
     from deepmac.training.runner import train
 except ModuleNotFoundError as error:
@@ -35,6 +35,9 @@ def _parse_configuration():
         params = train_utils.parse_configuration(flags.FLAGS, lock_return=False)
     except (KeyError, ValueError, TypeError, LookupError, yaml.YAMLError) as error:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        known = [name for name in exp_factory._REGISTERED_CONFIGS if name.startswith("deepmac")]
+        if flags.FLAGS.experiment not in known:
+            message = f"no experiment {flags.FLAGS.experiment!r}: give one of {', '.join(known)}"
         raise InputError(f"configuration: {message}") from error
     if flags.FLAGS.deterministic:
         params.task.train_data.deterministic = True

@@ -154,6 +154,10 @@ def test_pictures_of_a_folder_that_is_called_otherwise_are_found(tmp_path):
     assert [bool(found) for found in file.of([picture, exact])] == [False, True]
     with pytest.raises(InputError, match=r"images/a\.jpg could be /data/pics/a\.jpg or /data/x/a\.jpg"):
         file.of([picture, Picture(Path("/data/x/a.jpg"), Path("a.jpg"))])
+    file = read_boxes(_write(tmp_path, [{"file_name": "a.jpg", "bbox": [1, 2, 3, 4]}]))
+    assert [bool(found) for found in file.of([copy, picture])] == [False, True]
+    with pytest.raises(InputError, match=r"a\.jpg could be /data/pics/b/a\.jpg or /data/pics/c/a\.jpg"):
+        file.of([copy, Picture(Path("/data/pics/c/a.jpg"), Path("c/a.jpg"))])
 
 
 def test_categories_that_are_names_get_numbers_of_their_own(tmp_path):
@@ -375,8 +379,11 @@ def test_missing_and_binary_files(tmp_path):
 
 
 def test_a_file_can_say_what_it_holds(tmp_path):
-    assert "'station1/IMG_1.JPG' first" in read_boxes(_write(tmp_path, MEGADETECTOR)).describe()
-    assert "'42' first" in read_boxes(_write(tmp_path, [{"image_id": 42, "bbox": [1, 2, 3, 4]}])).describe()
+    assert "first picture is station1/IMG_1.JPG" in read_boxes(_write(tmp_path, MEGADETECTOR)).describe()
+    assert (
+        "first picture is 42"
+        in read_boxes(_write(tmp_path, [{"image_id": 42, "bbox": [1, 2, 3, 4]}])).describe()
+    )
     assert "no picture" in read_boxes(_write(tmp_path, MEGADETECTOR | {"images": []})).describe()
 
 

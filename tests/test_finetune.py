@@ -17,6 +17,7 @@ from synthetic import OWN_CLASSES as NAMES
 
 import deepmac
 from deepmac.evaluation.files import read_evaluation
+from deepmac.inference.find import ModelFolder
 from deepmac.inference.load import read_task_config
 from deepmac.training import finetune
 
@@ -41,6 +42,7 @@ def test_a_data_set_becomes_a_model_and_a_killed_run_goes_on(data_set, tmp_path,
         with pytest.raises(ZeroDivisionError):
             _finetune(data_set, out)
     records = {path: path.stat().st_mtime_ns for path in (out / "records").iterdir()}
+    monkeypatch.setattr(ModelFolder, "calibration", (-1.0, 2.0))  # that of the model it starts from stays
     result = _finetune(data_set, out)
     assert tf_keras.mixed_precision.global_policy().name == "float32", (
         "other models of the process keep theirs"
@@ -64,6 +66,7 @@ def test_a_data_set_becomes_a_model_and_a_killed_run_goes_on(data_set, tmp_path,
     measured = read_evaluation(out).metrics
     assert measured["full_box/mask/seen/AP"] > 95 and f"{measured['gt_boxes/mask/seen/mIoU']:.1f}" in rows[0]
     assert report in _finetune(data_set, out).stdout
+    assert json.loads((out / "quality.json").read_text()) == {"intercept": -1.0, "slope": 2.0}
     other = _finetune(data_set, out, "--val-fraction", 0.5, status=2)
     assert "begun with other annotations or options" in other.stderr
 
@@ -130,7 +133,9 @@ def test_a_new_mask_head_has_the_architecture_asked_for_and_nothing_of_the_old_o
         params.task.model.mask_head.network_type = head
         recipe = finetune.Recipe(str(tiny_model.model_dir()), mask_head=head)
         (tmp_path / head).mkdir()
-        assert f"all restored but mask head {head}" == finetune._warm_start(recipe, params, tmp_path / head)
+        assert f"all restored, but what begins anew: mask head {head}" == finetune._warm_start(
+            recipe, params, tmp_path / head
+        )
         folders = (tiny_model.model_dir(), tmp_path / head)
         before, after = (tf.train.load_checkpoint(str(folder)) for folder in folders)
         kernels = [name for name in after.get_variable_to_shape_map() if "kernel/" in name]

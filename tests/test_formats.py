@@ -14,6 +14,7 @@ from deepmac.core.errors import InputError
 from deepmac.data.annotation_folders import find_splits
 from deepmac.data.classes import classes_of
 from deepmac.data.coco import read_annotation_files, read_coco_folder
+from deepmac.data.formats import load_annotations
 
 NAMES = ["nut", "bolt"]
 # (picture, class, polygon) of each object; pictures are 40 wide and 20 high.
@@ -597,7 +598,7 @@ def test_the_root_of_a_yolo_data_set_is_read(pictures, tmp_path, labels, images,
         ('{"shapes": [], "imagePath": "a.png"}', "is LabelMe's JSON of one picture: name the folder of all"),
         ('[{"image": "a.png", "annotator": 1, "label": []}]', "is Label Studio's JSON-MIN: export the annot"),
         ('[{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}]', "is a list of results, without images"),
-        ('{"type": "dataset"}\n{"type": "image"}\n', "is NDJSON, .*; it must hold .* COCO's JSON"),
+        ('{"type": "dataset"}\n{"type": "image"}\n', "is NDJSON, .*; it must hold .*JSON"),
     ],
 )
 def test_formats_that_are_not_read_are_named(pictures, tmp_path, text, words):
@@ -608,8 +609,18 @@ def test_formats_that_are_not_read_are_named(pictures, tmp_path, text, words):
 
 def test_a_table_is_named(pictures, tmp_path):
     (tmp_path / "boxes.csv").write_text("image,xmin\na.png,1")
-    with pytest.raises(InputError, match="is a table; it must hold annotations, such as COCO's JSON"):
+    with pytest.raises(InputError, match="is a table; it must hold annotations"):
         read_annotation_files(tmp_path / "boxes.csv", pictures)
+
+
+def test_the_only_file_of_a_folder_has_the_annotations_of_all_pictures(pictures, tmp_path):
+    image = {"id": 1, "file_name": "a.png", "width": 40, "height": 20}
+    entry = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}
+    content = {"images": [image], "annotations": [entry], "categories": [{"id": 1, "name": "bolt"}]}
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "annotations.json").write_text(json.dumps(content))
+    assert len(read_annotation_files(tmp_path / "set", pictures)["train"].annotations) == 1
+    assert load_annotations(tmp_path / "set", None) == content
 
 
 def test_a_folder_that_is_not_recognised_is_refused(tmp_path):

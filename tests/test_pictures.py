@@ -59,6 +59,14 @@ def test_results_are_no_pictures(folder):
         without_results(list_pictures([f"{folder}/sub/b_*"]))
 
 
+def test_masks_of_a_collection_are_no_pictures_but_those_beside_them_are(folder):
+    (folder / "sub" / "iwildcam_masks_report_1-of-2.json").touch()
+    for name in ("sub/overlays/deep/c.jpg", "sub/contact_sheet.jpg"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    assert _names(without_results(list_pictures([str(folder)]))) == ["a.PNG", "b.jpg", "sub/deep/c.tif"]
+
+
 @pytest.mark.parametrize("source", ["missing.jpg", "missing/*.jpg", "photos/*.gif", "empty", "loop"])
 def test_a_source_without_pictures_is_an_input_error(folder, tmp_path, monkeypatch, source):
     monkeypatch.chdir(tmp_path)

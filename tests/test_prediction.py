@@ -63,6 +63,12 @@ def test_quality_is_calibrated_clipped_and_0_of_nothing():
     assert words == ["doubtful", "doubtful", "check", "good", "good"]
 
 
+def test_a_prediction_is_shown_in_a_line():
+    prediction = _prediction([[0, 0, 1, 1]] * 2, [np.full((4, 4), 0.9), np.full((4, 4), 0.1)])
+    height, width = prediction.image.shape[:2]
+    assert repr(prediction) == f"<Prediction of 2 masks in {width} x {height} pixels: good, doubtful>"
+
+
 def test_coco_results_can_be_loaded_and_name_what_they_are_about():
     prediction = _random_prediction(2, seed=1)
     results = prediction.to_coco("cat.jpg", category_ids=[3, 5], scores=[0.25, 0.75])

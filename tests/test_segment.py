@@ -55,6 +55,8 @@ def test_objects_are_found_where_no_boxes_are_given(photos, tmp_path, loads):
     assert [entry["category_name"] for entry in results] == expected.names
     assert [entry["category_id"] for entry in results] == expected.category_ids.tolist()
     assert "3 there already" in _segment(photos, *detect, "--min-score", 0.01, "--out", out).stdout
+    nothing = _segment(photos, *detect, "--min-score", 2, "--out", tmp_path / "nothing").stderr
+    assert "no object has a score of 2.0 or more: try a lower --min-score" in nothing
     assert "--detect" in command_line.refused("segment", photos, "--detect", "--box", BOX, "--out", out)
     loads.clear()
     assert "mini finds no objects" in command_line.refused("segment", photos, "--detect", "--out", out)
@@ -263,7 +265,7 @@ def test_boxes_in_a_picture_of_another_size_are_not_used(photos, tmp_path):
     }
     (tmp_path / "boxes.json").write_text(json.dumps(content))
     result = _segment(photos, "--boxes", tmp_path / "boxes.json", "--out", tmp_path / "out")
-    assert "1 segmented" in result.stdout
+    assert "1 segmented" in result.stdout and "1 without boxes, 1 skipped" in result.stdout
     assert "but annotated as 80 x 60" in result.stderr
 
 

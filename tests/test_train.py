@@ -96,7 +96,7 @@ def test_memory_does_not_grow_in_5000_steps(config_file, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--experiment=deepmac_maxi"], "deepmac_maxi"),
+        (["--experiment=deepmac_maxi"], "no experiment 'deepmac_maxi': give one of deepmac_hourglass_coco, "),
         (["--experiment=deepmac_mini", "--config_file=missing.yaml"], "no such file: missing.yaml"),
         (["--experiment=deepmac_mini", "--params_override=task.modle=1"], "modle"),
         (["--experiment=deepmac_mini", "--params_override=task.train_data.input_path=nowhere*"], "nowhere"),

@@ -19,7 +19,11 @@ from deepmac.core.errors import InputError
     help="Of --box and CSV: Y0,X0,Y1,X1 from 0 to 1; in pixels X0,Y0,X1,Y1 or X,Y,WIDTH,HEIGHT.",
 )
 @click.option("--detect", is_flag=True, help="Or: find objects of the classes the model was trained on.")
-@click.option("--min-score", type=float, help="Leave out lower scores.  [default: 0, with --detect 0.3]")
+@click.option(
+    "--min-score",
+    type=click.FloatRange(min=0),
+    help="Leave out lower scores.  [default: 0, with --detect 0.3]",
+)
 @options.model_and_runtime
 @click.option("--out", required=True, type=click.Path(file_okay=False), help="Folder for the results.")
 @click.option("--overwrite", is_flag=True, help="Make results again that exist.")
@@ -75,6 +79,8 @@ def segment(
     summary = segment(pictures, boxes, Path(out), ModelChoice(model, **runs_on), overwrite, together or "")
     for line in [*getattr(boxes, "problems", []), *summary.problems()]:
         click.echo(line, err=True)
+    if detect and summary.written and not any(summary.masks.values()):
+        click.echo(f"no object has a score of {boxes.min_score} or more: try a lower --min-score", err=True)
     click.echo(f"{summary}; see {out}")
 
 
@@ -96,7 +102,7 @@ def segment(
 def annotate(annotations, images, out, model, precision, runtime, input_size, **choices):
     """Write a data set again, with a mask for every annotation that has none.
 
-    ANNOTATIONS is JSON as COCO's, of any categories. FILE is the same, all that is not asked about untouched;
+    ANNOTATIONS is JSON as COCO's, of any categories. FILE is the same, with everything else unchanged;
     annotations get `segmentation`, polygons as annotation tools read them, and `quality`. Run again after it
     was interrupted, it goes on where it stopped. Pictures that cannot be read are named, and their
     annotations stay as they are.

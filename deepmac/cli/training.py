@@ -25,7 +25,12 @@ def train(flags):
     "--masks-of", metavar="NAME,...", help="Classes whose masks are used.  [default: all with masks]"
 )
 @click.option("--val", type=click.Path(), metavar="ANNOTATIONS", help="Annotations to validate with.")
-@click.option("--val-fraction", type=click.FloatRange(0, 0.9), default=0.2, help="Or part of the pictures.")
+@click.option(
+    "--val-fraction",
+    type=click.FloatRange(0, 0.9, min_open=True),
+    default=0.2,
+    help="Or the part of ANNOTATIONS to draw for it.",
+)
 @click.option(
     "--steps", type=click.IntRange(min=1), help="Of training.  [default: by the number of pictures]"
 )

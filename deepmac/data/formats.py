@@ -27,6 +27,7 @@ from deepmac.data.numbers import number, whole
 from deepmac.data.picture_files import PictureName, PictureSize, files_below, find_pictures
 from deepmac.data.segmentations import encoded_mask
 
+_EXPECTED = "it must hold annotations or detections, such as COCO's or MegaDetector's JSON"
 _GZIP = b"\x1f\x8b"
 # What other files begin with -> what to do instead.
 _OTHER_FILES = {
@@ -63,7 +64,7 @@ def _load_folder(path: Path, image_dir: Path | None) -> dict:
     for file in sorted(path.rglob("*")):
         if file.name not in CLASS_FILES and file.suffix.lower() in files_of:
             files_of[file.suffix.lower()].append(file)
-    if any(files_of.values()) and (image_dir is None or not image_dir.is_dir()):
+    if image_dir and any(files_of.values()) and not image_dir.is_dir():
         raise InputError(f"{image_dir}: no such folder; it must hold the pictures of {path}")
     pictures = files_below(image_dir) if image_dir else []
     stems = {PictureName.of(picture.name).stem for picture in pictures}
@@ -71,6 +72,9 @@ def _load_folder(path: Path, image_dir: Path | None) -> dict:
         suffix: [file for file in files if PictureName.of(file.stem).stem in stems]
         for suffix, files in files_of.items()
     }
+    beside = [file for file in files_of[".json"] if file.parent == path]
+    if len(beside) == 1 and not any(called.values()):  # of all pictures
+        return load_annotations(beside[0], image_dir)
     unread = {}
     for suffix in sorted(files_of, key=lambda suffix: -len(called[suffix])):
         files = files_of[suffix]
@@ -133,14 +137,14 @@ def load_json(path: str | os.PathLike, object_hook: Callable[[dict], Any] | None
         return json.loads(text, object_hook=object_hook)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise InputError(f"{path}: {reason}; it must hold annotations, such as COCO's JSON") from error
+        raise InputError(f"{path}: {reason}; {_EXPECTED}") from error
     except (ValueError, EOFError, RecursionError, zlib.error) as error:
         what = f"is not valid JSON ({error})" if data else "is empty"
         what = "is NDJSON, a document in each line" if "Extra data: line 2 " in what else what
         start = data[:99].lstrip(b"\xef\xbb\xbf\r\n\t ")
         what = next((named for begins, named in _OTHER_FILES.items() if start.startswith(begins)), what)
         what = "is a table" if Path(path).suffix.lower() in (".csv", ".tsv") else what
-        raise InputError(f"{path} {what}; it must hold annotations, such as COCO's JSON") from error
+        raise InputError(f"{path} {what}; {_EXPECTED}") from error
 
 
 def read_table(path: Path) -> list[dict[Any, Any]]:

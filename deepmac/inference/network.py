@@ -40,7 +40,7 @@ class Network(abc.ABC):
     def detect(self, image: np.ndarray) -> tuple[Any, np.ndarray, FoundObjects]:
         """As `encode`, with what was found in the picture; InputError: this network has no detector."""
         raise InputError(
-            "an exported graph finds no objects: give boxes, or load the model it was made of in TensorFlow"
+            "this model finds no objects: give boxes, or load one of `deepmac finetune` that is not exported"
         )
 
     def mask_probs(self, embeddings: Any, boxes: np.ndarray) -> np.ndarray:

@@ -40,6 +40,11 @@ class Prediction:
     def __len__(self):
         return len(self.boxes)
 
+    def __repr__(self):
+        height, width = self._size
+        words = ", ".join(self.names or quality_words(self.quality))
+        return f"<Prediction of {len(self)} masks in {width} x {height} pixels: {words}>"
+
     @cached_property
     def masks(self) -> np.ndarray:
         """bool [N, H, W]: the masks at the image's size, made when first asked for."""

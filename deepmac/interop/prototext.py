@@ -40,6 +40,7 @@ def read_prototext(path: str | os.PathLike) -> tuple[Message, list[str]]:
         text_format.Parse(text, root)
     except text_format.ParseError as error:
         problem = str(error).partition(" : ")[2]
+        problem = problem if problem.isprintable() else "not a text: give a pipeline.config"
         raise InputError(f"{path}:{error.GetLine()}: {problem}") from error
     for missing in root.FindInitializationErrors():
         raise InputError(f"{path}: {missing} is missing")

@@ -85,7 +85,8 @@ def annotate(
     read = {entry[_POSITION]: entry for entry in data.annotations}
     wanted = [read.get(i, given) for i, given in enumerate(document["annotations"])]  # also what was left out
     wanted = [entry for entry in wanted if not isinstance(entry, dict) or _is_wanted(entry, replace)]
-    made = f"{count} of {len(wanted)} masks made; {became}"
+    poorer = f", those below a quality of {min_quality} left out" if min_quality else ""
+    made = f"{count} of {len(wanted)} masks made{poorer}; {became}"
     return "\n".join([*data.lost, *unusable, *became.problems(), made])
 
 

@@ -92,11 +92,15 @@ class BoxFile:
         most = dict(sorted(filter(None, found)))  # of each row
         best: dict[int, Picture] = {}
         for picture, (row, agreeing) in ((p, f) for p, f in zip(pictures, found, strict=True) if f):
-            other = best.setdefault(row, picture) if agreeing == most[row] else picture
-            name = self._table.names[row]
-            if other is not picture and not agreeing[1]:
+            if agreeing < most[row] or best.setdefault(row, picture) is picture:
+                continue
+            other, name = best[row], self._table.names[row]
+            exact = [one for one in (other, picture) if one.name.as_posix() == name]
+            if len(exact) != 1:
                 raise InputError(f"{self.path}: {name} could be {other.path} or {picture.path}")
-        return [self._boxes(one[0]) if one and one[1] == most[one[0]] else None for one in found]
+            best[row] = exact[0]
+        chosen = {picture.path: row for row, picture in best.items()}
+        return [self._boxes(chosen[one.path]) if one.path in chosen else None for one in pictures]
 
     def _find(self, picture: Picture) -> tuple[int, tuple[int, bool]] | None:
         """The row of a picture; how many parts at the end of its path agree with the name there, and whether
@@ -145,8 +149,8 @@ class BoxFile:
     def describe(self) -> str:
         """What the file is called, the first of its pictures, and what of its boxes was left out."""
         first = next(filter(None, self._table.names), None) or next(iter(self._by_id), None)
-        holds = "boxes of no picture" if first is None else f"{first!r} first"
-        return "; ".join([f"{self.path}, with {holds}", *self.problems[:EXAMPLES]])
+        holds = "it has boxes of no picture" if first is None else f"its first picture is {first}"
+        return "; ".join([f"{self.path}: {holds}", *self.problems[:EXAMPLES]])
 
 
 def _number_categories(table: Detections) -> tuple[dict[str, int], dict[str, str]]:

@@ -9,6 +9,8 @@ from deepmac.core.errors import InputError
 from deepmac.core.images import PICTURE_SUFFIXES
 from deepmac.data.picture_files import files_below
 
+MASKS_REPORT = "iwildcam_masks_report"  # .json, beside the masks of a collection
+
 
 class Picture(NamedTuple):
     """A picture's file; `name` is its path in the folder that was asked for, or the file's name."""
@@ -39,8 +41,10 @@ def list_pictures(sources: Iterable[str]) -> list[Picture]:
 
 
 def without_results(pictures: list[Picture]) -> list[Picture]:
-    """Leaves out what `deepmac segment` wrote; InputError: that is all."""
-    kept = [picture for picture in pictures if not _is_result(picture.path)]
+    """Leaves out what `deepmac segment` and `deepmac iwildcam-masks` wrote; InputError: that is all."""
+    folders = {folder for picture in pictures for folder in picture.path.parents}
+    of_masks = {folder for folder in folders if any(folder.glob(f"{MASKS_REPORT}*.json"))}
+    kept = [picture for picture in pictures if not _is_result(picture.path, of_masks)]
     if not kept:
         raise InputError(f"{pictures[0].path} is a result of this command: give pictures")
     return kept
@@ -58,6 +62,13 @@ def _pictures(source: str) -> list[Picture]:
     return [Picture(path, path.relative_to(folder)) for path in found if path.is_file()]
 
 
-def _is_result(path: Path) -> bool:
+def _is_of_masks(path: Path, folder: Path) -> bool:
+    """Whether it is a label image, an overlay or a contact sheet: pictures may lie beside them."""
+    overlays = path.relative_to(folder).parts[0] == "overlays"
+    return path.suffix == ".png" or overlays or path.name.startswith("contact_sheet")
+
+
+def _is_result(path: Path, of_masks: set[Path]) -> bool:
     name, _, kind = path.name.rpartition("_")
-    return kind in ("labels.png", "overlay.png") and path.with_name(f"{name}_masks.json").is_file()
+    beside = kind in ("labels.png", "overlay.png") and path.with_name(f"{name}_masks.json").is_file()
+    return beside or any(_is_of_masks(path, folder) for folder in of_masks.intersection(path.parents))

@@ -24,7 +24,7 @@ from deepmac.core.files import atomic_folder, refuse_occupied, refuse_pattern, w
 from deepmac.data.classes import read_classes, write_classes
 from deepmac.data.coco import read_annotation_files
 from deepmac.data.tfrecords import write_tfrecords
-from deepmac.inference.find import find_model
+from deepmac.inference.find import QUALITY_FILE, find_model
 from deepmac.inference.load import build_model, normalization, trained_model, without_warnings
 from deepmac.modeling.mask_heads import build_mask_head
 from deepmac.modeling.model import build_deepmac, save_model
@@ -119,6 +119,9 @@ def finetune(
     if not (out / TABLE_FILE).exists():
         train(params, "train_and_eval", str(training))
         _keep_best(out, params)
+        # Its own would make masks of classes without masks seem as good as those of the others.
+        intercept, slope = find_model(recipe.model).calibration
+        write_text(out / QUALITY_FILE, json.dumps({"intercept": intercept, "slope": slope}))
         write_report(out, Path(data.images), recipe.model, params.task)
     return (out / TABLE_FILE).read_text(encoding="utf-8")
 
@@ -144,12 +147,12 @@ def _write_records(data: OwnData, records: Path, tell: Callable[[str], object]) 
         raise InputError(
             f"{data.annotations}: too few pictures to validate with some of them: add pictures, or give --val"
         )
-    for split in splits.values():
+    for name, split in splits.items():
         if not split.annotations:
             raise InputError(f"{split.name}: no box in the pictures drawn to validate with: give --val")
         if all(entry["iscrowd"] for entry in split.annotations):
             raise InputError(f"{split.name}: no boxes to learn from but crowd regions, which are no objects")
-        tell(str(split))
+        tell(f"To {'train on' if name == 'train' else 'validate with'}: {split}")
     write_tfrecords(splits, records)
 
 
@@ -239,7 +242,7 @@ def _warm_start(recipe: Recipe, params, folder: Path) -> str:
             variable.assign(tf.fill(variable.shape, start))
             new.append(variable.name.removesuffix(":0").partition("/")[2])
     save_model(target, params, folder)
-    return f"all restored but {', '.join(new) or 'nothing'}"
+    return f"all restored, but what begins anew: {', '.join(new) or 'nothing'}"
 
 
 def _keep_best(out: Path, params) -> None:

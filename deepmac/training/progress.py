@@ -33,9 +33,9 @@ class TrainingLog:
         self._global_step, self._train_steps = global_step, train_steps
         self._step, self._time = int(global_step.numpy()), time.monotonic()
         is_terminal = sys.stderr.isatty()
-        self._bar = tqdm(
-            total=train_steps, initial=self._step, unit="step", desc="training", disable=not is_terminal
-        )
+        shown = {"unit": "step", "desc": "training", "disable": not is_terminal}
+        # The first steps take much longer than all others: what is left is told by the last ones alone.
+        self._bar = tqdm(total=train_steps, initial=self._step, smoothing=1, **shown)
 
     @contextlib.contextmanager
     def in_place_of_orbits(self):
