@@ -93,7 +93,8 @@ def test_pictures_without_annotations_lie_in_the_folder_of_the_test_set(coco_dir
         write_submission(tiny_model.model_dir(), tmp_path, tmp_path)
     with pytest.raises(InputError, match="neither image_info_test2017"):
         read_image_list(tmp_path, "test2017")
-    for text, words in (("{}", "needs 'images', each with file_name"), ("{", "not valid JSON")):
+    needed = "needs 'images', each with file_name"
+    for text, words in (("{}", needed), ("[]", needed), ('{"images": [3]}', needed), ("{", "not valid JSON")):
         (tmp_path / "annotations" / "image_info_test2017.json").write_text(text)
         with pytest.raises(InputError, match=words):
             write_submission("no model is loaded for it", tmp_path, tmp_path, "test2017")

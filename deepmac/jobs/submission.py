@@ -70,8 +70,13 @@ def read_image_list(coco_dir: str | Path, split: str) -> list[dict]:
     for kind in ("image_info", "instances"):
         path = folder / f"{kind}_{split}.json"
         if path.is_file():
-            images = load_json(path).get("images")
-            if isinstance(images, list) and all(image.keys() >= _FIELDS for image in images):
+            content = load_json(path)
+            images = content.get("images") if isinstance(content, dict) else None
+            if isinstance(images, list) and all(map(_is_listed, images)):
                 return images
             raise InputError(f"{path} needs 'images', each with {', '.join(sorted(_FIELDS))}")
     raise InputError(f"no list of pictures: neither image_info_{split}.json nor instances_… in {folder}")
+
+
+def _is_listed(image) -> bool:
+    return isinstance(image, dict) and image.keys() >= _FIELDS

@@ -116,8 +116,8 @@ class RowStore:
 
     def __init__(self, work_dir: str | Path, results_dir: str | Path, threads: int | None = None):
         """Names the places, which need not exist, and the threads of a training; None: one for each core."""
-        refuse_pattern(work_dir)
         self.work_dir = Path(work_dir).absolute()
+        refuse_pattern(self.work_dir)
         self.results_dir = Path(results_dir).absolute()
         self._threads = threads
 
