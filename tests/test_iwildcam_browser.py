@@ -119,6 +119,12 @@ def test_verdicts_are_saved_and_exported(browser, tmp_path):
     assert pd.read_csv(tmp_path / "out/animals.csv")["confidence"].tolist() == [0.61, 0.61, 0.61]
 
 
+def test_what_another_notebook_rejected_is_not_exported(browser, tmp_path):
+    open_collection(tmp_path).review([0, 1], "reject")
+    browser._handle_custom_msg({"export": {}}, [])
+    assert "4 animals in animals.csv, 2 rejected left out" in browser.sent[-1][0]["said"]
+
+
 @pytest.mark.parametrize("view", ["picture", "sequence", "grid"])
 def test_what_a_verdict_takes_out_of_the_selection_is_followed_by_the_next(browser, monkeypatch, view):
     monkeypatch.setattr("deepmac.iwildcam.selection.PAGE", 2)
@@ -152,6 +158,7 @@ def test_what_cannot_be_written_is_said_and_not_marked(browser, tmp_path):
     (tmp_path / REVIEW_FILE).write_text("no table")
     _review(browser, [1], "reject")
     assert "is damaged" in browser.sent[-1][0]["said"]
+    (tmp_path / REVIEW_FILE).unlink()
     (tmp_path / "out").touch()
     browser._handle_custom_msg({"export": {}}, [])
     assert f"Cannot write to {tmp_path / 'out'}: " in browser.sent[-1][0]["said"]

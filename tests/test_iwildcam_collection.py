@@ -131,6 +131,18 @@ def test_verdicts_are_kept_beside_the_pictures_for_the_same_boxes(tmp_path):
         open_collection(root)
 
 
+def test_verdicts_of_another_notebook_are_taken_over(tmp_path):
+    root = camera_traps.write_release(tmp_path)
+    first, second = open_collection(root), open_collection(root)
+    second.review([0, 1], "reject")
+    first.review([2], "keep")
+    assert first.animals["review"].tolist()[:3] == ["reject", "reject", "keep"]
+    second.review([0], "")
+    assert second.animals["review"].tolist()[:3] == ["", "reject", "keep"]
+    first.take_over_verdicts()
+    assert first.animals["review"].tolist()[:3] == ["", "reject", "keep"]
+
+
 def test_verdicts_on_animals_without_a_box_and_on_pictures_called_by_numbers_are_read_again(tmp_path):
     images = [{"id": str(number), "detections": [{"category": "1", "conf": 0.9}]} for number in (1001, 1002)]
     for image in images:

@@ -77,6 +77,7 @@ class Browser(anywidget.AnyWidget):
                 at = found[min(max(page + message["step"], 0), len(found) - 1)][0] if found else ""
                 self.query = self.query | {"at": at, "animal": None, "asked": message["asked"]}
             elif "export" in message:
+                self._collection.take_over_verdicts()
                 animals = select(self._collection.animals, message["export"])
                 self.send({"said": exports.export(self._collection, animals, folder)})
             else:
