@@ -28,9 +28,15 @@ def export(collection: Collection, animals: pd.DataFrame, folder: Path) -> str:
 
     Returns:
         What was written.
+
+    Raises:
+        InputError: no animal is left; what an earlier export wrote stays.
     """
     animals = animals[animals["number"] > 0]
     kept = animals[animals["review"] != "reject"]
+    if kept.empty:
+        reason = "all animals that fit are rejected" if len(animals) else "no animal fits"
+        raise InputError(f"Nothing is exported: {reason}.")
     with atomic_file(folder / TABLE) as path:
         numbers = kept.select_dtypes("number").round(_DIGITS).convert_dtypes()  # pixels without a point
         kept.assign(**numbers).to_csv(path, index=False, encoding="utf-8-sig")  # as spreadsheets know it
