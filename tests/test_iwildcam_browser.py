@@ -369,6 +369,35 @@ def test_keys_meant_for_the_next_picture_wait_for_it(window, browser):
 
 
 @pytest.mark.browser
+def test_a_kernel_that_is_gone_is_told(window, browser):
+    page, said = window.page, window.page.locator(".said")
+    page.locator("figure").first.focus()
+    page.evaluate("window.gone = true")
+    export = page.get_by_role("button", name="Export")
+    for ask in (*"krnsp", export.click, page.get_by_label("review").select_option):
+        page.locator(".said").evaluate("said => (said.textContent = '')")
+        page.locator("figure").first.focus()
+        window.press(ask) if isinstance(ask, str) else ask(*["keep"] * (ask != export.click))
+        window.settle()
+        assert said.inner_text() == "The kernel was restarted, or is gone: run the cells again.", ask
+    page.evaluate("window.gone = false")
+    page.locator("figure").first.focus()
+    window.press("k")
+    assert said.inner_text() == ""
+    assert browser._collection.animals["review"].tolist() == ["keep"] * 2 + [""] * 5, "no key waits"
+
+
+@pytest.mark.browser
+def test_a_kernel_that_dies_while_keys_wait_is_told(window):
+    window.page.locator("figure").first.focus()
+    window.page.evaluate("window.busy = true")
+    window.press("k", "k")
+    window.page.evaluate("window.gone = true")
+    window.press("k")
+    assert "run the cells again" in window.page.locator(".said").inner_text()
+
+
+@pytest.mark.browser
 def test_what_keys_lead_to_is_in_view(chromium, tmp_path):
     from widget_page import WidgetPage
 

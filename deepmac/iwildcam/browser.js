@@ -11,6 +11,7 @@ const HELP = `${RATINGS.good} ${RATINGS.check} ${RATINGS.doubtful} stand for mas
   doubtful. Keys: arrows move, Enter opens a picture, Esc closes it, K keep, R reject, U undo that, N and B next
   page and back, Z closer to an animal, G grid, S sequence, P picture. In the pictures of a sequence a letter, and
   its colour, stand for the same animal, as far as boxes tell.`;
+const GONE = "The kernel was restarted, or is gone: run the cells again.";
 
 const number = (value) => value.toLocaleString("en");
 const counted = ([some, all], thing) => {
@@ -100,9 +101,30 @@ class Window {
     this.element.prepend(this.form);
   }
 
-  ask(changes) {
-    this.asked += 1;
+  // Sends a message, unless the kernel is gone; whether it went.
+  tell(message) {
+    try {
+      this.model.send(message);
+      return true;
+    } catch {
+      this.asked = this.page.asked; // nothing will be answered
+      this.keys = [];
+      this.say(GONE);
+      return false;
+    }
+  }
+
+  // Sends a message whose answer keys wait for.
+  question(message) {
     this.say("");
+    const asked = this.asked + 1;
+    if (this.tell({ ...message, asked })) this.asked = asked;
+  }
+
+  ask(changes) {
+    this.say("");
+    if (!this.tell({ alive: 1 })) return; // the model itself does not tell what it cannot save
+    this.asked += 1;
     const whole = changes.view ? { closer: false } : {}; // a picture that is opened is seen whole
     this.model.set("query", { ...this.query, animal: null, ...whole, ...changes, asked: this.asked });
     this.model.save_changes();
@@ -142,7 +164,7 @@ class Window {
       element("label", {}, boxes, " boxes"),
       button("Export", "Write a table and COCO masks of these animals", () => {
         this.say("Writing …");
-        this.model.send({ export: this.query.where }); // the kernel may be busy, and not know it yet
+        this.tell({ export: this.query.where }); // the kernel may be busy, and not know it yet
       }),
     );
   }
@@ -265,9 +287,7 @@ class Window {
   }
 
   step(by) {
-    this.asked += 1;
-    this.say("");
-    this.model.send({ step: by, asked: this.asked });
+    this.question({ step: by });
   }
 
   choose(index) {
@@ -280,9 +300,8 @@ class Window {
 
   // Marks animals; so many pictures on, `animal`, a line of the table, or the first one is then chosen.
   mark(lines, verdict, animal, step = 0) {
-    this.asked += 1;
     const at = this.page.tiles[this.focused].picture;
-    this.model.send({ review: lines, verdict, at, step, animal, asked: this.asked });
+    this.question({ review: lines, verdict, at, step, animal });
   }
 
   // Marks the chosen animal, or those of the focused tile, and goes on to the next.
@@ -315,7 +334,7 @@ class Window {
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     if (this.awaiting && KEYS.has(key)) {
       if (key !== "Enter") event.preventDefault(); // it may be a button's
-      this.keys.push(event);
+      if (this.tell({ alive: 1 })) this.keys.push(event);
       return;
     }
     const { view, closer } = this.query;
@@ -351,7 +370,7 @@ export default {
     el.append(window.element);
     const receive = (message, buffers) => window.receive(message, buffers);
     model.on("msg:custom", receive);
-    model.send({ show: 1 });
+    window.tell({ show: 1 });
     return () => model.off("msg:custom", receive);
   },
 };
