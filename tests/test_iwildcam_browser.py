@@ -369,6 +369,17 @@ def test_keys_meant_for_the_next_picture_wait_for_it(window, browser):
 
 
 @pytest.mark.browser
+def test_masks_of_rejected_animals_are_seen(window):
+    page = window.page
+    page.locator("figure").first.focus()
+    window.press("r", "ArrowLeft", "Enter")
+    assert page.locator("figure.rejected").count() == 1
+    filters = "images => images.map((image) => getComputedStyle(image).filter)"
+    photograph, masks = page.locator("figure.rejected img").evaluate_all(filters)
+    assert "grayscale" in photograph and masks == "none"
+
+
+@pytest.mark.browser
 def test_a_kernel_that_is_gone_is_told(window, browser):
     page, said = window.page, window.page.locator(".said")
     page.locator("figure").first.focus()
