@@ -369,6 +369,27 @@ def test_keys_meant_for_the_next_picture_wait_for_it(window, browser):
 
 
 @pytest.mark.browser
+def test_keys_are_heard_after_the_toolbar_was_used(window, browser):
+    page = window.page
+    boxes, masks = page.get_by_label("boxes"), page.get_by_label("masks", exact=True)
+    boxes.click()
+    window.press("p", "r")
+    assert browser._collection.animals["review"].tolist() == ["reject"] + [""] * 6
+    masks.focus()
+    window.press("ArrowLeft")
+    assert masks.input_value() == "0.95" and browser.query["at"] == "train/a-1.jpg", "the slider's own key"
+    window.press("k")
+    assert browser._collection.animals["review"].tolist() == ["reject", "keep"] + [""] * 5
+    order = page.get_by_label("Order of pictures")
+    order.focus()
+    order.select_option("best first")
+    window.settle()
+    window.press("u", "k")
+    assert browser.query["order"] == "best first" and browser.query["view"] == "picture"
+    assert (browser._collection.animals["review"] == "keep").sum() == 2
+
+
+@pytest.mark.browser
 def test_masks_of_rejected_animals_are_seen(window):
     page = window.page
     page.locator("figure").first.focus()

@@ -145,7 +145,10 @@ class Window {
     this.back = button("‹", "Back (B)", () => this.step(-1));
     this.next = button("›", "Next (N)", () => this.step(1));
     this.place = element("output", {});
-    const onchange = (event) => this.ask({ order: event.target.value, at: "" });
+    const onchange = (event) => {
+      this.ask({ order: event.target.value, at: "" });
+      this.tiles.children[this.focused]?.focus(); // where keys are heard again
+    };
     const orders = this.model.get("orders").map((name) => element("option", {}, name));
     const order = element("select", { "aria-label": "Order of pictures", onchange }, ...orders);
     order.value = this.query.order;
@@ -323,8 +326,9 @@ class Window {
     this.tiles.children[index].focus();
   }
 
+  // Whether keys mean something to a field, all of them.
   inForm(target) {
-    return target.matches("input, select");
+    return target.matches("select, input:not([type=checkbox], [type=range])");
   }
 
   key(event) {
@@ -332,6 +336,7 @@ class Window {
     event.stopPropagation(); // JupyterLab has its own meanings for some
     if (this.inForm(event.target) || event.ctrlKey || event.metaKey || event.altKey) return;
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    if (key in ARROWS && event.target.matches("[type=range]")) return;
     if (this.awaiting && KEYS.has(key)) {
       if (key !== "Enter") event.preventDefault(); // it may be a button's
       if (this.tell({ alive: 1 })) this.keys.push(event);

@@ -64,8 +64,8 @@ class Browser(anywidget.AnyWidget):
     def _on_message(self, _, message: dict[str, Any], _buffers):
         """Answers {"show": 1}, {"step", "asked"}, {"export": "where" of a query}, which may be newer than the
         last one that came while the kernel was busy, and {"review": lines, "verdict", "at", "step", "animal",
-        "asked"}: so many pictures from there the given animal, or the first, is looked at next. {"alive": 1} is
-        nothing to answer: where there is no kernel it cannot be sent.
+        "asked"}: so many pictures from there the given animal, or the first, is looked at next. {"alive": 1}
+        needs no answer: where there is no kernel it cannot be sent.
 
         Says what cannot be written: ipywidgets swallows exceptions here.
         """
