@@ -390,6 +390,18 @@ def test_keys_are_heard_after_the_toolbar_was_used(window, browser):
 
 
 @pytest.mark.browser
+def test_what_went_wrong_is_said_until_a_verdict_succeeds(window, tmp_path):
+    said, review = window.page.locator(".said"), tmp_path / REVIEW_FILE
+    review.write_text("no table")
+    window.page.locator("figure").first.focus()
+    window.press("k")
+    assert "is damaged" in said.inner_text()
+    review.unlink()
+    window.press("k")
+    assert said.inner_text() == ""
+
+
+@pytest.mark.browser
 def test_masks_of_rejected_animals_are_seen(window):
     page = window.page
     page.locator("figure").first.focus()

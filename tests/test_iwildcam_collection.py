@@ -127,8 +127,11 @@ def test_verdicts_are_kept_beside_the_pictures_for_the_same_boxes(tmp_path):
     path.write_text(path.read_text().replace("[0.3, 0.1, 0.6, 0.5]", "[0.3, 0.1, 0.6, 0.4]"))
     assert open_collection(root).animals["review"].tolist()[1:5] == ["", "", "", "reject"]
     (root / REVIEW_FILE).write_text("nothing\n1\n")
-    with pytest.raises(InputError, match=rf"{REVIEW_FILE} is damaged"):
+    with pytest.raises(
+        InputError, match=rf"{REVIEW_FILE} is damaged: mend its columns picture, number"
+    ) as told:
         open_collection(root)
+    assert "Index(" not in str(told.value), "no words of pandas"
 
 
 def test_verdicts_of_another_notebook_are_taken_over(tmp_path):

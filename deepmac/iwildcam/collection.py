@@ -297,5 +297,8 @@ def _read_review(layout: Layout) -> pd.DataFrame:
         no_box = {column: [""] for column in _BOX}
         table = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=no_box)
         return table[[*_KEY, "review"]].round(_DIGITS).drop_duplicates(_KEY, keep="last")
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path} is damaged ({error}): mend it, or move it away") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError) as error:
+        columns = ", ".join([*_KEY, "review"])
+        raise InputError(f"{path} is damaged: mend its columns {columns}, or move it away") from error
