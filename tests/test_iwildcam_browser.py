@@ -402,6 +402,18 @@ def test_what_went_wrong_is_said_until_a_verdict_succeeds(window, tmp_path):
 
 
 @pytest.mark.browser
+def test_filters_without_a_match_leave_the_window_as_high_as_it_is(window):
+    page, stage = window.page, window.page.locator(".stage")
+    height = pytest.approx(stage.bounding_box()["height"], abs=1)
+    for text, tiles in (("nothing", 0), ("none", 0), ("b-2", 1)):
+        page.get_by_label("find").fill(text)
+        page.get_by_label("find").press("Enter")
+        window.settle()
+        assert page.locator("figure").count() == tiles
+        assert (stage.bounding_box()["height"] == height) == (tiles == 0)
+
+
+@pytest.mark.browser
 def test_masks_of_rejected_animals_are_seen(window):
     page = window.page
     page.locator("figure").first.focus()

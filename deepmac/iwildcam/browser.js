@@ -79,9 +79,9 @@ class Window {
     this.counts = element("p", { class: "counts", role: "status" }, "Pictures come when the notebook has run.");
     this.said = element("p", { class: "said", role: "status" });
     const line = element("div", { class: "line" }, this.counts, this.said);
-    const stage = element("div", { class: "stage" }, this.tiles, this.details);
+    this.stage = element("div", { class: "stage" }, this.tiles, this.details);
     const help = element("p", { class: "help" }, HELP);
-    this.main = element("div", { class: "main" }, this.toolbar(), line, stage, help);
+    this.main = element("div", { class: "main" }, this.toolbar(), line, this.stage, help);
     this.element = element("div", { class: "deepmac-traps", tabindex: -1 }, this.main); // a click leads keys here
     this.followFilters();
     this.element.addEventListener("keydown", (event) => this.key(event));
@@ -209,6 +209,7 @@ class Window {
     const { page, pages, tiles, animals, pictures, rejected } = this.page;
     const { held } = this;
     const { view } = this.query;
+    this.stage.style.minHeight = tiles.length ? "" : `${this.stage.offsetHeight}px`; // or the notebook jumps
     this.tiles.className = `tiles ${view}${this.tiles.classList.contains("unboxed") ? " unboxed" : ""}`;
     this.tiles.replaceChildren(...tiles.map((tile, index) => this.drawTile(tile, index)));
     if (!tiles.length) this.tiles.append(element("p", {}, "No picture fits these filters."));
