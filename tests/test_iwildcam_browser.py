@@ -119,6 +119,16 @@ def test_verdicts_are_saved_and_exported(browser, tmp_path):
     assert pd.read_csv(tmp_path / "out/animals.csv")["confidence"].tolist() == [0.61, 0.61, 0.61]
 
 
+@pytest.mark.parametrize("where", [{}, {"review": ""}])
+def test_a_verdict_on_the_last_picture_says_so_and_what_is_left(browser, where):
+    _ask(browser, view="picture", where=where, at="train/c-3.jpg")
+    _review(browser, [], "keep", "train/c-3.jpg", step=1)
+    _review(browser, [], "", "test/d-4.jpg")
+    assert not any("said" in message for message, _ in browser.sent), "there is one more, which is not left"
+    _review(browser, [6], "keep", "test/d-4.jpg", step=1)
+    assert browser.sent[-2][0]["said"] == "That was the last picture. Animals without a verdict: 5"
+
+
 def test_what_another_notebook_rejected_is_not_exported(browser, tmp_path):
     open_collection(tmp_path).review([0, 1], "reject")
     browser._handle_custom_msg({"export": {}}, [])
@@ -411,6 +421,19 @@ def test_filters_without_a_match_leave_the_window_as_high_as_it_is(window):
         window.settle()
         assert page.locator("figure").count() == tiles
         assert (stage.bounding_box()["height"] == height) == (tiles == 0)
+
+
+@pytest.mark.browser
+def test_a_picture_without_animals_has_no_table(window):
+    window.page.locator("figure").nth(1).click()
+    window.settle()
+    assert window.page.locator(".details table").count() == 1
+    window.press("k", "k", "k", "n", "k")
+    assert "That was the last picture" in window.page.locator(".said").inner_text()
+    window.press("b")
+    assert window.page.locator(".said").inner_text() == ""
+    assert "no animal" in window.page.locator("figure").get_attribute("aria-label")
+    assert window.page.locator(".details table").count() == 0
 
 
 @pytest.mark.browser

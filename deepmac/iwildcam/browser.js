@@ -213,7 +213,7 @@ class Window {
     this.tiles.className = `tiles ${view}${this.tiles.classList.contains("unboxed") ? " unboxed" : ""}`;
     this.tiles.replaceChildren(...tiles.map((tile, index) => this.drawTile(tile, index)));
     if (!tiles.length) this.tiles.append(element("p", {}, "No picture fits these filters."));
-    this.details.replaceChildren(...(view === "picture" && tiles.length ? this.drawDetails(tiles[0]) : []));
+    this.details.replaceChildren(...(view === "picture" && tiles[0]?.animals.length ? this.drawDetails(tiles[0]) : []));
     for (const button of this.views) button.setAttribute("aria-pressed", button.textContent === view);
     this.back.disabled = page <= 0;
     this.next.disabled = page >= pages - 1;

@@ -98,6 +98,9 @@ class Browser(anywidget.AnyWidget):
         place = order.index(message["at"]) + message["step"] if message["at"] in order else 0
         left = set(self.selected["picture"])
         at = next((name for name in [*order[place:], *order[:place][::-1]] if name in left), "")
+        if message["step"] and place >= len(order):
+            undecided = len(self.selected.query("number > 0 and review == ''"))
+            self.send({"said": f"That was the last picture. Animals without a verdict: {undecided}"})
         self.query = self.query | {"at": at} | {key: message[key] for key in ("animal", "asked")}
 
     def _page(self, selected: pd.DataFrame) -> tuple[int, list[list[str]]]:
