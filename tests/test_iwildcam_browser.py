@@ -437,6 +437,21 @@ def test_a_picture_without_animals_has_no_table(window):
 
 
 @pytest.mark.browser
+def test_missing_masks_are_told(window, tmp_path):
+    sizes = window.page.locator(".details td:nth-child(4)")
+    window.page.locator("figure").nth(1).click()
+    window.settle()
+    assert sizes.all_inner_texts() == ["100", "600", "0"]
+    (tmp_path / "instance_masks/b-2.png").unlink()
+    for key in "n", "b":
+        window.press(key)
+    assert sizes.all_inner_texts() == ["mask missing"] * 3
+    assert window.page.locator(".details td:nth-child(6)").all_inner_texts() == ["\N{EN DASH}"] * 3
+    window.press("b")
+    assert sizes.all_inner_texts() == ["mask missing"] * 2, "it never had one"
+
+
+@pytest.mark.browser
 def test_masks_of_rejected_animals_are_seen(window):
     page = window.page
     page.locator("figure").first.focus()

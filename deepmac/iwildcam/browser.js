@@ -277,7 +277,7 @@ class Window {
       const word = element("span", { class: rating, title: `expected IoU ${fixed(quality, 2)}` });
       word.append(rating ? `${RATINGS[rating]} ${rating}` : "–");
       const verdicts = element("span", {}, verdict("keep", "✓ keep"), " ", verdict("reject", "✕ reject"));
-      const size = !box ? "no box" : area === null ? "–" : number(area);
+      const size = !box ? "no box" : area === null ? "mask missing" : number(area);
       const cells = [name, called(animal), fixed(confidence, 2), size, fixed(fill, 2), word, verdicts];
       const row = { class: index === this.chosen ? "chosen" : "", onclick: () => this.choose(index) };
       return element("tr", row, ...cells.map((cell) => element("td", {}, cell)));

@@ -133,7 +133,7 @@ class Browser(anywidget.AnyWidget):
 
     def _tile(self, name: str, lines: pd.DataFrame) -> tuple[dict[str, Any], tuple]:
         """A picture, as the web browser draws it, and the arguments of `_read_images` for it."""
-        animals = lines[lines["number"] > 0]
+        animals = self._collection.with_masks_of_now(lines[lines["number"] > 0])
         large, window, has_box = self.query["view"] == "picture", WHOLE, animals["box_share"].notna()
         corners = animals[["xmin", "ymin", "width", "height"]].to_numpy(float, copy=True)
         corners[:, 2:] += corners[:, :2]

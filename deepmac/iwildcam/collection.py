@@ -76,6 +76,22 @@ class Collection:
         """The file of a picture's masks, which may be missing."""
         return mask_path(self.layout.masks, name)
 
+    def with_masks_of_now(self, animals: pd.DataFrame) -> pd.DataFrame:
+        """Lines of the table without what it says of masks whose files are gone since it was made."""
+        there = {name: self.mask_path(name).is_file() for name in animals["picture"].unique()}
+        lost = ~animals["picture"].map(there).astype(bool)
+        of_masks = {
+            "area": np.nan,
+            "share": np.nan,
+            "fill": np.nan,
+            "quality": np.nan,
+            "rating": "",
+            "masks": "",
+        }
+        return animals.assign(
+            **{name: animals[name].mask(lost, nothing) for name, nothing in of_masks.items()}
+        )
+
     def review(self, rows: list[int], verdict: str) -> None:
         """Marks animals, rows of the table, as "keep", "reject" or "" and saves all verdicts so far.
 
