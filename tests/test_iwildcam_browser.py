@@ -119,6 +119,24 @@ def test_verdicts_are_saved_and_exported(browser, tmp_path):
     assert pd.read_csv(tmp_path / "out/animals.csv")["confidence"].tolist() == [0.61, 0.61, 0.61]
 
 
+@pytest.mark.parametrize("replaced", ["train/b-2.jpg", "instance_masks/b-2.png"])
+def test_files_that_are_replaced_are_shown_anew(browser, tmp_path, replaced):
+    _, before = _ask(browser, view="sequence")
+    assert _ask(browser, at="train/b-2.jpg")[1] is None, "nothing is new"
+    path = tmp_path / replaced
+    if path.suffix == ".png":
+        write_label_image(path, np.full(camera_traps.SIZE, 2, np.uint8))
+    else:
+        camera_traps.write_picture(path, seed=7)
+    _, images = _ask(browser, at="train/a-1.jpg")
+    assert [old == new for old, new in zip(before, images, strict=True)] == [
+        True,
+        True,
+        path.suffix == ".png",
+        path.suffix == ".jpg",
+    ]
+
+
 @pytest.mark.parametrize("where", [{}, {"review": ""}])
 def test_a_verdict_on_the_last_picture_says_so_and_what_is_left(browser, where):
     _ask(browser, view="picture", where=where, at="train/c-3.jpg")

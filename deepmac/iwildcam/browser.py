@@ -141,7 +141,9 @@ class Browser(anywidget.AnyWidget):
         if large and self.query["closer"] and has_box.iloc[chosen : chosen + 1].any():
             window = _around(corners[chosen])
         numbers, tracks = tuple(animals["number"]), tuple(animals["track"])
-        view = name, numbers, tracks, _LARGE if large else _TILE, window
+        paths = self._collection.picture_path(name), self._collection.mask_path(name)
+        times = tuple(path.stat().st_mtime_ns if path and path.is_file() else 0 for path in paths)
+        view = name, numbers, tracks, _LARGE if large else _TILE, window, times
         _, _, size, problem = self._images(*view)
         low = np.tile(window[:2], 2)
         places = pd.Series(((corners - low) / (np.tile(window[2:], 2) - low)).tolist(), animals.index, object)
@@ -162,8 +164,11 @@ class Browser(anywidget.AnyWidget):
         }
         return tile, view
 
-    def _read_images(self, name: str, numbers: tuple, tracks: tuple, size: tuple, window: tuple):
-        """JPEG of a picture, PNG of its masks, their size, and what is wrong with the picture."""
+    def _read_images(self, name: str, numbers: tuple, tracks: tuple, size: tuple, window: tuple, _times):
+        """JPEG of a picture, PNG of its masks, their size, and what is wrong with the picture.
+
+        Those of files with other times, in nanoseconds, are not the same.
+        """
         paths = self._collection.picture_path(name), self._collection.mask_path(name)
         view = read_view(*paths, numbers, size, window)
         jpeg = encoded(Image.fromarray(view.image), "JPEG", quality=88)
