@@ -414,6 +414,22 @@ def test_pictures_with_the_same_masks_and_odd_shards_are_refused(tmp_path):
             parse_shard(text)
 
 
+def test_the_command_names_for_the_notebook_what_it_does_not_find_by_itself(release, tmp_path):
+    found = find_layout(release).detections
+    (tmp_path / "elsewhere.json").write_bytes(found.read_bytes())
+    folder = f'iwildcam_dir = "{release}"'
+    for detections, out, named in (
+        (found, release / "instance_masks", False),
+        (tmp_path / "elsewhere.json", tmp_path / "out", True),
+    ):
+        arguments = ["--images", release, "--detections", detections, "--out", out]
+        [*_, said] = command_line.run("iwildcam-masks", *arguments).stdout.splitlines()
+        others = f', detections = "{detections}", masks = "{out}"' if named else ""
+        assert (
+            said == f"Next: browse them in notebooks/iwildcam.ipynb; set {folder}{others} in its first cell"
+        )
+
+
 def _cell_of_masks(root, **settings):
     """Runs the notebook's cell that makes masks; returns what is read then."""
     names = {"is_composed": False, "min_conf": 0.0, "folder": root, "layout": find_layout(root)}
