@@ -625,3 +625,13 @@ def test_the_notebook_filters_grid_statistics_and_export_alike(notebook_page, tm
     page.locator(".deepmac-traps button", has_text="Export").click()
     page.locator(".said", has_text=f"{len(test)} animals").wait_for()
     assert len(pd.read_csv(tmp_path / "iwildcam-selection/animals.csv")) == len(test)
+
+    page.page.get_by_role("menuitem", name="Kernel", exact=True).click()
+    page.page.locator(".lm-Menu [data-command='kernelmenu:restart']").click()
+    page.page.locator(".jp-Dialog .jp-mod-accept").click()
+    page.wait_until_idle()
+    for key in "gk":
+        page.locator(".said").evaluate("said => (said.textContent = '')")
+        page.locator(".deepmac-traps figure").focus()
+        page.page.keyboard.press(key)
+        page.wait_for_text(page.locator(".said"), "The kernel was restarted, or is gone", 20)
