@@ -119,6 +119,40 @@ def test_verdicts_are_saved_and_exported(browser, tmp_path):
     assert pd.read_csv(tmp_path / "out/animals.csv")["confidence"].tolist() == [0.61, 0.61, 0.61]
 
 
+@pytest.mark.parametrize("replaced", ["train/b-2.jpg", "instance_masks/b-2.png"])
+def test_files_that_are_replaced_are_shown_anew(browser, tmp_path, replaced):
+    _, before = _ask(browser, view="sequence")
+    assert _ask(browser, at="train/b-2.jpg")[1] is None, "nothing is new"
+    path = tmp_path / replaced
+    if path.suffix == ".png":
+        write_label_image(path, np.full(camera_traps.SIZE, 2, np.uint8))
+    else:
+        camera_traps.write_picture(path, seed=7)
+    _, images = _ask(browser, at="train/a-1.jpg")
+    assert [old == new for old, new in zip(before, images, strict=True)] == [
+        True,
+        True,
+        path.suffix == ".png",
+        path.suffix == ".jpg",
+    ]
+
+
+@pytest.mark.parametrize("where", [{}, {"review": ""}])
+def test_a_verdict_on_the_last_picture_says_so_and_what_is_left(browser, where):
+    _ask(browser, view="picture", where=where, at="train/c-3.jpg")
+    _review(browser, [], "keep", "train/c-3.jpg", step=1)
+    _review(browser, [], "", "test/d-4.jpg")
+    assert not any("said" in message for message, _ in browser.sent), "there is one more, which is not left"
+    _review(browser, [6], "keep", "test/d-4.jpg", step=1)
+    assert browser.sent[-2][0]["said"] == "That was the last picture. Animals without a verdict: 5"
+
+
+def test_what_another_notebook_rejected_is_not_exported(browser, tmp_path):
+    open_collection(tmp_path).review([0, 1], "reject")
+    browser._handle_custom_msg({"export": {}}, [])
+    assert "4 animals in animals.csv, 2 rejected left out" in browser.sent[-1][0]["said"]
+
+
 @pytest.mark.parametrize("view", ["picture", "sequence", "grid"])
 def test_what_a_verdict_takes_out_of_the_selection_is_followed_by_the_next(browser, monkeypatch, view):
     monkeypatch.setattr("deepmac.iwildcam.selection.PAGE", 2)
@@ -152,6 +186,7 @@ def test_what_cannot_be_written_is_said_and_not_marked(browser, tmp_path):
     (tmp_path / REVIEW_FILE).write_text("no table")
     _review(browser, [1], "reject")
     assert "is damaged" in browser.sent[-1][0]["said"]
+    (tmp_path / REVIEW_FILE).unlink()
     (tmp_path / "out").touch()
     browser._handle_custom_msg({"export": {}}, [])
     assert f"Cannot write to {tmp_path / 'out'}: " in browser.sent[-1][0]["said"]
@@ -362,6 +397,119 @@ def test_keys_meant_for_the_next_picture_wait_for_it(window, browser):
 
 
 @pytest.mark.browser
+def test_keys_are_heard_after_the_toolbar_was_used(window, browser):
+    page = window.page
+    boxes, masks = page.get_by_label("boxes"), page.get_by_label("masks", exact=True)
+    boxes.click()
+    window.press("p", "r")
+    assert browser._collection.animals["review"].tolist() == ["reject"] + [""] * 6
+    masks.focus()
+    window.press("ArrowLeft")
+    assert masks.input_value() == "0.95" and browser.query["at"] == "train/a-1.jpg", "the slider's own key"
+    window.press("k")
+    assert browser._collection.animals["review"].tolist() == ["reject", "keep"] + [""] * 5
+    order = page.get_by_label("Order of pictures")
+    order.focus()
+    order.select_option("best first")
+    window.settle()
+    window.press("u", "k")
+    assert browser.query["order"] == "best first" and browser.query["view"] == "picture"
+    assert (browser._collection.animals["review"] == "keep").sum() == 2
+
+
+@pytest.mark.browser
+def test_what_went_wrong_is_said_until_a_verdict_succeeds(window, tmp_path):
+    said, review = window.page.locator(".said"), tmp_path / REVIEW_FILE
+    review.write_text("no table")
+    window.page.locator("figure").first.focus()
+    window.press("k")
+    assert "is damaged" in said.inner_text()
+    review.unlink()
+    window.press("k")
+    assert said.inner_text() == ""
+
+
+@pytest.mark.browser
+def test_filters_without_a_match_leave_the_window_as_high_as_it_is(window):
+    page, stage = window.page, window.page.locator(".stage")
+    height = pytest.approx(stage.bounding_box()["height"], abs=1)
+    for text, tiles in (("nothing", 0), ("none", 0), ("b-2", 1)):
+        page.get_by_label("find").fill(text)
+        page.get_by_label("find").press("Enter")
+        window.settle()
+        assert page.locator("figure").count() == tiles
+        assert (stage.bounding_box()["height"] == height) == (tiles == 0)
+
+
+@pytest.mark.browser
+def test_a_picture_without_animals_has_no_table(window):
+    window.page.locator("figure").nth(1).click()
+    window.settle()
+    assert window.page.locator(".details table").count() == 1
+    window.press("k", "k", "k", "n", "k")
+    assert "That was the last picture" in window.page.locator(".said").inner_text()
+    window.press("b")
+    assert window.page.locator(".said").inner_text() == ""
+    assert "no animal" in window.page.locator("figure").get_attribute("aria-label")
+    assert window.page.locator(".details table").count() == 0
+
+
+@pytest.mark.browser
+def test_missing_masks_are_told(window, tmp_path):
+    sizes = window.page.locator(".details td:nth-child(4)")
+    window.page.locator("figure").nth(1).click()
+    window.settle()
+    assert sizes.all_inner_texts() == ["100", "600", "0"]
+    (tmp_path / "instance_masks/b-2.png").unlink()
+    for key in "n", "b":
+        window.press(key)
+    assert sizes.all_inner_texts() == ["mask missing"] * 3
+    assert window.page.locator(".details td:nth-child(6)").all_inner_texts() == ["\N{EN DASH}"] * 3
+    window.press("b")
+    assert sizes.all_inner_texts() == ["mask missing"] * 2, "it never had one"
+
+
+@pytest.mark.browser
+def test_masks_of_rejected_animals_are_seen(window):
+    page = window.page
+    page.locator("figure").first.focus()
+    window.press("r", "ArrowLeft", "Enter")
+    assert page.locator("figure.rejected").count() == 1
+    filters = "images => images.map((image) => getComputedStyle(image).filter)"
+    photograph, masks = page.locator("figure.rejected img").evaluate_all(filters)
+    assert "grayscale" in photograph and masks == "none"
+
+
+@pytest.mark.browser
+def test_a_kernel_that_is_gone_is_told(window, browser):
+    page, said = window.page, window.page.locator(".said")
+    page.locator("figure").first.focus()
+    page.evaluate("window.gone = true")
+    export = page.get_by_role("button", name="Export")
+    for ask in (*"krnsp", export.click, page.get_by_label("review").select_option):
+        page.locator(".said").evaluate("said => (said.textContent = '')")
+        page.locator("figure").first.focus()
+        window.press(ask) if isinstance(ask, str) else ask(*["keep"] * (ask != export.click))
+        window.settle()
+        assert said.inner_text() == "The kernel was restarted, or is gone: run the cells again.", ask
+    page.evaluate("window.gone = false")
+    page.locator("figure").first.focus()
+    window.press("k")
+    assert said.inner_text() == ""
+    assert browser._collection.animals["review"].tolist() == ["keep"] * 2 + [""] * 5, "no key waits"
+
+
+@pytest.mark.browser
+def test_a_kernel_that_dies_while_keys_wait_is_told(window):
+    window.page.locator("figure").first.focus()
+    window.page.evaluate("window.busy = true")
+    window.press("k", "k")
+    window.page.evaluate("window.gone = true")
+    window.press("k")
+    assert "run the cells again" in window.page.locator(".said").inner_text()
+
+
+@pytest.mark.browser
 def test_what_keys_lead_to_is_in_view(chromium, tmp_path):
     from widget_page import WidgetPage
 
@@ -477,3 +625,13 @@ def test_the_notebook_filters_grid_statistics_and_export_alike(notebook_page, tm
     page.locator(".deepmac-traps button", has_text="Export").click()
     page.locator(".said", has_text=f"{len(test)} animals").wait_for()
     assert len(pd.read_csv(tmp_path / "iwildcam-selection/animals.csv")) == len(test)
+
+    page.page.get_by_role("menuitem", name="Kernel", exact=True).click()
+    page.page.locator(".lm-Menu [data-command='kernelmenu:restart']").click()
+    page.page.locator(".jp-Dialog .jp-mod-accept").click()
+    page.wait_until_idle()
+    for key in "gk":
+        page.locator(".said").evaluate("said => (said.textContent = '')")
+        page.locator(".deepmac-traps figure").focus()
+        page.page.keyboard.press(key)
+        page.wait_for_text(page.locator(".said"), "The kernel was restarted, or is gone", 20)

@@ -127,8 +127,23 @@ def test_verdicts_are_kept_beside_the_pictures_for_the_same_boxes(tmp_path):
     path.write_text(path.read_text().replace("[0.3, 0.1, 0.6, 0.5]", "[0.3, 0.1, 0.6, 0.4]"))
     assert open_collection(root).animals["review"].tolist()[1:5] == ["", "", "", "reject"]
     (root / REVIEW_FILE).write_text("nothing\n1\n")
-    with pytest.raises(InputError, match=rf"{REVIEW_FILE} is damaged"):
+    with pytest.raises(
+        InputError, match=rf"{REVIEW_FILE} is damaged: mend its columns picture, number"
+    ) as told:
         open_collection(root)
+    assert "Index(" not in str(told.value), "no words of pandas"
+
+
+def test_verdicts_of_another_notebook_are_taken_over(tmp_path):
+    root = camera_traps.write_release(tmp_path)
+    first, second = open_collection(root), open_collection(root)
+    second.review([0, 1], "reject")
+    first.review([2], "keep")
+    assert first.animals["review"].tolist()[:3] == ["reject", "reject", "keep"]
+    second.review([0], "")
+    assert second.animals["review"].tolist()[:3] == ["", "reject", "keep"]
+    first.take_over_verdicts()
+    assert first.animals["review"].tolist()[:3] == ["", "reject", "keep"]
 
 
 def test_verdicts_on_animals_without_a_box_and_on_pictures_called_by_numbers_are_read_again(tmp_path):

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from pycocotools.coco import COCO
 
+from deepmac.core.errors import InputError
 from deepmac.core.label_images import write_label_image
 from deepmac.iwildcam.collection import open_collection
 from deepmac.iwildcam.exports import export, write_masks
@@ -67,6 +68,33 @@ def test_what_is_rejected_is_not_exported(collection, tmp_path):
     assert table["area"].tolist()[2:] == [300 - 5 * 5, 0, 48 * 80]
     lines = (tmp_path / "out/animals.csv").read_text("utf-8-sig").splitlines()
     assert ",0.1,0.2,0.5,0.6,275," in lines[3], "no 0.30000000000000004, and no half pixels"
+
+
+def test_why_animals_have_no_masks_is_said(collection, tmp_path):
+    """Of six, d-4 loses its file after the table was made, and a-1 never had one."""
+    (tmp_path / "instance_masks" / "d-4.png").unlink()
+    said = export(collection, collection.animals, tmp_path / "out")
+    assert (
+        "; 2 masks of 1 pictures in animals_coco.json, 3 animals left out whose mask files are missing"
+        in said
+    )
+    assert ", 1 left out of which the mask files have no pixel: see" in said
+    table = pd.read_csv(tmp_path / "out/animals.csv")
+    assert table[["area", "quality", "rating", "masks"]].iloc[[0, 1, 5]].isna().all(axis=None)
+    (tmp_path / "instance_masks" / "b-2.png").write_bytes(b"damaged")
+    said = export(collection, collection.animals, tmp_path / "out")
+    assert "0 masks of 0 pictures in animals_coco.json, 5 animals left out" in said
+
+
+def test_an_export_without_animals_leaves_the_last_one_alone(collection, tmp_path):
+    animals = collection.animals
+    export(collection, animals, tmp_path / "out")
+    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    with pytest.raises(InputError, match="no animal fits"):
+        export(collection, animals[animals["number"] == 0], tmp_path / "out")
+    with pytest.raises(InputError, match="all animals that fit are rejected"):
+        export(collection, animals.assign(review="reject"), tmp_path / "out")
+    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 
 def test_numbers_have_the_digits_that_readers_need(collection, tmp_path):

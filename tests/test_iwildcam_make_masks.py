@@ -14,10 +14,12 @@ import pytest
 import tiny_model
 from hypothesis import given
 from hypothesis import strategies as st
+from notebook_cells import run_cell
 from PIL import Image
 
 from deepmac.core import executors
 from deepmac.core.errors import InputError
+from deepmac.core.label_images import write_label_image
 from deepmac.data.megadetector import Detections
 from deepmac.iwildcam import make_masks as masks
 from deepmac.iwildcam.checks import check_collection
@@ -410,3 +412,61 @@ def test_pictures_with_the_same_masks_and_odd_shards_are_refused(tmp_path):
     for text in ("", "1", "4/3", "1/0", "-1/3", "a/b", "1/2/3", "1.5/3"):
         with pytest.raises(InputError, match="--shard"):
             parse_shard(text)
+
+
+def test_the_command_names_for_the_notebook_what_it_does_not_find_by_itself(release, tmp_path):
+    found = find_layout(release).detections
+    (tmp_path / "elsewhere.json").write_bytes(found.read_bytes())
+    folder = f'iwildcam_dir = "{release}"'
+    for detections, out, named in (
+        (found, release / "instance_masks", False),
+        (tmp_path / "elsewhere.json", tmp_path / "out", True),
+    ):
+        arguments = ["--images", release, "--detections", detections, "--out", out]
+        [*_, said] = command_line.run("iwildcam-masks", *arguments).stdout.splitlines()
+        others = f', detections = "{detections}", masks = "{out}"' if named else ""
+        assert (
+            said == f"Next: browse them in notebooks/iwildcam.ipynb; set {folder}{others} in its first cell"
+        )
+
+
+def _cell_of_masks(root, **settings):
+    """Runs the notebook's cell that makes masks; returns what is read then."""
+    names = {"is_composed": False, "min_conf": 0.0, "folder": root, "layout": find_layout(root)}
+    names |= {"sequence_gap": 60, "most_pictures": None, "make_masks": make_masks, "MaskOptions": MaskOptions}
+    names |= {"can_resume": masks.can_resume, "open_collection": open_collection} | settings
+    return run_cell("iwildcam", "can_resume(", **names)["animals"]
+
+
+@pytest.mark.parametrize("left", ["nothing", "a report", "a mask", "all"])
+def test_the_notebook_makes_what_an_earlier_run_did_not(release, left):
+    out = release / "instance_masks"
+    if left == "a report":
+        out.mkdir()
+        (out / "iwildcam_masks_report.json").write_text("{}")
+    elif left != "nothing":
+        _make(release, out)
+        kept = _files(out)
+        times = {
+            path: path.stat().st_mtime_ns for path in out.glob("b-2.png" if left == "a mask" else "*.png")
+        }
+        for path in {*out.iterdir()} - {*times}:
+            path.unlink()
+    animals = _cell_of_masks(release)
+    assert (animals["area"].notna() == (animals["number"] > 0)).all()
+    if left in ("a mask", "all"):
+        assert _files(out) == kept and all(path.stat().st_mtime_ns == time for path, time in times.items())
+
+
+@pytest.mark.parametrize("made", ["elsewhere", "of other pictures", "with other options"])
+def test_the_notebook_leaves_masks_alone_that_were_made_otherwise(release, capsys, made):
+    out = release / "instance_masks"
+    if made != "with other options":
+        name = "b-2.png" if made == "elsewhere" else "other.png"
+        write_label_image(out / name, np.ones(camera_traps.SIZE, np.uint8))
+    else:
+        _make(release, out, options=MaskOptions(min_conf=0.7))
+    before = _files(out)
+    _cell_of_masks(release)
+    assert _files(out) == before
+    assert "they stay as they are" in capsys.readouterr().out

@@ -104,7 +104,20 @@ def test_what_goes_wrong_with_a_picture_is_its_outcome(make_job, network):
     assert "skipped: missing.jpg: no such picture" in summary.problems()
     summary.require_success()
     summary.written = 0
-    with pytest.raises(InputError, match="all 4 pictures were skipped, the first one because: missing"):
+    with pytest.raises(InputError, match="all 4 pictures were skipped, 1 of them like this one: missing"):
+        summary.require_success()
+
+
+def test_of_pictures_that_are_all_skipped_the_most_frequent_problem_is_told():
+    problems = {"a.jpg": "the detector failed: DETECTOR"}
+    problems |= {name: f"cannot read /data/{name}: damaged" for name in ("b.jpg", "c.jpg")}
+    summary = Summary(failed=[{"name": name, "problem": problem} for name, problem in problems.items()])
+    with pytest.raises(
+        InputError, match=r"all 3 pictures were skipped, 2 of them .*: cannot read /data/b.jpg: "
+    ):
+        summary.require_success()
+    summary.failed = summary.failed[:1]
+    with pytest.raises(InputError, match=r"^a.jpg: the detector failed: DETECTOR$"):
         summary.require_success()
 
 

@@ -36,9 +36,12 @@ const model = {
     fire(`change:${name}`);
     fire("change");
   },
-  // While a kernel is busy, ipywidgets keeps the last state for it alone.
-  save_changes: () => window.busy || tell(),
-  send: (message) => window.busy || tell(message),
+  // While a kernel is busy, ipywidgets keeps the last state for it alone; without one it says so of messages.
+  save_changes: () => window.gone || window.busy || tell(),
+  send: (message) => {
+    if (window.gone) throw new Error("Cannot send");
+    if (!window.busy) tell(message);
+  },
   on: (name, handler) => handlers.push([name, handler]),
   off: () => {},
 };

@@ -1,5 +1,6 @@
 """Commands that make masks of pictures."""
 
+import contextlib
 from pathlib import Path
 
 import click
@@ -148,6 +149,7 @@ def iwildcam_masks(
     Exit status: 0, also if some pictures were skipped; 2 if all were, or if the input is wrong.
     """
     options.show_start()
+    from deepmac.iwildcam.layout import find_layout
     from deepmac.iwildcam.make_masks import MaskOptions, make_masks, parse_shard
     from deepmac.jobs.stream import ModelChoice
 
@@ -161,6 +163,12 @@ def iwildcam_masks(
         click.echo(f"skipped: {len(problems) - 20} more; see the report in {out}", err=True)
     speed = f", {summary.written / summary.seconds:.1f} a second" if summary.written else ""
     click.echo(f"{summary}{speed}; see {out}")
-    given = {"iwildcam_dir": images, "detections": detections, "masks": out}
-    settings = ", ".join(f'{name} = "{Path(path).resolve()}"' for name, path in given.items())
+    given, found = {"iwildcam_dir": images, "detections": detections, "masks": out}, {}
+    with contextlib.suppress(InputError):  # of several files of detections the notebook finds none
+        found = vars(find_layout(images))
+    settings = ", ".join(
+        f'{name} = "{Path(path).resolve()}"'
+        for name, path in given.items()
+        if name not in found or Path(path).resolve() != found[name].resolve()
+    )
     click.echo(f"Next: browse them in notebooks/iwildcam.ipynb; set {settings} in its first cell")

@@ -11,6 +11,7 @@ const HELP = `${RATINGS.good} ${RATINGS.check} ${RATINGS.doubtful} stand for mas
   doubtful. Keys: arrows move, Enter opens a picture, Esc closes it, K keep, R reject, U undo that, N and B next
   page and back, Z closer to an animal, G grid, S sequence, P picture. In the pictures of a sequence a letter, and
   its colour, stand for the same animal, as far as boxes tell.`;
+const GONE = "The kernel was restarted, or is gone: run the cells again.";
 
 const number = (value) => value.toLocaleString("en");
 const counted = ([some, all], thing) => {
@@ -78,9 +79,9 @@ class Window {
     this.counts = element("p", { class: "counts", role: "status" }, "Pictures come when the notebook has run.");
     this.said = element("p", { class: "said", role: "status" });
     const line = element("div", { class: "line" }, this.counts, this.said);
-    const stage = element("div", { class: "stage" }, this.tiles, this.details);
+    this.stage = element("div", { class: "stage" }, this.tiles, this.details);
     const help = element("p", { class: "help" }, HELP);
-    this.main = element("div", { class: "main" }, this.toolbar(), line, stage, help);
+    this.main = element("div", { class: "main" }, this.toolbar(), line, this.stage, help);
     this.element = element("div", { class: "deepmac-traps", tabindex: -1 }, this.main); // a click leads keys here
     this.followFilters();
     this.element.addEventListener("keydown", (event) => this.key(event));
@@ -100,9 +101,30 @@ class Window {
     this.element.prepend(this.form);
   }
 
-  ask(changes) {
-    this.asked += 1;
+  // Sends a message, unless the kernel is gone; whether it went.
+  tell(message) {
+    try {
+      this.model.send(message);
+      return true;
+    } catch {
+      this.asked = this.page.asked; // nothing will be answered
+      this.keys = [];
+      this.say(GONE);
+      return false;
+    }
+  }
+
+  // Sends a message whose answer keys wait for.
+  question(message) {
     this.say("");
+    const asked = this.asked + 1;
+    if (this.tell({ ...message, asked })) this.asked = asked;
+  }
+
+  ask(changes) {
+    this.say("");
+    if (!this.tell({ alive: 1 })) return; // the model itself does not tell what it cannot save
+    this.asked += 1;
     const whole = changes.view ? { closer: false } : {}; // a picture that is opened is seen whole
     this.model.set("query", { ...this.query, animal: null, ...whole, ...changes, asked: this.asked });
     this.model.save_changes();
@@ -123,7 +145,10 @@ class Window {
     this.back = button("‹", "Back (B)", () => this.step(-1));
     this.next = button("›", "Next (N)", () => this.step(1));
     this.place = element("output", {});
-    const onchange = (event) => this.ask({ order: event.target.value, at: "" });
+    const onchange = (event) => {
+      this.ask({ order: event.target.value, at: "" });
+      this.tiles.children[this.focused]?.focus(); // where keys are heard again
+    };
     const orders = this.model.get("orders").map((name) => element("option", {}, name));
     const order = element("select", { "aria-label": "Order of pictures", onchange }, ...orders);
     order.value = this.query.order;
@@ -142,7 +167,7 @@ class Window {
       element("label", {}, boxes, " boxes"),
       button("Export", "Write a table and COCO masks of these animals", () => {
         this.say("Writing …");
-        this.model.send({ export: this.query.where }); // the kernel may be busy, and not know it yet
+        this.tell({ export: this.query.where }); // the kernel may be busy, and not know it yet
       }),
     );
   }
@@ -184,10 +209,11 @@ class Window {
     const { page, pages, tiles, animals, pictures, rejected } = this.page;
     const { held } = this;
     const { view } = this.query;
+    this.stage.style.minHeight = tiles.length ? "" : `${this.stage.offsetHeight}px`; // or the notebook jumps
     this.tiles.className = `tiles ${view}${this.tiles.classList.contains("unboxed") ? " unboxed" : ""}`;
     this.tiles.replaceChildren(...tiles.map((tile, index) => this.drawTile(tile, index)));
     if (!tiles.length) this.tiles.append(element("p", {}, "No picture fits these filters."));
-    this.details.replaceChildren(...(view === "picture" && tiles.length ? this.drawDetails(tiles[0]) : []));
+    this.details.replaceChildren(...(view === "picture" && tiles[0]?.animals.length ? this.drawDetails(tiles[0]) : []));
     for (const button of this.views) button.setAttribute("aria-pressed", button.textContent === view);
     this.back.disabled = page <= 0;
     this.next.disabled = page >= pages - 1;
@@ -251,7 +277,7 @@ class Window {
       const word = element("span", { class: rating, title: `expected IoU ${fixed(quality, 2)}` });
       word.append(rating ? `${RATINGS[rating]} ${rating}` : "–");
       const verdicts = element("span", {}, verdict("keep", "✓ keep"), " ", verdict("reject", "✕ reject"));
-      const size = !box ? "no box" : area === null ? "–" : number(area);
+      const size = !box ? "no box" : area === null ? "mask missing" : number(area);
       const cells = [name, called(animal), fixed(confidence, 2), size, fixed(fill, 2), word, verdicts];
       const row = { class: index === this.chosen ? "chosen" : "", onclick: () => this.choose(index) };
       return element("tr", row, ...cells.map((cell) => element("td", {}, cell)));
@@ -265,9 +291,7 @@ class Window {
   }
 
   step(by) {
-    this.asked += 1;
-    this.say("");
-    this.model.send({ step: by, asked: this.asked });
+    this.question({ step: by });
   }
 
   choose(index) {
@@ -280,9 +304,8 @@ class Window {
 
   // Marks animals; so many pictures on, `animal`, a line of the table, or the first one is then chosen.
   mark(lines, verdict, animal, step = 0) {
-    this.asked += 1;
     const at = this.page.tiles[this.focused].picture;
-    this.model.send({ review: lines, verdict, at, step, animal, asked: this.asked });
+    this.question({ review: lines, verdict, at, step, animal });
   }
 
   // Marks the chosen animal, or those of the focused tile, and goes on to the next.
@@ -304,8 +327,9 @@ class Window {
     this.tiles.children[index].focus();
   }
 
+  // Whether keys mean something to a field, all of them.
   inForm(target) {
-    return target.matches("input, select");
+    return target.matches("select, input:not([type=checkbox], [type=range])");
   }
 
   key(event) {
@@ -313,9 +337,10 @@ class Window {
     event.stopPropagation(); // JupyterLab has its own meanings for some
     if (this.inForm(event.target) || event.ctrlKey || event.metaKey || event.altKey) return;
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    if (key in ARROWS && event.target.matches("[type=range]")) return;
     if (this.awaiting && KEYS.has(key)) {
       if (key !== "Enter") event.preventDefault(); // it may be a button's
-      this.keys.push(event);
+      if (this.tell({ alive: 1 })) this.keys.push(event);
       return;
     }
     const { view, closer } = this.query;
@@ -351,7 +376,7 @@ export default {
     el.append(window.element);
     const receive = (message, buffers) => window.receive(message, buffers);
     model.on("msg:custom", receive);
-    model.send({ show: 1 });
+    window.tell({ show: 1 });
     return () => model.off("msg:custom", receive);
   },
 };

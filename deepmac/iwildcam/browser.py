@@ -64,7 +64,8 @@ class Browser(anywidget.AnyWidget):
     def _on_message(self, _, message: dict[str, Any], _buffers):
         """Answers {"show": 1}, {"step", "asked"}, {"export": "where" of a query}, which may be newer than the
         last one that came while the kernel was busy, and {"review": lines, "verdict", "at", "step", "animal",
-        "asked"}: so many pictures from there the given animal, or the first, is looked at next.
+        "asked"}: so many pictures from there the given animal, or the first, is looked at next. {"alive": 1}
+        needs no answer: where there is no kernel it cannot be sent.
 
         Says what cannot be written: ipywidgets swallows exceptions here.
         """
@@ -77,9 +78,10 @@ class Browser(anywidget.AnyWidget):
                 at = found[min(max(page + message["step"], 0), len(found) - 1)][0] if found else ""
                 self.query = self.query | {"at": at, "animal": None, "asked": message["asked"]}
             elif "export" in message:
+                self._collection.take_over_verdicts()
                 animals = select(self._collection.animals, message["export"])
                 self.send({"said": exports.export(self._collection, animals, folder)})
-            else:
+            elif "show" in message:
                 self._sent = []
                 self._show()
         except (InputError, OSError) as error:
@@ -96,6 +98,9 @@ class Browser(anywidget.AnyWidget):
         place = order.index(message["at"]) + message["step"] if message["at"] in order else 0
         left = set(self.selected["picture"])
         at = next((name for name in [*order[place:], *order[:place][::-1]] if name in left), "")
+        if message["step"] and place >= len(order):
+            undecided = len(self.selected.query("number > 0 and review == ''"))
+            self.send({"said": f"That was the last picture. Animals without a verdict: {undecided}"})
         self.query = self.query | {"at": at} | {key: message[key] for key in ("animal", "asked")}
 
     def _page(self, selected: pd.DataFrame) -> tuple[int, list[list[str]]]:
@@ -128,7 +133,7 @@ class Browser(anywidget.AnyWidget):
 
     def _tile(self, name: str, lines: pd.DataFrame) -> tuple[dict[str, Any], tuple]:
         """A picture, as the web browser draws it, and the arguments of `_read_images` for it."""
-        animals = lines[lines["number"] > 0]
+        animals = self._collection.with_masks_of_now(lines[lines["number"] > 0])
         large, window, has_box = self.query["view"] == "picture", WHOLE, animals["box_share"].notna()
         corners = animals[["xmin", "ymin", "width", "height"]].to_numpy(float, copy=True)
         corners[:, 2:] += corners[:, :2]
@@ -136,7 +141,9 @@ class Browser(anywidget.AnyWidget):
         if large and self.query["closer"] and has_box.iloc[chosen : chosen + 1].any():
             window = _around(corners[chosen])
         numbers, tracks = tuple(animals["number"]), tuple(animals["track"])
-        view = name, numbers, tracks, _LARGE if large else _TILE, window
+        paths = self._collection.picture_path(name), self._collection.mask_path(name)
+        times = tuple(path.stat().st_mtime_ns if path and path.is_file() else 0 for path in paths)
+        view = name, numbers, tracks, _LARGE if large else _TILE, window, times
         _, _, size, problem = self._images(*view)
         low = np.tile(window[:2], 2)
         places = pd.Series(((corners - low) / (np.tile(window[2:], 2) - low)).tolist(), animals.index, object)
@@ -157,8 +164,11 @@ class Browser(anywidget.AnyWidget):
         }
         return tile, view
 
-    def _read_images(self, name: str, numbers: tuple, tracks: tuple, size: tuple, window: tuple):
-        """JPEG of a picture, PNG of its masks, their size, and what is wrong with the picture."""
+    def _read_images(self, name: str, numbers: tuple, tracks: tuple, size: tuple, window: tuple, _times):
+        """JPEG of a picture, PNG of its masks, their size, and what is wrong with the picture.
+
+        Those of files with other times, in nanoseconds, are not the same.
+        """
         paths = self._collection.picture_path(name), self._collection.mask_path(name)
         view = read_view(*paths, numbers, size, window)
         jpeg = encoded(Image.fromarray(view.image), "JPEG", quality=88)

@@ -76,6 +76,22 @@ class Collection:
         """The file of a picture's masks, which may be missing."""
         return mask_path(self.layout.masks, name)
 
+    def with_masks_of_now(self, animals: pd.DataFrame) -> pd.DataFrame:
+        """Lines of the table without what it says of masks whose files are gone since it was made."""
+        there = {name: self.mask_path(name).is_file() for name in animals["picture"].unique()}
+        lost = ~animals["picture"].map(there).astype(bool)
+        of_masks = {
+            "area": np.nan,
+            "share": np.nan,
+            "fill": np.nan,
+            "quality": np.nan,
+            "rating": "",
+            "masks": "",
+        }
+        return animals.assign(
+            **{name: animals[name].mask(lost, nothing) for name, nothing in of_masks.items()}
+        )
+
     def review(self, rows: list[int], verdict: str) -> None:
         """Marks animals, rows of the table, as "keep", "reject" or "" and saves all verdicts so far.
 
@@ -86,7 +102,11 @@ class Collection:
         verdicts = verdicts.drop_duplicates(_KEY, keep="last").query("review != ''").sort_values(_KEY)
         with atomic_file(self.layout.images / REVIEW_FILE) as path:
             verdicts.to_csv(path, index=False)
-        self.animals.loc[rows, "review"] = verdict
+        self.take_over_verdicts()
+
+    def take_over_verdicts(self) -> None:
+        """Brings the table up to the file of verdicts, to which another notebook may have added."""
+        self.animals["review"] = _verdicts(self.animals, self.layout)
 
 
 def lines_of_pictures(animals: pd.DataFrame) -> Iterator[tuple[str, list[Any]]]:
@@ -144,8 +164,7 @@ def _complete(animals: pd.DataFrame, layout: Layout) -> pd.DataFrame:
     animals["rating"] = pd.Series(words, dtype=object).where(animals["quality"].notna(), "")
     files = [os.path.relpath(mask_path(layout.masks, name), layout.images) for name in animals["picture"]]
     animals["masks"] = pd.Series(files, dtype=object).where(animals["area"].notna(), "")
-    reviewed = animals[_KEY].round(_DIGITS).merge(_read_review(layout), "left", _KEY)
-    animals["review"] = reviewed["review"].fillna("")
+    animals["review"] = _verdicts(animals, layout)
     order = {column: animals[column].map(in_order) for column in ("camera", "sequence", "picture")}
     order["split"] = -animals["split"].rank()  # training set first
     by = ["split", "camera", "time", "sequence", "frame", "picture", "number"]
@@ -279,6 +298,12 @@ def _time(text) -> datetime.datetime | None:
         return None
 
 
+def _verdicts(animals: pd.DataFrame, layout: Layout) -> np.ndarray:
+    """The verdict on each line, "" where the file has none."""
+    reviewed = animals[_KEY].round(_DIGITS).merge(_read_review(layout), "left", _KEY)
+    return reviewed["review"].fillna("").to_numpy()
+
+
 def _read_review(layout: Layout) -> pd.DataFrame:
     path = layout.images / REVIEW_FILE
     if not path.is_file():
@@ -287,6 +312,9 @@ def _read_review(layout: Layout) -> pd.DataFrame:
         kinds = {"picture": str, "review": str} | dict.fromkeys(_BOX, float)  # "1001" is a name, too
         no_box = {column: [""] for column in _BOX}
         table = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=no_box)
-        return table[[*_KEY, "review"]].round(_DIGITS)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path} is damaged ({error}): mend it, or move it away") from error
+        return table[[*_KEY, "review"]].round(_DIGITS).drop_duplicates(_KEY, keep="last")
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError) as error:
+        columns = ", ".join([*_KEY, "review"])
+        raise InputError(f"{path} is damaged: mend its columns {columns}, or move it away") from error

@@ -28,16 +28,27 @@ def export(collection: Collection, animals: pd.DataFrame, folder: Path) -> str:
 
     Returns:
         What was written.
+
+    Raises:
+        InputError: no animal is left; what an earlier export wrote stays.
     """
     animals = animals[animals["number"] > 0]
     kept = animals[animals["review"] != "reject"]
+    if kept.empty:
+        reason = "all animals that fit are rejected" if len(animals) else "no animal fits"
+        raise InputError(f"Nothing is exported: {reason}.")
+    kept = collection.with_masks_of_now(kept)
     with atomic_file(folder / TABLE) as path:
         numbers = kept.select_dtypes("number").round(_DIGITS).convert_dtypes()  # pixels without a point
         kept.assign(**numbers).to_csv(path, index=False, encoding="utf-8-sig")  # as spreadsheets know it
     masks, pictures = write_masks(folder / COCO, collection, kept)
     rejected = f", {len(animals) - len(kept)} rejected left out" if len(animals) > len(kept) else ""
+    unseen = int((kept["area"] == 0).sum())
+    lost = len(kept) - masks - unseen
+    without = f", {lost} animals left out whose mask files are missing or damaged" if lost else ""
+    without += f", {unseen} left out of which the mask files have no pixel" if unseen else ""
     return (
-        f"{len(kept)} animals in {TABLE}{rejected}; {masks} masks of {pictures} pictures in {COCO}: "
+        f"{len(kept)} animals in {TABLE}{rejected}; {masks} masks of {pictures} pictures in {COCO}{without}: "
         f"see the folder {folder.resolve()}"
     )
 

@@ -1,6 +1,7 @@
 """Makes the instance masks of a whole collection; `deepmac iwildcam-masks`."""
 
 import dataclasses
+import itertools
 import json
 import os
 import re
@@ -27,6 +28,7 @@ from deepmac.jobs.stream import FINGERPRINT, ModelChoice, PictureJob, Summary, f
 
 _OVERLAY_SIZE = (1600, 1600)  # pixels that an overlay must not exceed
 _SHEET_PICTURES, _SHEET_COLUMNS = 30, 5
+_TRIED = 20  # masks that tell what all were made with
 _MINI = ModelChoice()
 
 
@@ -112,6 +114,27 @@ def make_masks(
         with atomic_file(out / f"contact_sheet{ending}.jpg") as path:
             sheet(overlays, [job.name for job in shown], _SHEET_COLUMNS).save(path, quality=90)
     return summary
+
+
+def can_resume(
+    images: str | os.PathLike,
+    detections: str | os.PathLike,
+    out: str | os.PathLike,
+    options: MaskOptions = MaskOptions(),
+) -> bool:
+    """Whether `make_masks` with these arguments would keep the masks that are there, or there are none.
+
+    Not where they are somebody else's, or of another model or other options: those would be made again. The
+    first masks tell, unless they are damaged, or their pictures or detections have changed.
+    """
+    images, out = Path(images), Path(out)
+    jobs = CollectionJobs(
+        images, read_detections(detections, images), out, options=options, state=_MINI.state()
+    )
+    there = list(itertools.islice((job for job in jobs if job.target.is_file()), _TRIED))
+    if not there:
+        return all(map(_is_ours, itertools.islice(out.rglob("[!.]*.png"), _TRIED)))
+    return any((job.texts() or {}).get(FINGERPRINT) == job.fingerprint for job in there)
 
 
 class CollectionJobs(Sequence):

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -160,10 +161,11 @@ class Summary:
         """Raises InputError: there are pictures, and all were skipped."""
         if self.failed and not self.written and not self.present:
             count = len(self.failed)
-            first = self.problems()[-count].removeprefix("skipped: ")
-            raise InputError(
-                first if count == 1 else f"all {count} pictures were skipped, the first one because: {first}"
-            )
+            kinds = [_kind(**failure) for failure in self.failed]
+            kind, alike = Counter(kinds).most_common(1)[0]
+            example = self.problems()[kinds.index(kind) - count].removeprefix("skipped: ")
+            several = f"all {count} pictures were skipped, {alike} of them like this one: {example}"
+            raise InputError(example if count == 1 else several)
 
     def __str__(self):
         masks = ", ".join(f"{count} {word}" for word, count in self.masks.items() if count)
@@ -175,6 +177,11 @@ class Summary:
             (len(self.failed), "skipped"),
         ]
         return "Pictures: " + (", ".join(f"{count} {what}" for count, what in counts if count) or "none")
+
+
+def _kind(name: str, problem: str) -> str:
+    """What is wrong with a picture without the path to it."""
+    return problem.rpartition(Path(name).name)[2]
 
 
 def segment_pictures(
