@@ -23,13 +23,13 @@ from pathlib import Path, PurePosixPath
 
 from deepmac.core.errors import InputError
 from deepmac.core.images import PICTURE_SUFFIXES
+from deepmac.jobs.pictures import MASKS_REPORT
 
 SPLITS = ("train", "test")
 # An id in place of a file name: pictures of the releases are JPEG.
 _SUFFIXES_OF_IDS = (".jpg", ".JPG", ".jpeg", ".png")
 _TRIED = 20  # names; the pictures of the first ones may be missing
 _HEAD = 100_000  # characters of a JSON file that tell what it holds
-REPORT_NAME = "iwildcam_masks_report"  # .json, beside masks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +88,7 @@ def find_layout(
             f"{' and '.join(map(str, found)) or 'none'}: name the one to use as `detections`"
         )
     metadata = [path for path in files if path not in found and _holds(path, '"images"', '"annotations"')]
-    reports = [unpacked("instance_masks"), *(path.parent for path in root.glob(f"*/{REPORT_NAME}*.json"))]
+    reports = [unpacked("instance_masks"), *(path.parent for path in root.glob(f"*/{MASKS_REPORT}*.json"))]
     return Layout(
         images=root,
         detections=found[0] if detections is None else Path(detections),

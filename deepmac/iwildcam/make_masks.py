@@ -21,9 +21,10 @@ from deepmac.core.label_images import QUALITY, label_image, read_texts, write_la
 from deepmac.data.flaws import LOST
 from deepmac.data.megadetector import EXPECTED_BOX, Detections, PictureDetections, read_detections
 from deepmac.inference.prediction import Prediction
-from deepmac.iwildcam.layout import REPORT_NAME, mask_path, picture_path, relative_names
+from deepmac.iwildcam.layout import mask_path, picture_path, relative_names
 from deepmac.iwildcam.views import fit_view
 from deepmac.jobs.box_files import ImageBoxes
+from deepmac.jobs.pictures import MASKS_REPORT
 from deepmac.jobs.stream import FINGERPRINT, ModelChoice, PictureJob, Summary, fingerprint, segment_pictures
 
 _OVERLAY_SIZE = (1600, 1600)  # pixels that an overlay must not exceed
@@ -104,7 +105,7 @@ def make_masks(
         if summary.written or summary.failed or summary.outdated:
             settings = {**state, **dataclasses.asdict(options)}
             report = {"shard": part, "settings": settings, **dataclasses.asdict(summary)}
-            write_text(out / f"{REPORT_NAME}{ending}.json", json.dumps(report, indent=1) + "\n")
+            write_text(out / f"{MASKS_REPORT}{ending}.json", json.dumps(report, indent=1) + "\n")
     if len(jobs) or not summary.without_boxes:
         summary.require_success()
     if options.overlays:

@@ -28,8 +28,7 @@ WITH_MASKS = sorted(ARTWORK)[2::4]  # every fourth: not picked
 METRICS = ("mask/unseen/AP", "mask/seen/AP", "mask/unseen/mIoU")
 # Lines of what was there before training -> its name in `evaluation.json`.
 UNTRAINED = {"mini, untouched": "start", "inscribed ellipse": "ellipse", "whole box": "full_box"}
-_SIDE = 128  # of a composed picture, in pixels
-_NEW = 6  # pictures without annotations
+_SIDE, _NEW = 128, 6  # pixels of a composed picture; pictures without annotations
 
 
 class Scope(NamedTuple):
@@ -44,10 +43,8 @@ class Scope(NamedTuple):
 
 
 _QUICK = Scope(240, 60, 100, 100, 1)
-SCOPES = {
-    **{"smoke": Scope(16, 8, 2, 2, 1, heads=()), "quick": _QUICK, "mini": Scope(600, 120, None, 200, 3)},
-    **dict.fromkeys(("subset", "photographs", "paper"), _QUICK),  # whose pictures are others
-}
+SCOPES = {"smoke": Scope(16, 8, 2, 2, 1, heads=()), "quick": _QUICK, "mini": Scope(600, 120, None, 200, 3)}
+SCOPES |= dict.fromkeys(("subset", "photographs", "paper"), _QUICK)  # whose pictures are others
 
 
 def compose(folder: Path, scope: Scope) -> None:
