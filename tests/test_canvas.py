@@ -252,6 +252,21 @@ def test_a_kernel_that_is_busy_with_something_else_is_told(page, monkeypatch):
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize("seen", [False, True])
+def test_a_kernel_that_was_restarted_is_told_and_boxes_are_still_drawn(page, seen):
+    page.page.evaluate("window.gone = true")
+    if seen:  # ipywidgets heard of it
+        page.page.evaluate("window.fire('comm_live_update')")
+    else:
+        page.drag((100, 100), (300, 300))
+        assert page.page.locator("tbody tr").count() == 1
+    page.page.wait_for_timeout(600)
+    line = page.page.locator("[role=status]")
+    assert line.inner_text() == "The kernel was restarted, or is gone: run the cells again."
+    assert not page.errors
+
+
+@pytest.mark.browser
 def test_clicks_with_shift_say_what_is_missing_and_what_is_too_much(page):
     page.drag((100, 100), (300, 300))
     half = "M100 100 200 100 200 300 100 300Z"

@@ -37,12 +37,16 @@ const model = {
     fire("change");
   },
   // While a kernel is busy, ipywidgets keeps the last state for it alone.
-  save_changes: () => window.busy || tell(),
-  send: (message) => window.busy || tell(message),
+  save_changes: () => window.busy || window.gone || tell(),
+  send: (message) => {
+    if (window.gone) throw new Error("Cannot send"); // as JupyterLab does after a restart of the kernel
+    window.busy || tell(message);
+  },
   on: (name, handler) => handlers.push([name, handler]),
   off: () => {},
 };
 window.ask = () => tell();
+window.fire = fire;
 await tell();
 const made = typeof widget === "function" ? await widget() : widget;
 made.initialize?.({ model });

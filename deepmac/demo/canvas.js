@@ -6,6 +6,7 @@ const HELP = `Drag: new box. Click: select; drag its handles. Alt + drag: move. 
   name, Delete remove, Esc let go, Ctrl + Z undo (Shift: redo), + − 0 1 zoom.`;
 
 const BUSY = "The notebook is busy with other cells. Boxes can be drawn already; masks come when it is done.";
+const GONE = "The kernel was restarted, or is gone: run the cells again.";
 
 // The boxes as a table: number, name, area and quality of the mask.
 function boxTable(model, editor) {
@@ -85,11 +86,12 @@ function toolbar(editor, view, history, changed) {
   return { element: made, update };
 }
 
-// What the kernel says, or that it has not come to what was asked; or why a press did nothing.
+// What the kernel says, or that it has not come to what was asked, or is gone; or why a press did nothing.
 function statusLine(model, masks, editor) {
   const line = element("p", { role: "status" });
   const update = () => {
-    const [text, error] = editor.said || masks.late ? [editor.said || BUSY, false] : model.get("status");
+    const here = editor.said || (masks.late && BUSY);
+    const [text, error] = masks.gone ? [GONE, true] : here ? [here, false] : model.get("status");
     if (line.textContent !== text) line.textContent = text; // else read aloud again
     line.classList.toggle("error", error);
   };
@@ -116,8 +118,8 @@ function render({ model, el }, history) {
   const changed = () => (frame ||= requestAnimationFrame(show));
   const canvas = element("canvas", { tabindex: 0, role: "application" });
   const view = new View();
-  const pixels = new Pixels(model, changed);
   const masks = new Masks(model, changed);
+  const pixels = new Pixels(model, masks, changed);
   const editor = new Editor(model, canvas, pixels, masks, view, history, changed);
   const parts = [toolbar(editor, view, history, changed), boxTable(model, editor), statusLine(model, masks, editor)];
   const stage = element("div", { class: "deepmac-stage" }, parts[0].element, canvas);
@@ -174,6 +176,7 @@ function render({ model, el }, history) {
     ["change:status", () => (masks.heard(), (editor.said = ""))],
     ["change:ready", () => masks.ask()],
     ["change:selected", () => (editor.aim = null)],
+    ["comm_live_update", () => masks.ask()], // of ipywidgets: the kernel was restarted
     ["change", changed],
   ];
   for (const [event, handler] of listening) model.on(event, handler);

@@ -62,8 +62,8 @@ class View {
 
 // The picture's pixels: a preview of the whole, and sharper tiles of what is seen, which the kernel sends.
 class Pixels {
-  constructor(model, changed) {
-    Object.assign(this, { model, changed });
+  constructor(model, masks, changed) {
+    Object.assign(this, { model, masks, changed });
     this.load();
   }
 
@@ -127,6 +127,6 @@ class Pixels {
     }
     for (const key of missing) this.tiles.set(key, null);
     const tiles = missing.map((key) => key.split(",").map(Number));
-    if (tiles.length) this.model.send({ tiles, picture: this.number });
+    if (tiles.length) this.masks.send({ tiles, picture: this.number });
   }
 }
