@@ -272,8 +272,11 @@ def test_pixels_lost_by_a_label_image_and_folders_that_cannot_be_made_are_told(d
     assert demo.canvas.status[1] is False and "lose" not in demo.canvas.status[0]
     shutil.rmtree(tmp_path / "exports")
     (tmp_path / "exports").write_text("")
+    demo.files.clear()
     demo.exports["Labels"].click()
-    assert demo.canvas.status[1]
+    text, error = demo.canvas.status
+    assert error and "browser downloads rocket_labels.png; the copy beside the kernel" in text
+    assert "Errno" not in text and list(demo.files) == ["rocket_labels.png"]
 
 
 def test_pictures_are_chosen_given_and_uploaded(demo, tmp_path):

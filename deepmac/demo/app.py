@@ -297,9 +297,13 @@ class Demo(Controls):
         ending, make = EXPORTS[title]
         content = make(self._drawing())
         path = self._export_dir / f"{self.picture.stem}_{ending}"
-        with atomic_file(path) as temporary:
-            temporary.write_bytes(content)
-        self.canvas.send({"download": path.name}, [content])
+        self.canvas.send({"download": path.name}, [content])  # first: it needs no folder
+        try:
+            with atomic_file(path) as temporary:
+                temporary.write_bytes(content)
+        except OSError as error:
+            failed = f"the copy beside the kernel, in {path.parent.resolve()}, cannot be written"
+            raise InputError(f"Your browser downloads {path.name}; {failed}: {error.strerror}.") from error
         hint = ""
         if title == "Labels" and (hidden := hidden_pixels(self.prediction)):
             hint = f" Masks overlap: in this image larger ones lose {hidden:,} pixels to smaller ones. "
