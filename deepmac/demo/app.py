@@ -14,9 +14,8 @@ from PIL import Image
 import deepmac
 from deepmac.core.boxes import normalized_boxes
 from deepmac.core.errors import InputError
-from deepmac.core.files import atomic_file
 from deepmac.demo.controls import FOLDER, OWN, Controls
-from deepmac.demo.exports import EXPORTS, Drawing, hidden_pixels, mask_areas, overlaid
+from deepmac.demo.exports import EXPORTS, Drawing, file_stem, hidden_pixels, mask_areas, overlaid, write_file
 from deepmac.demo.samples import SAMPLES
 from deepmac.demo.sources import OpenedPicture, open_picture, opened_upload
 from deepmac.inference.crops import plan_crops
@@ -296,19 +295,20 @@ class Demo(Controls):
             raise InputError("There are no masks to save: draw a box first.")
         ending, make = EXPORTS[title]
         content = make(self._drawing())
-        path = self._export_dir / f"{self.picture.stem}_{ending}"
-        self.canvas.send({"download": path.name}, [content])  # first: it needs no folder
+        picture, folder = self.picture, self._export_dir.absolute()
+        stem = file_stem(folder, picture.stem, picture.identity)
+        name = f"{stem}_{ending}"
+        self.canvas.send({"download": name}, [content])  # first: it needs no folder
         try:
-            with atomic_file(path) as temporary:
-                temporary.write_bytes(content)
+            write_file(folder, stem, ending, picture.identity, content)
         except OSError as error:
-            failed = f"the copy beside the kernel, in {path.parent.resolve()}, cannot be written"
-            raise InputError(f"Your browser downloads {path.name}; {failed}: {error.strerror}.") from error
+            failed = f"the copy beside the kernel, in {folder}, cannot be written"
+            raise InputError(f"Your browser downloads {name}; {failed}: {error.strerror}.") from error
         hint = ""
         if title == "Labels" and (hidden := hidden_pixels(self.prediction)):
             hint = f" Masks overlap: in this image larger ones lose {hidden:,} pixels to smaller ones. "
             hint += "COCO, ImageJ and Polygons keep every mask whole."
-        self.say(f"Your browser downloads {path.name}; it is also in {path.parent.resolve()}.{hint}")
+        self.say(f"Your browser downloads {name}; it is also in {folder}.{hint}")
 
 
 def _examples(picture: OpenedPicture) -> list[dict]:

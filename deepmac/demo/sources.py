@@ -2,6 +2,7 @@
 
 import os
 import re
+import zlib
 from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -45,6 +46,13 @@ class OpenedPicture(NamedTuple):
         """The file's name without suffix and without characters that are trouble in names of files."""
         stem = re.sub(r"[^\w-]+", "_", PurePath(self.file_name).stem).strip("_") or "picture"
         return stem if self.pages == 1 else f"{stem}_page{self.page + 1}"
+
+    @property
+    def identity(self) -> str:
+        """Which of the pictures of its name it is: where it lies, or a checksum of its file."""
+        if isinstance(self.content, Path):
+            return str(self.content.resolve())
+        return self.sample or f"{self.file_name} {zlib.crc32(self.content):08x}"
 
     def turned_to(self, page: int) -> "OpenedPicture":
         """Another page of the same file."""
