@@ -368,6 +368,41 @@ def test_zoom_keeps_what_is_under_the_mouse_and_boxes_are_drawn_where_one_sees(p
         assert page.page.locator("output").inner_text() == seen
 
 
+def _colored(page, color: str) -> np.ndarray:
+    """Pixels of the canvas that have just this colour: [N, 2], (y, x)."""
+    read = "c => [c.width, ...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
+    width, *values = page.page.locator("canvas").evaluate(read)
+    seen = np.reshape(values, (-1, width, 4))[..., :3]
+    return np.argwhere((seen == [int(color[at : at + 2], 16) for at in (1, 3, 5)]).all(axis=2))
+
+
+@pytest.mark.browser
+def test_keys_alone_keep_the_selected_box_and_the_cross_in_sight(page):
+    page.canvas.boxes = [_item(20, 20, 50, 50), _item(580, 340, 620, 380)]
+    page.ask()
+    first, second = page.canvas.colors[:2]
+    page.page.locator("canvas").focus()
+    page.press("n", *["+"] * 6)
+    assert len(_colored(page, first)) and not len(_colored(page, second))
+    page.press("n")
+    assert len(_colored(page, second)) and not len(_colored(page, first))
+    page.page.locator("tbody button").first.click()
+    page.settle()
+    assert len(_colored(page, first)) and not len(_colored(page, second))
+    page.page.get_by_role("button", name="Its own pixels").click()
+    page.settle()
+    page.page.get_by_role("button", name="See it larger").click(click_count=12)
+    page.settle()
+    edges = _colored(page, first)
+    page.press("c")
+    assert len(edges) and len(_colored(page, "#000000")), "the cross"
+    before = _colored(page, "#000000").mean(axis=0)
+    page.press(*["ArrowRight"] * 60)  # further than the screen
+    after = _colored(page, "#000000").mean(axis=0)
+    width = page.page.locator("canvas").bounding_box()["width"]
+    assert before[1] < after[1] < width
+
+
 @pytest.mark.browser
 def test_close_by_a_large_picture_shows_its_own_pixels_and_sharp_masks(chromium):
     from canvas_page import CanvasPage

@@ -21,7 +21,7 @@ function boxTable(model, editor) {
   editor.canvas.addEventListener("name", () => body.rows[editor.selected]?.querySelector("input").select());
 
   function addRow(index) {
-    const select = () => index === editor.selected || editor.select(index);
+    const select = () => index === editor.selected || editor.goTo(index);
     const rename = () => editor.change(index, { name: name.value.trim() || "object" });
     const name = element("input", { onfocus: select, onchange: rename });
     const cells = [element("button", {}, `${index + 1}`), name, "", ""];
@@ -68,11 +68,11 @@ function toolbar(editor, view, history, changed) {
   const clear = button("Remove all", "Remove all boxes; Undo brings them back", () => editor.commit([], -1));
   const scale = element("output", { title: "Pixels of the screen for one of the picture" });
   const zoom = [
-    button("−", "See more (mouse wheel)", () => view.zoomTo(0.8 * view.scale)),
+    button("−", "See more (mouse wheel)", () => editor.zoomTo(0.8 * view.scale)),
     scale,
-    button("+", "See it larger (mouse wheel)", () => view.zoomTo(1.25 * view.scale)),
-    button("Fit", "The whole picture (0)", () => view.zoomTo(view.fitting)),
-    button("1:1", "Its own pixels (1)", () => view.zoomTo(1)),
+    button("+", "See it larger (mouse wheel)", () => editor.zoomTo(1.25 * view.scale)),
+    button("Fit", "The whole picture (0)", () => editor.zoomTo(view.fitting)),
+    button("1:1", "Its own pixels (1)", () => editor.zoomTo(1)),
   ];
   const update = () => {
     undo.disabled = !history.reaches(-1);
@@ -121,6 +121,7 @@ function render({ model, el }, history) {
   const masks = new Masks(model, changed);
   const pixels = new Pixels(model, masks, changed);
   const editor = new Editor(model, canvas, pixels, masks, view, history, changed);
+  const painter = new Painter(editor);
   const parts = [toolbar(editor, view, history, changed), boxTable(model, editor), statusLine(model, masks, editor)];
   const stage = element("div", { class: "deepmac-stage" }, parts[0].element, canvas);
   const help = element("p", { class: "deepmac-help" }, HELP);
@@ -137,7 +138,7 @@ function render({ model, el }, history) {
   function show() {
     frame = 0;
     whole.classList.toggle("loading", !model.get("ready"));
-    editor.draw();
+    painter.draw();
     for (const part of parts) part.update();
     nameSliders(el.closest(".widget-vbox"));
     const around = el.closest(".widget-vbox") ?? whole;

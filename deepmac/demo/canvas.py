@@ -12,7 +12,7 @@ from deepmac.core.drawing import instance_colors
 from deepmac.core.images import encoded
 
 _HERE = Path(__file__).parent
-_SCRIPTS = ("../core/page.js", "view.js", "masks.js", "history.js", "editor.js", "canvas.js")
+_SCRIPTS = ("../core/page.js", "view.js", "masks.js", "history.js", "editor.js", "painter.js", "canvas.js")
 _PREVIEW = 1024  # pixels: longest side of what the browser has at once; more it asks for as it zooms in
 _TILE = 512  # pixels; also in view.js
 _QUALITY = {"quality": 92, "subsampling": 0}
