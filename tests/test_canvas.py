@@ -368,6 +368,24 @@ def test_zoom_keeps_what_is_under_the_mouse_and_boxes_are_drawn_where_one_sees(p
         assert page.page.locator("output").inner_text() == seen
 
 
+@pytest.mark.browser
+def test_the_gesture_that_zooms_out_to_the_smallest_does_not_scroll_the_notebook(page):
+    page.page.evaluate("document.body.style.height = '5000px'")
+    page.page.mouse.move(*page.place(160, 200))
+
+    def turn(dy):
+        page.page.mouse.wheel(0, dy)
+        page.page.wait_for_timeout(20)
+
+    for dy in (-100, *[100] * 8):
+        turn(dy)
+    assert page.page.evaluate("scrollY") == 0
+    page.page.wait_for_timeout(700)
+    turn(100)
+    page.page.wait_for_timeout(200)
+    assert page.page.evaluate("scrollY") > 0
+
+
 def _colored(page, color: str) -> np.ndarray:
     """Pixels of the canvas that have just this colour: [N, 2], (y, x)."""
     read = "c => [c.width, ...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"

@@ -1,6 +1,7 @@
 // The boxes of the demo's picture: how they are changed by mouse, touch and keys.
 
 const HANDLE = 5; // pixels of the screen from a handle's middle to its edge
+const GESTURE = 500; // milliseconds: a wheel that still turns after it zoomed
 const SLIP = 4; // pixels of the screen; a shorter drag is a click
 const SMALLEST = 3; // pixels of the screen: smaller boxes are slips
 const WHOLE = [0, 1, 2, 3]; // sides of a box: indices of its numbers
@@ -17,6 +18,7 @@ class Editor {
   drag = null; // what a press began: {kind, from, moved, index, sides}
   edits = 0; // of the boxes
   fingers = new Map(); // pointer -> its place
+  zoomed = -Infinity; // when the wheel last did: a time as events have it
   spaced = false; // whether the space bar is down
   nextName = "";
   said = ""; // why the last press did nothing
@@ -225,8 +227,11 @@ class Editor {
 
   wheel(event) {
     const smallest = this.view.scale <= Math.min(this.view.fitting, 1);
-    if (!event.deltaY || (event.deltaY > 0 && smallest)) return; // the page scrolls
+    const out = event.deltaY > 0;
+    if (!event.deltaY || (out && smallest && event.timeStamp - this.zoomed > GESTURE)) return; // the page scrolls
     event.preventDefault();
+    if (out && smallest) return;
+    this.zoomed = event.timeStamp;
     const lines = event.deltaMode === 1 ? 30 : 1;
     const factor = Math.exp(-clamp(event.deltaY * lines, -100, 100) / 400);
     this.view.zoomTo(this.view.scale * factor, this.place(event));
