@@ -113,6 +113,25 @@ def test_undo_by_keys_and_buttons(page):
 
 
 @pytest.mark.browser
+def test_what_was_removed_from_a_picture_comes_back_after_another_one(page):
+    image = np.zeros((50, 50, 3), np.uint8)
+    page.canvas.show_picture(image, [_item(10, 10, 30, 30), _item(20, 20, 40, 40)], same="first")
+    page.ask()
+    page.page.get_by_role("button", name="Remove all").click()
+    page.settle()
+    page.canvas.show_picture(image, same="other")
+    page.ask()
+    undo = page.page.get_by_role("button", name="Undo")
+    assert undo.is_disabled()
+    page.canvas.show_picture(image, same="first")
+    page.ask()
+    assert len(page.boxes) == 0
+    undo.click()
+    page.settle()
+    assert len(page.boxes) == 2 and undo.is_disabled()
+
+
+@pytest.mark.browser
 def test_undo_and_redo_walk_through_all_states_however_fast_one_is(page):
     """The kernel is given no time to answer in between."""
     keys = {"draw": "b", "remove": "Backspace", "undo": "Control+z", "redo": "Control+Shift+Z"}

@@ -202,9 +202,9 @@ export default () => {
   const history = new History();
   return {
     initialize({ model }) {
-      history.begin(model.get("boxes"));
-      model.on("change:boxes", () => history.add(model.get("boxes")));
-      model.on("change:picture", () => history.begin(model.get("boxes")));
+      const keep = () => history.add(model.get("boxes"), model.get("first"));
+      keep();
+      for (const change of ["change:boxes", "change:picture"]) model.on(change, keep);
       model.on("msg:custom", (message, buffers) => message.download && save(message, buffers));
       // An export was pressed: whatever was drawn until then has been sent by now.
       model.on("msg:custom", (message) => message.export && model.send(message));
