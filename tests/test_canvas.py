@@ -84,6 +84,12 @@ def test_boxes_are_drawn_anywhere_and_changed_by_the_handles_of_the_selected_one
     np.testing.assert_allclose(page.boxes[-1], [600, 380, WIDTH, HEIGHT], atol=1)
 
     count = len(page.boxes)
+    page.drag((20, 20), (60, 21))
+    line = page.page.locator("[role=status]")
+    assert len(page.boxes) == count and "Too small" in line.inner_text()
+    page.page.locator("tbody input").first.fill("renamed")
+    page.press("Enter")
+    assert "Too small" not in line.inner_text()
     page.page.mouse.move(*page.place(20, 20))
     page.page.mouse.down()
     page.page.mouse.move(*page.place(80, 80), steps=3)
@@ -311,6 +317,10 @@ def test_clicks_with_shift_say_what_is_missing_and_what_is_too_much(page):
     page.page.keyboard.up("Shift")
     assert line.inner_text() == "Select a box first: click on it."
     assert len(page.canvas.boxes[0]["clicks"]) == 1
+
+    page.canvas.opacity = 0.7
+    page.ask()
+    assert line.inner_text() == "", "it was about what was done before"
 
     page.press("p", "c", *["ArrowRight"] * 3, "Enter", *["ArrowLeft"] * 99, "Enter")  # by keys alone
     (x, y, sign), (left, _, _) = page.canvas.boxes[0]["clicks"][1:]

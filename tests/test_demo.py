@@ -120,6 +120,11 @@ def test_masks_follow_the_boxes(demo):
         assert shown["quality"] in {"good", "check", "doubtful"}
     assert "2 new masks" in demo.canvas.status[0]
 
+    demo.canvas.boxes = [BOX]  # taken back
+    assert demo.canvas.status == ["Masks: 1, at a threshold of 0.50.", False]
+    demo.threshold.value = 0.6
+    assert demo.canvas.status == ["Masks: 1, at a threshold of 0.60.", False]
+
     demo.canvas.boxes = []
     assert demo.prediction is None
     assert demo.canvas.masks == []

@@ -60,6 +60,7 @@ class Demo(Controls):
         self._predicted: dict[tuple, deepmac.Prediction] = {}  # box -> its mask alone
         # (box and clicks, threshold) -> its mask, and as the canvas takes it
         self._shown: dict[tuple, tuple[deepmac.Prediction, dict]] = {}
+        self._last: list = []  # threshold, boxes and clicks whose masks were last asked for
         self._export_dir = Path(export_dir)
         self._first = picture, boxes, os.fspath(model)
         self.say("Loading ...")
@@ -232,6 +233,7 @@ class Demo(Controls):
         """
         asked = [(tuple(item["box"]), *map(tuple, item.get("clicks", ()))) for item in self.canvas.boxes]
         start, before, self.prediction = time.perf_counter(), self.prediction, None
+        now = [self.threshold.value, *asked]
         for button in self.exports.values():
             button.disabled = not asked
         new = [box for box in dict.fromkeys(box for box, *_ in asked) if box not in self._predicted]
@@ -250,6 +252,9 @@ class Demo(Controls):
             self.say(f"{count} in {milliseconds:.0f} ms; {encoding}.")
         elif before is None:  # all had been removed
             self.say("The boxes are back, and their masks.")
+        elif now != self._last:  # what was said is about others
+            self.say(f"Masks: {len(asked)}, at a threshold of {now[0]:.2f}.")
+        self._last = now
 
     def _predict(self, boxes: list[tuple], closer: bool):
         for first in range(0, len(boxes), _AT_ONCE):

@@ -175,6 +175,7 @@ function render({ model, el }, history) {
     ["change:picture", open],
     ["change:boxes", () => (editor.drag = editor.edited = null)], // after "undo" they may be gone
     ["change:status", () => (masks.heard(), (editor.said = ""))],
+    ...["opacity", "outline"].map((name) => [`change:${name}`, () => (editor.said = "")]),
     ["change:ready", () => masks.ask()],
     ["change:selected", () => (editor.aim = null)],
     ["comm_live_update", () => masks.ask()], // of ipywidgets: the kernel was restarted

@@ -43,6 +43,7 @@ class Editor {
 
   commit(boxes, selected) {
     this.edited = null;
+    this.said = "";
     this.model.set("edit", [this.model.get("picture")[2], (this.edits += 1)]);
     this.model.set("boxes", boxes);
     this.model.set("selected", selected);
@@ -83,8 +84,11 @@ class Editor {
     const { index, box: exact } = this.edited ?? {};
     const box = exact?.map((value) => Math.round(100 * value) / 100);
     const least = Math.min(SMALLEST / this.view.scale, ...this.view.picture);
-    if (!exact || box[2] - box[0] < least || box[3] - box[1] < least) this.cancel();
-    else if (index >= 0) this.change(index, { box });
+    if (!exact) this.cancel();
+    else if (box[2] - box[0] < least || box[3] - box[1] < least) {
+      this.cancel();
+      this.said = "Too small for a box: zoom in to draw smaller ones.";
+    } else if (index >= 0) this.change(index, { box });
     else {
       const added = { box, name: this.nextName || "object" };
       this.commit([...this.boxes, added], select ? this.boxes.length : -1);
