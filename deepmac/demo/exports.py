@@ -147,6 +147,7 @@ def overlaid(drawing: Drawing, image: np.ndarray) -> np.ndarray:
         [f"{number} {name}" for number, name in enumerate(drawing.names, 1)],
         opacity=drawing.opacity,
         outline=drawing.outline,
+        short_labels=[f"{number}" for number, _ in enumerate(drawing.names, 1)],
     )
 
 
