@@ -242,6 +242,48 @@ def test_rows_and_boxes_select_each_other(page):
 
 
 @pytest.mark.browser
+def test_names_are_told_in_full_and_escape_brings_them_back(page):
+    page.drag((100, 100), (300, 300))
+    name = page.page.locator("tbody input")
+    name.fill("a name that is longer than its field")
+    page.press("Enter")
+    assert name.get_attribute("title") == name.input_value() == page.canvas.boxes[0]["name"]
+    name.fill("another one")
+    page.press("Escape")
+    assert name.input_value() == page.canvas.boxes[0]["name"] == "a name that is longer than its field"
+    assert page.page.evaluate("document.activeElement.tagName") == "CANVAS"
+    page.page.locator("label input").fill("cell")
+    page.press("Escape")
+    page.drag((400, 100), (500, 200))
+    assert page.canvas.boxes[-1]["name"] == "object"
+    names = [button.get_attribute("aria-label") for button in page.page.get_by_role("button").all()]
+    assert [name[0] for name in names if name] == ["\N{MINUS SIGN}", "+", "1", "b", "b"]
+
+
+@pytest.mark.browser
+def test_the_list_scrolls_to_the_newest_and_to_the_selected_line(page):
+    page.canvas.boxes = [_item(10 * number, 10, 10 * number + 9, 60) for number in range(60)]
+    page.ask()
+    rows = page.page.locator("tbody tr")
+
+    def seen(row) -> bool:
+        inside = """row => {
+            const [line, list] = [row, row.closest("div")].map((one) => one.getBoundingClientRect());
+            const top = row.closest("table").tHead.getBoundingClientRect().bottom;
+            return line.top >= top - 1 && line.bottom <= list.bottom + 1;
+        }"""
+        return row.evaluate(inside)
+
+    assert seen(rows.first) and not seen(rows.last)
+    page.drag((300, 200), (400, 300))
+    assert rows.count() == 61 and seen(rows.last)
+    page.press("n")
+    assert seen(rows.first)
+    page.press("p")
+    assert page.canvas.selected == 60 and seen(rows.last)
+
+
+@pytest.mark.browser
 def test_lines_of_the_table_that_say_the_same_are_left_alone(page):
     page.canvas.boxes = [_item(10 * number, 10, 10 * number + 9, 60) for number in range(60)]
     page.ask()

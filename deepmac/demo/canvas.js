@@ -16,8 +16,18 @@ function boxTable(model, editor) {
   const titles = ["no.", "name", "area (px)", "quality"].map((title) => element("th", { scope: "col" }, title));
   const table = element("table", {}, element("thead", {}, element("tr", {}, ...titles)), body);
   const label = element("label", {}, "Name of new boxes ", next);
-  const onkeydown = ({ key, target }) => key === "Enter" && target.matches("input") && editor.canvas.focus();
-  const made = element("div", { class: "deepmac-list", onkeydown }, element("div", {}, table), label);
+  let before = ""; // what Escape brings back
+  const onfocusin = ({ target }) => (before = target.value);
+  const onkeydown = ({ key, target }) => {
+    if (!["Enter", "Escape"].includes(key) || !target.matches("input")) return;
+    if (key === "Escape") {
+      target.value = before;
+      target.dispatchEvent(new Event("input"));
+    }
+    editor.canvas.focus();
+  };
+  const list = element("div", {}, table);
+  const made = element("div", { class: "deepmac-list", onkeydown, onfocusin }, list, label);
   editor.canvas.addEventListener("name", () => body.rows[editor.selected]?.querySelector("input").select());
 
   function addRow(index) {
@@ -26,6 +36,13 @@ function boxTable(model, editor) {
     const name = element("input", { onfocus: select, onchange: rename });
     const cells = [element("button", {}, `${index + 1}`), name, "", ""];
     body.append(element("tr", { onclick: select }, ...cells.map((content) => element("td", {}, content))));
+  }
+
+  // Scrolls the list to a line of it, but not the notebook.
+  function reveal(row) {
+    const [line, frame] = [row, list].map((one) => one.getBoundingClientRect());
+    const top = frame.top + table.tHead.offsetHeight;
+    list.scrollTop += Math.min(0, line.top - top) + Math.max(0, line.bottom - frame.bottom);
   }
 
   // Touches the line only where it says something else than before: hundreds are laid out for each frame otherwise.
@@ -42,24 +59,27 @@ function boxTable(model, editor) {
     number.setAttribute("aria-label", `box ${index + 1}, ${item.name}`);
     number.setAttribute("aria-pressed", chosen);
     input.setAttribute("aria-label", `name of box ${index + 1}`);
+    input.title = item.name; // there is room for little of it
     if (document.activeElement !== input) input.value = item.name;
     size.textContent = mask ? mask.area.toLocaleString("en") : "…";
     quality.textContent = quality.className = mask?.quality ?? "";
-    if (chosen && !row.classList.contains("chosen")) row.scrollIntoView({ block: "nearest" });
+    if (chosen && !row.classList.contains("chosen")) reveal(row);
     row.classList.toggle("chosen", chosen);
   }
 
   function update() {
+    const one = editor.boxes.length === body.rows.length + 1;
     while (body.rows.length > editor.boxes.length) body.deleteRow(-1);
     while (body.rows.length < editor.boxes.length) addRow(body.rows.length);
     editor.boxes.forEach(updateRow);
+    if (one) reveal(body.rows[body.rows.length - 1]);
   }
   return { element: made, update };
 }
 
 function toolbar(editor, view, history, changed) {
   const button = (text, title, action) => {
-    const symbol = text.match(/[a-z]/) ? {} : { "aria-label": title };
+    const symbol = text.match(/[a-z]/) ? {} : { "aria-label": `${text}, ${title.toLowerCase()}` };
     return element("button", { title, onclick: () => (action(), changed()), ...symbol }, text);
   };
   const undo = button("Undo", "Take the last change back (Ctrl + Z)", () => editor.step(-1));
