@@ -433,6 +433,9 @@ def test_what_cannot_be_opened_is_told_and_changes_nothing(demo):
     for address in ("nowhere.jpg", ".", "http://[", "\0"):
         demo.address.value = address
         assert demo.canvas.status[1]
+    for address in ("a\0b.jpg", "~\0/b.jpg"):
+        demo.address.value = address
+        assert demo.canvas.status[1] and "no such picture" in demo.canvas.status[0]
     demo.address.value = " "  # Enter alone
     assert demo.canvas.status == ["", False] and demo.address.value == ""
     _upload(demo, "letter.docx", b"no picture")

@@ -71,6 +71,8 @@ def open_picture(source: str | os.PathLike) -> OpenedPicture:
     source = re.sub(r"""^(["'])(.*)\1$""", r"\2", os.fspath(source).strip())  # file managers copy quotes, too
     if not source:
         raise InputError("no picture given: write the path or the address of one")
+    if "\0" in source:
+        raise InputError("no such picture: paths and addresses have no NUL characters")
     if source in SAMPLES:
         return OpenedPicture(SAMPLES[source].file_name, SAMPLES[source].image(), sample=source)
     if re.match("https?://", source, re.IGNORECASE):
