@@ -84,6 +84,12 @@ def test_boxes_are_drawn_anywhere_and_changed_by_the_handles_of_the_selected_one
     np.testing.assert_allclose(page.boxes[-1], [600, 380, WIDTH, HEIGHT], atol=1)
 
     count = len(page.boxes)
+    page.drag((20, 20), (60, 21))
+    line = page.page.locator("[role=status]")
+    assert len(page.boxes) == count and "Too small" in line.inner_text()
+    page.page.locator("tbody input").first.fill("renamed")
+    page.press("Enter")
+    assert "Too small" not in line.inner_text()
     page.page.mouse.move(*page.place(20, 20))
     page.page.mouse.down()
     page.page.mouse.move(*page.place(80, 80), steps=3)
@@ -110,6 +116,25 @@ def test_undo_by_keys_and_buttons(page):
     assert len(page.boxes) == 2
     page.press("Control+z", "Control+z", "Control+z")
     assert page.page.locator("button", has_text="Undo").is_disabled()
+
+
+@pytest.mark.browser
+def test_what_was_removed_from_a_picture_comes_back_after_another_one(page):
+    image = np.zeros((50, 50, 3), np.uint8)
+    page.canvas.show_picture(image, [_item(10, 10, 30, 30), _item(20, 20, 40, 40)], same="first")
+    page.ask()
+    page.page.get_by_role("button", name="Remove all").click()
+    page.settle()
+    page.canvas.show_picture(image, same="other")
+    page.ask()
+    undo = page.page.get_by_role("button", name="Undo")
+    assert undo.is_disabled()
+    page.canvas.show_picture(image, same="first")
+    page.ask()
+    assert len(page.boxes) == 0
+    undo.click()
+    page.settle()
+    assert len(page.boxes) == 2 and undo.is_disabled()
 
 
 @pytest.mark.browser
@@ -217,6 +242,48 @@ def test_rows_and_boxes_select_each_other(page):
 
 
 @pytest.mark.browser
+def test_names_are_told_in_full_and_escape_brings_them_back(page):
+    page.drag((100, 100), (300, 300))
+    name = page.page.locator("tbody input")
+    name.fill("a name that is longer than its field")
+    page.press("Enter")
+    assert name.get_attribute("title") == name.input_value() == page.canvas.boxes[0]["name"]
+    name.fill("another one")
+    page.press("Escape")
+    assert name.input_value() == page.canvas.boxes[0]["name"] == "a name that is longer than its field"
+    assert page.page.evaluate("document.activeElement.tagName") == "CANVAS"
+    page.page.locator("label input").fill("cell")
+    page.press("Escape")
+    page.drag((400, 100), (500, 200))
+    assert page.canvas.boxes[-1]["name"] == "object"
+    names = [button.get_attribute("aria-label") for button in page.page.get_by_role("button").all()]
+    assert [name[0] for name in names if name] == ["\N{MINUS SIGN}", "+", "1", "b", "b"]
+
+
+@pytest.mark.browser
+def test_the_list_scrolls_to_the_newest_and_to_the_selected_line(page):
+    page.canvas.boxes = [_item(10 * number, 10, 10 * number + 9, 60) for number in range(60)]
+    page.ask()
+    rows = page.page.locator("tbody tr")
+
+    def seen(row) -> bool:
+        inside = """row => {
+            const [line, list] = [row, row.closest("div")].map((one) => one.getBoundingClientRect());
+            const top = row.closest("table").tHead.getBoundingClientRect().bottom;
+            return line.top >= top - 1 && line.bottom <= list.bottom + 1;
+        }"""
+        return row.evaluate(inside)
+
+    assert seen(rows.first) and not seen(rows.last)
+    page.drag((300, 200), (400, 300))
+    assert rows.count() == 61 and seen(rows.last)
+    page.press("n")
+    assert seen(rows.first)
+    page.press("p")
+    assert page.canvas.selected == 60 and seen(rows.last)
+
+
+@pytest.mark.browser
 def test_lines_of_the_table_that_say_the_same_are_left_alone(page):
     page.canvas.boxes = [_item(10 * number, 10, 10 * number + 9, 60) for number in range(60)]
     page.ask()
@@ -252,6 +319,21 @@ def test_a_kernel_that_is_busy_with_something_else_is_told(page, monkeypatch):
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize("seen", [False, True])
+def test_a_kernel_that_was_restarted_is_told_and_boxes_are_still_drawn(page, seen):
+    page.page.evaluate("window.gone = true")
+    if seen:  # ipywidgets heard of it
+        page.page.evaluate("window.fire('comm_live_update')")
+    else:
+        page.drag((100, 100), (300, 300))
+        assert page.page.locator("tbody tr").count() == 1
+    page.page.wait_for_timeout(600)
+    line = page.page.locator("[role=status]")
+    assert line.inner_text() == "The kernel was restarted, or is gone: run the cells again."
+    assert not page.errors
+
+
+@pytest.mark.browser
 def test_clicks_with_shift_say_what_is_missing_and_what_is_too_much(page):
     page.drag((100, 100), (300, 300))
     half = "M100 100 200 100 200 300 100 300Z"
@@ -277,6 +359,10 @@ def test_clicks_with_shift_say_what_is_missing_and_what_is_too_much(page):
     page.page.keyboard.up("Shift")
     assert line.inner_text() == "Select a box first: click on it."
     assert len(page.canvas.boxes[0]["clicks"]) == 1
+
+    page.canvas.opacity = 0.7
+    page.ask()
+    assert line.inner_text() == "", "it was about what was done before"
 
     page.press("p", "c", *["ArrowRight"] * 3, "Enter", *["ArrowLeft"] * 99, "Enter")  # by keys alone
     (x, y, sign), (left, _, _) = page.canvas.boxes[0]["clicks"][1:]
@@ -351,6 +437,59 @@ def test_zoom_keeps_what_is_under_the_mouse_and_boxes_are_drawn_where_one_sees(p
         page.page.get_by_role("button", name=button).click()
         page.settle()
         assert page.page.locator("output").inner_text() == seen
+
+
+@pytest.mark.browser
+def test_the_gesture_that_zooms_out_to_the_smallest_does_not_scroll_the_notebook(page):
+    page.page.evaluate("document.body.style.height = '5000px'")
+    page.page.mouse.move(*page.place(160, 200))
+
+    def turn(dy):
+        page.page.mouse.wheel(0, dy)
+        page.page.wait_for_timeout(20)
+
+    for dy in (-100, *[100] * 8):
+        turn(dy)
+    assert page.page.evaluate("scrollY") == 0
+    page.page.wait_for_timeout(700)
+    turn(100)
+    page.page.wait_for_timeout(200)
+    assert page.page.evaluate("scrollY") > 0
+
+
+def _colored(page, color: str) -> np.ndarray:
+    """Pixels of the canvas that have just this colour: [N, 2], (y, x)."""
+    read = "c => [c.width, ...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
+    width, *values = page.page.locator("canvas").evaluate(read)
+    seen = np.reshape(values, (-1, width, 4))[..., :3]
+    return np.argwhere((seen == [int(color[at : at + 2], 16) for at in (1, 3, 5)]).all(axis=2))
+
+
+@pytest.mark.browser
+def test_keys_alone_keep_the_selected_box_and_the_cross_in_sight(page):
+    page.canvas.boxes = [_item(20, 20, 50, 50), _item(580, 340, 620, 380)]
+    page.ask()
+    first, second = page.canvas.colors[:2]
+    page.page.locator("canvas").focus()
+    page.press("n", *["+"] * 6)
+    assert len(_colored(page, first)) and not len(_colored(page, second))
+    page.press("n")
+    assert len(_colored(page, second)) and not len(_colored(page, first))
+    page.page.locator("tbody button").first.click()
+    page.settle()
+    assert len(_colored(page, first)) and not len(_colored(page, second))
+    page.page.get_by_role("button", name="Its own pixels").click()
+    page.settle()
+    page.page.get_by_role("button", name="See it larger").click(click_count=12)
+    page.settle()
+    edges = _colored(page, first)
+    page.press("c")
+    assert len(edges) and len(_colored(page, "#000000")), "the cross"
+    before = _colored(page, "#000000").mean(axis=0)
+    page.press(*["ArrowRight"] * 60)  # further than the screen
+    after = _colored(page, "#000000").mean(axis=0)
+    width = page.page.locator("canvas").bounding_box()["width"]
+    assert before[1] < after[1] < width
 
 
 @pytest.mark.browser

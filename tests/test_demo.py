@@ -120,6 +120,11 @@ def test_masks_follow_the_boxes(demo):
         assert shown["quality"] in {"good", "check", "doubtful"}
     assert "2 new masks" in demo.canvas.status[0]
 
+    demo.canvas.boxes = [BOX]  # taken back
+    assert demo.canvas.status == ["Masks: 1, at a threshold of 0.50.", False]
+    demo.threshold.value = 0.6
+    assert demo.canvas.status == ["Masks: 1, at a threshold of 0.60.", False]
+
     demo.canvas.boxes = []
     assert demo.prediction is None
     assert demo.canvas.masks == []
@@ -211,7 +216,7 @@ def test_exports(demo, tmp_path):
         button.click()
         assert str(tmp_path / "exports") in demo.canvas.status[0]
         assert "overlap" not in demo.canvas.status[0]
-    files = {path.name.removeprefix("rocket_"): path for path in (tmp_path / "exports").iterdir()}
+    files = {path.name.removeprefix("rocket_"): path for path in (tmp_path / "exports").glob("rocket_*")}
     assert {path.name: path.read_bytes() for path in files.values()} == demo.files
     masks = demo.prediction.masks
     areas = masks.sum(axis=(1, 2)).tolist()
@@ -272,8 +277,32 @@ def test_pixels_lost_by_a_label_image_and_folders_that_cannot_be_made_are_told(d
     assert demo.canvas.status[1] is False and "lose" not in demo.canvas.status[0]
     shutil.rmtree(tmp_path / "exports")
     (tmp_path / "exports").write_text("")
+    demo.files.clear()
     demo.exports["Labels"].click()
-    assert demo.canvas.status[1]
+    text, error = demo.canvas.status
+    assert error and "browser downloads rocket_labels.png; the copy beside the kernel" in text
+    assert "Errno" not in text and list(demo.files) == ["rocket_labels.png"]
+
+
+def test_exports_of_pictures_with_one_name_do_not_replace_each_other(demo, loads, tmp_path):
+    paths = [tmp_path / folder / "IMG_1.jpg" for folder in ("left", "right")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_bytes(_file(tiny_model.picture(), "JPEG"))
+
+    def export(demo, path):
+        demo.files.clear()
+        demo.address.value = str(path)
+        demo.canvas.boxes = [{"box": [1, 1, 30, 30], "name": "thing"}]
+        demo.exports["Table"].click()
+        return list(demo.files)
+
+    assert export(demo, paths[0]) == ["IMG_1_masks.csv"]
+    assert export(demo, paths[1]) == ["IMG_1_2_masks.csv"]
+    assert export(demo, paths[0]) == ["IMG_1_masks.csv"], "its own file"
+    later = _shown("rocket", export_dir=tmp_path / "exports")
+    assert export(later, paths[1]) == ["IMG_1_2_masks.csv"]
+    assert len(list((tmp_path / "exports").glob("IMG_1*"))) == 2
 
 
 def test_pictures_are_chosen_given_and_uploaded(demo, tmp_path):
@@ -404,6 +433,9 @@ def test_what_cannot_be_opened_is_told_and_changes_nothing(demo):
     for address in ("nowhere.jpg", ".", "http://[", "\0"):
         demo.address.value = address
         assert demo.canvas.status[1]
+    for address in ("a\0b.jpg", "~\0/b.jpg"):
+        demo.address.value = address
+        assert demo.canvas.status[1] and "no such picture" in demo.canvas.status[0]
     demo.address.value = " "  # Enter alone
     assert demo.canvas.status == ["", False] and demo.address.value == ""
     _upload(demo, "letter.docx", b"no picture")

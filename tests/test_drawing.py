@@ -75,6 +75,18 @@ def test_the_outline_follows_the_border():
     np.testing.assert_array_equal(changed, expected)
 
 
+def test_labels_that_would_lie_over_one_another_are_shortened():
+    image, nothing = np.zeros((300, 400, 3), np.uint8), np.zeros((3, 300, 400), bool)
+    boxes = [[0.2, 0.1, 0.4, 0.2], [0.2, 0.21, 0.4, 0.3], [0.7, 0.1, 0.9, 0.9]]
+    names, numbers = ["1 nucleus", "2 nucleus", "3 nucleus"], ["1", "2", "3"]
+    drawn = overlay(image, nothing, boxes, names, short_labels=numbers)
+    expected = overlay(image, nothing, boxes, ["1", "2", "3 nucleus"])
+    np.testing.assert_array_equal(drawn, expected)
+    assert (overlay(image, nothing, boxes, names) != expected).any()
+    none = overlay(image, nothing, np.zeros((0, 4)), [], short_labels=[])
+    np.testing.assert_array_equal(none, image)
+
+
 def test_boxes_are_drawn_inside_the_image_with_their_labels():
     nothing = np.zeros((1, 60, 80), bool)
     plain = overlay(IMAGE, nothing, boxes=[[0.25, 0.25, 0.75, 1.0]])

@@ -100,6 +100,8 @@ def test_a_server_error_is_told_and_offline_where_to_put_the_file(server, tmp_pa
     with pytest.raises(InputError) as caught:
         find.published_model(NAME)
     assert str(tmp_path / ARCHIVE) in str(caught.value)
+    assert f"{ARCHIVE}: no connection (Connection refused); run again" in str(caught.value)
+    assert "Pool" not in str(caught.value)
     (tmp_path / ARCHIVE).write_bytes(content)
     assert (find.published_model(NAME) / "pipeline.config").is_file()
     assert server.requests == 0

@@ -36,16 +36,17 @@ const model = {
     fire(`change:${name}`);
     fire("change");
   },
-  // While a kernel is busy, ipywidgets keeps the last state for it alone; without one it says so of messages.
+  // While a kernel is busy, ipywidgets keeps the last state for it alone; one that is gone it tells of messages alone.
   save_changes: () => window.gone || window.busy || tell(),
   send: (message) => {
-    if (window.gone) throw new Error("Cannot send");
-    if (!window.busy) tell(message);
+    if (window.gone) throw new Error("Cannot send"); // as JupyterLab does after a restart of the kernel
+    window.busy || tell(message);
   },
   on: (name, handler) => handlers.push([name, handler]),
   off: () => {},
 };
 window.ask = () => tell();
+window.fire = fire;
 await tell();
 const made = typeof widget === "function" ? await widget() : widget;
 made.initialize?.({ model });

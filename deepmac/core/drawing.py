@@ -33,6 +33,7 @@ def overlay(
     opacity: float = 0.5,
     outline: bool = True,
     colors: np.ndarray | None = None,
+    short_labels: Sequence[str] | None = None,
 ) -> np.ndarray:
     """Lays masks over an image, each in a colour of its own; where they overlap the smaller is seen.
 
@@ -44,6 +45,7 @@ def overlay(
         opacity: of the masks, 0 to 1.
         outline: whether masks get a border of full opacity.
         colors: uint8 RGB [N, 3]; `instance_colors` unless given.
+        short_labels: N texts, written instead of those that would lie over one another.
 
     Returns:
         uint8 RGB [H, W, 3].
@@ -66,7 +68,7 @@ def overlay(
         border = label_border(label_image, line)
         result[border] = colors[label_image[border]]
     if boxes is not None:
-        result = _draw_boxes(result, boxes, colors[1:], labels, line)
+        result = _draw_boxes(result, boxes, colors[1:], labels, line, short_labels)
     return result
 
 
@@ -156,12 +158,17 @@ def label_border(labels: np.ndarray, thickness: int) -> np.ndarray:
     return border & (labels > 0)
 
 
-def _draw_boxes(image, boxes, colors, labels, line):
+def _draw_boxes(image, boxes, colors, labels, line, short_labels=None):
     height, width = image.shape[:2]
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
     font = _font(max(10, round(min(height, width) / 30)))
-    for index, (ymin, xmin, ymax, xmax) in enumerate(np.asarray(boxes) * [height, width, height, width]):
+    boxes = np.asarray(boxes) * [height, width, height, width]
+    if labels and short_labels is not None:
+        places = [_label_place(draw, *one, font) for one in zip(labels, boxes[:, 1::-1], strict=True)]
+        choices = zip(_crowded(places), labels, short_labels, strict=True)
+        labels = [short if crowded else label for crowded, label, short in choices]
+    for index, (ymin, xmin, ymax, xmax) in enumerate(boxes):
         color = tuple(colors[index].tolist())
         # Rectangles include their last row and column; a box ends before it.
         draw.rectangle((xmin, ymin, max(xmin, xmax - 1), max(ymin, ymax - 1)), outline=color, width=line)
@@ -171,12 +178,24 @@ def _draw_boxes(image, boxes, colors, labels, line):
 
 
 def _draw_label(draw, text, corner, color, font):
-    """Writes a text above its box's upper edge, or below it where there is no room."""
-    width, height = draw.textlength(text, font=font) + 4, sum(font.getmetrics())
-    left, top = max(0, min(corner[0], draw.im.size[0] - width)), max(0, corner[1] - height)
-    draw.rectangle((left, top, left + width, top + height), fill=color)
+    left, top, right, bottom = _label_place(draw, text, corner, font)
+    draw.rectangle((left, top, right, bottom), fill=color)
     bright = np.dot(color, [0.299, 0.587, 0.114]) > 140
     draw.text((left + 2, top), text, fill="black" if bright else "white", font=font)
+
+
+def _label_place(draw, text, corner, font):
+    """Left, top, right, bottom of a text above its box's upper edge, or below it where there is no room."""
+    width, height = draw.textlength(text, font=font) + 4, sum(font.getmetrics())
+    left, top = max(0, min(corner[0], draw.im.size[0] - width)), max(0, corner[1] - height)
+    return left, top, left + width, top + height
+
+
+def _crowded(places):
+    """Which of N rectangles (left, top, right, bottom) lie over another one: bool [N]."""
+    left, top, right, bottom = np.transpose(places)[..., np.newaxis]
+    begins_before = (left < right.T) & (top < bottom.T)  # the end of the other
+    return (begins_before & begins_before.T).sum(axis=1) > 1  # more than itself
 
 
 @functools.cache

@@ -14,9 +14,8 @@ from PIL import Image
 import deepmac
 from deepmac.core.boxes import normalized_boxes
 from deepmac.core.errors import InputError
-from deepmac.core.files import atomic_file
 from deepmac.demo.controls import FOLDER, OWN, Controls
-from deepmac.demo.exports import EXPORTS, Drawing, hidden_pixels, mask_areas, overlaid
+from deepmac.demo.exports import EXPORTS, Drawing, file_stem, hidden_pixels, mask_areas, overlaid, write_file
 from deepmac.demo.samples import SAMPLES
 from deepmac.demo.sources import OpenedPicture, open_picture, opened_upload
 from deepmac.inference.crops import plan_crops
@@ -61,6 +60,7 @@ class Demo(Controls):
         self._predicted: dict[tuple, deepmac.Prediction] = {}  # box -> its mask alone
         # (box and clicks, threshold) -> its mask, and as the canvas takes it
         self._shown: dict[tuple, tuple[deepmac.Prediction, dict]] = {}
+        self._last: list = []  # threshold, boxes and clicks whose masks were last asked for
         self._export_dir = Path(export_dir)
         self._first = picture, boxes, os.fspath(model)
         self.say("Loading ...")
@@ -233,6 +233,7 @@ class Demo(Controls):
         """
         asked = [(tuple(item["box"]), *map(tuple, item.get("clicks", ()))) for item in self.canvas.boxes]
         start, before, self.prediction = time.perf_counter(), self.prediction, None
+        now = [self.threshold.value, *asked]
         for button in self.exports.values():
             button.disabled = not asked
         new = [box for box in dict.fromkeys(box for box, *_ in asked) if box not in self._predicted]
@@ -251,6 +252,9 @@ class Demo(Controls):
             self.say(f"{count} in {milliseconds:.0f} ms; {encoding}.")
         elif before is None:  # all had been removed
             self.say("The boxes are back, and their masks.")
+        elif now != self._last:  # what was said is about others
+            self.say(f"Masks: {len(asked)}, at a threshold of {now[0]:.2f}.")
+        self._last = now
 
     def _predict(self, boxes: list[tuple], closer: bool):
         for first in range(0, len(boxes), _AT_ONCE):
@@ -296,15 +300,20 @@ class Demo(Controls):
             raise InputError("There are no masks to save: draw a box first.")
         ending, make = EXPORTS[title]
         content = make(self._drawing())
-        path = self._export_dir / f"{self.picture.stem}_{ending}"
-        with atomic_file(path) as temporary:
-            temporary.write_bytes(content)
-        self.canvas.send({"download": path.name}, [content])
+        picture, folder = self.picture, self._export_dir.absolute()
+        stem = file_stem(folder, picture.stem, picture.identity)
+        name = f"{stem}_{ending}"
+        self.canvas.send({"download": name}, [content])  # first: it needs no folder
+        try:
+            write_file(folder, stem, ending, picture.identity, content)
+        except OSError as error:
+            failed = f"the copy beside the kernel, in {folder}, cannot be written"
+            raise InputError(f"Your browser downloads {name}; {failed}: {error.strerror}.") from error
         hint = ""
         if title == "Labels" and (hidden := hidden_pixels(self.prediction)):
             hint = f" Masks overlap: in this image larger ones lose {hidden:,} pixels to smaller ones. "
             hint += "COCO, ImageJ and Polygons keep every mask whole."
-        self.say(f"Your browser downloads {path.name}; it is also in {path.parent.resolve()}.{hint}")
+        self.say(f"Your browser downloads {name}; it is also in {folder}.{hint}")
 
 
 def _examples(picture: OpenedPicture) -> list[dict]:

@@ -6,6 +6,7 @@ const HELP = `Drag: new box. Click: select; drag its handles. Alt + drag: move. 
   name, Delete remove, Esc let go, Ctrl + Z undo (Shift: redo), + − 0 1 zoom.`;
 
 const BUSY = "The notebook is busy with other cells. Boxes can be drawn already; masks come when it is done.";
+const GONE = "The kernel was restarted, or is gone: run the cells again.";
 
 // The boxes as a table: number, name, area and quality of the mask.
 function boxTable(model, editor) {
@@ -15,16 +16,33 @@ function boxTable(model, editor) {
   const titles = ["no.", "name", "area (px)", "quality"].map((title) => element("th", { scope: "col" }, title));
   const table = element("table", {}, element("thead", {}, element("tr", {}, ...titles)), body);
   const label = element("label", {}, "Name of new boxes ", next);
-  const onkeydown = ({ key, target }) => key === "Enter" && target.matches("input") && editor.canvas.focus();
-  const made = element("div", { class: "deepmac-list", onkeydown }, element("div", {}, table), label);
+  let before = ""; // what Escape brings back
+  const onfocusin = ({ target }) => (before = target.value);
+  const onkeydown = ({ key, target }) => {
+    if (!["Enter", "Escape"].includes(key) || !target.matches("input")) return;
+    if (key === "Escape") {
+      target.value = before;
+      target.dispatchEvent(new Event("input"));
+    }
+    editor.canvas.focus();
+  };
+  const list = element("div", {}, table);
+  const made = element("div", { class: "deepmac-list", onkeydown, onfocusin }, list, label);
   editor.canvas.addEventListener("name", () => body.rows[editor.selected]?.querySelector("input").select());
 
   function addRow(index) {
-    const select = () => index === editor.selected || editor.select(index);
+    const select = () => index === editor.selected || editor.goTo(index);
     const rename = () => editor.change(index, { name: name.value.trim() || "object" });
     const name = element("input", { onfocus: select, onchange: rename });
     const cells = [element("button", {}, `${index + 1}`), name, "", ""];
     body.append(element("tr", { onclick: select }, ...cells.map((content) => element("td", {}, content))));
+  }
+
+  // Scrolls the list to a line of it, but not the notebook.
+  function reveal(row) {
+    const [line, frame] = [row, list].map((one) => one.getBoundingClientRect());
+    const top = frame.top + table.tHead.offsetHeight;
+    list.scrollTop += Math.min(0, line.top - top) + Math.max(0, line.bottom - frame.bottom);
   }
 
   // Touches the line only where it says something else than before: hundreds are laid out for each frame otherwise.
@@ -41,24 +59,27 @@ function boxTable(model, editor) {
     number.setAttribute("aria-label", `box ${index + 1}, ${item.name}`);
     number.setAttribute("aria-pressed", chosen);
     input.setAttribute("aria-label", `name of box ${index + 1}`);
+    input.title = item.name; // there is room for little of it
     if (document.activeElement !== input) input.value = item.name;
     size.textContent = mask ? mask.area.toLocaleString("en") : "…";
     quality.textContent = quality.className = mask?.quality ?? "";
-    if (chosen && !row.classList.contains("chosen")) row.scrollIntoView({ block: "nearest" });
+    if (chosen && !row.classList.contains("chosen")) reveal(row);
     row.classList.toggle("chosen", chosen);
   }
 
   function update() {
+    const one = editor.boxes.length === body.rows.length + 1;
     while (body.rows.length > editor.boxes.length) body.deleteRow(-1);
     while (body.rows.length < editor.boxes.length) addRow(body.rows.length);
     editor.boxes.forEach(updateRow);
+    if (one) reveal(body.rows[body.rows.length - 1]);
   }
   return { element: made, update };
 }
 
 function toolbar(editor, view, history, changed) {
   const button = (text, title, action) => {
-    const symbol = text.match(/[a-z]/) ? {} : { "aria-label": title };
+    const symbol = text.match(/[a-z]/) ? {} : { "aria-label": `${text}, ${title.toLowerCase()}` };
     return element("button", { title, onclick: () => (action(), changed()), ...symbol }, text);
   };
   const undo = button("Undo", "Take the last change back (Ctrl + Z)", () => editor.step(-1));
@@ -67,11 +88,11 @@ function toolbar(editor, view, history, changed) {
   const clear = button("Remove all", "Remove all boxes; Undo brings them back", () => editor.commit([], -1));
   const scale = element("output", { title: "Pixels of the screen for one of the picture" });
   const zoom = [
-    button("−", "See more (mouse wheel)", () => view.zoomTo(0.8 * view.scale)),
+    button("−", "See more (mouse wheel)", () => editor.zoomTo(0.8 * view.scale)),
     scale,
-    button("+", "See it larger (mouse wheel)", () => view.zoomTo(1.25 * view.scale)),
-    button("Fit", "The whole picture (0)", () => view.zoomTo(view.fitting)),
-    button("1:1", "Its own pixels (1)", () => view.zoomTo(1)),
+    button("+", "See it larger (mouse wheel)", () => editor.zoomTo(1.25 * view.scale)),
+    button("Fit", "The whole picture (0)", () => editor.zoomTo(view.fitting)),
+    button("1:1", "Its own pixels (1)", () => editor.zoomTo(1)),
   ];
   const update = () => {
     undo.disabled = !history.reaches(-1);
@@ -85,11 +106,12 @@ function toolbar(editor, view, history, changed) {
   return { element: made, update };
 }
 
-// What the kernel says, or that it has not come to what was asked; or why a press did nothing.
+// What the kernel says, or that it has not come to what was asked, or is gone; or why a press did nothing.
 function statusLine(model, masks, editor) {
   const line = element("p", { role: "status" });
   const update = () => {
-    const [text, error] = editor.said || masks.late ? [editor.said || BUSY, false] : model.get("status");
+    const here = editor.said || (masks.late && BUSY);
+    const [text, error] = masks.gone ? [GONE, true] : here ? [here, false] : model.get("status");
     if (line.textContent !== text) line.textContent = text; // else read aloud again
     line.classList.toggle("error", error);
   };
@@ -116,9 +138,10 @@ function render({ model, el }, history) {
   const changed = () => (frame ||= requestAnimationFrame(show));
   const canvas = element("canvas", { tabindex: 0, role: "application" });
   const view = new View();
-  const pixels = new Pixels(model, changed);
   const masks = new Masks(model, changed);
+  const pixels = new Pixels(model, masks, changed);
   const editor = new Editor(model, canvas, pixels, masks, view, history, changed);
+  const painter = new Painter(editor);
   const parts = [toolbar(editor, view, history, changed), boxTable(model, editor), statusLine(model, masks, editor)];
   const stage = element("div", { class: "deepmac-stage" }, parts[0].element, canvas);
   const help = element("p", { class: "deepmac-help" }, HELP);
@@ -135,7 +158,7 @@ function render({ model, el }, history) {
   function show() {
     frame = 0;
     whole.classList.toggle("loading", !model.get("ready"));
-    editor.draw();
+    painter.draw();
     for (const part of parts) part.update();
     nameSliders(el.closest(".widget-vbox"));
     const around = el.closest(".widget-vbox") ?? whole;
@@ -172,8 +195,10 @@ function render({ model, el }, history) {
     ["change:picture", open],
     ["change:boxes", () => (editor.drag = editor.edited = null)], // after "undo" they may be gone
     ["change:status", () => (masks.heard(), (editor.said = ""))],
+    ...["opacity", "outline"].map((name) => [`change:${name}`, () => (editor.said = "")]),
     ["change:ready", () => masks.ask()],
     ["change:selected", () => (editor.aim = null)],
+    ["comm_live_update", () => masks.ask()], // of ipywidgets: the kernel was restarted
     ["change", changed],
   ];
   for (const [event, handler] of listening) model.on(event, handler);
@@ -198,9 +223,9 @@ export default () => {
   const history = new History();
   return {
     initialize({ model }) {
-      history.begin(model.get("boxes"));
-      model.on("change:boxes", () => history.add(model.get("boxes")));
-      model.on("change:picture", () => history.begin(model.get("boxes")));
+      const keep = () => history.add(model.get("boxes"), model.get("first"));
+      keep();
+      for (const change of ["change:boxes", "change:picture"]) model.on(change, keep);
       model.on("msg:custom", (message, buffers) => message.download && save(message, buffers));
       // An export was pressed: whatever was drawn until then has been sent by now.
       model.on("msg:custom", (message) => message.export && model.send(message));

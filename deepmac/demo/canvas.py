@@ -12,7 +12,7 @@ from deepmac.core.drawing import instance_colors
 from deepmac.core.images import encoded
 
 _HERE = Path(__file__).parent
-_SCRIPTS = ("../core/page.js", "view.js", "masks.js", "history.js", "editor.js", "canvas.js")
+_SCRIPTS = ("../core/page.js", "view.js", "masks.js", "history.js", "editor.js", "painter.js", "canvas.js")
 _PREVIEW = 1024  # pixels: longest side of what the browser has at once; more it asks for as it zooms in
 _TILE = 512  # pixels; also in view.js
 _QUALITY = {"quality": 92, "subsampling": 0}
@@ -50,6 +50,7 @@ class Canvas(anywidget.AnyWidget):
     # Width, height, number of the picture, and how often it is halved down to the preview, a JPEG.
     picture = traitlets.List([1, 1, 0, 0]).tag(sync=True)
     preview = traitlets.Bytes().tag(sync=True)
+    first = traitlets.Int(0).tag(sync=True)  # number of the picture when it was shown for the first time
     edit = traitlets.List([0, 0]).tag(sync=True)  # of the boxes: number of their picture, and a count
 
     def __init__(self):
@@ -60,9 +61,10 @@ class Canvas(anywidget.AnyWidget):
         self.on_msg(self._on_message)
 
     def show_picture(self, image: np.ndarray, boxes: Sequence[dict] = (), same: Hashable = None):
-        """Shows another picture, uint8 RGB [H, W, 3], with nothing to take back.
+        """Shows another picture, uint8 RGB [H, W, 3].
 
-        If one with the same `same` was shown before, it has the boxes that were left on it, else those given.
+        If one with the same `same` was shown before, it has the boxes that were left on it, and their changes
+        can be taken back; else those given, with nothing to take back.
         """
         self._levels = [Image.fromarray(image)]  # each half as large as the one before
         while max(self._levels[-1].size) > _PREVIEW:
@@ -71,10 +73,12 @@ class Canvas(anywidget.AnyWidget):
         self.masks: list[dict] = []
         number = self.picture[2] + 1
         self._same[number] = number if same is None else same
+        first = next(shown for shown, as_it in self._same.items() if as_it == self._same[number])
         drawn = self._drawn.setdefault(self._same[number], list(boxes))
         with self.hold_sync():
             self.preview = encoded(self._levels[-1], "JPEG", **_QUALITY)
             self.picture = [width, height, number, len(self._levels) - 1]
+            self.first = first
             self.edit = [number, 0]
             self.selected = -1
             self.boxes = drawn

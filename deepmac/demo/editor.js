@@ -1,6 +1,7 @@
-// The boxes of the demo's picture: how they are drawn, and changed by mouse, touch and keys.
+// The boxes of the demo's picture: how they are changed by mouse, touch and keys.
 
 const HANDLE = 5; // pixels of the screen from a handle's middle to its edge
+const GESTURE = 500; // milliseconds: a wheel that still turns after it zoomed
 const SLIP = 4; // pixels of the screen; a shorter drag is a click
 const SMALLEST = 3; // pixels of the screen: smaller boxes are slips
 const WHOLE = [0, 1, 2, 3]; // sides of a box: indices of its numbers
@@ -10,20 +11,14 @@ const CURSORS = ["nwse", "nwse", "nesw", "nesw", "ew", "ew", "ns", "ns"];
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const POINTS = new OffscreenCanvas(1, 1).getContext("2d"); // asked what is inside a path
 
-const distance = ([x0, y0], [x1, y1]) => Math.hypot(x1 - x0, y1 - y0);
-const middle = ([x0, y0, x1, y1]) => [(x0 + x1) / 2, (y0 + y1) / 2];
-const upright = ([x0, y0, x1, y1]) => {
-  return [Math.min(x0, x1), Math.min(y0, y1), Math.max(x0, x1), Math.max(y0, y1)];
-};
-const area = ([x0, y0, x1, y1]) => (x1 - x0) * (y1 - y0);
-
-// Draws boxes and masks, and changes boxes by mouse, touch and keys.
+// Changes boxes by mouse, touch and keys.
 class Editor {
   edited = null; // a box while it is drawn or changed: {index, box}; the index of a new one is -1
   aim = null; // the point, in pixels of the picture, where keys correct the selected mask
   drag = null; // what a press began: {kind, from, moved, index, sides}
   edits = 0; // of the boxes
   fingers = new Map(); // pointer -> its place
+  zoomed = -Infinity; // when the wheel last did: a time as events have it
   spaced = false; // whether the space bar is down
   nextName = "";
   said = ""; // why the last press did nothing
@@ -48,6 +43,7 @@ class Editor {
 
   commit(boxes, selected) {
     this.edited = null;
+    this.said = "";
     this.model.set("edit", [this.model.get("picture")[2], (this.edits += 1)]);
     this.model.set("boxes", boxes);
     this.model.set("selected", selected);
@@ -68,6 +64,12 @@ class Editor {
     this.commit(this.boxes, index);
   }
 
+  // Selects a box that may be out of sight.
+  goTo(index) {
+    this.select(index);
+    this.view.reveal(this.boxes[index].box);
+  }
+
   change(index, values) {
     if (!this.boxes[index]) return; // a name was being written, and another picture came
     this.commit(this.boxes.with(index, { ...this.boxes[index], ...values }), index);
@@ -82,8 +84,11 @@ class Editor {
     const { index, box: exact } = this.edited ?? {};
     const box = exact?.map((value) => Math.round(100 * value) / 100);
     const least = Math.min(SMALLEST / this.view.scale, ...this.view.picture);
-    if (!exact || box[2] - box[0] < least || box[3] - box[1] < least) this.cancel();
-    else if (index >= 0) this.change(index, { box });
+    if (!exact) this.cancel();
+    else if (box[2] - box[0] < least || box[3] - box[1] < least) {
+      this.cancel();
+      this.said = "Too small for a box: zoom in to draw smaller ones.";
+    } else if (index >= 0) this.change(index, { box });
     else {
       const added = { box, name: this.nextName || "object" };
       this.commit([...this.boxes, added], select ? this.boxes.length : -1);
@@ -217,10 +222,20 @@ class Editor {
     this.view.zoomTo(this.view.scale * factor, [(at[0] + other[0]) / 2, (at[1] + other[1]) / 2]);
   }
 
+  // Changes the scale, and keeps the selected box in sight, if there is one.
+  zoomTo(scale) {
+    const box = this.boxes[this.selected]?.box;
+    this.view.zoomTo(scale, box && this.view.toScreen(middle(box)));
+    if (box) this.view.reveal(this.aim ? [...this.aim, ...this.aim] : box);
+  }
+
   wheel(event) {
     const smallest = this.view.scale <= Math.min(this.view.fitting, 1);
-    if (!event.deltaY || (event.deltaY > 0 && smallest)) return; // the page scrolls
+    const out = event.deltaY > 0;
+    if (!event.deltaY || (out && smallest && event.timeStamp - this.zoomed > GESTURE)) return; // the page scrolls
     event.preventDefault();
+    if (out && smallest) return;
+    this.zoomed = event.timeStamp;
     const lines = event.deltaMode === 1 ? 30 : 1;
     const factor = Math.exp(-clamp(event.deltaY * lines, -100, 100) / 400);
     this.view.zoomTo(this.view.scale * factor, this.place(event));
@@ -238,7 +253,7 @@ class Editor {
     if (target.matches("button") && (event.key === "Enter" || event.key === " ")) return; // presses it
     const key = event.key.length > 1 ? event.key : event.key.toLowerCase();
     const { view, selected, boxes } = this;
-    const cycle = (by) => boxes.length && this.select((selected + by + boxes.length) % boxes.length);
+    const cycle = (by) => boxes.length && this.goTo((selected + by + boxes.length) % boxes.length);
     const commands = {
       z: () => this.step(event.shiftKey ? 1 : -1),
       y: () => this.step(1),
@@ -250,14 +265,14 @@ class Editor {
       p: () => cycle(selected < 0 ? 0 : -1),
       Delete: () => this.remove(),
       Backspace: () => this.remove(),
-      c: () => (this.aim = this.aim || selected < 0 ? null : middle(boxes[selected].box)),
+      c: () => this.aimAt(this.aim || selected < 0 ? null : middle(boxes[selected].box)),
       Escape: () => (this.drag || this.edited || this.aim ? this.cancel() : this.select(-1)),
       Enter: () => (this.aim ? this.correct(this.aim) : this.canvas.dispatchEvent(new Event("name"))),
-      "+": () => view.zoomTo(1.25 * view.scale),
-      "=": () => view.zoomTo(1.25 * view.scale),
-      "-": () => view.zoomTo(0.8 * view.scale),
-      0: () => view.zoomTo(view.fitting),
-      1: () => view.zoomTo(1),
+      "+": () => this.zoomTo(1.25 * view.scale),
+      "=": () => this.zoomTo(1.25 * view.scale),
+      "-": () => this.zoomTo(0.8 * view.scale),
+      0: () => this.zoomTo(view.fitting),
+      1: () => this.zoomTo(1),
     };
     const step = () => (this.aim ? this.moveAim : this.nudge).call(this, ARROWS[key], event.shiftKey);
     const action = event.ctrlKey || event.metaKey ? commands[key] : ARROWS[key] ? step : actions[key];
@@ -290,100 +305,20 @@ class Editor {
     this.edited = { index, box: this.shifted(box, resize ? [2, 3] : WHOLE, by) };
   }
 
+  // Shows the cross at a point of the picture, or no more.
+  aimAt(point) {
+    this.aim = point;
+    if (point) this.view.reveal([...point, ...point]);
+  }
+
   // Moves the cross over its box, by a quarter as much with Shift.
   moveAim(direction, finely) {
     const [x0, y0, x1, y1] = this.boxes[this.selected].box;
     const [x, y] = this.aim.map((value, axis) => value + (direction[axis] * (finely ? 2 : 8)) / this.view.scale);
-    this.aim = [clamp(x, x0, x1), clamp(y, y0, y1)];
+    this.aimAt([clamp(x, x0, x1), clamp(y, y0, y1)]);
   }
 
   finishNudge() {
     if (!this.drag && this.edited) this.finish();
-  }
-
-  // Drawing
-
-  draw() {
-    const context = this.canvas.getContext("2d");
-    const dots = window.devicePixelRatio;
-    const { scale, offset } = this.view;
-    context.setTransform(1, 0, 0, 1, 0, 0);
-    context.clearRect(0, 0, this.canvas.width, this.canvas.height);
-    context.setTransform(dots * scale, 0, 0, dots * scale, dots * offset[0], dots * offset[1]);
-    context.imageSmoothingEnabled = scale < 2; // pixels are seen as they are when one is close
-    this.pixels.draw(context, this.view);
-    const { index: editing, box: edited } = this.edited ?? {};
-    const boxes = this.boxes.map((item, index) => ({ item, index, box: index === editing ? edited : item.box }));
-    if (editing === -1) boxes.push({ item: { box: edited, name: this.nextName }, index: boxes.length, box: edited });
-    const chosen = boxes[editing === -1 ? -1 : this.selected];
-    const seen = boxes.filter(({ box }) => this.view.sees(box)).sort((a, b) => area(b.box) - area(a.box));
-    for (const one of seen) this.drawMask(context, one);
-    context.setTransform(dots, 0, 0, dots, 0, 0);
-    for (const one of seen) this.drawLines(context, one, one === chosen);
-    for (const one of seen) this.drawName(context, one, one === chosen);
-    if (chosen) this.drawHandles(context, chosen.box);
-    this.drawMarks(context, this.boxes[this.selected]?.clicks ?? []);
-  }
-
-  color(index) {
-    return this.model.get("colors")[index];
-  }
-
-  drawMask(context, { item, index }) {
-    const mask = this.masks.of(item);
-    if (!mask) return;
-    context.fillStyle = context.strokeStyle = this.color(index);
-    context.globalAlpha = this.model.get("opacity");
-    context.fill(mask.drawn);
-    context.globalAlpha = 1;
-    context.lineWidth = 1.5 / this.view.scale;
-    if (this.model.get("outline")) context.stroke(mask.drawn);
-  }
-
-  // Where a mask was corrected, and the cross.
-  drawMarks(context, clicks) {
-    const style = { font: "bold 16px sans-serif", textAlign: "center", textBaseline: "middle" };
-    context.save();
-    Object.assign(context, style, { fillStyle: "#fff", strokeStyle: "#000", lineWidth: 3 });
-    const marks = clicks.map(([x, y, sign]) => [sign > 0 ? "+" : "−", x, y]);
-    if (this.aim) marks.push(["×", ...this.aim]);
-    for (const [mark, ...place] of marks) {
-      context.strokeText(mark, ...this.view.toScreen(place));
-      context.fillText(mark, ...this.view.toScreen(place));
-    }
-    context.restore();
-  }
-
-  drawLines(context, { index, box }, chosen) {
-    const [x, y] = this.view.toScreen(box.slice(0, 2));
-    const [width, height] = [box[2] - box[0], box[3] - box[1]].map((side) => side * this.view.scale);
-    for (const [style, line] of [["#0008", chosen ? 5 : 3], [this.color(index), chosen ? 3 : 1.5]]) {
-      Object.assign(context, { strokeStyle: style, lineWidth: line });
-      context.strokeRect(x, y, width, height);
-    }
-  }
-
-  drawName(context, { item, index, box }, chosen) {
-    const [x0, y0] = this.view.toScreen(box.slice(0, 2));
-    const color = this.color(index);
-    context.font = "12px sans-serif";
-    const full = `${index + 1} ${item.name}`;
-    const fits = context.measureText(full).width < (box[2] - box[0]) * this.view.scale;
-    const text = chosen || fits ? full : `${index + 1}`;
-    const width = context.measureText(text).width + 8;
-    const left = clamp(x0, 0, this.view.screen[0] - width);
-    const top = y0 < 18 ? Math.max(y0, 0) + 2 : y0 - 18;
-    context.fillStyle = color;
-    context.fillRect(left, top, width, 16);
-    context.fillStyle = inkOn(color);
-    context.fillText(text, left + 4, top + 12);
-  }
-
-  drawHandles(context, box) {
-    Object.assign(context, { fillStyle: "#fff", strokeStyle: "#000", lineWidth: 1 });
-    for (const { at: [x, y] } of this.handles(box)) {
-      context.fillRect(x - HANDLE, y - HANDLE, 2 * HANDLE, 2 * HANDLE);
-      context.strokeRect(x - HANDLE, y - HANDLE, 2 * HANDLE, 2 * HANDLE);
-    }
   }
 }

@@ -1,4 +1,4 @@
-// The masks of the demo's boxes, which the kernel sends once each, and whether it is busy with something else.
+// The masks of the demo's boxes, which the kernel sends once each, and whether it is busy with something else, or gone.
 
 const LATE = 500; // milliseconds without a word from the kernel
 
@@ -10,17 +10,29 @@ class Masks {
   picture = 0; // number of theirs
   asked = 0;
   answered = 0;
+  gone = false; // whether the kernel was restarted, or has ended
 
   constructor(model, changed) {
     Object.assign(this, { model, changed });
     if (model.get("ready")) this.ask(true); // they were sent before there was this view
   }
 
+  // Tells the kernel something, if it is still the one that the window belongs to.
+  send(message) {
+    try {
+      this.model.send(message);
+      this.gone = false;
+    } catch {
+      this.gone = true;
+      this.changed();
+    }
+  }
+
   // Asks for a sign of life, which comes when everything before is done.
   ask(masks = false) {
     if (this.asked === this.answered) this.silent = performance.now();
     this.asked += 1;
-    this.model.send({ ask: this.asked, masks });
+    this.send({ ask: this.asked, masks });
     setTimeout(this.changed, LATE);
   }
 

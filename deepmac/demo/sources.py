@@ -2,6 +2,7 @@
 
 import os
 import re
+import zlib
 from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -46,6 +47,13 @@ class OpenedPicture(NamedTuple):
         stem = re.sub(r"[^\w-]+", "_", PurePath(self.file_name).stem).strip("_") or "picture"
         return stem if self.pages == 1 else f"{stem}_page{self.page + 1}"
 
+    @property
+    def identity(self) -> str:
+        """Which of the pictures of its name it is: where it lies, or a checksum of its file."""
+        if isinstance(self.content, Path):
+            return str(self.content.resolve())
+        return self.sample or f"{self.file_name} {zlib.crc32(self.content):08x}"
+
     def turned_to(self, page: int) -> "OpenedPicture":
         """Another page of the same file."""
         return _read(self.file_name, self.content, page)
@@ -63,6 +71,8 @@ def open_picture(source: str | os.PathLike) -> OpenedPicture:
     source = re.sub(r"""^(["'])(.*)\1$""", r"\2", os.fspath(source).strip())  # file managers copy quotes, too
     if not source:
         raise InputError("no picture given: write the path or the address of one")
+    if "\0" in source:
+        raise InputError("no such picture: paths and addresses have no NUL characters")
     if source in SAMPLES:
         return OpenedPicture(SAMPLES[source].file_name, SAMPLES[source].image(), sample=source)
     if re.match("https?://", source, re.IGNORECASE):

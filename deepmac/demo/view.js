@@ -1,11 +1,18 @@
-// What is seen of the demo's picture: one script with editor.js and canvas.js, which canvas.py joins.
+// What is seen of the demo's picture: one script with the others here, which canvas.py joins.
 // Boxes and points are in pixels of the picture; a view maps them to pixels of the screen.
 
 const TILE = 512; // pixels of a level; also in canvas.py
 const TILES_KEPT = 160;
 const CLOSEST = 32; // pixels of the screen that a pixel of the picture may fill
+const MARGIN = 24; // pixels of the screen around what is brought into view
 
 const clamp = (value, low, high) => Math.min(Math.max(value, low), Math.max(low, high));
+const distance = ([x0, y0], [x1, y1]) => Math.hypot(x1 - x0, y1 - y0);
+const middle = ([x0, y0, x1, y1]) => [(x0 + x1) / 2, (y0 + y1) / 2];
+const upright = ([x0, y0, x1, y1]) => {
+  return [Math.min(x0, x1), Math.min(y0, y1), Math.max(x0, x1), Math.max(y0, y1)];
+};
+const area = ([x0, y0, x1, y1]) => (x1 - x0) * (y1 - y0);
 
 // What part of a picture is seen, and how large: screen = scale * picture + offset.
 class View {
@@ -31,6 +38,16 @@ class View {
       const room = this.screen[axis] - this.scale * this.picture[axis];
       return room >= 0 ? room / 2 : clamp(value + by[axis], room, 0); // in the middle, or without gaps
     });
+  }
+
+  // Pans as little as is needed to see a box; of one that is larger than the screen, nothing else.
+  reveal(box) {
+    const [low, high] = [this.toScreen(box.slice(0, 2)), this.toScreen(box.slice(2))];
+    const by = this.screen.map((side, axis) => {
+      const ends = [MARGIN - low[axis], side - MARGIN - high[axis]];
+      return clamp(0, Math.min(...ends), Math.max(...ends));
+    });
+    this.pan(...by);
   }
 
   resize(screen) {
@@ -62,8 +79,8 @@ class View {
 
 // The picture's pixels: a preview of the whole, and sharper tiles of what is seen, which the kernel sends.
 class Pixels {
-  constructor(model, changed) {
-    Object.assign(this, { model, changed });
+  constructor(model, masks, changed) {
+    Object.assign(this, { model, masks, changed });
     this.load();
   }
 
@@ -127,6 +144,6 @@ class Pixels {
     }
     for (const key of missing) this.tiles.set(key, null);
     const tiles = missing.map((key) => key.split(",").map(Number));
-    if (tiles.length) this.model.send({ tiles, picture: this.number });
+    if (tiles.length) this.masks.send({ tiles, picture: this.number });
   }
 }

@@ -187,11 +187,20 @@ def published_model(name: str) -> Path:
             # The publisher gives no checksum.
             pooch.retrieve(url, None, fname=archive.name, path=cache, downloader=downloader)
         except requests.RequestException as error:
+            lost = isinstance(error, requests.ConnectionError)
+            reason = f"no connection ({_innermost(error)})" if lost else error
             raise InputError(
-                f"cannot download {url} ({error}): run again, or fetch it elsewhere and put it at {archive}"
+                f"cannot download {url}: {reason}; run again, or fetch it elsewhere and put it at {archive}"
             ) from error
         _unpack(archive, folder)
     return next(path.parent for path in sorted(folder.rglob(PIPELINE_FILE)))
+
+
+def _innermost(error: BaseException) -> str:
+    """What the first of errors said; those around it repeat it, with what only their authors understand."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _unpack(archive: Path, folder: Path) -> None:
