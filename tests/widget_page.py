@@ -36,7 +36,7 @@ const model = {
     fire(`change:${name}`);
     fire("change");
   },
-  // While a kernel is busy, ipywidgets keeps the last state for it alone; one that is gone it tells of messages alone.
+  // While a kernel is busy, ipywidgets keeps the last state for it alone; one that is gone gets no messages.
   save_changes: () => window.gone || window.busy || tell(),
   send: (message) => {
     if (window.gone) throw new Error("Cannot send"); // as JupyterLab does after a restart of the kernel
