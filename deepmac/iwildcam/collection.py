@@ -80,17 +80,8 @@ class Collection:
         """Lines of the table without what it says of masks whose files are gone since it was made."""
         there = {name: self.mask_path(name).is_file() for name in animals["picture"].unique()}
         lost = ~animals["picture"].map(there).astype(bool)
-        of_masks = {
-            "area": np.nan,
-            "share": np.nan,
-            "fill": np.nan,
-            "quality": np.nan,
-            "rating": "",
-            "masks": "",
-        }
-        return animals.assign(
-            **{name: animals[name].mask(lost, nothing) for name, nothing in of_masks.items()}
-        )
+        of_masks = dict.fromkeys(("area", "share", "fill", "quality"), np.nan) | {"rating": "", "masks": ""}
+        return animals.assign(**{name: animals[name].mask(lost, none) for name, none in of_masks.items()})
 
     def review(self, rows: list[int], verdict: str) -> None:
         """Marks animals, rows of the table, as "keep", "reject" or "" and saves all verdicts so far.
