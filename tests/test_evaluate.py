@@ -32,7 +32,8 @@ def test_masks_of_seen_and_unseen_classes_are_told_apart(data_set, tmp_path):
 
     ious = {name: [] for name in NAMES.values()}
     # As the command computes: in bfloat16 where the hardware does.
-    predictor, files = tiny_model.predictor("auto"), {one["id"]: one["file_name"] for one in content["images"]}
+    predictor = tiny_model.predictor("auto")
+    files = {one["id"]: one["file_name"] for one in content["images"]}
     for annotation in content["annotations"]:
         if annotation["segmentation"]:
             encoded = predictor.encode(folder / "images" / files[annotation["image_id"]])
