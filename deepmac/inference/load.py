@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -57,6 +58,8 @@ class InferenceNetwork(Network):
         self._image = tf.TensorSpec([1, *config.model.input_size])
         self._encode = fold(model.encode, [self._image])
         outputs = self._encode.get_concrete_function().outputs
+        # With oneDNN's kernels, several threads in one graph gave other masks, and crashed.
+        self._one_at_a_time = threading.Lock()
         maps = [tf.TensorSpec(output.shape, output.dtype) for output in outputs]
         self._masks = fold(model.mask_probs, [*maps, tf.TensorSpec([1, None, 4])])
         self.most_boxes = most_boxes(config.model.mask_head, maps[1].shape[1:3])
@@ -69,12 +72,14 @@ class InferenceNetwork(Network):
     def encode(self, image: np.ndarray) -> tuple[list[tf.Tensor], np.ndarray]:
         """Gives the instance embedding [1, h, w, E] and the pixel embedding [1, h, w, D]; see `Network`."""
         pixels, part = self._prepare(image)
-        return self._encode(pixels), part
+        with self._one_at_a_time:
+            return self._encode(pixels), part
 
     def detect(self, image: np.ndarray) -> tuple[list[tf.Tensor], np.ndarray, FoundObjects]:
         """As `encode`, with what was found."""
         pixels, part = self._prepare(image)
-        *embeddings, boxes, class_ids, scores = self._detect(pixels)
+        with self._one_at_a_time:
+            *embeddings, boxes, class_ids, scores = self._detect(pixels)
         found = self._named(boxes[0].numpy(), class_ids[0].numpy().astype(np.int64), scores[0].numpy())
         return embeddings, part, found
 
@@ -95,7 +100,8 @@ class InferenceNetwork(Network):
         return FoundObjects(boxes[kept], scores[kept], category_ids, [name for _, name in categories])
 
     def _masks_of_call(self, embeddings: list[tf.Tensor], boxes: np.ndarray) -> np.ndarray:
-        return self._masks(*embeddings, boxes)[0].numpy()
+        with self._one_at_a_time:
+            return self._masks(*embeddings, boxes)[0].numpy()
 
 
 def model_classes(folder: Path) -> Sequence[dict]:
