@@ -19,7 +19,7 @@ from PIL import Image
 
 from deepmac.core import executors
 from deepmac.core.errors import InputError
-from deepmac.core.label_images import read_label_image, read_texts, write_label_image
+from deepmac.core.label_images import write_label_image
 from deepmac.data.megadetector import Detections
 from deepmac.iwildcam import make_masks as masks
 from deepmac.iwildcam.checks import check_collection
@@ -29,7 +29,6 @@ from deepmac.iwildcam.make_masks import CollectionJobs, MaskOptions, make_masks,
 from deepmac.jobs import stream
 from deepmac.jobs.box_files import read_boxes
 from deepmac.jobs.pictures import Picture
-from deepmac.jobs.stream import FINGERPRINT
 
 
 @pytest.fixture
@@ -95,15 +94,8 @@ def test_files_are_the_same_for_any_number_of_shards_and_threads(tmp_path, loads
         part = (index, shards)
         monkeypatch.setattr(executors, "usable_cores", lambda count=1 + index: count)
         make_masks(tmp_path / "pictures", detections, tmp_path / "parts", shard=part)
-    names = _files(tmp_path / "whole").keys()
-    assert len(names) == 11 and _files(tmp_path / "parts").keys() == names
-    for name in names:
-        paths = [tmp_path / folder / name for folder in ("whole", "parts")]
-        labels, others = map(read_label_image, paths)
-        # Sums of several threads differ in the last bit, and a random model is sure of nothing.
-        assert np.mean(labels != others) < 0.002
-        fingerprint, other = (read_texts(path)[FINGERPRINT] for path in paths)
-        assert fingerprint == other
+    assert len(_files(tmp_path / "whole")) == 11
+    assert _files(tmp_path / "whole") == _files(tmp_path / "parts")
 
 
 def test_unreadable_pictures_are_listed_and_do_not_stop_the_others(release, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from deepmac.core.errors import InputError
-from deepmac.inference.network import Network
+from deepmac.inference.network import TENSORFLOW_LOCK, Network
 
 INPUTS = ("input_tensor", "boxes")  # of the published graph's signature
 SIGNATURE = "serving_default"
@@ -49,8 +49,9 @@ class ExportedGraph(Network):
             images: uint8 [B, H, W, 3].
             boxes: float32 [B, N, 4], (ymin, xmin, ymax, xmax) normalised to the picture.
         """
-        outputs = self._run(input_tensor=tf.constant(images), boxes=tf.constant(boxes, tf.float32))
-        return {name: value.numpy() for name, value in outputs.items()}
+        with TENSORFLOW_LOCK:
+            outputs = self._run(input_tensor=tf.constant(images), boxes=tf.constant(boxes, tf.float32))
+            return {name: value.numpy() for name, value in outputs.items()}
 
 
 def read_saved_model(folder: Path):

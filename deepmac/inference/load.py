@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import threading
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +21,7 @@ from deepmac.data.classes import read_classes
 from deepmac.data.preprocessing import network_input
 from deepmac.inference.find import PARAMS_FILE, PIPELINE_FILE, find_model, read_params
 from deepmac.inference.folding import fold
-from deepmac.inference.network import FoundObjects, Network
+from deepmac.inference.network import TENSORFLOW_LOCK, FoundObjects, Network
 from deepmac.interop.pipeline import pipeline_experiment
 from deepmac.interop.published import find_checkpoint, restore_published
 from deepmac.modeling.keras_fixes import compute_dtype
@@ -58,8 +57,6 @@ class InferenceNetwork(Network):
         self._image = tf.TensorSpec([1, *config.model.input_size])
         self._encode = fold(model.encode, [self._image])
         outputs = self._encode.get_concrete_function().outputs
-        # With oneDNN's kernels, several threads in one graph gave other masks, and crashed.
-        self._one_at_a_time = threading.Lock()
         maps = [tf.TensorSpec(output.shape, output.dtype) for output in outputs]
         self._masks = fold(model.mask_probs, [*maps, tf.TensorSpec([1, None, 4])])
         self.most_boxes = most_boxes(config.model.mask_head, maps[1].shape[1:3])
@@ -72,13 +69,13 @@ class InferenceNetwork(Network):
     def encode(self, image: np.ndarray) -> tuple[list[tf.Tensor], np.ndarray]:
         """Gives the instance embedding [1, h, w, E] and the pixel embedding [1, h, w, D]; see `Network`."""
         pixels, part = self._prepare(image)
-        with self._one_at_a_time:
+        with TENSORFLOW_LOCK:
             return self._encode(pixels), part
 
     def detect(self, image: np.ndarray) -> tuple[list[tf.Tensor], np.ndarray, FoundObjects]:
         """As `encode`, with what was found."""
         pixels, part = self._prepare(image)
-        with self._one_at_a_time:
+        with TENSORFLOW_LOCK:
             *embeddings, boxes, class_ids, scores = self._detect(pixels)
         found = self._named(boxes[0].numpy(), class_ids[0].numpy().astype(np.int64), scores[0].numpy())
         return embeddings, part, found
@@ -100,7 +97,7 @@ class InferenceNetwork(Network):
         return FoundObjects(boxes[kept], scores[kept], category_ids, [name for _, name in categories])
 
     def _masks_of_call(self, embeddings: list[tf.Tensor], boxes: np.ndarray) -> np.ndarray:
-        with self._one_at_a_time:
+        with TENSORFLOW_LOCK:
             return self._masks(*embeddings, boxes)[0].numpy()
 
 

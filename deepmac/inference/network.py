@@ -1,11 +1,16 @@
 """What computes masks for a predictor: the common part of TensorFlow, ONNX Runtime and exported graphs."""
 
 import abc
+import threading
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from deepmac.core.errors import InputError
+
+# Of the networks in TensorFlow: with oneDNN's kernels, graphs that several threads run at a time gave other
+# masks, and crashed.
+TENSORFLOW_LOCK = threading.Lock()
 
 
 class FoundObjects(NamedTuple):
