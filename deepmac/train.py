@@ -35,8 +35,9 @@ def _parse_configuration():
         params = train_utils.parse_configuration(flags.FLAGS, lock_return=False)
     except (KeyError, ValueError, TypeError, LookupError, yaml.YAMLError) as error:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        known = [name for name in exp_factory._REGISTERED_CONFIGS if name.startswith("deepmac")]
+        known = exp_factory._REGISTERED_CONFIGS
         if flags.FLAGS.experiment not in known:
+            known = [name for name in known if name.startswith("deepmac")]
             message = f"no experiment {flags.FLAGS.experiment!r}: give one of {', '.join(known)}"
         raise InputError(f"configuration: {message}") from error
     if flags.FLAGS.deterministic:

@@ -56,7 +56,7 @@ class Window:
 
     def wait_for(self, text: str):
         """Waits until the line above the picture says something."""
-        self._page.wait_for_text(self.status, text)
+        self._page.locator(".jp-OutputArea [role=status]", has_text=text).wait_for()
 
     def names(self) -> list[str]:
         fields = self._page.locator(".deepmac-list tbody input")
@@ -147,7 +147,7 @@ def test_what_cannot_be_opened_is_told_in_the_window(notebook_page):
     folder.press("Enter")
     window.wait_for("no model")
     models.select_option(label="deepmac_1024x1024_coco17, downloaded when chosen")
-    window.wait_for("cannot download")
+    page.wait_for_text(window.status, "cannot download")
     page.screenshot("no-such-model")
 
     page = notebook_page("deepmac_colab", model="no such model")
@@ -159,7 +159,7 @@ def test_what_cannot_be_opened_is_told_in_the_window(notebook_page):
     )
     errors.first.wait_for(state="attached")
     assert all(error.strip().count("\n") == 0 for error in errors.all_text_contents())
-    Window(page).wait_for("no model 'no such model'")
+    page.wait_for_text(Window(page).status, "no model 'no such model'")
 
 
 @pytest.mark.slow

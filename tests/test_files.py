@@ -70,7 +70,7 @@ def test_folders_that_stay_are_filled(tmp_path, monkeypatch, where):
         raise RuntimeError
     assert not list(path.iterdir())
     if where == "mount":
-        (path / ".incomplete").mkdir()  # of a run that was killed
+        (path / ".deepmac-incomplete").mkdir()  # of a run that was killed
     with atomic_folder(name) as temporary:
         (temporary / "1.png").write_bytes(b"1")
         assert not (path / "1.png").exists()

@@ -598,7 +598,10 @@ def test_the_root_of_a_yolo_data_set_is_read(pictures, tmp_path, labels, images,
         ('{"shapes": [], "imagePath": "a.png"}', "is LabelMe's JSON of one picture: name the folder of all"),
         ('[{"image": "a.png", "annotator": 1, "label": []}]', "is Label Studio's JSON-MIN: export the annot"),
         ('[{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}]', "is a list of results, without images"),
-        ('{"type": "dataset"}\n{"type": "image"}\n', "is NDJSON, .*; it must hold .*JSON"),
+        (
+            '{"type": "dataset"}\n{"type": "image"}\n',
+            "is NDJSON, .*; it must hold .* COCO's or MegaDetector's JSON",
+        ),
     ],
 )
 def test_formats_that_are_not_read_are_named(pictures, tmp_path, text, words):
@@ -609,7 +612,9 @@ def test_formats_that_are_not_read_are_named(pictures, tmp_path, text, words):
 
 def test_a_table_is_named(pictures, tmp_path):
     (tmp_path / "boxes.csv").write_text("image,xmin\na.png,1")
-    with pytest.raises(InputError, match="is a table; it must hold annotations"):
+    with pytest.raises(
+        InputError, match=r"is a table; it must hold annotations or detections, such as COCO's or"
+    ):
         read_annotation_files(tmp_path / "boxes.csv", pictures)
 
 

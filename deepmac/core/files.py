@@ -66,7 +66,8 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path).resolve()
     stays = path.is_dir() and (path == Path.cwd() or os.path.ismount(path))
-    temporary = path / ".incomplete" if stays else path.parent / f".{path.name}-{secrets.token_hex(4)}"
+    beside = path.parent / f".{path.name}-{secrets.token_hex(4)}"
+    temporary = path / ".deepmac-incomplete" if stays else beside
     shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
     refuse_occupied(path)
     temporary.mkdir(parents=True)

@@ -48,7 +48,7 @@ def label_image(
         InputError: a number that 16 bits do not hold.
     """
     most = max(numbers, default=0)
-    if most > np.iinfo(np.uint16).max:
+    if most > _MOST:
         raise InputError(f"detection {most}, and masks of 16 bits tell {_MOST} apart: leave weak ones out")
     labels = np.zeros((height, width), np.uint8 if most <= 255 else np.uint16)
     weakest_first = sorted(range(len(numbers)), key=lambda i: (confidences[i], -numbers[i]))

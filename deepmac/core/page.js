@@ -11,6 +11,8 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
+const GONE = "The kernel was restarted, or is gone: run the cells again.";
+
 // Black or white, whichever is read more easily on a colour "#rrggbb".
 function inkOn(color) {
   const [red, green, blue] = [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));

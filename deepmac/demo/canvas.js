@@ -6,7 +6,6 @@ const HELP = `Drag: new box. Click: select; drag its handles. Alt + drag: move. 
   name, Delete remove, Esc let go, Ctrl + Z undo (Shift: redo), + − 0 1 zoom.`;
 
 const BUSY = "The notebook is busy with other cells. Boxes can be drawn already; masks come when it is done.";
-const GONE = "The kernel was restarted, or is gone: run the cells again.";
 
 // The boxes as a table: number, name, area and quality of the mask.
 function boxTable(model, editor) {

@@ -11,7 +11,6 @@ const HELP = `${RATINGS.good} ${RATINGS.check} ${RATINGS.doubtful} stand for mas
   doubtful. Keys: arrows move, Enter opens a picture, Esc closes it, K keep, R reject, U undo that, N and B next
   page and back, Z closer to an animal, G grid, S sequence, P picture. In the pictures of a sequence a letter, and
   its colour, stand for the same animal, as far as boxes tell.`;
-const GONE = "The kernel was restarted, or is gone: run the cells again.";
 
 const number = (value) => value.toLocaleString("en");
 const counted = ([some, all], thing) => {

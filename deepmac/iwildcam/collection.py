@@ -93,11 +93,11 @@ class Collection:
         verdicts = verdicts.drop_duplicates(_KEY, keep="last").query("review != ''").sort_values(_KEY)
         with atomic_file(self.layout.images / REVIEW_FILE) as path:
             verdicts.to_csv(path, index=False)
-        self.take_over_verdicts()
+        self.animals["review"] = _verdicts(self.animals, verdicts)
 
     def take_over_verdicts(self) -> None:
         """Brings the table up to the file of verdicts, to which another notebook may have added."""
-        self.animals["review"] = _verdicts(self.animals, self.layout)
+        self.animals["review"] = _verdicts(self.animals, _read_review(self.layout))
 
 
 def lines_of_pictures(animals: pd.DataFrame) -> Iterator[tuple[str, list[Any]]]:
@@ -155,7 +155,7 @@ def _complete(animals: pd.DataFrame, layout: Layout) -> pd.DataFrame:
     animals["rating"] = pd.Series(words, dtype=object).where(animals["quality"].notna(), "")
     files = [os.path.relpath(mask_path(layout.masks, name), layout.images) for name in animals["picture"]]
     animals["masks"] = pd.Series(files, dtype=object).where(animals["area"].notna(), "")
-    animals["review"] = _verdicts(animals, layout)
+    animals["review"] = _verdicts(animals, _read_review(layout))
     order = {column: animals[column].map(in_order) for column in ("camera", "sequence", "picture")}
     order["split"] = -animals["split"].rank()  # training set first
     by = ["split", "camera", "time", "sequence", "frame", "picture", "number"]
@@ -289,9 +289,9 @@ def _time(text) -> datetime.datetime | None:
         return None
 
 
-def _verdicts(animals: pd.DataFrame, layout: Layout) -> np.ndarray:
-    """The verdict on each line, "" where the file has none."""
-    reviewed = animals[_KEY].round(_DIGITS).merge(_read_review(layout), "left", _KEY)
+def _verdicts(animals: pd.DataFrame, verdicts: pd.DataFrame) -> np.ndarray:
+    """The verdict on each line, "" where there is none."""
+    reviewed = animals[_KEY].round(_DIGITS).merge(verdicts, "left", _KEY)
     return reviewed["review"].fillna("").to_numpy()
 
 
