@@ -100,6 +100,22 @@ def test_boxes_are_drawn_anywhere_and_changed_by_the_handles_of_the_selected_one
 
 
 @pytest.mark.browser
+def test_handles_lie_around_a_small_box_which_they_would_cover(page):
+    page.drag((100, 100), (116, 116))
+    page.click(108, 108)
+    page.drag((104, 104), (112, 112))  # inside it: a new one
+    np.testing.assert_allclose(page.boxes, [[100, 100, 116, 116], [104, 104, 112, 112]], atol=1)
+    page.press("Control+z", "n")
+    x, y = page.place(116, 116)
+    page.page.mouse.move(x + 6, y + 6)
+    page.page.mouse.down()
+    page.page.mouse.move(*(end + 6 for end in page.place(160, 150)), steps=5)
+    page.page.mouse.up()
+    page.settle()
+    np.testing.assert_allclose(page.boxes, [[100, 100, 160, 150]], atol=1)
+
+
+@pytest.mark.browser
 def test_undo_by_keys_and_buttons(page):
     page.drag((100, 100), (300, 300))
     page.drag((400, 100), (500, 200))

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import expect
 from pycocotools import mask as rle
 from skimage import data
 
@@ -153,6 +154,8 @@ def test_what_cannot_be_opened_is_told_in_the_window(notebook_page):
     page = notebook_page("deepmac_colab", model="no such model")
     with pytest.raises(AssertionError, match="InputError"):
         page.run_all()
+    for control in ("Picture", "Model"):  # of the window, from its top
+        expect(page.page.get_by_label(control, exact=True)).to_be_in_viewport(timeout=20_000)
     # A cell that reaches the kernel after it has dropped those waiting behind the failed one fails alike.
     errors = page.locator(
         '[data-mime-type="application/vnd.jupyter.stderr"]', has_text="no model 'no such model'"

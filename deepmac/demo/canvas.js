@@ -152,7 +152,8 @@ function render({ model, el }, history) {
     ["focusout", () => editor.finishNudge()],
   ];
   // "Run all" leads to the end of a notebook: back to the window, as long as it is being loaded.
-  if (!model.get("ready")) setTimeout(() => whole.scrollIntoView({ block: "center" }), 100);
+  const surroundings = () => el.closest(".widget-vbox") ?? whole;
+  if (!model.get("ready")) setTimeout(() => surroundings().scrollIntoView(), 100);
 
   function show() {
     frame = 0;
@@ -160,7 +161,7 @@ function render({ model, el }, history) {
     painter.draw();
     for (const part of parts) part.update();
     nameSliders(el.closest(".widget-vbox"));
-    const around = el.closest(".widget-vbox") ?? whole;
+    const around = surroundings();
     around.addEventListener("keydown", tellEnter, true); // once, however often it is added
     for (const [type, heard] of heardAround) around.addEventListener(type, heard);
     const { boxes, selected } = editor;

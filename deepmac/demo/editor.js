@@ -117,15 +117,15 @@ class Editor {
     return [event.clientX - left, event.clientY - top];
   }
 
-  // Those of sides are in their middles, if there is room between corners.
+  // Where handles are on the screen: around a small box, which they would cover; of sides only if there is room.
   handles(box) {
-    const place = (sides, axis) => {
-      const side = sides.find((side) => side % 2 === axis);
-      return side === undefined ? (box[axis] + box[axis + 2]) / 2 : box[side];
-    };
-    const roomy = [0, 1].map((axis) => (box[axis + 2] - box[axis]) * this.view.scale > 10 * HANDLE);
-    const usable = HANDLES.filter((sides) => sides.length === 2 || roomy[1 - (sides[0] % 2)]);
-    return usable.map((sides) => ({ sides, at: this.view.toScreen([place(sides, 0), place(sides, 1)]) }));
+    const [low, high] = [this.view.toScreen(box.slice(0, 2)), this.view.toScreen(box.slice(2))];
+    const lengths = high.map((end, axis) => end - low[axis]);
+    const beside = Math.min(...lengths) < 6 * HANDLE ? HANDLE : 0;
+    const ends = [...low.map((value) => value - beside), ...high.map((value) => value + beside)];
+    const place = (sides, axis) => ends[sides.find((side) => side % 2 === axis)] ?? (low[axis] + high[axis]) / 2;
+    const usable = HANDLES.filter((sides) => sides.length === 2 || lengths[1 - (sides[0] % 2)] > 10 * HANDLE);
+    return usable.map((sides) => ({ sides, at: [place(sides, 0), place(sides, 1)] }));
   }
 
   // The sides of the selected box that a handle at a point of the screen moves.

@@ -135,7 +135,8 @@ def geojson(drawing: Drawing) -> bytes:
 
 def picture(drawing: Drawing) -> bytes:
     """The picture with masks, boxes, numbers and names, at its own size (PNG)."""
-    return encoded(Image.fromarray(overlaid(drawing, drawing.prediction.image)), "PNG")
+    drawn = Image.fromarray(overlaid(drawing, drawing.prediction.image))
+    return encoded(drawn, "PNG", compress_level=1)  # half the time of 6, and a seventh larger
 
 
 def overlaid(drawing: Drawing, image: np.ndarray) -> np.ndarray:
