@@ -49,11 +49,12 @@ for sample in SAMPLES.values():
     prediction = predictor.predict(sample.normalized_boxes())
     assert 0 < prediction.masks.mean() < 1
 assert prediction.plot() is not None
-for options in ({"runtime": "tensorflow"}, {"precision": "bfloat16"}):
+for options in ({"runtime": "tensorflow"}, {"precision": "bfloat16"}, {"input_size": 512}):
     try:
         deepmac.load(**options)
     except InputError as error:
         assert str(error).endswith("pip install 'deepmac[train]'"), error
+        assert ("at one input size" in str(error)) == ("runtime" not in options)
     else:
         raise AssertionError("TensorFlow is there")
 assert not run("segment", "a.jpg", "--box", "0.1,0.2,0.8,0.7", "--out", "masks")

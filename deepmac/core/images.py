@@ -145,7 +145,8 @@ def _from_pil(picture, name, upright):
         return _from_array(samples.astype(np.uint16))
     if picture.mode == "F":
         raise InputError(f"{name} has floating-point samples: convert it to 8 or 16 bits")
-    return _from_array(np.asarray(picture.convert("RGBA" if picture.has_transparency_data else "RGB")))
+    mode = "RGBA" if picture.has_transparency_data else "RGB"
+    return _from_array(np.asarray(picture if picture.mode == mode else picture.convert(mode)))
 
 
 def _from_array(array):

@@ -5,6 +5,7 @@ results). Where masks overlap, the detection of higher confidence keeps the pixe
 """
 
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,8 @@ def write_label_image(
     for keyword, text in (texts or {}).items():
         info.add_text(keyword, text)
     with atomic_file(path) as temporary:
-        (in_colors(labels) if palette else Image.fromarray(labels)).save(temporary, pnginfo=info)
+        image = in_colors(labels) if palette else Image.fromarray(labels)
+        image.save(temporary, pnginfo=info, compress_type=zlib.Z_RLE)  # made for areas of one number
 
 
 def in_colors(labels: np.ndarray) -> Image.Image:

@@ -81,7 +81,10 @@ def load(
             classes = model_classes(model.folder)
             network = InferenceNetwork(*trained_model(model.folder), precision, input_size, classes)
     except ModuleNotFoundError as error:
-        raise missing_package(error) from error
+        needed = missing_package(error)
+        if onnx and not as_exported:
+            needed = InputError(f"{name_or_path} is exported in float32 at one input size; else {needed}")
+        raise needed from error
     network.calibration = model.calibration
     return Predictor(network)
 
@@ -139,8 +142,9 @@ class Predictor:
     def encode(self, image, detect: bool = False) -> EncodedImage:
         """Encodes an image without setting it, see `set_image`; with `detect` also finds its objects."""
         image = read_image(image)
-        if detect:
-            return EncodedImage(image, *self._network.detect(image))
+        return EncodedImage(image, *self._network.detect(image)) if detect else self._encode(image)
+
+    def _encode(self, image: np.ndarray) -> EncodedImage:
         return EncodedImage(image, *self._network.encode(image))
 
     def predict(
@@ -184,10 +188,10 @@ class Predictor:
         rest = np.delete(np.arange(len(boxes)), [index for indices in crops.values() for index in indices])
         found = []
         if len(rest):
-            whole = self.encode(encoded.image) if encoded.embeddings is None else encoded
+            whole = self._encode(encoded.image) if encoded.embeddings is None else encoded
             found.append((rest.tolist(), self._masks_of(whole, boxes[rest])))
         for (top, left, side), indices in crops.items():
-            crop = self.encode(encoded.image[top : top + side, left : left + side])
+            crop = self._encode(encoded.image[top : top + side, left : left + side])
             inside = boxes[indices] * ([height, width] * 2) - [top, left] * 2
             inside = np.clip(inside / np.tile(crop.image.shape[:2], 2), 0, 1).astype(np.float32)
             found.append((indices, self._masks_of(crop, inside)))
