@@ -1,6 +1,6 @@
 # `make` lists the commands. Each sets up .venv by itself, with the versions of constraints.txt.
 #
-#   PROFILE=smoke|quick|mini|subset|photographs|paper   what `make reproduce` runs
+#   PROFILE=smoke|quick|mini|styles|subset|photographs|paper   what `make reproduce` runs
 #   PYTHON=...                              the Python 3.11 or 3.12 that .venv is made of
 #   UV=                                     use pip although uv is installed
 #   TEST_JOBS=2                             test files run at once
@@ -63,7 +63,7 @@ test: lint ## check the code and run the tests
 	TF_CPP_MIN_LOG_LEVEL=3 $(VENV_PYTHON) -m pytest -m "not nightly" --durations=15 \
 		-n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-reproduce: $(INSTALLED) ## regenerate every table and figure (PROFILE=smoke|quick|mini|subset|photographs|paper)
+reproduce: $(INSTALLED) ## regenerate every table and figure (PROFILE=smoke|quick|mini|styles|subset|photographs|paper)
 	$(VENV)/bin/deepmac reproduce --profile "$(PROFILE)"
 
 weights: $(INSTALLED) ## train the weights that ship with the package, into runs/weights/mini (COCO_DIR=folder)

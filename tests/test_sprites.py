@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepmac.core.categories import ID_BY_NAME, NAME_BY_ID
+from deepmac.core.categories import ID_BY_NAME, NAME_BY_ID, VOC_IDS
 from deepmac.core.errors import InputError
 from deepmac.scenes.artwork import ARTWORK, Picture, artworks, svg_path
 from deepmac.scenes.sprites import read_cutout, render, sprite_pools
@@ -37,6 +37,16 @@ def test_every_class_with_two_artworks_is_in_both_splits(pools):
     assert {NAME_BY_ID[i] for i in pools["train"]} == set(ARTWORK)
     only_in_training = {NAME_BY_ID[i] for i in set(pools["train"]) - set(pools["val"])}
     assert only_in_training == {name for name in ARTWORK if len(artworks(ARTWORK[name])) == 1}
+
+
+def test_styles_keep_sets_of_classes_to_one_vendor_each():
+    styled = sprite_pools(styles={"voc": "twemoji", "non_voc": "openmoji"})
+    for split, pool in styled.items():
+        for category_id, listed in pool.items():
+            expected = "twemoji" if category_id in VOC_IDS else "openmoji"
+            assert {artwork.vendor for artwork in listed} == {expected}
+        assert len(set(pool) & set(VOC_IDS)) > 12, split
+        assert len(set(pool) - set(VOC_IDS)) > 15, split
 
 
 @pytest.mark.parametrize("code", ["1f697", "1f415", "1f34c", "1f382", "1f6b2", "1f9cd-1f3fd"])

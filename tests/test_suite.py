@@ -7,7 +7,7 @@ from deepmac.core.categories import NON_VOC_IDS
 from deepmac.core.errors import InputError
 from deepmac.suite.suite import Suite
 
-PROFILES = ("smoke", "quick", "mini", "subset", "photographs", "paper")
+PROFILES = ("smoke", "quick", "mini", "styles", "subset", "photographs", "paper")
 ROOT = Path(__file__).resolve().parents[1]
 HEADS = ("resnet4", "hourglass100", "cond_inst3")
 

@@ -123,7 +123,7 @@ def submission(model, coco_dir, split, name, out):
 
 
 @click.command()
-@click.option("--profile", default="quick", help="smoke, quick, mini, subset, photographs or paper.")
+@click.option("--profile", default="quick", help="smoke, quick, mini, styles, subset, photographs or paper.")
 @click.option("--only", multiple=True, metavar="NOTEBOOK", help="Run this notebook only (repeatable).")
 @click.option("--work-dir", default="runs", help="Data sets and training runs; reused when there.")
 @click.option("--out", help="Executed notebooks, results, report.  [default: papermill_runs/PROFILE]")

@@ -8,6 +8,7 @@ import contextlib
 import functools
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -38,6 +39,7 @@ def compose_scenes(
     seed: int = 0,
     jobs: int | None = None,
     sprites: str | os.PathLike | None = None,
+    styles: Mapping[str, str] | None = None,
 ) -> Path:
     """Writes scenes as a folder in COCO's layout, which appears when it is complete; returns it.
 
@@ -52,12 +54,13 @@ def compose_scenes(
         seed: of the scenes; the split of the sprites does not depend on it.
         jobs: scenes to compose at once; by default one for each core.
         sprites: a folder with own RGBA cut-outs to add, `<COCO class name>/<picture>.png`.
+        styles: classes -> the vendor that draws them, as of `sprite_pools`.
 
     Raises:
         InputError: `out` is not empty, or a sprite cannot be used.
     """
     counts = {"train": images, "val": max(1, images // 5) if val_images is None else val_images}
-    pools = sprite_pools(sprites)
+    pools = sprite_pools(sprites, styles)
     with atomic_folder(out) as folder:
         (folder / "annotations").mkdir()
         for split in SPLITS:

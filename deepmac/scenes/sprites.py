@@ -6,6 +6,7 @@ import io
 import itertools
 import math
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,7 @@ import numpy as np
 import resvg_py
 from PIL import Image
 
-from deepmac.core.categories import COCO_CATEGORIES, ID_BY_NAME
+from deepmac.core.categories import CLASS_SETS, COCO_CATEGORIES, ID_BY_NAME
 from deepmac.core.errors import InputError
 from deepmac.core.images import open_picture_file
 from deepmac.scenes.artwork import ARTWORK, Artwork, Picture, artworks
@@ -28,7 +29,9 @@ _OPAQUE = 8  # of 255: fainter pixels do not count as part of a cut-out
 SpritePools = dict[str, dict[int, tuple[Artwork, ...]]]
 
 
-def sprite_pools(own_sprites: str | Path | None = None) -> SpritePools:
+def sprite_pools(
+    own_sprites: str | Path | None = None, styles: Mapping[str, str] | None = None
+) -> SpritePools:
     """Returns the artworks of each split: `pools["train"][category_id]`.
 
     An artwork is in one split only, whatever the seed of the scenes, so that objects of the validation
@@ -39,6 +42,7 @@ def sprite_pools(own_sprites: str | Path | None = None) -> SpritePools:
 
     Args:
         own_sprites: a folder with the user's own RGBA cut-outs, a subfolder for each class.
+        styles: set of classes, "voc" or "non_voc" -> the one vendor that draws them; both do unless given.
 
     Returns:
         For "train" and "val", category id -> artworks; classes without artwork are absent.
@@ -49,9 +53,13 @@ def sprite_pools(own_sprites: str | Path | None = None) -> SpritePools:
     pools = {split: {} for split in SPLITS}
     own = _own_artworks(Path(own_sprites)) if own_sprites is not None else {}
     vendors = itertools.cycle((("twemoji", "openmoji"), ("openmoji", "twemoji")))
+    drawn_by = {number: vendor for name, vendor in (styles or {}).items() for number in CLASS_SETS[name]}
     for category in COCO_CATEGORIES:
         members = {split: [] for split in SPLITS}
-        if listed := artworks(ARTWORK.get(category.name, "")):
+        listed = artworks(ARTWORK.get(category.name, ""))
+        if only := drawn_by.get(category.id):
+            listed = [artwork for artwork in listed if artwork.vendor == only]
+        if listed:
             for place, artwork in enumerate(_in_turns(listed, next(vendors))):
                 members["val" if place % 3 == 1 else "train"].append(artwork)
         for artwork in own.get(category.id, []):

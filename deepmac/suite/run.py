@@ -52,7 +52,7 @@ def reproduce(
     has so far and does not stop the others.
 
     Args:
-        profile: smoke, quick, mini, subset, photographs or paper.
+        profile: smoke, quick, mini, styles, subset, photographs or paper.
         only: notebooks to run; none means all.
         root: the checkout.
         work_dir: holds data sets and training runs.

@@ -57,7 +57,7 @@ class Study:
         """Reads `configs/reproduction.yaml`.
 
         Args:
-            profile: smoke, quick, mini, subset, photographs or paper.
+            profile: smoke, quick, mini, styles, subset, photographs or paper.
             work_dir: holds data sets and training runs; those that are there are used again.
             results_path: where the results JSON goes; results of rows lie in `rows/` beside it. None: the
                 notebook writes none, and rows are those of `papermill_runs/<profile>`.

@@ -108,7 +108,10 @@ class Dataset:
     def __str__(self) -> str:
         """What the pictures are, in words that stand beside results."""
         if self.source == "scenes":
-            kind, counts = "composed drawings", [self.arguments["images"], self.arguments["val_images"]]
+            styles = self.arguments.get("styles", {}).items()
+            kind = " and ".join(f"{classes} classes by {vendor}" for classes, vendor in styles)
+            kind = f"composed drawings, {kind}" if kind else "composed drawings"
+            counts = [self.arguments["images"], self.arguments["val_images"]]
         else:
             kind = self.arguments.get("description", "photographs of COCO 2017")
             if "ids" not in self.arguments:
