@@ -21,6 +21,8 @@ from pycocotools.coco import COCO
 
 from deepmac.core.errors import InputError
 from deepmac.core.files import exclusive
+from deepmac.data.flaws import summary
+from deepmac.inference.prediction import Prediction
 from deepmac.jobs import annotate as job
 from deepmac.jobs import stream
 
@@ -242,6 +244,35 @@ def test_what_gets_no_mask_is_counted_with_the_reason(data_set, tmp_path):
     assert written[nuts[0]["id"]]["bbox"] == [None, 1, 9, 9]
     (quality,) = [entry["quality"] for entry in written.values() if "quality" in entry]
     assert quality == round(quality, 3)
+
+
+def test_boxes_in_which_nothing_is_found_and_crowds_are_named(data_set, tmp_path, monkeypatch):
+    bolts, nuts = (
+        [entry for entry in data_set["annotations"] if entry["category_id"] == kind] for kind in (BOLT, NUT)
+    )
+    for entry in bolts:
+        entry["iscrowd"] = 1
+    data_set["annotations"].append(nuts[1] | {"id": 99})  # says what another one does
+    (tmp_path / "boxes.json").write_text(json.dumps(data_set))
+    polygons = Prediction.to_polygons
+    monkeypatch.setattr(Prediction, "to_polygons", lambda self: [[], *polygons(self)[1:]])
+    *reasons, made, _ = _annotate(tmp_path).stdout.splitlines()
+    assert made.startswith("0 of 5 masks made; ")
+    named = [f"annotation {entry['id']}" for entry in nuts]
+    for kind, cases in (
+        ("boxes without a mask, since the model sees nothing in them, or it is below --min-quality", named),
+        ("crowd regions, which are no objects", [f"annotation {entry['id']}" for entry in bolts]),
+        ("annotations that are listed twice taken as one", ["annotation 99"]),
+    ):
+        assert summary(kind, cases) in reasons
+
+
+def test_boxes_that_are_meant_otherwise_are_told(data_set, tmp_path):
+    for entry in data_set["annotations"]:
+        x, y, width, height = entry["bbox"]
+        entry["bbox"] = [x, y, x + width, y + height]
+    (tmp_path / "boxes.json").write_text(json.dumps(data_set))
+    assert "boxes in an unusual form read: 8" in _annotate(tmp_path).stdout
 
 
 @pytest.mark.parametrize("content", ["[]", "5", '{"images": [], "annotations": []}'])

@@ -53,6 +53,22 @@ def test_coco_annotations_without_crowds(tmp_path):
     assert (boxes.box_format, boxes.image_id, boxes.category_ids, boxes.scores) == ("xywh", 5, [18], [None])
     assert _of(file, "/data/sub/b.jpg").boxes == [[9, 10, 11, 12]]
     assert _of(file, "/data/c.jpg") is None
+    assert file.problems == ["crowd regions, which are no objects, left out: 1"]
+
+
+def test_pictures_of_the_file_that_are_not_given_are_named_and_those_its_detector_failed_on(tmp_path):
+    entries = [
+        {"file": "a.jpg", "detections": [{"category": "1", "conf": 0.9, "bbox": [0.1, 0.1, 0.2, 0.2]}]},
+        {"file": "b.jpg", "failure": "truncated"},
+        {"file": "c.jpg", "detections": [{"category": "1", "conf": 0.9, "bbox": [0.1, 0.1, 0.2, 0.2]}]},
+    ]
+    document = {"images": entries, "detection_categories": {"1": "animal"}, "info": {}}
+    file = read_boxes(_write(tmp_path, document))
+    assert file.problems == ["pictures on which the detector failed: 1 (b.jpg)"]
+    file.of([Picture(Path("a.jpg"), Path("a.jpg"))])
+    assert len(file.problems) == 1, "who names one picture wants that one"
+    file.of([Picture(Path(name), Path(name)) for name in ("a.jpg", "b.jpg")])
+    assert file.problems[1:] == [f"pictures in {file.path.name} that are not among these: 1 (c.jpg)"]
 
 
 def test_coco_results_by_id(tmp_path):

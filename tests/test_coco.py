@@ -128,6 +128,21 @@ def test_crowd_area_and_categories_have_defaults(folder):
     assert data.categories == known
 
 
+def test_crowds_are_counted_and_objects_if_there_is_nothing_else(folder):
+    _, content = folder
+    count = len(content["annotations"])
+    content["annotations"][0]["iscrowd"] = 1
+    data = read_coco(content, TRAINING)
+    assert data.repairs == {} and f"{count} annotations (1 of crowds, which are no objects)" in str(data)
+    for entry in content["annotations"]:  # as tools mark what a brush drew
+        entry["iscrowd"] = 1
+    data = read_coco(content, TRAINING)
+    assert [entry["iscrowd"] for entry in data.annotations] == [0] * count
+    kind = "crowd regions, of which there is nothing else taken as objects"
+    assert {kind: len(cases) for kind, cases in data.repairs.items()} == {kind: count}
+    assert all(entry["iscrowd"] for entry in read_coco(content, EVALUATION).annotations), "as COCO has it"
+
+
 def test_categories_are_the_files_own(folder):
     coco_dir, content = folder
     own = [{"id": 0, "name": "bolt"}, {"id": 7, "name": "nut"}, {"id": 1, "name": "cat"}]

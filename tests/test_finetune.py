@@ -16,6 +16,7 @@ from PIL import Image
 from synthetic import OWN_CLASSES as NAMES
 
 import deepmac
+from deepmac.data.splits import draw_validation
 from deepmac.evaluation.files import read_evaluation
 from deepmac.inference.find import ModelFolder
 from deepmac.inference.load import read_task_config
@@ -149,6 +150,7 @@ def test_a_new_mask_head_has_the_architecture_asked_for_and_nothing_of_the_old_o
 def test_what_cannot_be_is_said_in_one_line(data_set, tmp_path):
     error = _finetune(data_set, tmp_path / "one", "--masks-of", "bolt,washer", status=2).stderr
     assert "no training picture has a mask of washer" in error and "bolt, nut" in error
+    assert not any((tmp_path / "one").iterdir()), "nothing is left of a call that is refused"
     finetune._claim(tmp_path / "one", {"masks_of": "bolt"})  # corrected: nothing had been trained yet
     assert [path.name for path in (tmp_path / "one").iterdir()] == ["request.json"]
     head = _finetune(data_set, tmp_path / "three", "--mask-head", "resnet", status=2)
@@ -161,7 +163,10 @@ def test_what_cannot_be_is_said_in_one_line(data_set, tmp_path):
     (tmp_path / "two" / "mine.txt").touch()
     assert "not an empty folder" in _finetune(data_set, tmp_path / "two", status=2).stderr
     content = json.loads((data_set / "boxes.json").read_text())
-    content["annotations"] = [entry | {"iscrowd": 1} for entry in content["annotations"]]
+    drawn = draw_validation({image["id"]: image for image in content["images"]}, content["annotations"], 0.2)
+    content["annotations"] = [
+        entry | {"iscrowd": int(entry["image_id"] not in drawn)} for entry in content["annotations"]
+    ]
     (tmp_path / "boxes.json").write_text(json.dumps(content))
     (tmp_path / "images").symlink_to(data_set / "images")
     error = _finetune(tmp_path, tmp_path / "out", status=2).stderr

@@ -381,6 +381,13 @@ def test_the_kind_that_most_files_of_pictures_have_is_read_and_the_others_are_na
         read_annotation_files(folder, pictures)
 
 
+def test_objects_without_a_label_are_told(pictures):
+    folder = voc(pictures, "a", [("nut", bndbox(3, 3, 12, 10)), ("", bndbox(4, 3, 13, 10))])
+    data = read_annotation_files(folder, pictures)["train"]
+    told = [f"{kind}: {len(cases)}" for kind, cases in data.repairs.items() if "without a category" in kind]
+    assert told == ["annotations without a category given one: 1"]
+
+
 @pytest.mark.parametrize("tool", ["voc", "studio"])
 def test_files_to_validate_with_may_name_categories_in_another_order(pictures, tool):
     def annotations(folder, names):

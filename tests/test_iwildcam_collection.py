@@ -158,12 +158,19 @@ def test_verdicts_on_animals_without_a_box_and_on_pictures_called_by_numbers_are
         assert open_collection(tmp_path).animals["review"].tolist() == [verdict, ""]
 
 
-def test_times_before_those_of_nanoseconds_are_kept(tmp_path):
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("1601-01-01 00:00:00", "1601-01-01 00:00"),  # earlier than nanoseconds reach
+        ("05/03/2021 6:07 PM", "2021-05-03 18:07"),
+    ],
+)
+def test_times_are_read_as_they_are_meant(tmp_path, written, meant):
     camera_traps.write_picture(tmp_path / "a.jpg")
-    image = {"file": "a.jpg", "detections": [], "datetime": "1601-01-01 00:00:00"}
+    image = {"file": "a.jpg", "detections": [], "datetime": written}
     document = {"images": [image], "detection_categories": {"1": "animal"}}
     (tmp_path / "detections.json").write_text(json.dumps(document))
-    assert open_collection(tmp_path).animals["time"].dt.year.tolist() == [1601]
+    assert open_collection(tmp_path).animals["time"].dt.strftime("%Y-%m-%d %H:%M").tolist() == [meant]
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,10 @@ def test_objects_are_found_where_no_boxes_are_given(photos, tmp_path, loads):
     assert "3 there already" in _segment(photos, *detect, "--min-score", 0.01, "--out", out).stdout
     nothing = _segment(photos, *detect, "--min-score", 2, "--out", tmp_path / "nothing").stderr
     assert "no object has a score of 2.0 or more: try a lower --min-score" in nothing
+    _segment(photos, *detect, "--min-score", 2, "--out", tmp_path / "nothing", "--together", "coco")
+    together = json.loads((tmp_path / "nothing" / "annotations.json").read_text())
+    classes = {entry["id"]: entry["name"] for entry in together["categories"]}
+    assert classes.keys() >= set(expected.category_ids.tolist()), "whether or not they were found"
     assert "--detect" in command_line.refused("segment", photos, "--detect", "--box", BOX, "--out", out)
     loads.clear()
     assert "mini finds no objects" in command_line.refused("segment", photos, "--detect", "--out", out)

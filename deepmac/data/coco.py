@@ -14,17 +14,7 @@ from deepmac.core.executors import threads
 from deepmac.data import flaws, formats, rules
 from deepmac.data.annotation_folders import find_splits
 from deepmac.data.category_lists import CATEGORY_FIELDS, numbered, read_categories
-from deepmac.data.flaws import (
-    LOST,
-    NOT_AN_ENTRY,
-    REPEATED,
-    TRAINING,
-    TWICE,
-    Finding,
-    Findings,
-    Policy,
-    summary,
-)
+from deepmac.data.flaws import LOST, TRAINING, Finding, Findings, Policy, summary
 from deepmac.data.formats import load_annotations
 from deepmac.data.numbers import key_in, key_of, whole
 from deepmac.data.picture_files import find_pictures, measure
@@ -99,6 +89,8 @@ class CocoData(NamedTuple):
 
     def __str__(self):
         counts = f"{len(self.images)} images, {len(self.annotations)} annotations"
+        if crowds := sum(entry["iscrowd"] for entry in self.annotations):
+            counts += f" ({crowds} of crowds, which are no objects)"
         if points := self.most_points():
             counts += f", {points} points for each (task.train_data.num_keypoints)"
         repairs = [f"  {summary(kind, cases)}" for kind, cases in self.repairs.items()]
@@ -167,8 +159,9 @@ def read_coco(
         for entry, image in pairs
     )
     annotations = [entry for entry in settled if entry is not None]
-    if REPEATED not in policy.ignores:
+    if flaws.REPEATED not in policy.ignores:
         annotations = _once(annotations, findings)
+    annotations = rules.objects_of(annotations, findings)
     if errors := findings.remedies():
         raise InputError(f"{name}: {errors}")
     if not annotations:
@@ -291,7 +284,7 @@ def _entries(name: str, content: dict, section: str, findings: Findings) -> list
         raise NothingAnnotatedError(f"{name} has no {section}: the list is empty{reasons}")
     for index, entry in enumerate(entries):
         if not isinstance(entry, dict):
-            findings.add(Finding(NOT_AN_ENTRY, f"entry {index} of '{section}' is {str(entry)[:200]}"))
+            findings.add(Finding(flaws.NOT_AN_ENTRY, f"entry {index} of '{section}' is {str(entry)[:200]}"))
     return [entry for entry in entries if isinstance(entry, dict)]
 
 
@@ -303,7 +296,7 @@ def _once(annotations: list[dict], findings: Findings) -> list[dict]:
         others = alike.setdefault((entry["image_id"], entry["category_id"], *entry["bbox"]), [])
         said = [entry.get(field) for field in _CONTENT]
         if any(said == [other.get(field) for field in _CONTENT] for other in others):
-            findings.add(Finding(REPEATED, f"annotation {entry.get('given_id', entry['id'])}", {}))
+            findings.add(Finding(flaws.REPEATED, f"annotation {entry.get('given_id', entry['id'])}", {}))
         else:
             others.append(entry)
             kept.append(entry)
@@ -321,7 +314,7 @@ def _images(
         if first is not entry and rules.name_of(first) != rules.name_of(entry):
             raise InputError(f"{name}: 2 of the images have the same id {key}: make it unique")
         if first is not entry:
-            findings.add(Finding(TWICE, str(entry.get("file_name")), {}))
+            findings.add(Finding(flaws.TWICE, str(entry.get("file_name")), {}))
     images = numbered(list(by_key.values()), "images", findings)
     first_of: list[dict] = []
     same: dict[tuple, dict] = {}
@@ -330,7 +323,7 @@ def _images(
         first = image if picture[0] is None else same.setdefault(picture, image)
         first_of.append(first)
         if first is not image:
-            findings.add(Finding(TWICE, str(picture[0]), {}))
+            findings.add(Finding(flaws.TWICE, str(picture[0]), {}))
     ways: list[dict[int | str, set[int]]] = [defaultdict(set) for _ in range(5)]
     for key, image in zip(by_key, first_of, strict=True):
         file_name = rules.name_of(image) or ""

@@ -70,6 +70,7 @@ BAD_POINTS = Flaw("malformed points", "left out, their boxes kept", "give point_
 NO_AREA = Flaw("annotations without 'area'", "given that of the mask or box", "give that of the mask")
 ODD_AREA = Flaw("areas of 0 or more than the image", "replaced by that of the mask or box", "correct them")
 NO_CROWD = Flaw("annotations without 'iscrowd', 0 or 1", "given it", "give 0 or 1")
+ALL_CROWDS = Flaw("crowd regions, of which there is nothing else", "taken as objects", "set 'iscrowd' to 0")
 
 
 # What annotations of other formats than COCO's never have.
@@ -96,7 +97,7 @@ BOXES = Policy(mends=None, ignores=(REACHES_BEYOND, REPEATED))
 EVALUATION = Policy(
     mends=(WITHOUT_MASK, NO_CROWD),
     ignores=(
-        *(REPEATED, NO_NAME, DISAGREES, BAD_POINTS, ODD_AREA),
+        *(REPEATED, NO_NAME, DISAGREES, BAD_POINTS, ODD_AREA, ALL_CROWDS),
         *(NEGATIVE, NO_AREA_INSIDE, REACHES_BEYOND),
     ),
 )

@@ -183,7 +183,8 @@ def _collected(sources: Iterable, read: Callable, names: dict[int, str] | None =
     for image in pictures:
         own = image.pop(_OWN_NAMES, [])
         image["file_name"] = own[0] if own and counts[image["file_name"]] > 1 else image["file_name"]
-    used = dict.fromkeys(one["category_id"] for one in content["annotations"] if isinstance(one, dict))
+    found = [one.get("category_id") for one in content["annotations"] if isinstance(one, dict)]
+    used = dict.fromkeys(name for name in found if name is not None)
     if names is None:  # categories are names
         return content | {"categories": [{"id": name, "name": str(name)} for name in used]}
     labels = names or {number: str(number) for number in used}
@@ -271,7 +272,7 @@ def _yolo_object(width: int, height: int, points: int, line: str) -> dict | None
 
 def _object(name: Any, points: list[float], box: Any = None) -> dict:
     """An annotation: a polygon, of x and y in turn, if there are points enough, else a box."""
-    named = {"category_id": str("object" if name in (None, "") else name).strip()}
+    named = {} if name in (None, "") else {"category_id": str(name).strip()}
     if len(points) < 6:
         return named | {"bbox": box}
     return named | {"segmentation": [points], "bbox": _around(points)}
@@ -357,7 +358,7 @@ def _grouped(shapes: list[dict | str]) -> list[dict | str]:
     for shape in shapes:
         group = shape.pop(_GROUP, None) if isinstance(shape, dict) else None
         if isinstance(shape, dict) and group is not None and isinstance(shape.get("segmentation"), list):
-            first = first_of.setdefault((str(group), shape["category_id"]), shape)
+            first = first_of.setdefault((str(group), shape.get("category_id")), shape)
             if first is not shape:
                 first["segmentation"] += shape["segmentation"]
                 first["bbox"] = _around([x for part in first["segmentation"] for x in part])

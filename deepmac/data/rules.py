@@ -12,7 +12,7 @@ import numpy as np
 from deepmac.core.errors import InputError
 from deepmac.data import flaws
 from deepmac.data.category_lists import CATEGORY_FIELDS
-from deepmac.data.flaws import Finding
+from deepmac.data.flaws import Finding, Findings
 from deepmac.data.numbers import key_in, number, numbers_in, whole
 from deepmac.data.picture_files import PictureSize
 from deepmac.data.segmentations import along_rows, fits_box, mask_area, mask_box, mask_findings
@@ -273,6 +273,14 @@ def known_image(entry: dict, image: dict | None, *_) -> Iterator[Finding]:
         yield Finding(flaws.UNKNOWN_IMAGE, f"image id {entry.get('image_id')} is not in the list of images")
     elif type(entry.get("image_id")) is not int or entry["image_id"] != image["id"]:
         yield Finding(flaws.ODD_ID, f"'image_id' is {entry.get('image_id')!r:.40}", {"image_id": image["id"]})
+
+
+def objects_of(annotations: list[dict], findings: Findings) -> list[dict]:
+    """Settled annotations; if all are crowd regions, as tools mark what a brush drew, they are objects."""
+    if not all(entry["iscrowd"] for entry in annotations):
+        return annotations
+    rule = [lambda entry: [Finding(flaws.ALL_CROWDS, "'iscrowd' is 1", {"iscrowd": 0})]]
+    return [findings.settle(entry, "annotation", rule) or entry for entry in annotations]
 
 
 ANNOTATION_RULES = (

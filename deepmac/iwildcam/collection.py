@@ -282,10 +282,12 @@ def _exif_time(path: Path | None) -> datetime.datetime | None:
 
 
 def _time(text) -> datetime.datetime | None:
-    """Reads a time as ISO 8601 or EXIF write it, by the clock of the camera."""
+    """Reads a time as ISO 8601, EXIF or American spreadsheets write it, by the clock of the camera."""
     try:
         return datetime.datetime.fromisoformat(_EXIF_DATE.sub(r"\1-\2-", str(text))).replace(tzinfo=None)
     except ValueError:
+        with contextlib.suppress(ValueError):  # only with AM or PM it is known that the month comes first
+            return datetime.datetime.strptime(str(text).strip(), "%m/%d/%Y %I:%M %p")
         return None
 
 

@@ -17,7 +17,7 @@ from pycocotools import mask as coco_mask
 from deepmac.core.errors import InputError
 from deepmac.core.files import exclusive, write_text
 from deepmac.data.coco import CocoData, read_coco
-from deepmac.data.flaws import BAD_MASK, TRAINING, summary
+from deepmac.data.flaws import TRAINING, WITHOUT_MASK, summary
 from deepmac.data.formats import COLLECTED, load_annotations
 from deepmac.inference.prediction import Prediction
 from deepmac.jobs.box_files import ImageBoxes
@@ -80,14 +80,25 @@ def annotate(
         else:
             write_yolo(data, out, _made(jobs))
         count = sum(len(job.masks()) for job in jobs)
+        unfilled = [position for job in jobs for position in job.unfilled()]
         shutil.rmtree(folder, ignore_errors=True)
-    unusable = [summary(*repair) for repair in data.repairs.items() if repair[0].startswith(BAD_MASK.name)]
     read = {entry[_POSITION]: entry for entry in data.annotations}
+    left_alone = {
+        "crowd regions, which are no objects": [one for one in data.annotations if one["iscrowd"]],
+        "boxes without a mask, since the model sees nothing in them, or it is below --min-quality": [
+            read[position] for position in unfilled
+        ],
+    }
+    kinds = data.repairs | {
+        kind: [f"annotation {one.get('given_id', one['id'])}" for one in entries]
+        for kind, entries in left_alone.items()
+    }
+    told = [summary(*kind) for kind in kinds.items() if kind[1] and not kind[0].startswith(WITHOUT_MASK.name)]
     wanted = [read.get(i, given) for i, given in enumerate(document["annotations"])]  # also what was left out
     wanted = [entry for entry in wanted if not isinstance(entry, dict) or _is_wanted(entry, replace)]
     poorer = f", those below a quality of {min_quality} left out" if min_quality else ""
     made = f"{count} of {len(wanted)} masks made{poorer}; {became}"
-    return "\n".join([*data.lost, *unusable, *became.problems(), made])
+    return "\n".join([*told, *became.problems(), made])
 
 
 def _refuse_existing(out: Path) -> None:
@@ -112,6 +123,11 @@ class _AnnotateJob(PictureJob):
         """What annotations get, by their position; those without a mask nothing."""
         texts = self.texts() or {}
         return texts[_MASKS] if texts.get(FINGERPRINT) == self.fingerprint else {}
+
+    def unfilled(self) -> list[int]:
+        """Positions of annotations whose masks are empty or too poor; none if the picture was skipped."""
+        masks = self.masks()
+        return [one for one in self.positions if str(one) not in masks] if self.texts() else []
 
     def write(self, prediction: Prediction) -> None:
         rle, min_quality = self.options

@@ -14,7 +14,7 @@ import numpy as np
 from deepmac.core.boxes import BOX_FORMATS, normalized_boxes
 from deepmac.core.errors import InputError
 from deepmac.data.coco import read_coco
-from deepmac.data.flaws import BOXES, EXAMPLES, summary
+from deepmac.data.flaws import BOXES, EXAMPLES, LOST, summary
 from deepmac.data.formats import as_coco, load_annotations, read_table
 from deepmac.data.megadetector import Detections, read_json
 from deepmac.data.numbers import key_of, number, whole
@@ -69,6 +69,9 @@ class BoxFile:
         self._table, self._box_format, self._min_score = table, box_format, min_score
         if table.is_scored.any() and (unscored := np.count_nonzero(~table.is_scored)):
             self.problems.append(f"{unscored} boxes have no score, others do: theirs is their mask's quality")
+        failed = [name for row, name in enumerate(table.names) if table.facts.get(row, {}).get("failure")]
+        if failed:
+            self.problems.append(summary("pictures on which the detector failed", failed))
         self._names = PictureNames()
         self._by_id: dict[str, int] = {}
         for row, name in enumerate(table.names):
@@ -99,6 +102,9 @@ class BoxFile:
             if len(exact) != 1:
                 raise InputError(f"{self.path}: {name} could be {other.path} or {picture.path}")
             best[row] = exact[0]
+        others = [name for row, name in enumerate(self._table.names) if row not in best and name]
+        if len(pictures) > 1 and others:  # of one, nobody expects the others
+            self.problems.append(summary(f"pictures in {self.path.name} that are not among these", others))
         chosen = {picture.path: row for row, picture in best.items()}
         return [self._boxes(chosen[one.path]) if one.path in chosen else None for one in pictures]
 
@@ -247,7 +253,9 @@ def _of_annotations(path: Path, document: dict, min_score: float) -> BoxFile:
         facts = {"image_id": image.get("given_id", image_id)}
         facts |= {} if size == LARGER_THAN_ANY else {"size": size}
         table.add((name or "").replace("\\", "/"), rows, facts)
-    return BoxFile(path, table, "xywh", min_score, data.lost)
+    crowds = sum(entry["iscrowd"] for entry in data.annotations)
+    told = [f"crowd regions, which are no objects, {LOST}: {crowds}"] if crowds else []
+    return BoxFile(path, table, "xywh", min_score, data.lost + told)
 
 
 def _with_images(entries: list) -> dict:

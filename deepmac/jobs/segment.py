@@ -21,6 +21,7 @@ from deepmac.core.images import open_picture_file
 from deepmac.core.label_images import read_texts, write_label_image
 from deepmac.data.coco import CocoData
 from deepmac.data.picture_files import read_annotated
+from deepmac.inference.find import find_model
 from deepmac.inference.prediction import Prediction
 from deepmac.jobs.box_files import BoxFile, ImageBoxes
 from deepmac.jobs.pictures import Picture
@@ -77,8 +78,19 @@ def segment(
     summary.count(segment_pictures(jobs, model, overwrite=overwrite))
     summary.require_success()
     if together:
-        _write_together(jobs, getattr(boxes, "category_names", {}), out, together)
+        is_file = isinstance(boxes, BoxFile) or boxes.boxes is not None
+        names = getattr(boxes, "category_names", {}) if is_file else _classes_of(model.name)
+        _write_together(jobs, names, out, together)
     return summary
+
+
+def _classes_of(model: str) -> dict[str, str]:
+    """The classes a model detects: id as text -> name."""
+    from deepmac.inference.load import model_classes  # with TensorFlow, which detections need anyway
+
+    return {
+        str(one.get("file_id", one["id"])): one["name"] for one in model_classes(find_model(model).folder)
+    }
 
 
 def _write_together(jobs: Sequence["_SegmentJob"], names: Mapping[str, str], out: Path, how: str) -> None:

@@ -109,9 +109,15 @@ def finetune(
         build_mask_head(start.model.mask_head)  # an unknown one is refused before anything is written
     _claim(out, data.state() | recipe.state())
     records, beginning, training = out / "records", out / "start", out / "training"
-    if not records.exists():
-        _write_records(data, records, tell)
-    params = _experiment(start, records, data.masks_of, recipe)
+    try:
+        if not records.exists():
+            _write_records(data, records, tell)
+        params = _experiment(start, records, data.masks_of, recipe)
+    except InputError:
+        if not beginning.exists():  # nothing is left of a call that is refused
+            shutil.rmtree(records, ignore_errors=True)
+            (out / _REQUEST_FILE).unlink()
+        raise
     if not beginning.exists():
         with atomic_folder(beginning) as folder:
             tell(f"From {recipe.model}: {_warm_start(recipe, params, folder)}")

@@ -72,14 +72,13 @@ def _table(metrics, names, truth, seen_ids) -> str:
             for metric in ("AP", "mIoU")
         }
     )
-    found = pd.Series(metrics, dtype=float)
+    found = pd.Series(metrics, dtype=float).map(lambda value: "-" if np.isnan(value) else f"{value:.1f}")
     return "\n".join(
         [
             f"Masks in boxes of {len(truth['images'])} validation pictures, percent (annotated: {counts})",
             table.astype(float).to_string(float_format="%.1f", na_rep="-"),
-            f"Detection: box AP {found['detections/box/AP']:.1f}, at IoU 0.5 "
-            f"{found['detections/box/AP50']:.1f}; with masks of seen classes AP "
-            f"{found['detections/mask/seen/AP']:.1f}",
+            f"Detection: box AP {found['detections/box/AP']}, at IoU 0.5 {found['detections/box/AP50']}; "
+            f"with masks of seen classes AP {found['detections/mask/seen/AP']}",
             "",
         ]
     )

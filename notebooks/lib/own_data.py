@@ -44,7 +44,7 @@ class Scope(NamedTuple):
 
 _QUICK = Scope(240, 60, 100, 100, 1)
 SCOPES = {"smoke": Scope(16, 8, 2, 2, 1, heads=()), "quick": _QUICK, "mini": Scope(600, 120, None, 200, 3)}
-SCOPES |= dict.fromkeys(("subset", "photographs", "paper"), _QUICK)  # whose pictures are others
+SCOPES |= dict.fromkeys(("styles", "subset", "photographs", "paper"), _QUICK)  # whose pictures are others
 
 
 def compose(folder: Path, scope: Scope) -> None:
