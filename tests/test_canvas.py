@@ -364,9 +364,10 @@ def test_clicks_with_shift_say_what_is_missing_and_what_is_too_much(page):
     line = page.page.locator("[role=status]")
     assert line.inner_text() == "Corrections lie inside the selected box."
     page.click(120, 250)  # the kernel has not answered yet: what is seen counts
+    page.click(297, 297)  # on a handle
     page.page.keyboard.up("Shift")
-    assert [sign for _, _, sign in page.canvas.boxes[0]["clicks"]] == [-1, 1, -1]
-    page.press("Control+z", "Control+z")
+    assert [sign for _, _, sign in page.canvas.boxes[0]["clicks"]] == [-1, 1, -1, 1]
+    page.press("Control+z", "Control+z", "Control+z")
     assert len(page.canvas.boxes[0]["clicks"]) == 1
     assert (page.canvas.selected, line.inner_text()) == (0, "")
     page.press("Escape")
@@ -386,6 +387,14 @@ def test_clicks_with_shift_say_what_is_missing_and_what_is_too_much(page):
     assert left == 100, "the cross stays in the box"
     page.press("Escape", "ArrowRight")
     assert page.boxes[0][0] > 100, "arrows move the box again"
+
+
+@pytest.mark.browser
+def test_a_long_error_is_seen_to_its_end(page):
+    page.page.set_viewport_size({"width": 600, "height": 700})
+    page.canvas.status = ["cannot download https://example.org/a/model.tar.gz: no connection " * 5, True]
+    page.ask()
+    assert page.page.locator("[role=status]").evaluate("line => line.scrollHeight - line.clientHeight") <= 0
 
 
 @pytest.mark.browser

@@ -208,8 +208,9 @@ class Editor {
     if (this.fingers.size || !this.drag) return;
     const { kind, moved, index } = this.drag;
     this.drag = null;
+    const corrects = event.shiftKey && !event.altKey && !moved && ["draw", "change"].includes(kind);
     if (this.edited) this.finish(kind !== "draw"); // handles would be in the way of the next box
-    else if (kind === "draw" && !moved && event.shiftKey) this.correct(this.view.toPicture(this.place(event)));
+    else if (corrects) this.correct(this.view.toPicture(this.place(event))); // also on a handle
     else if (kind === "draw" && !moved) this.select(this.boxAt(this.place(event)));
     else if (kind === "change") this.select(index);
   }
