@@ -135,6 +135,28 @@ def test_undo_by_keys_and_buttons(page):
 
 
 @pytest.mark.browser
+def test_keys_are_heard_after_a_button_that_disables_itself(page):
+    page.drag((100, 100), (300, 300))
+    for name in ("Remove all", "Remove"):
+        page.click(200, 200)
+        page.page.get_by_role("button", name=name, exact=True).click()
+        page.settle()
+        assert len(page.boxes) == 0
+        page.press("Control+z")
+        assert len(page.boxes) == 1
+
+
+@pytest.mark.browser
+def test_the_name_of_the_selected_box_lies_over_others(page):
+    page.canvas.boxes = [_item(100, 200, 130, 230, name="a name that is long"), _item(140, 200, 160, 220)]
+    page.canvas.selected = 0
+    page.ask()
+    canvas = page.page.locator("canvas").bounding_box()
+    x, y = np.subtract(page.place(140, 200), (canvas["x"], canvas["y"])).round().astype(int).tolist()
+    assert page.color(x + 2, y - 17) == list(bytes.fromhex(page.canvas.colors[0][1:]))
+
+
+@pytest.mark.browser
 def test_what_was_removed_from_a_picture_comes_back_after_another_one(page):
     image = np.zeros((50, 50, 3), np.uint8)
     page.canvas.show_picture(image, [_item(10, 10, 30, 30), _item(20, 20, 40, 40)], same="first")
