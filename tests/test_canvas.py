@@ -487,6 +487,21 @@ def test_zoom_keeps_what_is_under_the_mouse_and_boxes_are_drawn_where_one_sees(p
 
 
 @pytest.mark.browser
+def test_the_same_part_of_the_next_page_of_a_stack_is_seen(page):
+    scale, image = page.page.locator("output"), np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    whole = scale.inner_text()
+    page.page.locator("canvas").focus()
+    page.press("+", "+")
+    closer = scale.inner_text()
+    page.canvas.show_picture(image, page=1)
+    page.ask()
+    assert scale.inner_text() == closer != whole
+    page.canvas.show_picture(image, page=1)  # of another stack
+    page.ask()
+    assert scale.inner_text() == whole
+
+
+@pytest.mark.browser
 def test_the_gesture_that_zooms_out_to_the_smallest_does_not_scroll_the_notebook(page):
     page.page.evaluate("document.body.style.height = '5000px'")
     page.page.mouse.move(*page.place(160, 200))

@@ -183,9 +183,13 @@ function render({ model, el }, history) {
     view.resize([width, height]);
     show(); // at once: a resized canvas is empty
   }
+  let page = model.get("page");
   function open() {
-    view.picture = model.get("picture").slice(0, 2);
-    view.zoomTo(view.fitting);
+    const size = model.get("picture").slice(0, 2);
+    const turned = page !== model.get("page") && size.join() === view.picture.join();
+    page = model.get("page");
+    view.picture = size;
+    if (!turned) view.zoomTo(view.fitting);
     pixels.load();
     editor.cancel();
     resize();
