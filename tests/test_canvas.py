@@ -487,6 +487,25 @@ def test_zoom_keeps_what_is_under_the_mouse_and_boxes_are_drawn_where_one_sees(p
 
 
 @pytest.mark.browser
+def test_boxes_out_of_sight_are_brought_to_the_middle(page):
+    page.canvas.boxes = [_item(100, 100, 110, 110), _item(500, 300, 510, 310)]
+    page.ask()
+    page.page.locator("canvas").focus()
+    page.press("n", *["+"] * 9, "Enter")
+    page.page.keyboard.type("first")
+    page.press("Enter", "n")
+    box = page.page.locator("canvas").bounding_box()
+    center = int(box["width"] / 2), int(box["height"] / 2)
+    first, second = ([x * 255 / WIDTH, y * 255 / HEIGHT, 0] for x, y in ((105, 105), (505, 305)))
+    np.testing.assert_allclose(page.color(*center), second, atol=8)
+    page.press("p")
+    np.testing.assert_allclose(page.color(*center), first, atol=8)
+    page.press("n", "Control+z")  # the name of the other one
+    np.testing.assert_allclose(page.color(*center), first, atol=8)
+    assert page.canvas.boxes[0]["name"] == "object"
+
+
+@pytest.mark.browser
 def test_the_same_part_of_the_next_page_of_a_stack_is_seen(page):
     scale, image = page.page.locator("output"), np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     whole = scale.inner_text()
