@@ -135,6 +135,28 @@ def test_undo_by_keys_and_buttons(page):
 
 
 @pytest.mark.browser
+def test_keys_are_heard_after_a_button_that_disables_itself(page):
+    page.drag((100, 100), (300, 300))
+    for name in ("Remove all", "Remove"):
+        page.click(200, 200)
+        page.page.get_by_role("button", name=name, exact=True).click()
+        page.settle()
+        assert len(page.boxes) == 0
+        page.press("Control+z")
+        assert len(page.boxes) == 1
+
+
+@pytest.mark.browser
+def test_the_name_of_the_selected_box_lies_over_others(page):
+    page.canvas.boxes = [_item(100, 200, 130, 230, name="a name that is long"), _item(140, 200, 160, 220)]
+    page.canvas.selected = 0
+    page.ask()
+    canvas = page.page.locator("canvas").bounding_box()
+    x, y = np.subtract(page.place(140, 200), (canvas["x"], canvas["y"])).round().astype(int).tolist()
+    assert page.color(x + 2, y - 17) == list(bytes.fromhex(page.canvas.colors[0][1:]))
+
+
+@pytest.mark.browser
 def test_what_was_removed_from_a_picture_comes_back_after_another_one(page):
     image = np.zeros((50, 50, 3), np.uint8)
     page.canvas.show_picture(image, [_item(10, 10, 30, 30), _item(20, 20, 40, 40)], same="first")
@@ -364,9 +386,10 @@ def test_clicks_with_shift_say_what_is_missing_and_what_is_too_much(page):
     line = page.page.locator("[role=status]")
     assert line.inner_text() == "Corrections lie inside the selected box."
     page.click(120, 250)  # the kernel has not answered yet: what is seen counts
+    page.click(297, 297)  # on a handle
     page.page.keyboard.up("Shift")
-    assert [sign for _, _, sign in page.canvas.boxes[0]["clicks"]] == [-1, 1, -1]
-    page.press("Control+z", "Control+z")
+    assert [sign for _, _, sign in page.canvas.boxes[0]["clicks"]] == [-1, 1, -1, 1]
+    page.press("Control+z", "Control+z", "Control+z")
     assert len(page.canvas.boxes[0]["clicks"]) == 1
     assert (page.canvas.selected, line.inner_text()) == (0, "")
     page.press("Escape")
@@ -386,6 +409,14 @@ def test_clicks_with_shift_say_what_is_missing_and_what_is_too_much(page):
     assert left == 100, "the cross stays in the box"
     page.press("Escape", "ArrowRight")
     assert page.boxes[0][0] > 100, "arrows move the box again"
+
+
+@pytest.mark.browser
+def test_a_long_error_is_seen_to_its_end(page):
+    page.page.set_viewport_size({"width": 600, "height": 700})
+    page.canvas.status = ["cannot download https://example.org/a/model.tar.gz: no connection " * 5, True]
+    page.ask()
+    assert page.page.locator("[role=status]").evaluate("line => line.scrollHeight - line.clientHeight") <= 0
 
 
 @pytest.mark.browser
@@ -453,6 +484,40 @@ def test_zoom_keeps_what_is_under_the_mouse_and_boxes_are_drawn_where_one_sees(p
         page.page.get_by_role("button", name=button).click()
         page.settle()
         assert page.page.locator("output").inner_text() == seen
+
+
+@pytest.mark.browser
+def test_boxes_out_of_sight_are_brought_to_the_middle(page):
+    page.canvas.boxes = [_item(100, 100, 110, 110), _item(500, 300, 510, 310)]
+    page.ask()
+    page.page.locator("canvas").focus()
+    page.press("n", *["+"] * 9, "Enter")
+    page.page.keyboard.type("first")
+    page.press("Enter", "n")
+    box = page.page.locator("canvas").bounding_box()
+    center = int(box["width"] / 2), int(box["height"] / 2)
+    first, second = ([x * 255 / WIDTH, y * 255 / HEIGHT, 0] for x, y in ((105, 105), (505, 305)))
+    np.testing.assert_allclose(page.color(*center), second, atol=8)
+    page.press("p")
+    np.testing.assert_allclose(page.color(*center), first, atol=8)
+    page.press("n", "Control+z")  # the name of the other one
+    np.testing.assert_allclose(page.color(*center), first, atol=8)
+    assert page.canvas.boxes[0]["name"] == "object"
+
+
+@pytest.mark.browser
+def test_the_same_part_of_the_next_page_of_a_stack_is_seen(page):
+    scale, image = page.page.locator("output"), np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    whole = scale.inner_text()
+    page.page.locator("canvas").focus()
+    page.press("+", "+")
+    closer = scale.inner_text()
+    page.canvas.show_picture(image, page=1)
+    page.ask()
+    assert scale.inner_text() == closer != whole
+    page.canvas.show_picture(image, page=1)  # of another stack
+    page.ask()
+    assert scale.inner_text() == whole
 
 
 @pytest.mark.browser

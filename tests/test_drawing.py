@@ -100,6 +100,27 @@ def test_boxes_are_drawn_inside_the_image_with_their_labels():
         assert (labelled != unlabelled).any(axis=2).sum() > 50
 
 
+def test_lines_and_labels_of_small_boxes_leave_the_objects_of_a_large_picture_visible():
+    size, boxes = (1800, 2400), []
+    masks = np.zeros((4, *size), bool)
+    for place, mask in enumerate(masks):  # of 30 pixels, with as much between them
+        top, left = 900 + 60 * (place // 2), 1200 + 60 * (place % 2)
+        mask[top : top + 30, left : left + 30] = True
+        boxes.append(np.array([top - 2, left - 2, top + 32, left + 32]) / [*size, *size])
+    numbers = ["1", "2", "3", "4"]
+    drawn = overlay(np.zeros((*size, 3), np.uint8), masks, boxes, numbers, 0.5, short_labels=numbers)
+    for mask, color in zip(masks, instance_colors(4), strict=True):
+        assert (drawn[mask] == np.round(color / 2).astype(np.uint8)).all(axis=1).mean() > 0.6
+
+
+def test_lines_of_boxes_lie_under_all_labels():
+    image, nothing = np.zeros((300, 400, 3), np.uint8), np.zeros((2, 300, 400), bool)
+    boxes = [[0.5, 0.25, 0.8, 0.5], [0.48, 0.0, 0.9, 0.9]]  # a line of the second crosses the first's label
+    drawn = overlay(image, nothing, boxes, ["1 spoon", "2 saucer"])
+    alone = overlay(image, nothing[:1], boxes[:1], ["1 spoon"])
+    np.testing.assert_array_equal(drawn[138:149, 100:140], alone[138:149, 100:140])
+
+
 def test_names_beyond_ascii_are_written_in_their_letters():
     names = ["\u00fc", "\u03b1", "\u0416", "\U0010fffd"]  # the last is no letter: an empty frame
     nothing, box = np.zeros((1, 60, 80), bool), [[0.5, 0.0, 1.0, 1.0]]

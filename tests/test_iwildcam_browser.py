@@ -308,6 +308,10 @@ def test_filters_open_and_verdicts_by_mouse_and_keys(window, browser, tmp_path):
     assert page.locator(".tiles").bounding_box() == place, "nothing moves"
     end = said.bounding_box()["y"] + said.bounding_box()["height"]
     assert end <= place["y"], "it is seen above the pictures"
+    page.set_viewport_size({"width": 700, "height": 760})
+    hidden = "element => element.scrollHeight - element.clientHeight"
+    assert [part.evaluate(hidden) > 0 for part in (said, said.locator(".."))] == [False, False], "all of it"
+    page.set_viewport_size({"width": 1000, "height": 760})
     assert pd.read_csv(tmp_path / "out/animals.csv")["confidence"].tolist() == [0.22]
     page.get_by_label("review").select_option("any")
     page.wait_for_function("document.querySelectorAll('.box').length > 1")

@@ -14,6 +14,7 @@ _PAPER, _INK = (250, 250, 248), (40, 40, 40)
 _GAP, _CAPTION = 8, 20  # pixels
 _GRID_WIDTH = 11.0  # inches
 _MARGIN = 0.2  # of the box's size, shown on each side of it in a grid
+_LARGEST = 7  # boxes: lines and letters suit a picture of so many at most, or they would hide small objects
 
 
 def instance_colors(count: int) -> np.ndarray:
@@ -51,15 +52,18 @@ def overlay(
         uint8 RGB [H, W, 3].
     """
     height, width = image.shape[:2]
+    boxes = np.reshape([] if boxes is None else boxes, (-1, 4)) * [height, width, height, width]
     label_image = masks
     if masks.ndim == 3:
         label_image = np.zeros((height, width), np.int32)
         for index in np.argsort(-masks.sum(axis=(1, 2)), kind="stable"):
             label_image[masks[index]] = index + 1
-    count = max(int(label_image.max()), 0 if boxes is None else len(boxes))
+    count = max(int(label_image.max()), len(boxes))
     colors = instance_colors(count) if colors is None else np.asarray(colors, np.uint8)
     colors = np.concatenate([np.zeros((1, 3), np.uint8), colors])
-    line = max(1, round(min(height, width) / 300))
+    areas = (boxes[:, 2:] - boxes[:, :2]).clip(0).prod(axis=1)
+    side = min(height, width, _LARGEST * np.sqrt(np.median(areas)) if len(boxes) else np.inf)
+    line = max(1, round(side / 300))
     inside = label_image > 0
     result = image.copy()
     blended = (1 - opacity) * image[inside] + opacity * colors[label_image[inside]]
@@ -67,9 +71,8 @@ def overlay(
     if outline:
         border = label_border(label_image, line)
         result[border] = colors[label_image[border]]
-    if boxes is not None:
-        result = _draw_boxes(result, boxes, colors[1:], labels, line, short_labels)
-    return result
+    font = _font(max(10, round(side / 30)))
+    return _draw_boxes(result, boxes, [*map(tuple, colors[1:].tolist())], labels, line, font, short_labels)
 
 
 def mask_grid(
@@ -158,22 +161,19 @@ def label_border(labels: np.ndarray, thickness: int) -> np.ndarray:
     return border & (labels > 0)
 
 
-def _draw_boxes(image, boxes, colors, labels, line, short_labels=None):
-    height, width = image.shape[:2]
+def _draw_boxes(image, boxes, colors, labels, line, font, short_labels):
+    """Draws boxes in pixels, and over all of them their labels."""
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
-    font = _font(max(10, round(min(height, width) / 30)))
-    boxes = np.asarray(boxes) * [height, width, height, width]
     if labels and short_labels is not None:
         places = [_label_place(draw, *one, font) for one in zip(labels, boxes[:, 1::-1], strict=True)]
         choices = zip(_crowded(places), labels, short_labels, strict=True)
         labels = [short if crowded else label for crowded, label, short in choices]
-    for index, (ymin, xmin, ymax, xmax) in enumerate(boxes):
-        color = tuple(colors[index].tolist())
+    for (ymin, xmin, ymax, xmax), color in zip(boxes, colors, strict=False):
         # Rectangles include their last row and column; a box ends before it.
         draw.rectangle((xmin, ymin, max(xmin, xmax - 1), max(ymin, ymax - 1)), outline=color, width=line)
-        if labels is not None:
-            _draw_label(draw, labels[index], (xmin, ymin), color, font)
+    for label, corner, color in zip(labels or (), boxes[:, 1::-1], colors, strict=False):
+        _draw_label(draw, label, corner, color, font)
     return np.array(picture)
 
 

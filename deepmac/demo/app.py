@@ -190,7 +190,7 @@ class Demo(Controls):
             self.name_own(picture.file_name)
         first = _examples(picture) if boxes is None else _inside(boxes, picture)
         same = picture.file_name, picture.page, zlib.crc32(picture.image)
-        self.canvas.show_picture(picture.image, first, same)
+        self.canvas.show_picture(picture.image, first, same, picture.page)
         self._update()
         if boxes and len(first) < len(boxes) and self.canvas.boxes == first:
             count = len(boxes) - len(first)
@@ -243,13 +243,12 @@ class Demo(Controls):
             self._predict(list(small), closer=True)
             self._shown = {key: shown for key, shown in self._shown.items() if key[0][0] not in small}
             self._show(asked)
-        milliseconds = 1000 * (time.perf_counter() - start)
         if not asked:
             self.say("Draw a box around anything in the picture: press the mouse button, drag, let go.")
         elif new:
             count = f"{len(new)} new mask{'s' if len(new) > 1 else ''}"
             encoding = f"the picture was encoded once, in {self._encoding_ms:.0f} ms"
-            self.say(f"{count} in {milliseconds:.0f} ms; {encoding}.")
+            self.say(f"{count} in {1000 * (time.perf_counter() - start):.0f} ms; {encoding}.")
         elif before is None:  # all had been removed
             self.say("The boxes are back, and their masks.")
         elif now != self._last:  # what was said is about others

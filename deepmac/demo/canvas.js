@@ -93,11 +93,16 @@ function toolbar(editor, view, history, changed) {
     button("Fit", "The whole picture (0)", () => editor.zoomTo(view.fitting)),
     button("1:1", "Its own pixels (1)", () => editor.zoomTo(1)),
   ];
+  // One that was pressed and is disabled now hears no keys, such as that to undo: they go to the canvas.
+  const disable = (one, disabled) => {
+    if (disabled && one === document.activeElement) editor.canvas.focus({ preventScroll: true });
+    one.disabled = disabled;
+  };
   const update = () => {
-    undo.disabled = !history.reaches(-1);
-    redo.disabled = !history.reaches(1);
-    remove.disabled = editor.selected < 0;
-    clear.disabled = !editor.boxes.length;
+    disable(undo, !history.reaches(-1));
+    disable(redo, !history.reaches(1));
+    disable(remove, editor.selected < 0);
+    disable(clear, !editor.boxes.length);
     scale.textContent = `${Math.round(100 * view.scale)} %`;
   };
   const buttons = [undo, redo, remove, clear, ...zoom];
@@ -178,9 +183,13 @@ function render({ model, el }, history) {
     view.resize([width, height]);
     show(); // at once: a resized canvas is empty
   }
+  let page = model.get("page");
   function open() {
-    view.picture = model.get("picture").slice(0, 2);
-    view.zoomTo(view.fitting);
+    const size = model.get("picture").slice(0, 2);
+    const turned = page !== model.get("page") && size.join() === view.picture.join();
+    page = model.get("page");
+    view.picture = size;
+    if (!turned) view.zoomTo(view.fitting);
     pixels.load();
     editor.cancel();
     resize();

@@ -51,6 +51,7 @@ class Canvas(anywidget.AnyWidget):
     picture = traitlets.List([1, 1, 0, 0]).tag(sync=True)
     preview = traitlets.Bytes().tag(sync=True)
     first = traitlets.Int(0).tag(sync=True)  # number of the picture when it was shown for the first time
+    page = traitlets.Int(0).tag(sync=True)  # of a stack: where it is turned, the same part of it is seen
     edit = traitlets.List([0, 0]).tag(sync=True)  # of the boxes: number of their picture, and a count
 
     def __init__(self):
@@ -60,8 +61,8 @@ class Canvas(anywidget.AnyWidget):
         self.show_picture(np.zeros((1, 1, 3), np.uint8))
         self.on_msg(self._on_message)
 
-    def show_picture(self, image: np.ndarray, boxes: Sequence[dict] = (), same: Hashable = None):
-        """Shows another picture, uint8 RGB [H, W, 3].
+    def show_picture(self, image: np.ndarray, boxes: Sequence[dict] = (), same: Hashable = None, page=0):
+        """Shows another picture, uint8 RGB [H, W, 3], or another page of a stack.
 
         If one with the same `same` was shown before, it has the boxes that were left on it, and their changes
         can be taken back; else those given, with nothing to take back.
@@ -78,7 +79,7 @@ class Canvas(anywidget.AnyWidget):
         with self.hold_sync():
             self.preview = encoded(self._levels[-1], "JPEG", **_QUALITY)
             self.picture = [width, height, number, len(self._levels) - 1]
-            self.first = first
+            self.first, self.page = first, page
             self.edit = [number, 0]
             self.selected = -1
             self.boxes = drawn

@@ -55,9 +55,18 @@ class Editor {
   // Takes the last change back (-1), or makes it again (1), if there is one.
   step(by) {
     if (!this.history.reaches(by)) return;
-    const { selected } = this;
+    const { selected, boxes: before } = this;
     const boxes = this.history.step(by);
     this.commit(boxes, boxes[selected] ? selected : -1);
+    const other = boxes.find((item, index) => JSON.stringify(item) !== JSON.stringify(before[index]));
+    if (other && boxes.length === before.length) this.show(other.box);
+  }
+
+  // Brings a box of which nothing is seen to the middle, others into sight.
+  show(box) {
+    const from = this.view.toScreen(middle(box));
+    if (!this.view.sees(box)) this.view.pan(...this.view.screen.map((side, axis) => side / 2 - from[axis]));
+    this.view.reveal(box);
   }
 
   select(index) {
@@ -67,7 +76,7 @@ class Editor {
   // Selects a box that may be out of sight.
   goTo(index) {
     this.select(index);
-    this.view.reveal(this.boxes[index].box);
+    this.show(this.boxes[index].box);
   }
 
   change(index, values) {
@@ -208,8 +217,9 @@ class Editor {
     if (this.fingers.size || !this.drag) return;
     const { kind, moved, index } = this.drag;
     this.drag = null;
+    const corrects = event.shiftKey && !event.altKey && !moved && ["draw", "change"].includes(kind);
     if (this.edited) this.finish(kind !== "draw"); // handles would be in the way of the next box
-    else if (kind === "draw" && !moved && event.shiftKey) this.correct(this.view.toPicture(this.place(event)));
+    else if (corrects) this.correct(this.view.toPicture(this.place(event))); // also on a handle
     else if (kind === "draw" && !moved) this.select(this.boxAt(this.place(event)));
     else if (kind === "change") this.select(index);
   }

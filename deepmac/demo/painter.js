@@ -22,6 +22,7 @@ class Painter {
     const seen = boxes.filter(({ box }) => this.view.sees(box)).sort((a, b) => area(b.box) - area(a.box));
     for (const one of seen) this.drawMask(context, one);
     context.setTransform(dots, 0, 0, dots, 0, 0);
+    seen.sort((a, b) => (a === chosen) - (b === chosen)); // no other name lies over its own
     for (const one of seen) this.drawLines(context, one, one === chosen);
     for (const one of seen) this.drawName(context, one, one === chosen);
     if (chosen) this.drawHandles(context, chosen.box);
