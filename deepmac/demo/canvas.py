@@ -61,7 +61,9 @@ class Canvas(anywidget.AnyWidget):
         self.show_picture(np.zeros((1, 1, 3), np.uint8))
         self.on_msg(self._on_message)
 
-    def show_picture(self, image: np.ndarray, boxes: Sequence[dict] = (), same: Hashable = None, page=0):
+    def show_picture(
+        self, image: np.ndarray, boxes: Sequence[dict] = (), same: Hashable = None, page: int = 0
+    ):
         """Shows another picture, uint8 RGB [H, W, 3], or another page of a stack.
 
         If one with the same `same` was shown before, it has the boxes that were left on it, and their changes
