@@ -79,9 +79,9 @@ def test_a_run_that_is_killed_again_and_again_ends_like_one_that_is_not(data_set
     def start(out):
         arguments = ["--images", data_set / "images", "--out", out, "--model", tiny_model.model_dir()]
         command = [sys.executable, "-m", "deepmac", "finetune", data_set / "boxes.json", *arguments]
-        return subprocess.Popen([*map(str, command), "--steps", "4"], stdout=subprocess.PIPE, text=True)
+        return subprocess.Popen([*map(str, command), "--steps", "8"], stdout=subprocess.PIPE, text=True)
 
-    for written in ("records", "start", "training/ckpt-3.index", "params.yaml"):
+    for written in ("records", "start", "training/ckpt-6.index", "params.yaml"):
         process = start(tmp_path / "killed")
         while process.poll() is None and not (tmp_path / "killed" / written).exists():
             time.sleep(0.01)
@@ -93,7 +93,7 @@ def test_a_run_that_is_killed_again_and_again_ends_like_one_that_is_not(data_set
         process = start(tmp_path / name)
         output, _ = process.communicate()
         assert process.returncode == 0
-        assert ("step 1/4" in output) == (name == "whole")
+        assert ("step 1/8" in output) == (name == "whole")
     for file in ("report.txt", "evaluation.json", "categories.json"):
         assert (tmp_path / "killed" / file).read_text() == (tmp_path / "whole" / file).read_text()
 
