@@ -7,7 +7,7 @@ extensions = ["myst_nb"]
 include_patterns = [
     *("*.md", "docs/*.md", "configs/cluster/*.md", "deepmac/weights/*/*.md", "notebooks/*.ipynb"),
     *("papermill_runs/*.md", "papermill_runs/mini/[!.]*", "papermill_runs/subset/[!.]*"),
-    "papermill_runs/photographs/[!.]*",
+    *("papermill_runs/styles/[!.]*", "papermill_runs/photographs/[!.]*"),
 ]
 nb_execution_mode = "off"  # notebooks are shown as `deepmac reproduce` executed them
 nb_merge_streams = True

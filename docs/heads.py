@@ -14,6 +14,7 @@ METRIC = "gt_boxes/mask/non_voc/AP"
 ELLIPSE = ("inscribed ellipse, non-VOC classes", "gt_boxes/mask/unseen/AP")  # masks without any network
 PROFILES = {
     "mini": "drawings (profile mini)",
+    "styles": "drawings, unseen classes in\nanother style (profile styles)",
     "subset": "photographs (profile subset)",
     "photographs": "photographs, ImageNet\nbackbone (profile photographs)",
 }
@@ -34,8 +35,8 @@ def results(profile: str, notebook: str) -> dict[tuple[str, str], dict]:
 @matplotlib.rc_context(STYLE)
 def main():
     """Writes `heads.png` beside this file: AP on the 60 non-VOC classes, 95 % intervals; hollow: one seed."""
-    figure = Figure(figsize=(13, 3.8))
-    axes = figure.subplots(1, 3, width_ratios=[5, 3, 3])
+    figure = Figure(figsize=(15, 3.8))
+    axes = figure.subplots(1, 4, width_ratios=[5, 3, 3, 3])
     for ax, (profile, title) in zip(axes, PROFILES.items(), strict=True):
         rows = results(profile, "table_mask_heads")
         ellipse = results(profile, "table_partially_supervised")[ELLIPSE]["measured"]

@@ -37,11 +37,11 @@ def test_the_readme_is_short():
 def test_the_readme_states_differences_as_they_were_measured():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     evidence = ""
-    for profile in ("mini", "subset", "photographs"):
+    for profile in ("mini", "styles", "subset", "photographs"):
         for name in ("figure_depth_curve", "table_partially_supervised"):
             path = ROOT / "papermill_runs" / profile / f"{name}.json"
             evidence += str([claim["evidence"] for claim in json.loads(path.read_text())["claims"]])
     stated = re.findall(r"([+-]\d+\.\d) \[([+-]\d+\.\d), ([+-]\d+\.\d)\]", text)
-    assert len(stated) == 13
+    assert len(stated) == 17
     for value, low, high in stated:
         assert f"difference {value}, 95 % interval {low} to {high}" in evidence

@@ -62,7 +62,7 @@ def test_the_full_size_has_every_head_with_every_kind_of_supervision():
     assert suite.row("all_classes_hourglass52", 0).config["task"]["allowed_masked_classes_ids"] == []
 
 
-@pytest.mark.parametrize("profile", ["mini", "subset", "photographs"])
+@pytest.mark.parametrize("profile", ["mini", "styles", "subset", "photographs"])
 def test_committed_results_are_those_of_the_committed_configuration(profile):
     suite = Suite.load(profile, ROOT)
     lines = [line for notebook in suite.notebooks for line in suite.table_rows(notebook)]

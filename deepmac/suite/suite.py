@@ -109,7 +109,8 @@ class Dataset:
         """What the pictures are, in words that stand beside results."""
         if self.source == "scenes":
             styles = self.arguments.get("styles", {}).items()
-            kind = " and ".join(f"{classes} classes by {vendor}" for classes, vendor in styles)
+            drawn = [f"{name.replace('_', '-').replace('voc', 'VOC')} classes by {by}" for name, by in styles]
+            kind = " and ".join(drawn)
             kind = f"composed drawings, {kind}" if kind else "composed drawings"
             counts = [self.arguments["images"], self.arguments["val_images"]]
         else:
