@@ -628,7 +628,7 @@ def test_the_notebook_filters_grid_statistics_and_export_alike(notebook_page, tm
     page.screenshot("picture")
     page.locator(".deepmac-traps button", has_text="Export").click()
     page.locator(".said", has_text=f"{len(test)} animals").wait_for()
-    assert len(pd.read_csv(tmp_path / "iwildcam-selection/animals.csv")) == len(test)
+    assert len(pd.read_csv(tmp_path / "collection-selection/animals.csv")) == len(test)
 
     page.page.get_by_role("menuitem", name="Kernel", exact=True).click()
     page.page.locator(".lm-Menu [data-command='kernelmenu:restart']").click()

@@ -79,8 +79,8 @@ def segment(
     summary.require_success()
     if together:
         is_file = isinstance(boxes, BoxFile) or boxes.boxes is not None
-        names = getattr(boxes, "category_names", {}) if is_file else _classes_of(model.name)
-        _write_together(jobs, names, out, together)
+        classes = getattr(boxes, "category_names", {}) if is_file else _classes_of(model.name)
+        _write_together(jobs, classes, out, together)
     return summary
 
 
