@@ -69,9 +69,6 @@ class BoxFile:
         self._table, self._box_format, self._min_score = table, box_format, min_score
         if table.is_scored.any() and (unscored := np.count_nonzero(~table.is_scored)):
             self.problems.append(f"{unscored} boxes have no score, others do: theirs is their mask's quality")
-        failed = [name for row, name in enumerate(table.names) if table.facts.get(row, {}).get("failure")]
-        if failed:
-            self.problems.append(summary("pictures on which the detector failed", failed))
         self._names = PictureNames()
         self._by_id: dict[str, int] = {}
         for row, name in enumerate(table.names):
@@ -102,7 +99,11 @@ class BoxFile:
             if len(exact) != 1:
                 raise InputError(f"{self.path}: {name} could be {other.path} or {picture.path}")
             best[row] = exact[0]
-        others = [name for row, name in enumerate(self._table.names) if row not in best and name]
+        names = self._table.names
+        failed = [names[row] for row in best if self._table.facts.get(row, {}).get("failure")]
+        others = [name for row, name in enumerate(names) if row not in best and name]
+        if failed:
+            self.problems.append(summary("pictures on which the detector failed", failed))
         if len(pictures) > 1 and others:  # of one, nobody expects the others
             self.problems.append(summary(f"pictures in {self.path.name} that are not among these", others))
         chosen = {picture.path: row for row, picture in best.items()}

@@ -72,7 +72,7 @@ _FULL = Scope(
 )
 _SMOKE = Scope(1, 1, False, 2, (1, 4), (128, 384), (1, 2), agreement_pictures=8)
 SCOPES = {"smoke": _SMOKE, "quick": Scope()}
-SCOPES |= dict.fromkeys(("mini", "subset", "photographs", "paper"), _FULL)
+SCOPES |= dict.fromkeys(("mini", "styles", "subset", "photographs", "paper"), _FULL)
 
 
 def config_sha256(profile: str, dataset: Dataset) -> str:
