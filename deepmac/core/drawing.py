@@ -71,8 +71,10 @@ def overlay(
     if outline:
         border = label_border(label_image, line)
         result[border] = colors[label_image[border]]
+    if not len(boxes):
+        return result
     font = _font(max(10, round(side / 30)))
-    return _draw_boxes(result, boxes, [*map(tuple, colors[1:].tolist())], labels, line, font, short_labels)
+    return _draw_boxes(result, boxes, colors[1 : 1 + len(boxes)], labels, line, font, short_labels)
 
 
 def mask_grid(
@@ -163,13 +165,13 @@ def label_border(labels: np.ndarray, thickness: int) -> np.ndarray:
 
 def _draw_boxes(image, boxes, colors, labels, line, font, short_labels):
     """Draws boxes in pixels, and over all of them their labels."""
-    picture = Image.fromarray(image)
+    picture, colors = Image.fromarray(image), [*map(tuple, colors.tolist())]
     draw = ImageDraw.Draw(picture)
     if labels and short_labels is not None:
         places = [_label_place(draw, *one, font) for one in zip(labels, boxes[:, 1::-1], strict=True)]
         choices = zip(_crowded(places), labels, short_labels, strict=True)
         labels = [short if crowded else label for crowded, label, short in choices]
-    for (ymin, xmin, ymax, xmax), color in zip(boxes, colors, strict=False):
+    for (ymin, xmin, ymax, xmax), color in zip(boxes, colors, strict=True):
         # Rectangles include their last row and column; a box ends before it.
         draw.rectangle((xmin, ymin, max(xmin, xmax - 1), max(ymin, ymax - 1)), outline=color, width=line)
     for label, corner, color in zip(labels or (), boxes[:, 1::-1], colors, strict=False):

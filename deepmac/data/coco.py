@@ -161,7 +161,8 @@ def read_coco(
     annotations = [entry for entry in settled if entry is not None]
     if flaws.REPEATED not in policy.ignores:
         annotations = _once(annotations, findings)
-    annotations = rules.objects_of(annotations, findings)
+    if flaws.ALL_CROWDS not in policy.ignores:
+        annotations = rules.objects_of(annotations, findings)
     if errors := findings.remedies():
         raise InputError(f"{name}: {errors}")
     if not annotations:

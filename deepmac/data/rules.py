@@ -279,8 +279,9 @@ def objects_of(annotations: list[dict], findings: Findings) -> list[dict]:
     """Settled annotations; if all are crowd regions, as tools mark what a brush drew, they are objects."""
     if not all(entry["iscrowd"] for entry in annotations):
         return annotations
-    rule = [lambda entry: [Finding(flaws.ALL_CROWDS, "'iscrowd' is 1", {"iscrowd": 0})]]
-    return [findings.settle(entry, "annotation", rule) or entry for entry in annotations]
+    for entry in annotations:
+        findings.add(Finding(flaws.ALL_CROWDS, f"annotation {entry.get('given_id', entry['id'])}", {}))
+    return [entry | {"iscrowd": 0} for entry in annotations]
 
 
 ANNOTATION_RULES = (

@@ -124,7 +124,7 @@ function statusLine(model, masks, editor) {
 
 // The sliders of ipywidgets beside the canvas have no names that screen readers know.
 function nameSliders(window) {
-  for (const handle of window?.querySelectorAll("[role=slider]:not([aria-label])") ?? []) {
+  for (const handle of window.querySelectorAll("[role=slider]:not([aria-label])")) {
     handle.setAttribute("aria-label", handle.closest(".widget-slider").querySelector("label").textContent);
   }
 }
@@ -165,8 +165,8 @@ function render({ model, el }, history) {
     whole.classList.toggle("loading", !model.get("ready"));
     painter.draw();
     for (const part of parts) part.update();
-    nameSliders(el.closest(".widget-vbox"));
     const around = surroundings();
+    nameSliders(around);
     around.addEventListener("keydown", tellEnter, true); // once, however often it is added
     for (const [type, heard] of heardAround) around.addEventListener(type, heard);
     const { boxes, selected } = editor;

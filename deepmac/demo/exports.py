@@ -20,7 +20,7 @@ from deepmac.core.boxes import pixel_xywh
 from deepmac.core.categories import ID_BY_NAME, MAX_CATEGORY_ID
 from deepmac.core.drawing import instance_colors, overlay
 from deepmac.core.files import atomic_file, write_text
-from deepmac.core.images import encoded
+from deepmac.core.images import PNG_LEVEL, encoded
 from deepmac.core.label_images import in_colors
 from deepmac.inference.prediction import Prediction, quality_words
 
@@ -136,7 +136,7 @@ def geojson(drawing: Drawing) -> bytes:
 def picture(drawing: Drawing) -> bytes:
     """The picture with masks, boxes, numbers and names, at its own size (PNG)."""
     drawn = Image.fromarray(overlaid(drawing, drawing.prediction.image))
-    return encoded(drawn, "PNG", compress_level=1)  # half the time of 6, and a seventh larger
+    return encoded(drawn, "PNG", compress_level=PNG_LEVEL)
 
 
 def overlaid(drawing: Drawing, image: np.ndarray) -> np.ndarray:

@@ -69,7 +69,8 @@ def annotate(
         label_files(data)  # fails before masks are made
     folder = out.with_name(f".{out.name}-masks")
     jobs = list(_jobs(data, folder, model.state(), replace, (rle, min_quality)))
-    became = Summary(pictures=len(data.images))
+    became, count, empty = Summary(pictures=len(data.images)), 0, []
+    read = {entry[_POSITION]: entry for entry in data.annotations}
     with exclusive(folder / "lock"):  # a second run for the same file waits, and finds it
         _refuse_existing(out)
         became.count(segment_pictures(jobs, model))
@@ -79,15 +80,14 @@ def annotate(
             write_coco(out, content | {"annotations": _completed(content["annotations"], _made(jobs))})
         else:
             write_yolo(data, out, _made(jobs))
-        count = sum(len(job.masks()) for job in jobs)
-        unfilled = [position for job in jobs for position in job.unfilled()]
+        for job in jobs:
+            if (masks := job.masks()) is not None:
+                count += len(masks)
+                empty += [read[position] for position in job.positions if str(position) not in masks]
         shutil.rmtree(folder, ignore_errors=True)
-    read = {entry[_POSITION]: entry for entry in data.annotations}
     left_alone = {
         "crowd regions, which are no objects": [one for one in data.annotations if one["iscrowd"]],
-        "boxes without a mask, since the model sees nothing in them, or it is below --min-quality": [
-            read[position] for position in unfilled
-        ],
+        "boxes without a mask, since the model sees nothing in them, or it is below --min-quality": empty,
     }
     kinds = data.repairs | {
         kind: [f"annotation {one.get('given_id', one['id'])}" for one in entries]
@@ -119,15 +119,10 @@ class _AnnotateJob(PictureJob):
         except (OSError, ValueError):
             return None
 
-    def masks(self) -> dict[str, dict]:
-        """What annotations get, by their position; those without a mask nothing."""
+    def masks(self) -> dict[str, dict] | None:
+        """What annotations get, by their position; those without a mask nothing. None: it was skipped."""
         texts = self.texts() or {}
-        return texts[_MASKS] if texts.get(FINGERPRINT) == self.fingerprint else {}
-
-    def unfilled(self) -> list[int]:
-        """Positions of annotations whose masks are empty or too poor; none if the picture was skipped."""
-        masks = self.masks()
-        return [one for one in self.positions if str(one) not in masks] if self.texts() else []
+        return texts[_MASKS] if texts.get(FINGERPRINT) == self.fingerprint else None
 
     def write(self, prediction: Prediction) -> None:
         rle, min_quality = self.options
@@ -175,7 +170,7 @@ def _jobs(
 def _made(jobs: list[_AnnotateJob]) -> Callable[[dict], dict]:
     """What tells the mask of an annotation; it holds those of few pictures at a time."""
     job_of = {position: job for job in jobs for position in job.positions}
-    masks = functools.lru_cache(maxsize=64)(lambda job: job.masks() if job else {})
+    masks = functools.lru_cache(maxsize=64)(lambda job: (job and job.masks()) or {})
     return lambda entry: masks(job_of.get(entry[_POSITION])).get(str(entry[_POSITION]), {})
 
 

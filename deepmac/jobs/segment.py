@@ -17,7 +17,7 @@ from tqdm import tqdm
 from deepmac.core.drawing import overlay
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file, refuse_occupied, write_text
-from deepmac.core.images import open_picture_file
+from deepmac.core.images import PNG_LEVEL, open_picture_file
 from deepmac.core.label_images import read_texts, write_label_image
 from deepmac.data.coco import CocoData
 from deepmac.data.picture_files import read_annotated
@@ -78,19 +78,20 @@ def segment(
     summary.count(segment_pictures(jobs, model, overwrite=overwrite))
     summary.require_success()
     if together:
-        is_file = isinstance(boxes, BoxFile) or boxes.boxes is not None
-        classes = getattr(boxes, "category_names", {}) if is_file else _classes_of(model.name)
-        _write_together(jobs, classes, out, together)
+        _write_together(jobs, _category_names(boxes, model.name), out, together)
     return summary
 
 
-def _classes_of(model: str) -> dict[str, str]:
-    """The classes a model detects: id as text -> name."""
+def _category_names(boxes: BoxFile | ImageBoxes, model: str) -> dict[str, str]:
+    """Names of the categories that boxes, or objects the model finds, may have: id as text -> name."""
+    if isinstance(boxes, BoxFile):
+        return boxes.category_names
+    if boxes.boxes is not None:
+        return {}
     from deepmac.inference.load import model_classes  # with TensorFlow, which detections need anyway
 
-    return {
-        str(one.get("file_id", one["id"])): one["name"] for one in model_classes(find_model(model).folder)
-    }
+    classes = model_classes(find_model(model).folder)
+    return {str(entry.get("file_id", entry["id"])): entry["name"] for entry in classes}
 
 
 def _write_together(jobs: Sequence["_SegmentJob"], names: Mapping[str, str], out: Path, how: str) -> None:
@@ -165,7 +166,7 @@ class _SegmentJob(PictureJob):
         write_text(self._file("_masks.json"), json.dumps(results))
         with atomic_file(self._file("_overlay.png")) as path:
             drawn = overlay(prediction.image, labels, prediction.boxes, prediction.names)
-            Image.fromarray(drawn).save(path)
+            Image.fromarray(drawn).save(path, compress_level=PNG_LEVEL)
         write_label_image(self.target, labels, {_SOURCE: self.source, FINGERPRINT: self.fingerprint})
 
 

@@ -109,9 +109,8 @@ class Dataset:
         """What the pictures are, in words that stand beside results."""
         if self.source == "scenes":
             styles = self.arguments.get("styles", {}).items()
-            drawn = [f"{name.replace('_', '-').replace('voc', 'VOC')} classes by {by}" for name, by in styles]
-            kind = " and ".join(drawn)
-            kind = f"composed drawings, {kind}" if kind else "composed drawings"
+            named = [f"{name.replace('_', '-').replace('voc', 'VOC')} classes by {by}" for name, by in styles]
+            kind = "composed drawings" + (f", {' and '.join(named)}" if named else "")
             counts = [self.arguments["images"], self.arguments["val_images"]]
         else:
             kind = self.arguments.get("description", "photographs of COCO 2017")
