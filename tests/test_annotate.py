@@ -344,7 +344,7 @@ def test_kill_9_at_any_moment_loses_nothing(tmp_path):
 _MEASURED = """
 import resource, sys
 import numpy as np
-from deepmac.data.coco import read_annotation_files
+from deepmac.data.data_sets import read_annotation_files
 from deepmac.jobs import annotate, stream
 
 class Network:

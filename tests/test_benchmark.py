@@ -8,7 +8,7 @@ import pytest
 import synthetic
 import yaml
 
-from deepmac.data.coco import read_coco_folder
+from deepmac.data.data_sets import read_coco_folder
 from deepmac.data.tfrecords import write_tfrecords
 from deepmac.suite.rows import PreparedData
 from deepmac.suite.suite import SUITE_FILE, Suite

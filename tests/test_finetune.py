@@ -1,6 +1,7 @@
 """From an annotation file to a model, on small pictures from the small random model."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -30,21 +31,24 @@ def data_set(tmp_path_factory):
     return folder
 
 
-def _finetune(folder, out, *options, status=0):
-    arguments = ["finetune", folder / "boxes.json", "--images", folder / "images", "--out", out]
-    arguments += ["--model", tiny_model.model_dir(), "--steps", 2, "--masks-of", "bolt", *options]
+def _finetune(folder, out, *options, status=0, as_folder=False):
+    given = [folder] if as_folder else [folder / "boxes.json", "--images", folder / "images"]
+    arguments = ["finetune", *given, "--out", out, "--model", tiny_model.model_dir()]
+    arguments += ["--steps", 2, "--masks-of", "bolt", *options]
     return command_line.run(*arguments, status=status)
 
 
 def test_a_data_set_becomes_a_model_and_a_killed_run_goes_on(data_set, tmp_path, monkeypatch):
-    out = tmp_path / "model"
+    out, export = tmp_path / "model", tmp_path / "export"
+    shutil.copytree(data_set / "images", export / "images")
+    shutil.copy(data_set / "boxes.json", export)
     with monkeypatch.context() as patched:
         patched.setattr(finetune, "write_report", lambda *arguments: 1 / 0)  # killed before the last step
         with pytest.raises(ZeroDivisionError):
-            _finetune(data_set, out)
+            _finetune(export, out, as_folder=True)
     records = {path: path.stat().st_mtime_ns for path in (out / "records").iterdir()}
     monkeypatch.setattr(ModelFolder, "calibration", (-1.0, 2.0))  # that of the model it starts from stays
-    result = _finetune(data_set, out)
+    result = _finetune(export, out, as_folder=True)
     assert tf_keras.mixed_precision.global_policy().name == "float32", (
         "other models of the process keep theirs"
     )
@@ -66,9 +70,9 @@ def test_a_data_set_becomes_a_model_and_a_killed_run_goes_on(data_set, tmp_path,
     assert set(found.names) <= set(NAMES.values()) and set(found.category_ids) <= set(NAMES)
     measured = read_evaluation(out).metrics
     assert measured["full_box/mask/seen/AP"] > 95 and f"{measured['gt_boxes/mask/seen/mIoU']:.1f}" in rows[0]
-    assert report in _finetune(data_set, out).stdout
+    assert report in _finetune(export, out, as_folder=True).stdout
     assert json.loads((out / "quality.json").read_text()) == {"intercept": -1.0, "slope": 2.0}
-    other = _finetune(data_set, out, "--val-fraction", 0.5, status=2)
+    other = _finetune(export, out, "--val-fraction", 0.5, status=2, as_folder=True)
     assert "begun with other annotations or options" in other.stderr
 
 
@@ -159,6 +163,8 @@ def test_what_cannot_be_is_said_in_one_line(data_set, tmp_path):
     comma = _finetune(data_set, tmp_path / "a,b", status=2).stderr
     assert "training takes , for a pattern" in comma and not (tmp_path / "a,b").exists()
     assert "--seed" in _finetune(data_set, tmp_path / "three", "--seed", -1, status=2).stderr
+    without = command_line.run("finetune", data_set / "boxes.json", "--out", tmp_path / "four", status=2)
+    assert "Give the folder of the pictures by --images" in without.stderr
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / "mine.txt").touch()
     assert "not an empty folder" in _finetune(data_set, tmp_path / "two", status=2).stderr

@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 from deepmac.core.errors import InputError
 from deepmac.data.annotation_folders import find_splits
 from deepmac.data.classes import classes_of
-from deepmac.data.coco import read_annotation_files, read_coco_folder
+from deepmac.data.data_sets import read_annotation_files, read_coco_folder
 from deepmac.data.formats import load_annotations
 
 NAMES = ["nut", "bolt"]
@@ -243,6 +243,28 @@ def test_pascal_voc(pictures):
     assert any("d.xml" in case for case in data.repairs["entries that cannot be read left out"])
 
 
+def test_xml_in_encodings_of_other_machines_is_read(pictures):
+    size = "<size><width>40</width><height>20</height></size>"
+    box = "<bndbox><xmin>3</xmin><ymin>3</ymin><xmax>12</xmax><ymax>10</ymax></bndbox>"
+    text = f"<annotation>{size}<object><name>\u87ba\u6bcd</name>{box}</object></annotation>"
+    folder = pictures.with_name("Annotations")
+    folder.mkdir()
+    for name, encoding in zip("abc", ("GBK", "utf-8", "utf-16"), strict=True):
+        document = f'<?xml version="1.0" encoding="{encoding}"?>\n{text}'
+        (folder / f"{name}.xml").write_bytes(document.encode(encoding))
+    data = read_annotation_files(folder, pictures)["train"]
+    assert [entry["name"] for entry in data.categories] == ["\u87ba\u6bcd"]
+    assert [entry["bbox"] for entry in data.annotations] == [[2, 2, 10, 8]] * 3
+
+
+def test_xml_of_cvat_says_what_to_export(pictures):
+    folder = pictures.with_name("Annotations")
+    folder.mkdir()
+    (folder / "annotations.xml").write_text("<annotations><version>1.1</version></annotations>")
+    with pytest.raises(InputError, match=r"annotations\.xml: it is CVAT's own XML: export COCO 1.0"):
+        read_annotation_files(folder, pictures)
+
+
 def test_labelme(pictures):
     folder = pictures.with_name("labelme")
     folder.mkdir()
@@ -258,13 +280,13 @@ def test_labelme(pictures):
     (folder / "c.json").write_text("{}")
     shapes = [
         {"label": "nut", "points": [[5, 5], [1, 2]], "shape_type": "rectangle"},
-        {"label": "nut", "points": [[5, 5], [1, 2]], "shape_type": "circle"},
+        {"label": "nut", "points": [[5, 5], [1, 2]], "shape_type": "line"},
     ]
     (folder / "b.json").write_text(json.dumps({"shapes": shapes, "imagePath": "b.png"}))
     data = read_annotation_files(folder, pictures)["train"]
     assert [entry["bbox"] for entry in data.annotations][2:] == [[1, 2, 4, 3]]
     assert len(data.repairs["annotations without a box left out"]) == 1
-    assert "annotation b.json shape 2: 'bbox' is circle" in data.repairs["annotations without a box left out"]
+    assert "annotation b.json shape 2: 'bbox' is line" in data.repairs["annotations without a box left out"]
     square = [[1, 2], [5, 2], [5, 5], [1, 5]]
     shapes = [
         {"label": "nut", "points": square, "shape_type": "rectangle"},
@@ -287,6 +309,13 @@ def labelme(pictures, picture, shapes, path=None):
     content = {"shapes": shapes, "imagePath": path or f"{picture}.png", "imageWidth": 40, "imageHeight": 20}
     (folder / f"{picture}.json").write_text(json.dumps(content))
     return folder
+
+
+def test_a_circle_of_labelme_is_a_box(pictures):
+    shape = {"label": "nut", "points": [[10, 9], [13, 13]], "shape_type": "circle"}
+    data = read_annotation_files(labelme(pictures, "a", [shape]), pictures)["train"]
+    assert [entry["bbox"] for entry in data.annotations] == [[5, 4, 10, 10]]
+    assert len(data.repairs["boxes in an unusual form read"]) == 1
 
 
 def test_a_mask_of_labelme_is_read(pictures):
@@ -463,6 +492,26 @@ def test_label_studio_is_read_but_for_what_is_cancelled_or_incomplete(pictures):
     assert len(cases) == 6
 
 
+@pytest.mark.parametrize("angle", [0, 30, 90, 200])
+def test_turned_shapes_of_label_studio_are_the_boxes_around_them(pictures, angle):
+    around = np.exp(2j * np.pi * np.arange(7200) / 7200)
+    turn = np.exp(1j * np.deg2rad(angle))  # as the clock goes, since y runs down
+    outlines = {
+        "rectanglelabels": 20 + 8j + turn * np.array([0, 6, 6 + 4j, 4j]),  # about its corner
+        "ellipselabels": 20 + 8j + turn * (6 * around.real + 4j * around.imag),  # about its centre
+    }
+    sides = {"width": 15, "height": 20, "radiusX": 15, "radiusY": 20}  # percent of 40 and 20 pixels
+    value = {"x": 50, "y": 40, "rotation": angle, **sides}
+    results = [{"type": kind, "value": value | {kind: ["nut"]}} for kind in outlines]
+    file = pictures.with_name("export.json")
+    file.write_text(json.dumps([{"data": {"image": "a.png"}, "annotations": [{"result": results}]}]))
+    data = read_annotation_files(file, pictures)["train"]
+    for entry, outline in zip(data.annotations, outlines.values(), strict=True):
+        low, high = (kind(outline.real) + 1j * kind(outline.imag) for kind in (np.min, np.max))
+        expected = [low.real, low.imag, (high - low).real, (high - low).imag]
+        np.testing.assert_allclose(entry["bbox"], expected, atol=1e-4)
+
+
 ROBOFLOW, DATUMARO, YEARS = ["train", "valid"], ["train", "val"], ["train2017", "val2017"]
 
 
@@ -498,6 +547,41 @@ def test_layouts_of_tools_are_found(pictures, tmp_path, files, splits):
         assert not data.repairs
         assert str(data.image_dir).endswith(files[data.name.removeprefix(f"{folder}/")])
         assert read_coco_folder(folder, [split])[split].annotations == data.annotations
+
+
+def test_a_folder_of_splits_is_trained_and_validated_with(pictures, tmp_path):
+    folder = tmp_path / "export"
+    for split in (*ROBOFLOW, "test"):
+        shutil.copytree(pictures, folder / split)
+        (folder / split / "_annotations.coco.json").write_text(coco())
+    data = read_annotation_files(folder, val_fraction=0.5)
+    assert list(data) == ["train", "val"]
+    for split, place in {"train": "train", "val": "valid"}.items():
+        assert_read(data[split], with_masks=True)
+        assert data[split].image_dir == folder
+        names = [image["file_name"] for image in data[split].images.values()]
+        assert names == [f"{place}/{name}.png" for name in "abc"]
+    with pytest.raises(InputError, match=r"test.*json or .*train.*json\? Name one of the files"):
+        read_annotation_files(folder, folder)
+    shutil.rmtree(folder / "train")
+    with pytest.raises(InputError, match="has test, valid, but nothing to train with"):
+        read_annotation_files(folder)
+
+
+@pytest.mark.parametrize("empty", [None, "valid"])
+def test_a_folder_of_one_split_is_drawn_from(pictures, tmp_path, empty):
+    folder = tmp_path / "export"
+    (folder / "annotations").mkdir(parents=True)
+    shutil.copytree(pictures, folder / "images")
+    (folder / "annotations" / "instances_default.json").write_text(coco())
+    if empty:
+        nothing = json.loads(coco()) | {"annotations": []}
+        (folder / "annotations" / f"instances_{empty}.json").write_text(json.dumps(nothing))
+    drawn = read_annotation_files(folder, val_fraction=0.5)
+    names = [image["file_name"] for data in drawn.values() for image in data.images.values()]
+    assert sorted(names) == ["images/a.png", "images/b.png", "images/c.png"]
+    assert list(drawn) == ["train", "val"]
+    assert any("splits without annotations" in line for line in drawn["train"].lost) is bool(empty)
 
 
 def test_splits_without_annotations_are_left_out_and_named(pictures, tmp_path):
@@ -605,6 +689,7 @@ def test_the_root_of_a_yolo_data_set_is_read(pictures, tmp_path, labels, images,
         ('{"shapes": [], "imagePath": "a.png"}', "is LabelMe's JSON of one picture: name the folder of all"),
         ('[{"image": "a.png", "annotator": 1, "label": []}]', "is Label Studio's JSON-MIN: export the annot"),
         ('[{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}]', "is a list of results, without images"),
+        ('{"annotations": [{"segments_info": []}]}', "is of COCO's panoptic segmentation, not of its instan"),
         (
             '{"type": "dataset"}\n{"type": "image"}\n',
             "is NDJSON, .*; it must hold .* COCO's or MegaDetector's JSON",

@@ -17,7 +17,7 @@ from deepmac import configs
 from deepmac.core.categories import NON_VOC_IDS, VOC_IDS
 from deepmac.core.errors import InputError
 from deepmac.core.masks import paste_masks
-from deepmac.data.coco import read_coco_folder
+from deepmac.data.data_sets import read_coco_folder
 from deepmac.data.tfrecords import write_tfrecords
 from deepmac.modeling.keras_fixes import RepeatUpsampling
 from deepmac.training.mask_rcnn import MaskRCNNTask, _from_edge_to_edge, _masks_in_boxes

@@ -9,7 +9,7 @@ from pycocotools.coco import COCO
 import deepmac
 from deepmac.core.categories import ALL_IDS, VOC_IDS
 from deepmac.core.images import read_image
-from deepmac.data.coco import read_annotation_files, read_coco_folder
+from deepmac.data.data_sets import read_annotation_files, read_coco_folder
 from deepmac.data.tfrecords import write_tfrecords
 from deepmac.evaluation.files import read_evaluation
 from deepmac.training.runner import train

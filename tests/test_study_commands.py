@@ -20,7 +20,7 @@ import yaml
 from official.core import exp_factory, task_factory
 from official.modeling import hyperparams, performance
 
-from deepmac.data.coco import read_coco_folder, read_image_ids
+from deepmac.data.data_sets import read_coco_folder, read_image_ids
 from deepmac.data.tfrecords import write_tfrecords
 from deepmac.suite.study import row_config, tpu_command
 from deepmac.suite.suite import Suite

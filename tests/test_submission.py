@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 
 from deepmac.core.categories import ALL_IDS
 from deepmac.core.errors import InputError
-from deepmac.data.coco import read_coco_folder
+from deepmac.data.data_sets import read_coco_folder
 from deepmac.inference.evaluate import evaluate_model
 from deepmac.jobs.submission import read_image_list, write_submission
 

@@ -9,7 +9,7 @@ from synthetic import APPLE, PERSON
 
 from deepmac import configs
 from deepmac.core.errors import InputError
-from deepmac.data.coco import read_coco_folder
+from deepmac.data.data_sets import read_coco_folder
 from deepmac.data.tfrecords import write_tfrecords
 from deepmac.modeling.model import build_deepmac
 from deepmac.training.task import DeepMACTask

@@ -17,7 +17,7 @@ from deepmac.core.errors import InputError
 from deepmac.core.images import read_image
 from deepmac.data import tfrecords
 from deepmac.data.classes import classes_of, read_classes
-from deepmac.data.coco import read_coco_folder, read_image_ids
+from deepmac.data.data_sets import read_coco_folder, read_image_ids
 from deepmac.data.tfrecords import MaskExampleDecoder, write_tfrecords
 
 SPLIT = "val2017"

@@ -6,7 +6,7 @@ from pathlib import Path
 import synthetic
 import yaml
 
-from deepmac.data.coco import read_coco_folder
+from deepmac.data.data_sets import read_coco_folder
 from deepmac.data.tfrecords import write_tfrecords
 
 TINY = {

@@ -15,7 +15,7 @@ import pandas as pd
 from pycocotools.coco import COCO
 
 import deepmac
-from deepmac.data.coco import read_image_ids
+from deepmac.data.data_sets import read_image_ids
 
 _SMALLEST = 32**2  # pixels of a mask; the IoU of smaller ones is that of their edges
 _LARGEST_MOVE = 0.1  # of the box's height or width, for each edge

@@ -34,7 +34,7 @@ def scenes(out, images, val_images, size, seed, jobs, sprites):
 @options.ids
 def cutouts(coco_dir, out, split, ids):
     """Cut annotated objects out of photographs, for `deepmac scenes --sprites`."""
-    from deepmac.data.coco import read_image_ids
+    from deepmac.data.data_sets import read_image_ids
     from deepmac.scenes.cutouts import write_cutouts
 
     count = write_cutouts(coco_dir, out, split, read_image_ids(ids) if ids else None)

@@ -37,7 +37,7 @@ def model_and_runtime(command):
 
 def read_data(coco_dir, annotations, images, splits, ids, *validation) -> dict:
     """The splits of a folder, or of annotations and their pictures: commands take one or the other."""
-    from deepmac.data.coco import read_annotation_files, read_coco_folder, read_image_ids
+    from deepmac.data.data_sets import read_annotation_files, read_coco_folder, read_image_ids
 
     if bool(coco_dir) == bool(annotations) or bool(annotations) != bool(images) or (annotations and splits):
         raise click.UsageError(

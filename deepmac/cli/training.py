@@ -19,7 +19,7 @@ def train(flags):
 
 @click.command()
 @click.argument("annotations", type=click.Path())
-@click.option("--images", required=True, type=click.Path(), metavar="DIR", help="Their pictures.")
+@click.option("--images", type=click.Path(), metavar="DIR", help="Their pictures; unless in ANNOTATIONS.")
 @click.option("--out", required=True, type=click.Path(), metavar="MODEL", help="Folder for the model.")
 @click.option(
     "--masks-of", metavar="NAME,...", help="Classes whose masks are used.  [default: all with masks]"
@@ -49,14 +49,17 @@ def train(flags):
 def finetune(annotations, images, out, masks_of, val, val_fraction, **choices):
     """Train a model on your own data set: boxes for all classes, masks for some.
 
-    ANNOTATIONS is JSON as COCO's, of any categories. The model in the end finds objects of all of them, and
-    makes masks also of those that had none. Pictures of a sequence (or a folder) are not split; started
+    ANNOTATIONS is JSON as COCO's, of any categories, or without --images a folder as an annotation tool
+    exports it, with its pictures. The model in the end finds objects of all categories, and makes masks also
+    of those that had none. Pictures of a sequence (or a folder) are not split; started
     again, an interrupted training goes on. MODEL gets the best checkpoint, report.txt (masks beside those of
     the model it started from, and of the ellipse in each box), contact_sheet.png, and params.yaml, to go on
     with `python -m deepmac.train`.
     """
     from deepmac.training.finetune import OwnData, Recipe, finetune
 
+    if not images and (val or not Path(annotations).is_dir()):
+        raise click.UsageError("Give the folder of the pictures by --images.")
     names = tuple(name.strip() for name in (masks_of or "").split(",") if name.strip())
     data = OwnData(annotations, images, names, val, val_fraction)
     click.echo(finetune(data, out, Recipe(**choices), click.echo), nl=False)

@@ -3,14 +3,10 @@
 import re
 from pathlib import Path
 
-import yaml
-
 from deepmac.core.errors import InputError
 from deepmac.core.images import PICTURE_SUFFIXES
-from deepmac.data.numbers import whole
 
 LABEL_SUFFIXES = (".xml", ".json", ".txt")  # of files that each belong to a picture
-CLASS_FILES = ("data.yaml", "dataset.yaml", "data.yml", "classes.txt", "obj.names", "labels.txt")
 SPLITS = ("train2017", "val2017")  # of COCO
 _PICTURES = ("{0}", "images/{0}", "data/{0}", "obj_{0}_data", "images", "data", "JPEGImages", "pictures", ".")
 # Where folders of annotation tools have the annotations of a split: of COCO and CVAT, Roboflow, Ultralytics.
@@ -89,37 +85,3 @@ def _find_split(folder: Path, split: str) -> tuple[Path, Path]:
         f"{folder} has no annotations of {split}: neither annotations/instances_{split}.json, as COCO, nor "
         "the files of a tool that is known; name them by --annotations and --images"
     )
-
-
-def class_file(folder: Path) -> tuple[dict[int, str], int]:
-    """Classes of a YOLO data set, from the file beside its labels or above; numbers of points in a line.
-
-    Raises:
-        InputError: the file has no names.
-    """
-    places = [place / name for place in (folder, *folder.absolute().parents[:2]) for name in CLASS_FILES]
-    others = [
-        file
-        for place in dict.fromkeys(one.parent for one in places)
-        for file in place.glob("*.yaml")
-        if file.is_file()
-    ]
-    named = (
-        file for file in sorted(others) if re.search(r"^names:", file.read_text("utf-8", "replace"), re.M)
-    )
-    path = next((place for place in places if place.is_file()), None) or next(named, None)
-    if path is None:
-        return {}, 0
-    text = path.read_text("utf-8-sig", "replace")
-    if path.suffix not in (".yaml", ".yml"):
-        return dict(enumerate(line.strip() for line in text.splitlines() if line.strip())), 0
-    try:
-        content = yaml.BaseLoader(text).get_single_data()  # texts only: a class may be called "no"
-        names, points = content["names"], content.get("kpt_shape") or [0, 0]
-        if whole(names) is not None:
-            raise ValueError(names)
-        names = names.split(",") if isinstance(names, str) else names
-        names = names if isinstance(names, dict) else dict(enumerate(names))
-        return {int(key): str(name).strip() for key, name in names.items()}, int(points[0]) * int(points[1])
-    except (yaml.YAMLError, LookupError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path} has no 'names': a list, or class numbers with their names") from error

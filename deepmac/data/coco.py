@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -11,14 +11,13 @@ from tqdm.auto import tqdm
 
 from deepmac.core.errors import InputError
 from deepmac.core.executors import threads
-from deepmac.data import flaws, formats, rules
-from deepmac.data.annotation_folders import find_splits
+from deepmac.data import flaws, rules
 from deepmac.data.category_lists import CATEGORY_FIELDS, numbered, read_categories
-from deepmac.data.flaws import LOST, TRAINING, Finding, Findings, Policy, summary
+from deepmac.data.flaws import LOST, Finding, Findings, Policy, summary
 from deepmac.data.formats import load_annotations
+from deepmac.data.formats.collected import COLLECTED
 from deepmac.data.numbers import key_in, key_of, whole
 from deepmac.data.picture_files import find_pictures, measure
-from deepmac.data.splits import draw_validation
 
 _CONTENT = ("segmentation", "iscrowd", "point_coords", "point_labels", "score")  # beside category and box
 _IMAGE_FIELDS = ("image_id", "img_id", "file_name", "image")  # with which annotations name their image
@@ -60,6 +59,15 @@ class CocoData(NamedTuple):
             images={i: image for i, image in self.images.items() if i in image_ids},
             annotations=[entry for entry in self.annotations if entry["image_id"] in image_ids],
         )
+
+    def seen_from(self, folder: Path) -> "CocoData":
+        """The same annotations, whose pictures are called by their paths in another folder."""
+        way = os.path.relpath(self.image_dir or ".", folder)
+        named = {
+            i: image | {"file_name": Path(way, image["file_name"]).as_posix()}
+            for i, image in self.images.items()
+        }
+        return self._replace(images=named, image_dir=folder)
 
     def content(self) -> dict:
         """The same as the content of a COCO file."""
@@ -121,7 +129,7 @@ def read_coco(
     content = source if isinstance(source, dict) else load_annotations(Path(source), image_dir)
     if image_dir is not None and not image_dir.is_dir():
         raise InputError(f"{image_dir}: no such folder; it must hold the pictures of {name}")
-    collected = formats.COLLECTED in content
+    collected = COLLECTED in content
     findings = Findings(policy, flaws.NOT_OF_OTHERS if collected else ())
     listed, ways = _images(name, content, findings)
     entries = _entries(name, content, "annotations", findings)
@@ -172,107 +180,6 @@ def read_coco(
     used = [one["id"] for one in given] if given else {key_in(one, CATEGORY_FIELDS) for one in entries}
     are_names = (collected or not content.get("categories")) and all(isinstance(key, str) for key in used)
     return CocoData(name, image_dir, images, categories, annotations, findings.repairs(), are_names)
-
-
-def read_coco_folder(
-    coco_dir: str | os.PathLike, splits: Sequence[str] = (), ids: set[int] | dict[str, set[int]] | None = None
-) -> dict[str, CocoData]:
-    """Reads and checks a folder for training: split -> its annotations.
-
-    Args:
-        coco_dir: the folder, in COCO's layout or that of an annotation tool.
-        splits: names of the splits; those of `find_splits` unless given.
-        ids: image ids to use, of all splits or by split; None uses all.
-
-    Raises:
-        InputError: as `read_coco`, or listed ids are in none of the splits.
-    """
-    places = find_splits(Path(coco_dir), tuple(splits))
-    ids_of = {split: ids.get(split, set()) if isinstance(ids, dict) else ids for split in places}
-    read, empty = {}, []
-    for split, (file, pictures) in places.items():
-        try:
-            read[split] = read_coco(file, TRAINING, ids_of[split], pictures)
-        except NothingAnnotatedError as error:
-            if splits or len(places) == 1 or split.lower().startswith("train"):
-                raise
-            empty.append(f"{split}: {error}")
-    if not read:
-        raise InputError(empty[0])
-    if empty:
-        next(iter(read.values())).repairs[f"{flaws.EMPTY.name} {flaws.EMPTY.mended}"] = empty
-    read = _with_common_categories(read)
-    if ids is not None:
-        lost = set().union(*ids_of.values()).difference(*(data.images for data in read.values()))
-        if lost:
-            files = ", ".join(data.name for data in read.values())
-            raise InputError(f"{summary('listed image ids', [str(i) for i in sorted(lost)])} not in {files}")
-    return read
-
-
-def read_annotation_files(
-    annotations: str | os.PathLike,
-    image_dir: str | os.PathLike,
-    val_annotations: str | os.PathLike | None = None,
-    val_fraction: float = 0.0,
-    ids: set[int] | None = None,
-) -> dict[str, CocoData]:
-    """Reads and checks annotation files for training, whatever they are called.
-
-    Args:
-        annotations: a file, or a folder of files for each picture, in a format of `load_annotations`.
-        image_dir: folder of the pictures.
-        val_annotations: a second one, of the pictures to validate with.
-        val_fraction: part of the pictures, 0 to 1, that `draw_validation` draws where there is no such file.
-        ids: image ids to use; None uses all.
-
-    Returns:
-        "train", and if there is one "val" -> its annotations.
-
-    Raises:
-        InputError: as `read_coco`.
-    """
-    image_dir = Path(image_dir)
-    data = read_coco(annotations, TRAINING, ids, image_dir)
-    if val_annotations:
-        val = read_coco(val_annotations, TRAINING, None, image_dir)
-        return _with_common_categories({"train": data, "val": val})
-    drawn = draw_validation(data.images, data.annotations, val_fraction)
-    if not drawn:
-        return {"train": data}
-    repairs_told_once = data._replace(repairs={}).part(drawn)
-    return {"train": data.part(data.images.keys() - drawn), "val": repairs_told_once}
-
-
-def read_image_ids(path: str | os.PathLike) -> set[int]:
-    """Reads a list of image ids: JSON, or text with ids between white space or commas (`#` starts a comment).
-
-    Raises:
-        InputError: anything else is in it.
-    """
-    try:
-        lines = [line.partition("#")[0] for line in Path(path).read_text().splitlines()]
-        return {int(word) for line in lines for word in re.split(r"[\s,\[\]]+", line) if word}
-    except ValueError as error:
-        raise InputError(f"{path}: not a list of image ids (text or JSON): {error}") from error
-
-
-def _with_common_categories(splits: dict[str, CocoData]) -> dict[str, CocoData]:
-    """The same splits; of files that only name categories, these have the same ids in all."""
-    if not all(data.are_names for data in splits.values()):
-        return splits
-    entries = {entry["name"]: entry for data in splits.values() for entry in data.categories}
-    ids = {name: number for number, name in enumerate(entries, start=1)}
-
-    def numbered_alike(data: CocoData) -> CocoData:
-        names = {entry["id"]: entry["name"] for entry in data.categories}
-        annotations = [
-            entry | {"category_id": ids[names[entry["category_id"]]]} for entry in data.annotations
-        ]
-        categories = [entry | {"id": ids[entry["name"]]} for entry in data.categories]
-        return data._replace(categories=categories, annotations=annotations)
-
-    return {split: numbered_alike(data) for split, data in splits.items()}
 
 
 def _entries(name: str, content: dict, section: str, findings: Findings) -> list[dict]:

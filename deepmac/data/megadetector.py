@@ -19,8 +19,8 @@ import numpy as np
 
 from deepmac.core.errors import InputError
 from deepmac.data import trap_tables
+from deepmac.data.documents import load_json
 from deepmac.data.flaws import LOST
-from deepmac.data.formats import load_json
 from deepmac.data.numbers import number
 
 # The median box of a file in normalised coordinates lies far below, that of a file in pixels far above.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deepmac.core.errors import InputError
-from deepmac.data.formats import load_json, read_table
+from deepmac.data.documents import load_json, read_table
 from deepmac.data.numbers import key_of, whole
 from deepmac.data.picture_files import LARGER_THAN_ANY, PictureSize, find_pictures
 from deepmac.data.rules import CORNERS, read_box

@@ -18,7 +18,8 @@ from deepmac.core.errors import InputError
 from deepmac.core.files import exclusive, write_text
 from deepmac.data.coco import CocoData, read_coco
 from deepmac.data.flaws import TRAINING, WITHOUT_MASK, summary
-from deepmac.data.formats import COLLECTED, load_annotations
+from deepmac.data.formats import load_annotations
+from deepmac.data.formats.collected import COLLECTED
 from deepmac.inference.prediction import Prediction
 from deepmac.jobs.box_files import ImageBoxes
 from deepmac.jobs.stream import FINGERPRINT, ModelChoice, PictureJob, Summary, fingerprint, segment_pictures

@@ -14,8 +14,9 @@ import numpy as np
 from deepmac.core.boxes import BOX_FORMATS, normalized_boxes
 from deepmac.core.errors import InputError
 from deepmac.data.coco import read_coco
+from deepmac.data.documents import read_table
 from deepmac.data.flaws import BOXES, EXAMPLES, LOST, summary
-from deepmac.data.formats import as_coco, load_annotations, read_table
+from deepmac.data.formats import as_coco, load_annotations
 from deepmac.data.megadetector import Detections, read_json
 from deepmac.data.numbers import key_of, number, whole
 from deepmac.data.picture_files import LARGER_THAN_ANY, PictureName, PictureNames

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file
-from deepmac.data.formats import load_json
+from deepmac.data.documents import load_json
 from deepmac.inference.evaluate import encoded_pictures
 from deepmac.inference.predictor import load
 

@@ -13,7 +13,7 @@ import pydantic
 import yaml
 
 from deepmac.core.errors import InputError
-from deepmac.data.coco import read_image_ids
+from deepmac.data.data_sets import read_image_ids
 
 SUITE_FILE = Path("configs/reproduction.yaml")
 _Pictures = dict[str, dict[str, Any]]  # source -> arguments, as in `Dataset`

@@ -22,7 +22,7 @@ from deepmac import configs
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_folder, refuse_occupied, refuse_pattern, write_text
 from deepmac.data.classes import read_classes, write_classes
-from deepmac.data.coco import read_annotation_files
+from deepmac.data.data_sets import read_annotation_files
 from deepmac.data.tfrecords import write_tfrecords
 from deepmac.inference.find import QUALITY_FILE, find_model
 from deepmac.inference.load import build_model, normalization, trained_model, without_warnings
@@ -45,8 +45,8 @@ _INPUT_STEP = 128  # pixels that sides of inputs are multiples of, which every b
 class OwnData:
     """A data set of one's own."""
 
-    annotations: str  # file in COCO format
-    images: str  # folder of its pictures
+    annotations: str  # file in COCO format, or a folder of annotations and pictures
+    images: str | None = None  # folder of its pictures; None: `annotations` has them
     masks_of: tuple[str, ...] = ()  # names of the classes whose masks are used; empty: of all that have some
     val_annotations: str | None = None  # to validate with, of pictures in the same folder
     val_fraction: float = 0.2  # where there are none, the part of the pictures that is drawn for it
@@ -128,7 +128,7 @@ def finetune(
         # Its own would make masks of classes without masks seem as good as those of the others.
         intercept, slope = find_model(recipe.model).calibration
         write_text(out / QUALITY_FILE, json.dumps({"intercept": intercept, "slope": slope}))
-        write_report(out, Path(data.images), recipe.model, params.task)
+        write_report(out, Path(data.images or data.annotations), recipe.model, params.task)
     return (out / TABLE_FILE).read_text(encoding="utf-8")
 
 
