@@ -9,13 +9,16 @@ import shutil
 
 import command_line
 import evaluation_data
+import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as coco_mask
 from synthetic import save_annotations, write_three_pictures
 
 from deepmac.core.categories import NAME_BY_ID
 from deepmac.core.errors import InputError
-from deepmac.data.coco import read_coco, read_coco_folder, read_image_ids
+from deepmac.data.coco import read_coco
+from deepmac.data.data_sets import read_coco_folder, read_image_ids
 from deepmac.data.flaws import EVALUATION, TRAINING
 from deepmac.data.picture_files import measure
 
@@ -773,6 +776,52 @@ def test_sizes_say_which_way_up_a_turned_picture_is_annotated(folder, annotated)
     data = read(coco_dir)
     assert len(data.annotations) == 5
     assert len(data.repairs) == (annotated == "upright")
+
+
+@pytest.mark.parametrize(("turn", "sizes"), [(3, True), (6, False), (1, False)])
+def test_turned_pictures_are_named_where_nothing_says_how_they_are_annotated(folder, turn, sizes):
+    coco_dir, content = folder
+    path = coco_dir / SPLIT / content["images"][0]["file_name"]
+    with Image.open(path) as picture:
+        exif = picture.getexif()
+        exif[0x0112] = turn
+        upright = picture.transpose(Image.Transpose.ROTATE_90) if turn == 6 else picture.copy()
+    upright.save(path, exif=exif)
+    if not sizes:
+        del content["images"][0]["width"], content["images"][0]["height"]
+        save_annotations(coco_dir, SPLIT, content)
+    data = read(coco_dir)
+    assert len(data.annotations) == 5
+    told = data.repairs.get("images turned by their camera, and annotated either way taken as upright", [])
+    assert told == ([content["images"][0]["file_name"]] if turn > 1 else [])
+
+
+@pytest.mark.parametrize(("count", "outlined"), [(9, 0), (10, 0), (10, 1)])
+@pytest.mark.parametrize("rle", [False, True])
+def test_classes_whose_masks_are_all_rectangles_are_named(count, outlined, rle):
+    rows, columns = np.mgrid[:40, :60]
+    entries = []
+    for number in range(count):
+        x, y, width, height = number, 2, 10, 5 + number
+        mask = (columns >= x) & (columns < x + width) & (rows >= y) & (rows < y + height)
+        corners = [x, y, x + width, y, x + width, y + height, x, y + height]
+        if number < outlined:
+            mask[y, x], corners = False, corners[2:]
+        encoded = coco_mask.encode(np.asfortranarray(mask, np.uint8))
+        lengths = {"size": [40, 60], "counts": encoded["counts"].decode()}
+        box = {"bbox": [x, y, width, height], "area": 50, "iscrowd": 0}
+        segmentation = lengths if rle else [corners]
+        entries.append({"id": number, "image_id": 1, "category_id": 1, "segmentation": segmentation} | box)
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 60, "height": 40}],
+        "annotations": entries,
+        "categories": [{"id": 1, "name": "bolt"}],
+    }
+    expected = {} if count < 10 or outlined else {"bolt, 10 masks"}
+    assert {case for cases in read_coco(content, TRAINING).repairs.values() for case in cases} == set(
+        expected
+    )
+    assert read_coco(content, EVALUATION).repairs == {}
 
 
 @pytest.mark.parametrize("encode", ["utf-8-sig", "utf-16", "utf-32", "gzip"])

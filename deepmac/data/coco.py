@@ -171,6 +171,9 @@ def read_coco(
         annotations = _once(annotations, findings)
     if flaws.ALL_CROWDS not in policy.ignores:
         annotations = rules.objects_of(annotations, findings)
+    if flaws.RECTANGLES not in policy.ignores:
+        for finding in rules.rectangle_findings(annotations, {one["id"]: one["name"] for one in categories}):
+            findings.add(finding)
     if errors := findings.remedies():
         raise InputError(f"{name}: {errors}")
     if not annotations:

@@ -48,6 +48,7 @@ OTHER_SIZE = Flaw("images of another size than annotated", "", "use the annotati
 SWAPPED = Flaw("images with height as width", "swapped", "correct them")
 OTHER_NAME = Flaw("images under another name or path", "found", "")
 TURNED = Flaw("images annotated as their camera turns them", "turned", "")
+PERHAPS_TURNED = Flaw("images turned by their camera, and annotated either way", "taken as upright", "")
 # Of annotations.
 REPEATED = Flaw("annotations that are listed twice", "taken as one", "list them once")
 UNKNOWN_IMAGE = Flaw("annotations of unknown images", "", "list the images too")
@@ -65,6 +66,7 @@ ODD_MASK = Flaw("masks in an unusual form", "read", "give polygons, or RLE of th
 BAD_PART = Flaw("unusable parts of masks", "left out, the others kept", "correct or remove them")
 BAD_MASK = Flaw("unusable masks", "left out, their boxes kept", "give polygons, or RLE of the image's size")
 ALONG_ROWS = Flaw("masks whose run lengths follow the rows", "read", "let them run down the columns")
+RECTANGLES = Flaw("classes whose masks are all rectangles", "kept; if they are boxes only, remove them", "")
 DISAGREES = Flaw("masks that fit badly to their boxes", "kept", "see which of both is right")
 BAD_POINTS = Flaw("malformed points", "left out, their boxes kept", "give point_coords and point_labels")
 NO_AREA = Flaw("annotations without 'area'", "given that of the mask or box", "give that of the mask")
@@ -92,12 +94,12 @@ class Policy(NamedTuple):
 # Ids of categories that are not listed are often off by one: then every name would be wrong.
 TRAINING = Policy(mends=None, refuses=(NOT_LISTED,))
 # Boxes to segment are clipped where their pictures are read.
-BOXES = Policy(mends=None, ignores=(REACHES_BEYOND, REPEATED))
+BOXES = Policy(mends=None, ignores=(REACHES_BEYOND, REPEATED, RECTANGLES))
 # COCO compares boxes as they are.
 EVALUATION = Policy(
     mends=(WITHOUT_MASK, NO_CROWD),
     ignores=(
-        *(REPEATED, NO_NAME, DISAGREES, BAD_POINTS, ODD_AREA, ALL_CROWDS),
+        *(REPEATED, NO_NAME, PERHAPS_TURNED, RECTANGLES, DISAGREES, BAD_POINTS, ODD_AREA, ALL_CROWDS),
         *(NEGATIVE, NO_AREA_INSIDE, REACHES_BEYOND),
     ),
 )

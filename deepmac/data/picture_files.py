@@ -179,11 +179,13 @@ class PictureSize(NamedTuple):
 
     stored: tuple[int, int]
     upright: tuple[int, int]
+    is_turned: bool = False  # whether both pictures differ: by half a turn, sides stay the same
 
     @classmethod
     def of(cls, picture: Image.Image) -> "PictureSize":
         """Takes the sides of an opened picture."""
-        return cls(picture.size, picture.size[::-1] if orientation(picture) >= 5 else picture.size)
+        kind = orientation(picture)
+        return cls(picture.size, picture.size[::-1] if kind >= 5 else picture.size, kind != 1)
 
     @classmethod
     def read(cls, path: Path) -> "PictureSize | None":

@@ -4,7 +4,7 @@ A rule takes an entry and what it needs to know beside it, and yields a `Finding
 """
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 import numpy as np
@@ -15,7 +15,7 @@ from deepmac.data.category_lists import CATEGORY_FIELDS
 from deepmac.data.flaws import Finding, Findings
 from deepmac.data.numbers import key_in, number, numbers_in, whole
 from deepmac.data.picture_files import PictureSize
-from deepmac.data.segmentations import along_rows, fits_box, mask_area, mask_box, mask_findings
+from deepmac.data.segmentations import along_rows, fits_box, is_rectangle, mask_area, mask_box, mask_findings
 
 _MOST_PIXELS = 2**32  # more, run lengths cannot count
 _NAME_FIELDS = ("file_name", "filename", "path", "name", "file", "image", "coco_url", "url", "given_id")
@@ -36,6 +36,7 @@ _MODES |= {2: (_LAYOUTS[CORNERS], 1), 3: (_LAYOUTS[SIDES], 1), "centres of 1": (
 _MODES |= {f"{mode} of 100": (_LAYOUTS[mode], 100) for mode in (CORNERS, SIDES, "centres")}
 _PART = 1.01  # numbers up to this are parts of the image, written with some error
 _SAMPLE = 200  # masks, spread over the file, that tell how its boxes are meant
+_SEVERAL = 10  # masks of a class, of which some are rectangles by chance
 _BEYOND = 0.02  # of the image's side, beside a pixel, by which boxes may miss it
 
 
@@ -80,12 +81,14 @@ def image_findings(
     if path != image["file_name"]:
         yield Finding(flaws.OTHER_NAME, f"{image['file_name']} is {path}", {"file_name": path})
     annotated = annotated_size(image)
+    if size.is_turned and (annotated is None or size.stored == size.upright):
+        yield Finding(flaws.PERHAPS_TURNED, path, {})
     if annotated is None:
         yield Finding(flaws.NO_SIZE, path, dict(zip(("width", "height"), size.upright, strict=True)))
     elif may_swap and is_swapped(image, size):
         sides = dict(zip(("width", "height"), size.upright, strict=True))
         yield Finding(flaws.SWAPPED, f"{path} is {annotated[1]} x {annotated[0]}", sides)
-    elif annotated not in size:
+    elif annotated not in (size.stored, size.upright):
         seen = " x ".join(map(str, size.upright))
         yield Finding(flaws.OTHER_SIZE, f"{path} is {seen}, not {annotated[0]} x {annotated[1]}")
     elif annotated != size.stored:
@@ -95,7 +98,9 @@ def image_findings(
 def is_swapped(image: dict, size: PictureSize | str) -> bool:
     """Whether an entry has width and height of a picture, which no camera has turned, in the other order."""
     annotated = annotated_size(image)
-    return bool(annotated) and size == (annotated[::-1], annotated[::-1]) and annotated not in size
+    if annotated is None or isinstance(size, str):
+        return False
+    return size.stored == size.upright == annotated[::-1] != annotated
 
 
 def sizes_are_swapped(images: Iterable[tuple[dict, list]]) -> bool:
@@ -282,6 +287,20 @@ def objects_of(annotations: list[dict], findings: Findings) -> list[dict]:
     for entry in annotations:
         findings.add(Finding(flaws.ALL_CROWDS, f"annotation {entry.get('given_id', entry['id'])}", {}))
     return [entry | {"iscrowd": 0} for entry in annotations]
+
+
+def rectangle_findings(annotations: Iterable[dict], names: Mapping[int, str]) -> Iterator[Finding]:
+    """Finds classes with several masks, all of which are rectangles: boxes, as some tools export them.
+
+    `annotations` are settled; `names` are those of the categories, by id.
+    """
+    masks = defaultdict(list)
+    for entry in annotations:
+        if entry["segmentation"]:
+            masks[entry["category_id"]].append(entry["segmentation"])
+    for category, given in masks.items():
+        if len(given) >= _SEVERAL and all(map(is_rectangle, given)):
+            yield Finding(flaws.RECTANGLES, f"{names[category]}, {len(given)} masks", {})
 
 
 ANNOTATION_RULES = (

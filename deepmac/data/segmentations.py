@@ -18,6 +18,7 @@ from deepmac.data.numbers import number, numbers_in, whole
 _FAR = 10  # sides of the picture; points of a polygon farther away from it are a mistake
 _MOST_PIXELS = 2**28  # of a mask that may run along the rows: it is decoded
 _SMALL = 4  # pixels; polygons of less area may cover the centre of none
+_FILLED = 0.999  # part of a box that a rectangle covers, but for rounding
 _SAME_OBJECT = 0.5  # IoU of a mask's box with the annotated box
 
 
@@ -81,6 +82,16 @@ def mask_box(segmentation: list | dict) -> list[float] | None:
     points = np.concatenate([np.reshape(part, (-1, 2)) for part in segmentation])
     low, high = points.min(axis=0), points.max(axis=0)
     return [*low.tolist(), *(high - low).tolist()]
+
+
+def is_rectangle(segmentation: list | dict) -> bool:
+    """Whether a checked mask fills the box around it."""
+    *_, width, height = mask_box(segmentation) or [0, 0]
+    if isinstance(segmentation, dict):
+        area = coco_mask.area(run_lengths(segmentation))
+    else:
+        area = polygons.area(np.reshape(segmentation[0], (-1, 2))) if len(segmentation) == 1 else 0
+    return bool(area >= _FILLED * width * height)
 
 
 def mask_area(segmentation: list | dict, image: dict) -> float | None:
