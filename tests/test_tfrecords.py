@@ -4,15 +4,12 @@ import command_line
 import numpy as np
 import pytest
 import tensorflow as tf
-from click.testing import CliRunner
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from official.vision.dataloaders.tf_example_decoder import TfExampleDecoder
 from PIL import Image
 from pycocotools.coco import COCO
 from synthetic import draw_scene, run_lengths, save_annotations, write_coco, write_three_pictures
+from tiny_training import decoded_records
 
-from deepmac.cli import main
 from deepmac.core.errors import InputError
 from deepmac.core.images import read_image
 from deepmac.data import tfrecords
@@ -89,15 +86,6 @@ def test_a_picture_annotated_as_it_is_stored_stays_so(folder, tmp_path):
         image = data[SPLIT].images[image_id]
         stored = read_image(folder[0] / SPLIT / image["file_name"], upright=image["width"] == image["height"])
         assert np.abs(example["image"].numpy().astype(int) - stored).mean() < 4
-
-
-def decoded_records(out_dir, split):
-    """Returns {image id: decoded example}."""
-    files = sorted(str(path) for path in out_dir.glob(f"{split}-*.tfrecord"))
-    decoder = MaskExampleDecoder()
-    return {
-        int(example["source_id"]): example for example in map(decoder.decode, tf.data.TFRecordDataset(files))
-    }
 
 
 def assert_records_hold(out_dir, split, annotation_file, image_dir):
@@ -371,64 +359,3 @@ def test_damage_is_found_where_it_is(files, tmp_path):
         writer.write(b"1")
         writer.write(b"no number")
     assert tfrecords.find_damage([str(broken)], decode).startswith(f"{broken}: record 1: ")
-
-
-NOTHING = object()  # the field is left out
-# fmt: off
-ODD_VALUES = [
-    NOTHING, None, True, "", "x", "1", "1.5", [], {}, [[]], 0, -1, 1.0, 1.5, 1e308, 10**400, 2**63,
-    float("nan"), float("inf"), [1, 2, 3, 4], ["1", "2", "3", "4"], [0, 0, 0, 0], [1e9] * 4, [[1e12] * 6],
-    {"x": 1, "y": 2, "width": 3, "height": 4}, [[1, 1, 9, 1, 9, 9]], [1, 1, 9, 1, 9, 9],
-    [[1, 1], [9, 1], [9, 9]], "[[1, 1, 9, 1, 9, 9]]", [[1, 1, 9, 1, 9, 9], [1, 2]],
-    {"size": [40, 30], "counts": "51"},
-    {"size": [30, 40], "counts": [600, 600]}, {"counts": None},
-]
-# fmt: on
-SCALARS = st.integers() | st.floats() | st.text(max_size=4)
-ANY_LISTS = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4), max_leaves=6)
-FIELDS = ["id", "image_id", "category_id", "file_name", "width", "height"]
-FIELDS += ["bbox", "area", "iscrowd", "segmentation", "name"]
-ODDITIES = st.lists(
-    st.tuples(
-        st.sampled_from(["images", "annotations", "annotations", "categories"]),
-        st.integers(0, 4),
-        st.sampled_from(FIELDS),
-        st.sampled_from(ODD_VALUES) | ANY_LISTS,
-    ),
-    max_size=6,
-)
-
-
-@pytest.mark.slow
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(ODDITIES, st.sampled_from([(), ("categories",), ("images",), ("annotations",)]))
-def test_any_oddities_are_records_with_a_correct_count_or_one_line(tmp_path_factory, oddities, without):
-    folder = tmp_path_factory.mktemp("odd")
-    content = write_three_pictures(folder / "coco", SPLIT)
-    for section, index, field, value in oddities:
-        entry = content[section][index % len(content[section])]
-        if value is NOTHING:
-            entry.pop(field, None)
-        else:
-            entry[field] = value
-    save_annotations(folder / "coco", SPLIT, {key: content[key] for key in content if key not in without})
-    before = {*folder.iterdir()}
-    arguments = ["tfrecord", "--coco-dir", folder / "coco", "--out", folder / "out", "--shards", 1]
-    arguments += ["--report", folder / "report.json"]
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    if result.exit_code:
-        assert result.exit_code == 2, result.exception
-        assert len(result.stderr.splitlines()) == 1 and not result.stdout
-        assert {*folder.iterdir()} == before
-        return
-    report = json.loads((folder / "report.json").read_text())[SPLIT]
-    examples = decoded_records(folder / "out", SPLIT)
-    boxes = np.concatenate([example["groundtruth_boxes"] for example in examples.values()])
-    assert (len(examples), len(boxes)) == (report["images"], report["annotations"])
-    assert ((boxes >= 0) & (boxes <= 1)).all() and (boxes[:, :2] < boxes[:, 2:]).all()
-    pngs = [png for example in examples.values() for png in example["groundtruth_instance_masks_png"].numpy()]
-    masks = [tf.io.decode_png(png).numpy() for png in pngs if png]
-    assert len(masks) == report["masks"] and all(mask.any() for mask in masks)
-    assert sum(kind["boxes"] for kind in report["categories"].values()) == len(boxes)
-    lost = [kind["count"] for kind in report["repairs"] if kind["what"].endswith("left out")]
-    assert len(boxes) == 5 or sum(lost) > 0

@@ -4,10 +4,11 @@ import copy
 from pathlib import Path
 
 import synthetic
+import tensorflow as tf
 import yaml
 
 from deepmac.data.data_sets import read_coco_folder
-from deepmac.data.tfrecords import write_tfrecords
+from deepmac.data.tfrecords import MaskExampleDecoder, write_tfrecords
 
 TINY = {
     "runtime": {"mixed_precision_dtype": "float32"},
@@ -55,3 +56,12 @@ def write_config(folder: Path, num_images: int, batch_size: int, shards: int = 3
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(config))
     return path
+
+
+def decoded_records(out_dir, split):
+    """Returns {image id: decoded example}."""
+    files = sorted(str(path) for path in out_dir.glob(f"{split}-*.tfrecord"))
+    decoder = MaskExampleDecoder()
+    return {
+        int(example["source_id"]): example for example in map(decoder.decode, tf.data.TFRecordDataset(files))
+    }
