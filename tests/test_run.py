@@ -19,7 +19,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 from tiny_training import TINY
 
 from deepmac.core.errors import InputError
-from deepmac.core.executors import open_executor
+from deepmac.core.executors import open_cluster
 from deepmac.suite import run
 from deepmac.suite.report import write_report
 from deepmac.suite.rows import RowStore
@@ -219,7 +219,7 @@ def test_unknown_notebooks_profiles_and_buckets_are_input_errors(checkout):
 
 def test_workers_of_a_scheduler_choose_their_threads(checkout, monkeypatch):
     threads = []
-    monkeypatch.setattr(run, "open_executor", lambda *_: contextlib.nullcontext(ThreadPoolExecutor(1)))
+    monkeypatch.setattr(run, "open_cluster", lambda _: contextlib.nullcontext(ThreadPoolExecutor(1)))
     monkeypatch.setattr(run, "RowStore", lambda work_dir, results_dir, count: threads.append(count))
     monkeypatch.setattr(run, "train_rows", lambda *_: {})
     for scheduler in ("tcp://elsewhere:8786", None):
@@ -343,7 +343,7 @@ def test_a_training_outlives_its_killed_worker_and_whoever_takes_over_waits_for_
 
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
-        open_executor(1, cluster.scheduler_address) as executor,
+        open_cluster(cluster.scheduler_address) as executor,
         ThreadPoolExecutor(1) as killer,
     ):
         killing = killer.submit(kill_the_worker)

@@ -14,15 +14,11 @@ _RETRIES = 3  # of a task whose worker dies
 
 
 @contextlib.contextmanager
-def open_executor(jobs: int, scheduler: str | None = None) -> Iterator[Executor]:
-    """Opens what runs tasks: `jobs` at once on this machine, or the workers of a Dask scheduler.
+def open_cluster(scheduler: str) -> Iterator[Executor]:
+    """The workers of a Dask scheduler, which need this package, and the same folders under the same paths.
 
-    These need this package, and the same folders under the same paths. InputError: no scheduler there.
+    InputError: no scheduler there.
     """
-    if scheduler is None:
-        with ThreadPoolExecutor(jobs) as executor:
-            yield executor
-        return
     from distributed import Client
 
     try:

@@ -29,7 +29,7 @@ from tqdm import tqdm
 from deepmac import __version__
 from deepmac.core.boxes import normalized_boxes
 from deepmac.core.errors import InputError
-from deepmac.core.executors import ahead, open_executor, threads
+from deepmac.core.executors import ahead, open_cluster, threads
 from deepmac.core.label_images import read_texts
 from deepmac.data.flaws import summary
 from deepmac.data.picture_files import read_annotated
@@ -199,7 +199,7 @@ def segment_pictures(
         jobs: the pictures. It is asked for each several times and may make it anew, to hold none.
         model: what segments them.
         overwrite: whether masks that are there are made again.
-        scheduler: of a Dask cluster, see `open_executor`, whose workers make the masks.
+        scheduler: of a Dask cluster, see `open_cluster`, whose workers make the masks.
         progress: whether to show progress bars; in a terminal unless given.
         begin: called when it is known that all can be written, before any is.
 
@@ -310,7 +310,7 @@ def _on_cluster(
     )
     parts = iter(lambda: list(itertools.islice(jobs, _PART)), [])
     work = functools.partial(segment_part, model=model, overwrite=overwrite)
-    with open_executor(jobs=1, scheduler=scheduler) as executor:
+    with open_cluster(scheduler) as executor:
         for outcomes in ahead(executor, work, parts, _PARTS_UNDER_WAY):
             yield from outcomes
 

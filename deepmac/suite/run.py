@@ -15,7 +15,7 @@ from papermill.exceptions import PapermillExecutionError
 from tqdm.auto import tqdm
 
 from deepmac.core.errors import InputError
-from deepmac.core.executors import open_executor
+from deepmac.core.executors import open_cluster, threads
 from deepmac.core.files import atomic_file
 from deepmac.core.machine import usable_cores
 from deepmac.suite.report import ERROR_KEY, write_report
@@ -84,8 +84,8 @@ def reproduce(
     output_dir.mkdir(parents=True, exist_ok=True)
     jobs = jobs or _default_jobs()
     # Workers of a scheduler know best how many cores they have.
-    threads = None if scheduler else max(1, usable_cores() // jobs)
-    store = RowStore(work_dir, output_dir / "rows", threads)
+    cores = None if scheduler else max(1, usable_cores() // jobs)
+    store = RowStore(work_dir, output_dir / "rows", cores)
     rows = rows_to_train(
         (run for name in names for line in suite.table_rows(name) for run in line.runs), store
     )
@@ -96,7 +96,7 @@ def reproduce(
         mininterval=1 if sys.stderr.isatty() else 30,  # seconds; a log file takes a line each time
     )
     runs = []
-    with open_executor(jobs, scheduler) as executor, bar:
+    with open_cluster(scheduler) if scheduler else threads(jobs) as executor, bar:
         errors = train_rows(rows, store, executor, bar.update)
         for row, error in errors.items():
             bar.write(f"{row}: {error}", file=sys.stderr)
