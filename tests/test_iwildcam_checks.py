@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepmac.core.label_images import label_image, read_label_image, write_label_image
+from deepmac.core.label_images import read_label_image, write_label_image
+from deepmac.inference.prediction import Prediction
 from deepmac.iwildcam import checks
 from deepmac.iwildcam.checks import check_collection
 from deepmac.iwildcam.collection import open_collection
@@ -23,7 +24,8 @@ def _masks(order, size=camera_traps.SIZE):
     """Masks that fill the boxes of the detections, which come in this order."""
     corners = [[y, x, y + h, x + w] for x, y, w, h in camera_traps.BOXES]
     boxes, confidences = ([values[k] for k in order] for values in (corners, camera_traps.CONFIDENCES))
-    return label_image(np.ones((len(order), 4, 4)), boxes, range(1, len(order) + 1), confidences, *size)
+    image, boxes = np.zeros((*size, 3), np.uint8), np.reshape(boxes, (-1, 4))
+    return Prediction(image, boxes, np.ones((len(order), 4, 4))).to_label_image(confidences=confidences)
 
 
 def _write(root, name, labels):

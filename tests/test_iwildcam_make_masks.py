@@ -21,6 +21,7 @@ from deepmac.core import executors
 from deepmac.core.errors import InputError
 from deepmac.core.label_images import write_label_image
 from deepmac.data.megadetector import Detections
+from deepmac.inference.prediction import Prediction
 from deepmac.iwildcam import make_masks as masks
 from deepmac.iwildcam.checks import check_collection
 from deepmac.iwildcam.collection import open_collection
@@ -292,9 +293,9 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path, monkeypatch)
             return np.ones((len(boxes), 4, 4), np.float32)
 
     monkeypatch.setattr(stream, "load", lambda *arguments: stream.Predictor(Network()))
-    pictures, labels = _Alive(stream.read_annotated), _Alive(masks.label_image)
+    pictures, labels = _Alive(stream.read_annotated), _Alive(Prediction.to_label_image)
     monkeypatch.setattr(stream, "read_annotated", pictures)
-    monkeypatch.setattr(masks, "label_image", labels)
+    monkeypatch.setattr(Prediction, "to_label_image", lambda *arguments: labels(*arguments))
     camera_traps.write_picture(tmp_path / "a.png", 0, (200, 300))
     for number in range(150):
         (tmp_path / f"{number}.png").hardlink_to(tmp_path / "a.png")

@@ -5,40 +5,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from deepmac.core.errors import InputError
-from deepmac.core.label_images import (
-    label_image,
-    read_label_image,
-    read_texts,
-    write_label_image,
-)
-
-HEIGHT, WIDTH = 11, 13
-INTERVALS = st.tuples(st.integers(0, 9), st.integers(1, 9))
-
-
-def _rectangles(intervals):
-    """Boxes (ymin, xmin, ymax, xmax) from pixel to pixel, and the pixels each covers."""
-    boxes, covered = [], []
-    for (top, height), (left, width) in intervals:
-        bottom, right = min(top + height, HEIGHT - 1), min(left + width, WIDTH - 1)
-        boxes.append([top / (HEIGHT - 1), left / (WIDTH - 1), bottom / (HEIGHT - 1), right / (WIDTH - 1)])
-        mask = np.zeros((HEIGHT, WIDTH), bool)
-        mask[top : bottom + 1, left : right + 1] = True
-        covered.append(mask)
-    return np.array(boxes).reshape(-1, 4), covered
-
-
-@given(st.lists(st.tuples(INTERVALS, INTERVALS, st.sampled_from([0.2, 0.5, 0.9])), max_size=6), st.randoms())
-def test_every_pixel_belongs_to_its_most_confident_detection(detections, random):
-    boxes, covered = _rectangles([(y, x) for y, x, _ in detections])
-    confidences = [confidence for _, _, confidence in detections]
-    numbers = sorted(random.sample(range(1, 256), len(detections)))
-    labels = label_image(np.ones((len(boxes), 2, 2)), boxes, numbers, confidences, HEIGHT, WIDTH)
-    assert (labels.dtype, labels.shape) == (np.uint8, (HEIGHT, WIDTH))
-    for y, x in np.ndindex(HEIGHT, WIDTH):
-        there = [i for i in range(len(numbers)) if covered[i][y, x]]
-        best = max(there, key=lambda i: (confidences[i], -numbers[i]), default=None)
-        assert labels[y, x] == (0 if best is None else numbers[best])
+from deepmac.core.label_images import read_label_image, read_texts, write_label_image
 
 
 @given(st.integers(0, 65535), st.integers(1, 20), st.integers(1, 20))
@@ -78,12 +45,3 @@ def test_palettes_and_bitmaps_are_label_images_and_other_pictures_are_not(tmp_pa
     np.testing.assert_array_equal(read_label_image(tmp_path / "palette.png"), labels)
     Image.fromarray(labels > 0).save(tmp_path / "bitmap.png")
     np.testing.assert_array_equal(read_label_image(tmp_path / "bitmap.png"), labels > 0)
-
-
-def test_numbers_above_255_need_16_bits():
-    boxes, _ = _rectangles([((0, 9), (0, 9))])
-    for number, dtype in ((255, np.uint8), (300, np.uint16)):
-        labels = label_image(np.ones((1, 2, 2)), boxes, [number], [0.5], HEIGHT, WIDTH)
-        assert labels.max() == number and labels.dtype == dtype
-    with pytest.raises(InputError, match="detection 65536, and masks of 16 bits"):
-        label_image(np.ones((1, 2, 2)), boxes, [65536], [0.5], HEIGHT, WIDTH)

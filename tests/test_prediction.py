@@ -10,6 +10,9 @@ from pycocotools.coco import COCO
 from deepmac.core.errors import InputError
 from deepmac.inference.prediction import Prediction, quality_words
 
+HEIGHT, WIDTH = 11, 13
+INTERVALS = st.tuples(st.integers(0, 9), st.integers(1, 9))
+
 
 def _prediction(boxes, mask_probs, size=(40, 60), **options):
     image = np.zeros((*size, 3), np.uint8)
@@ -21,6 +24,18 @@ def _random_prediction(count, seed, size=(40, 60)):
     corners = rng.uniform(0, 0.6, (count, 2))
     boxes = np.concatenate([corners, corners + rng.uniform(0.05, 0.4, (count, 2))], axis=1)
     return _prediction(boxes, rng.uniform(0, 1, (count, 8, 8)), size)
+
+
+def _rectangles(intervals):
+    """Boxes (ymin, xmin, ymax, xmax) from pixel to pixel, and the pixels each covers."""
+    boxes, covered = [], []
+    for (top, height), (left, width) in intervals:
+        bottom, right = min(top + height, HEIGHT - 1), min(left + width, WIDTH - 1)
+        boxes.append([top / (HEIGHT - 1), left / (WIDTH - 1), bottom / (HEIGHT - 1), right / (WIDTH - 1)])
+        mask = np.zeros((HEIGHT, WIDTH), bool)
+        mask[top : bottom + 1, left : right + 1] = True
+        covered.append(mask)
+    return np.array(boxes).reshape(-1, 4), covered
 
 
 def test_masks_are_the_probabilities_interpolated_between_the_box_edges():
@@ -109,3 +124,23 @@ def test_more_than_255_labels_take_16_bits():
         assert set(np.unique(labels)) - {0} == set(range(1, count + 1))
     with pytest.raises(InputError, match="65535"):
         _prediction(np.zeros((65536, 4)), np.zeros((65536, 1, 1))).to_label_image()
+    box = _prediction([[0, 0, 1, 1]], np.ones((1, 2, 2)))
+    for number, dtype in ((255, np.uint8), (300, np.uint16)):
+        labels = box.to_label_image([number], [0.5])
+        assert labels.max() == number and labels.dtype == dtype
+    with pytest.raises(InputError, match="detection 65536, and masks of 16 bits"):
+        box.to_label_image([65536], [0.5])
+
+
+@given(st.lists(st.tuples(INTERVALS, INTERVALS, st.sampled_from([0.2, 0.5, 0.9])), max_size=6), st.randoms())
+def test_every_pixel_belongs_to_its_most_confident_detection(detections, random):
+    boxes, covered = _rectangles([(y, x) for y, x, _ in detections])
+    confidences = [confidence for _, _, confidence in detections]
+    numbers = sorted(random.sample(range(1, 256), len(detections)))
+    prediction = _prediction(boxes, np.ones((len(boxes), 2, 2)), (HEIGHT, WIDTH))
+    labels = prediction.to_label_image(numbers, confidences)
+    assert (labels.dtype, labels.shape) == (np.uint8, (HEIGHT, WIDTH))
+    for y, x in np.ndindex(HEIGHT, WIDTH):
+        there = [i for i in range(len(numbers)) if covered[i][y, x]]
+        best = max(there, key=lambda i: (confidences[i], -numbers[i]), default=None)
+        assert labels[y, x] == (0 if best is None else numbers[best])

@@ -6,14 +6,13 @@ results). Where masks overlap, the detection of higher confidence keeps the pixe
 
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from deepmac.core import masks
 from deepmac.core.drawing import instance_colors
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file
@@ -23,40 +22,6 @@ _MOST = 2**16 - 1  # detections of a picture
 QUALITY = "Quality"  # text in a label image: JSON, number of a detection -> `Prediction.quality` of its mask
 # Pillow's modes of one integer channel.
 _SINGLE_CHANNEL = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
-
-
-def label_image(
-    mask_probs: np.ndarray,
-    boxes: np.ndarray,
-    numbers: Sequence[int],
-    confidences: Sequence[float],
-    height: int,
-    width: int,
-) -> np.ndarray:
-    """Pastes masks into one label image.
-
-    Args:
-        mask_probs: float [N, S, S], probabilities inside the boxes.
-        boxes: float [N, 4], (ymin, xmin, ymax, xmax) normalised to the picture.
-        numbers: N numbers of detections, from 1.
-        confidences: N confidences; of equal ones the detection with the lower number is seen.
-        height, width: of the picture in pixels.
-
-    Returns:
-        uint8 [height, width]; uint16 if a number is above 255.
-
-    Raises:
-        InputError: a number that 16 bits do not hold.
-    """
-    most = max(numbers, default=0)
-    if most > _MOST:
-        raise InputError(f"detection {most}, and masks of 16 bits tell {_MOST} apart: leave weak ones out")
-    labels = np.zeros((height, width), np.uint8 if most <= 255 else np.uint16)
-    weakest_first = sorted(range(len(numbers)), key=lambda i: (confidences[i], -numbers[i]))
-    for i in weakest_first:
-        mask, y0, x0 = masks.paste_mask(mask_probs[i], boxes[i], height, width)
-        labels[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]][mask] = numbers[i]
-    return labels
 
 
 def write_label_image(

@@ -120,27 +120,37 @@ class Prediction:
             for mask_prob, box in zip(self.mask_probs, self.boxes, strict=True)
         ]
 
-    def to_label_image(self) -> np.ndarray:
+    def to_label_image(
+        self, numbers: Sequence[int] | None = None, confidences: Sequence[float] | None = None
+    ) -> np.ndarray:
         """One image of all masks: 0 is background, i + 1 the mask of box i.
 
         Where masks overlap, the smaller one is seen (of equal ones the later), so that an object in
         front of a larger one keeps its pixels.
 
+        Args:
+            numbers: N numbers, from 1, instead of i + 1.
+            confidences: N of them: where masks overlap, the more confident one is seen (of equal ones that of
+                the lower number).
+
         Returns:
-            uint8 [H, W], uint16 for more than 255 boxes.
+            uint8 [H, W], uint16 for numbers above 255.
 
         Raises:
-            InputError: more than 65,535 boxes.
+            InputError: a number above 65,535.
         """
-        if len(self) > 65535:
-            raise InputError(f"a label image holds 65535 masks at most, not {len(self)}")
-        labels = np.zeros(self._size, np.uint8 if len(self) <= 255 else np.uint16)
-        areas = np.full(len(self) + 1, np.inf)  # of each label's mask; background gives way to all
-        for index, (mask_prob, box) in enumerate(zip(self.mask_probs, self.boxes, strict=True)):
-            mask, y0, x0 = masks.paste_mask(mask_prob, box, *self._size, self.threshold)
+        numbers = range(1, len(self) + 1) if numbers is None else numbers
+        if (most := max(numbers, default=0)) > 65535:
+            raise InputError(f"detection {most}, and masks of 16 bits tell 65535 apart: leave weak ones out")
+        labels = np.zeros(self._size, np.uint8 if most <= 255 else np.uint16)
+        areas = np.full(most + 1, np.inf)  # of each number's mask; background gives way to all
+        by_confidence = confidences is not None
+        order = np.lexsort((np.negative(numbers), confidences)) if by_confidence else range(len(self))
+        for i in order:
+            mask, y0, x0 = masks.paste_mask(self.mask_probs[i], self.boxes[i], *self._size, self.threshold)
             window = labels[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]]
-            areas[index + 1] = mask.sum()
-            window[mask & (areas[window] >= areas[index + 1])] = index + 1
+            areas[numbers[i]] = 0 if by_confidence else mask.sum()
+            window[mask & (areas[window] >= areas[numbers[i]])] = numbers[i]
         return labels
 
     def plot(

@@ -17,7 +17,7 @@ from deepmac.core.drawing import overlay, sheet
 from deepmac.core.errors import InputError
 from deepmac.core.files import atomic_file, write_text
 from deepmac.core.images import read_image
-from deepmac.core.label_images import QUALITY, label_image, read_texts, write_label_image
+from deepmac.core.label_images import QUALITY, read_texts, write_label_image
 from deepmac.data.flaws import LOST
 from deepmac.data.megadetector import EXPECTED_BOX, Detections, PictureDetections, read_detections
 from deepmac.inference.prediction import Prediction
@@ -257,13 +257,13 @@ class CollectionJob(PictureJob):
 
     def write(self, prediction: Prediction) -> None:
         numbers, confidences = self.numbers.tolist(), self.detections.confidences[self.numbers - 1]
-        image, boxes = prediction.image, prediction.boxes
-        labels = label_image(prediction.mask_probs, boxes, numbers, confidences, *image.shape[:2])
+        labels = prediction.to_label_image(numbers, confidences)
         if self.options.overlays:
-            view = fit_view(image, labels, numbers, _OVERLAY_SIZE)
+            view = fit_view(prediction.image, labels, numbers, _OVERLAY_SIZE)
             names = [f"{k} {conf:.2f}" for k, conf in zip(numbers, confidences, strict=True)]
             with atomic_file(self.overlay) as path:
-                Image.fromarray(overlay(view.image, view.labels, boxes, names)).save(path, quality=90)
+                drawn = overlay(view.image, view.labels, prediction.boxes, names)
+                Image.fromarray(drawn).save(path, quality=90)
         quality = dict(zip(numbers, prediction.quality.round(4).tolist(), strict=True))
         texts = {FINGERPRINT: self.fingerprint, QUALITY: json.dumps(quality)}
         write_label_image(self.target, labels, texts, self.options.palette)
