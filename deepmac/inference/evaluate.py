@@ -11,7 +11,6 @@ from deepmac.core.errors import InputError
 from deepmac.data.coco import CocoData
 from deepmac.data.picture_files import read_annotated
 from deepmac.evaluation import MaskEvaluator
-from deepmac.inference.find import find_model
 from deepmac.inference.load import model_classes, trained_model
 from deepmac.inference.prediction import Prediction
 from deepmac.inference.predictor import EncodedImage, Predictor, load
@@ -45,7 +44,7 @@ def evaluate_model(
     trained_on = trained_model(model)[0].allowed_masked_classes_ids
     ids = {category["name"]: category["id"] for category in data.categories}
     if seen is None:
-        classes = model_classes(find_model(model).folder)
+        classes = model_classes(model)
         seen = [entry["name"] for entry in classes if not trained_on or entry["id"] in trained_on]
     elif not ids.keys() & (seen := set(seen)):
         names = ", ".join([*ids][:10])

@@ -101,9 +101,9 @@ class InferenceNetwork(Network):
             return self._masks(*embeddings, boxes)[0].numpy()
 
 
-def model_classes(folder: Path) -> Sequence[dict]:
+def model_classes(name_or_path: str | os.PathLike) -> Sequence[dict]:
     """The classes a model detects, as from `read_classes`: those in its folder, else COCO's."""
-    return read_classes(folder) or COCO_CLASSES
+    return read_classes(find_model(name_or_path).folder) or COCO_CLASSES
 
 
 def build_model(

@@ -21,7 +21,6 @@ from deepmac.core.images import PNG_LEVEL, open_picture_file
 from deepmac.core.label_images import read_texts, write_label_image
 from deepmac.data.coco import CocoData
 from deepmac.data.picture_files import read_annotated
-from deepmac.inference.find import find_model
 from deepmac.inference.prediction import Prediction
 from deepmac.jobs.box_files import BoxFile, ImageBoxes
 from deepmac.jobs.pictures import Picture
@@ -90,8 +89,7 @@ def _category_names(boxes: BoxFile | ImageBoxes, model: str) -> dict[str, str]:
         return {}
     from deepmac.inference.load import model_classes  # with TensorFlow, which detections need anyway
 
-    classes = model_classes(find_model(model).folder)
-    return {str(entry.get("file_id", entry["id"])): entry["name"] for entry in classes}
+    return {str(entry.get("file_id", entry["id"])): entry["name"] for entry in model_classes(model)}
 
 
 def _write_together(jobs: Sequence["_SegmentJob"], names: Mapping[str, str], out: Path, how: str) -> None:
