@@ -1,6 +1,8 @@
 """Boxes as people give them: formats, checks, clipping."""
 
+import functools
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 
@@ -16,13 +18,16 @@ BOX_FORMATS = {
 EDGE_TOLERANCE = 1e-3
 
 
-def normalized_boxes(boxes, box_format: str, height: int, width: int) -> np.ndarray:
+def normalized_boxes(
+    boxes, box_format: str, height: int, width: int, tell: Callable[[str], object] | None = None
+) -> np.ndarray:
     """Checks boxes and brings them to one format.
 
     Args:
         boxes: numbers [N, 4], N at least 1.
         box_format: one of `BOX_FORMATS`.
         height, width: of the image in pixels.
+        tell: takes the warning; Python's `warnings` do unless given.
 
     Returns:
         float32 [N, 4], (ymin, xmin, ymax, xmax) normalised to the image and clipped to it.
@@ -43,7 +48,8 @@ def normalized_boxes(boxes, box_format: str, height: int, width: int) -> np.ndar
     beyond = np.flatnonzero(np.abs(exact - clipped).max(axis=1) > EDGE_TOLERANCE)
     if len(beyond):
         which = ", ".join(str(i) for i in beyond[:5]) + (", ..." if len(beyond) > 5 else "")
-        warnings.warn(f"clipped to the image: box {which}", stacklevel=3)
+        tell = tell or functools.partial(warnings.warn, stacklevel=3)
+        tell(f"clipped to the image: box {which}")
     return clipped
 
 

@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import math
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -188,8 +187,7 @@ def boxes_from_texts(texts: Sequence[str], box_format: str) -> ImageBoxes:
             raise InputError(f"box {index} is not four numbers separated by commas: {text!r}") from error
         boxes.append([y0, x0, y1, x1])
     if box_format == "yxyx_norm":  # the others depend on the picture's size
-        with warnings.catch_warnings(action="ignore"):
-            normalized_boxes(boxes, box_format, height=1, width=1)
+        normalized_boxes(boxes, box_format, height=1, width=1, tell=lambda text: None)
     return ImageBoxes(box_format, boxes, [1] * len(boxes), [None] * len(boxes))
 
 

@@ -17,7 +17,6 @@ import json
 import sys
 import threading
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
@@ -65,7 +64,6 @@ class ModelChoice:
         return load(self.name, self.precision, self.input_size, self.runtime, cores)
 
 
-_warning = threading.Lock()  # what catches warnings does so for all threads
 _loading = threading.Lock()  # the threads of a cluster's worker share what is loaded
 _loaded = functools.lru_cache(maxsize=1)(ModelChoice.load)
 
@@ -268,6 +266,9 @@ def _stream(jobs: Iterable[PictureJob], predictor: Predictor) -> Generator[Outco
 
 
 def _segment(job: PictureJob, predictor: Predictor) -> Outcome:
+    def tell(text: str) -> None:
+        tqdm.write(f"{job.name}: {text}", file=sys.stderr)
+
     try:
         if job.path is None:
             raise InputError("no such picture")
@@ -275,23 +276,14 @@ def _segment(job: PictureJob, predictor: Predictor) -> Outcome:
         if job.given.boxes is None:
             prediction = predictor.detect(image, job.given.min_score)
         else:
-            prediction = predictor.predict(_boxes(job, image), encoded=EncodedImage(image))
+            boxes = normalized_boxes(job.given.boxes, job.given.box_format, *image.shape[:2], tell)
+            prediction = predictor.predict(boxes, encoded=EncodedImage(image))
         job.write(prediction)
     except InputError as error:
         return Outcome(job.name, "failed", str(error))
     except OSError as error:
         raise InputError(f"cannot write {job.target}: {error.strerror or error}") from error
     return Outcome(job.name, "written", words=quality_words(prediction.quality))
-
-
-def _boxes(job: PictureJob, image: np.ndarray) -> np.ndarray:
-    """The given boxes, normalised; says of which picture warnings are."""
-    with _warning, warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        boxes = normalized_boxes(job.given.boxes, job.given.box_format, *image.shape[:2])
-    for warning in caught:
-        tqdm.write(f"{job.name}: {warning.message}", file=sys.stderr)
-    return boxes
 
 
 def _on_cluster(
