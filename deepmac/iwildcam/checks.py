@@ -38,42 +38,40 @@ def check_collection(collection: Collection, min_conf: float = 0.0, progress: bo
         min_conf: pictures without a detection of this confidence need no masks; nor do those without a file.
         progress: whether to show a progress bar.
     """
-
-    def check(item: tuple[str, list]) -> list[Problem]:
-        return [Problem(kind, item[0], text) for kind, text in _check(collection, *item, min_conf)]
-
     count = collection.animals["picture"].nunique()
     with threads() as pool:
-        found = ahead(pool, check, lines_of_pictures(collection.animals))
+        pictures = lines_of_pictures(collection.animals)
+        found = ahead(pool, lambda picture: [*_check(collection, *picture, min_conf)], pictures)
         bar = tqdm(found, "checking", total=count, unit="picture", disable=not progress)
         return [problem for of_picture in bar for problem in of_picture]
 
 
-def _check(collection: Collection, name: str, lines: list[Any], min_conf: float) -> Iterator[tuple[str, str]]:
-    """Kind and particulars of what is wrong with a picture, of which these are the lines of the table."""
+def _check(collection: Collection, name: str, lines: list[Any], min_conf: float) -> Iterator[Problem]:
+    """What is wrong with a picture, of which these are the lines of the table."""
     animals = [animal for animal in lines if animal.number > 0]
     for animal in animals:
         if animal.box_share != animal.box_share:
-            yield "unusable box", f"detection {animal.number} has no area in the picture"
+            yield Problem("unusable box", name, f"detection {animal.number} has no area in the picture")
     path, masks, labels = collection.picture_path(name), collection.mask_path(name), None
     wanted = sum(animal.confidence >= min_conf and animal.box_share > 0 for animal in animals)
     try:
         labels = read_label_image(masks) if masks.is_file() else None
     except InputError as error:
-        yield "unreadable masks", str(error)
+        yield Problem("unreadable masks", name, str(error))
     if path is None:
-        yield "missing picture", f"not in {collection.layout.images}"
+        yield Problem("missing picture", name, f"not in {collection.layout.images}")
     elif isinstance(size := measure(path), str):
-        yield "unreadable picture", size
+        yield Problem("unreadable picture", name, size)
     elif wanted and not masks.is_file():
-        yield "missing masks", f"{wanted} detections, but no {masks}"
+        yield Problem("missing masks", name, f"{wanted} detections, but no {masks}")
     elif labels is not None and labels.shape[::-1] != size.upright:
         sizes = *size.upright, *labels.shape[::-1]
-        yield "size mismatch", "picture {} x {}, masks {} x {} pixels".format(*sizes)
+        yield Problem("size mismatch", name, "picture {} x {}, masks {} x {} pixels".format(*sizes))
     if labels is None:
         return
     if labels.max(initial=0) > len(animals):
-        yield "unknown detection", f"masks of detection {labels.max()}, but {len(animals)} detections"
+        text = f"masks of detection {labels.max()}, but {len(animals)} detections"
+        yield Problem("unknown detection", name, text)
         return
     sides = np.array(labels.shape[::-1])
     for animal in animals:  # what is in its box is taken away
@@ -84,4 +82,4 @@ def _check(collection: Collection, name: str, lines: list[Any], min_conf: float)
         part[part == animal.number] = 0
     if labels.any():
         text = f"mask {labels[labels > 0].min()} leaves its box: run iwildcam-masks again"
-        yield "masks of other detections", text
+        yield Problem("masks of other detections", name, text)
