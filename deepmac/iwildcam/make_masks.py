@@ -19,7 +19,7 @@ from deepmac.core.files import atomic_file, write_text
 from deepmac.core.images import read_image
 from deepmac.core.label_images import QUALITY, read_texts, write_label_image
 from deepmac.data.flaws import LOST
-from deepmac.data.megadetector import EXPECTED_BOX, Detections, PictureDetections, read_detections
+from deepmac.data.megadetector import EXPECTED_BOX, Detections, read_detections
 from deepmac.inference.prediction import Prediction
 from deepmac.iwildcam.layout import mask_path, picture_path, relative_names
 from deepmac.iwildcam.views import fit_view
@@ -224,8 +224,8 @@ class CollectionJobs(Sequence):
             given=ImageBoxes("yxyx_norm", detections.corners[numbers - 1]),
             target=mask_path(self._masks, name),
             fingerprint=fingerprint(path, rows, self._settings),
-            detections=detections,
             numbers=numbers,
+            confidences=detections.confidences[numbers - 1],
             options=self._options,
             overlay=self._overlay(name),
         )
@@ -241,14 +241,14 @@ class CollectionJob(PictureJob):
     """A picture of a collection; its masks are a label image.
 
     Attributes:
-        detections: of the picture, whether or not they get a mask.
-        numbers: of those that get one, from 1.
+        numbers: of the detections that get a mask, from 1.
+        confidences: of these.
         options: what the masks are like.
         overlay: file for the picture with its masks, if they are wanted.
     """
 
-    detections: PictureDetections
     numbers: np.ndarray
+    confidences: np.ndarray
     options: MaskOptions
     overlay: Path
 
@@ -256,11 +256,11 @@ class CollectionJob(PictureJob):
         return not self.options.overlays or self.overlay.is_file()
 
     def write(self, prediction: Prediction) -> None:
-        numbers, confidences = self.numbers.tolist(), self.detections.confidences[self.numbers - 1]
-        labels = prediction.to_label_image(numbers, confidences)
+        numbers = self.numbers.tolist()
+        labels = prediction.to_label_image(numbers, self.confidences)
         if self.options.overlays:
             view = fit_view(prediction.image, labels, numbers, _OVERLAY_SIZE)
-            names = [f"{k} {conf:.2f}" for k, conf in zip(numbers, confidences, strict=True)]
+            names = [f"{k} {conf:.2f}" for k, conf in zip(numbers, self.confidences, strict=True)]
             with atomic_file(self.overlay) as path:
                 drawn = overlay(view.image, view.labels, prediction.boxes, names)
                 Image.fromarray(drawn).save(path, quality=90)
