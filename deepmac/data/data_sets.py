@@ -74,7 +74,8 @@ def read_annotation_files(
     """
     if image_dir is None:
         read = {split.lower(): data for split, data in read_coco_folder(annotations, ids=ids).items()}
-        read = read if len(read) > 1 else {"train": data for data in read.values()}
+        if len(read) == 1:
+            read = {"train": read.popitem()[1]}
         found = ((use, split) for use in ("train", "val") for split in read if split.startswith(use))
         splits = {use: read[split].seen_from(Path(annotations)) for use, split in found}
         if "train" not in splits:

@@ -144,12 +144,14 @@ class Prediction:
             raise InputError(f"detection {most}, and masks of 16 bits tell 65535 apart: leave weak ones out")
         labels = np.zeros(self._size, np.uint8 if most <= 255 else np.uint16)
         areas = np.full(most + 1, np.inf)  # of each number's mask; background gives way to all
-        by_confidence = confidences is not None
-        order = np.lexsort((np.negative(numbers), confidences)) if by_confidence else range(len(self))
-        for i in order:
+        # The last is seen, or where sizes decide, the last of equal ones.
+        order = np.arange(len(self))
+        if confidences is not None:
+            order = np.lexsort([np.negative(numbers), np.asarray(confidences)])
+        for i in order.tolist():
             mask, y0, x0 = masks.paste_mask(self.mask_probs[i], self.boxes[i], *self._size, self.threshold)
             window = labels[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]]
-            areas[numbers[i]] = 0 if by_confidence else mask.sum()
+            areas[numbers[i]] = mask.sum() if confidences is None else 0
             window[mask & (areas[window] >= areas[numbers[i]])] = numbers[i]
         return labels
 

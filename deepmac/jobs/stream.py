@@ -276,7 +276,8 @@ def _segment(job: PictureJob, predictor: Predictor) -> Outcome:
         if job.given.boxes is None:
             prediction = predictor.detect(image, job.given.min_score)
         else:
-            boxes = normalized_boxes(job.given.boxes, job.given.box_format, *image.shape[:2], tell)
+            height, width = image.shape[:2]
+            boxes = normalized_boxes(job.given.boxes, job.given.box_format, height, width, tell)
             prediction = predictor.predict(boxes, encoded=EncodedImage(image))
         job.write(prediction)
     except InputError as error:
