@@ -6,6 +6,7 @@ which are ignored, and which option of an experiment gets a field's value. Nothi
 
 import functools
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from google.protobuf.message import Message
 from deepmac.core.errors import InputError
 
 _SCHEMA = Path(__file__).with_name("pipeline_schema.yaml")
+_DECLARATION = re.compile(
+    r"(?:(required|repeated) )?(?:(oneof|only|ignored) )?(\w+)(?: = (\S+))?(?: -> (\S+))?"
+)
 
 
 def read_prototext(path: str | os.PathLike) -> tuple[Message, list[str]]:
@@ -46,7 +50,7 @@ def read_prototext(path: str | os.PathLike) -> tuple[Message, list[str]]:
         raise InputError(f"{path}: {missing} is missing")
     ignored = []
     for place, field, value in _fields(root):
-        treatment = treatments.get(field.full_name)
+        treatment = treatments[field.full_name]
         if treatment == "ignored":
             ignored.append(place)
         elif treatment == "only" and value != field.default_value:
@@ -70,7 +74,7 @@ def options(message: Message) -> dict[str, Any]:
     for field in message.DESCRIPTOR.fields:
         value = getattr(message, field.name)
         is_set = message.HasField(field.name) if field.has_presence else bool(value)
-        option, _, constant = treatments.get(field.full_name, "").partition("=")
+        option, _, constant = treatments[field.full_name].partition("=")
         if field.message_type:
             for part in [value] * is_set if field.has_presence else value:
                 found |= ({option: yaml.safe_load(constant)} if constant else {}) | options(part)
@@ -106,28 +110,21 @@ def _schema() -> tuple[type[Message], dict[str, str]]:
             message.enum_type.add(name="Value", value=values)
             continue
         for number, (name, declaration) in enumerate(content.items(), 1):
-            declaration, _, option = declaration.partition(" -> ")
-            words, _, default = declaration.partition(" = ")
-            *labels, kind = words.split()
-            field = message.field.add(name=name, number=number, label=FieldDescriptorProto.LABEL_OPTIONAL)
+            label, treatment, kind, default, option = _DECLARATION.fullmatch(declaration).groups()
+            field = message.field.add(name=name, number=number, default_value=default)
+            field.label = FieldDescriptorProto.Label.Value(f"LABEL_{(label or 'optional').upper()}")
             if kind in types:
                 is_enum = isinstance(types[kind], list)
                 field.type_name = f".deepmac.{kind}.Value" if is_enum else f".deepmac.{kind}"
             else:
                 field.type = FieldDescriptorProto.Type.Value(f"TYPE_{kind.upper()}")
-            if default:
-                field.default_value = default
+            if treatment == "oneof":
+                field.oneof_index = 0
+                if not message.oneof_decl:
+                    message.oneof_decl.add(name="kind")
             if option:
-                treatments[f"deepmac.{type_name}.{name}"] = option + name * option.endswith(".")
-            for label in labels:
-                if label in ("required", "repeated"):
-                    field.label = FieldDescriptorProto.Label.Value(f"LABEL_{label.upper()}")
-                elif label == "oneof":
-                    field.oneof_index = 0
-                    if not message.oneof_decl:
-                        message.oneof_decl.add(name="kind")
-                else:
-                    treatments[f"deepmac.{type_name}.{name}"] = label
+                treatment = option + name * option.endswith(".")
+            treatments[f"deepmac.{type_name}.{name}"] = treatment or ""
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     root = pool.FindMessageTypeByName(f"deepmac.{next(iter(types))}")
