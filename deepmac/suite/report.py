@@ -19,7 +19,7 @@ from deepmac.core.files import write_text
 from deepmac.suite.plots import forest_plot
 from deepmac.suite.results import KINDS, NO_DIFFERENCE, VERDICTS, number
 from deepmac.suite.suite import Suite
-from deepmac.suite.tables import MINUS, claims_frame, markdown, published_sources, results_frame
+from deepmac.suite.tables import MINUS, claims_frame, markdown, results_frame
 
 # In the metadata of an executed notebook: what went wrong, empty if nothing did.
 ERROR_KEY = "deepmac_error"
@@ -206,12 +206,13 @@ def _section(suite: Suite, document: dict, cells: nbformat.NotebookNode, folder:
     """A notebook: its figures and a compact table; everything else, and checks of the software, folded."""
     name = document["notebook"]
     shown, appendix = _figures(cells, name, folder)
-    frame = results_frame(document["rows"], with_difference=suite.profile == "paper")
+    frame = results_frame(document["rows"], suite.profile)
     # The values of figures are those of tables.
     compact = _compact(frame) if document["pictures"] and not name.startswith("figure_") else frame.iloc[:0]
     details = [*appendix, _provenance(document, suite)]
-    if sources := published_sources(document["rows"]):
-        details.insert(0, f"Published values: {sources}.")
+    sources = {f"{number(row['published'])}: {row['source']}" for row in document["rows"] if row["source"]}
+    if sources:
+        details.insert(0, f"Published values: {'; '.join(sorted(sources))}.")
     if compact.shape != frame.shape:
         details.insert(0, markdown(frame))
     anchor, title = f'<a id="{name}"></a>', suite.notebooks[name].title or name

@@ -152,9 +152,9 @@ def number(value: float | None, decimals: int | None = None, sign: bool = False)
     return f"{value:{plus}.2f}" if size >= 0.01 else f"{value:{plus}.1e}"
 
 
-def interval(ends: Sequence[float] | None, sign: bool = False) -> str:
-    """An interval in percent: "30.0 to 32.0"; "-" for None."""
-    return "-" if ends is None else " to ".join(number(end, 1, sign) for end in ends)
+def interval(ends: Sequence[float], sign: bool = False) -> str:
+    """An interval in percent: "30.0 to 32.0"."""
+    return " to ".join(number(end, 1, sign) for end in ends)
 
 
 def higher(text: str, better: Measurement, worse: Measurement, kind: str = "own") -> Claim:
