@@ -167,18 +167,16 @@ def _training(train) -> dict:
 
 def _schedule(train) -> dict:
     """Steps, averaging, and of learning rates what differs from Model Garden's."""
-    optimizer = getattr(train.optimizer, train.optimizer.WhichOneof("kind"))
-    rate, steps = (
-        getattr(optimizer.learning_rate, optimizer.learning_rate.WhichOneof("kind")),
-        train.num_steps,
-    )
+    learning_rate = getattr(train.optimizer, train.optimizer.WhichOneof("kind")).learning_rate
+    kind, steps = learning_rate.WhichOneof("kind"), train.num_steps
+    rate = getattr(learning_rate, kind)
     place, options = "trainer.optimizer_config", {"trainer.optimizer_config.warmup.type": None}
-    if optimizer.learning_rate.HasField("manual_step_learning_rate"):
+    if kind == "manual_step_learning_rate":
         # Model Garden changes the rate after a boundary, the published schedule at it.
         options[f"{place}.learning_rate.stepwise.boundaries"] = [step.step - 1 for step in rate.schedule]
         values = [rate.initial_learning_rate, *(step.learning_rate for step in rate.schedule)]
         options[f"{place}.learning_rate.stepwise.values"] = values
-    if optimizer.learning_rate.HasField("cosine_decay_learning_rate"):
+    if kind == "cosine_decay_learning_rate":
         total, warmup, start = rate.total_steps, rate.warmup_steps, rate.warmup_learning_rate
         if total <= warmup:
             raise InputError(f"learning_rate: total_steps {total} must exceed warmup_steps {warmup}")

@@ -175,15 +175,11 @@ def target_config(
     for name in config_files:
         if not Path(name).is_file():
             raise InputError(f"no such configuration file: {name}")
+    config = None if config_files else pipeline_experiment(Path(folder) / "pipeline.config")
     try:
-        if config_files:
-            config = exp_factory.get_exp_config(experiment)
-        else:
-            config = pipeline_experiment(Path(folder) / "pipeline.config")
+        config = config or exp_factory.get_exp_config(experiment)
         for source in (*config_files, *filter(None, [params_override])):
             config = hyperparams.override_params_dict(config, source, is_strict=True)
-    except InputError:
-        raise
     except (ValueError, TypeError, LookupError, yaml.YAMLError) as error:
         raise InputError(f"configuration: {error.args[0] if error.args else error}") from error
     return config
