@@ -33,19 +33,6 @@ _CAPTION = (
     "training runs (n: seeds). The gray band is where the paper expects it: above zero, or within "
     f"{NO_DIFFERENCE:g} AP of it. The number in a mask head's name is its depth in layers."
 )
-_RULE = (
-    "Each is counted once, however many notebooks check it. A claim holds if the whole interval of its "
-    f'difference is on its side of zero; "equally well" holds within {NO_DIFFERENCE:g} AP of zero, and is '
-    "contradicted outside; the whole interval within that is no difference, and anything else undecided. "
-    "Heads of which one has a single seed stay undecided. Rounding comes last."
-)
-_WORDS = (
-    "**Words.** *Seen* classes have masks in training, *unseen* ones only boxes; they are different classes, "
-    "so compare numbers within a column only. *In annotated boxes*: masks are predicted in the true boxes, "
-    "so that only masks can be wrong; *of detections*: boxes are found, too. *Intervals* are bootstrapped "
-    "over pictures and seeds; of differences over the same ones, so that bars may overlap and still differ. "
-    "*Composed drawings*: emoji on backgrounds, with the names of COCO's classes."
-)
 _RUNS = "Which runs were trained again, and which result that moved: [reference runs](../README.md)."
 _PACKAGES = ("deepmac", "tensorflow", "tf-models-official", "tf-keras", "numpy", "pycocotools")
 
@@ -82,8 +69,12 @@ def write_report(folder: Path, suite: Suite, errors: Mapping[str, str]):
         lambda link: f"data:image/png;base64,{base64.b64encode((folder / link[0]).read_bytes()).decode()}",
         markdown2html(text),
     )
-    page = Template(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
-    write_text(folder / "report.html", page.substitute(profile=suite.profile, body=body))
+    page = _template("report.html").substitute(profile=suite.profile, body=body)
+    write_text(folder / "report.html", page)
+
+
+def _template(name: str) -> Template:
+    return Template(Path(__file__).with_name(name).read_text(encoding="utf-8"))
 
 
 def _head(suite: Suite, documents: Sequence[dict], failures: Mapping[str, str], folder: Path) -> str:
@@ -102,7 +93,8 @@ def _head(suite: Suite, documents: Sequence[dict], failures: Mapping[str, str], 
     names = [document["notebook"] for document in documents]
     links = [f"[{suite.notebooks[name].title or name}](#{name})" for name in names]
     parts.append("**Contents**: " + " · ".join(["[Claims](#claims)", *links]))
-    parts.append(f"## Claims\n\n{counts(claims).capitalize()}. {_RULE}\n\n{_WORDS}")
+    said_of_claims = {"counts": counts(claims).capitalize(), "no_difference": f"{NO_DIFFERENCE:g}"}
+    parts.append(_template("claims.md").substitute(said_of_claims).strip())
     if (folder.parent / "README.md").exists():
         parts.append(_RUNS)
     for kind, name in KINDS.items():
