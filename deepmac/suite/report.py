@@ -201,12 +201,19 @@ def _section(suite: Suite, document: dict, cells: nbformat.NotebookNode, folder:
     frame = results_frame(document["rows"], suite.profile)
     # The values of figures are those of tables.
     compact = _compact(frame) if document["pictures"] and not name.startswith("figure_") else frame.iloc[:0]
-    details = [*appendix, _provenance(document, suite)]
+    details = [markdown(frame)] if compact.shape != frame.shape else []
     sources = {f"{number(row['published'])}: {row['source']}" for row in document["rows"] if row["source"]}
     if sources:
-        details.insert(0, f"Published values: {'; '.join(sorted(sources))}.")
-    if compact.shape != frame.shape:
-        details.insert(0, markdown(frame))
+        details.append(f"Published values: {'; '.join(sorted(sources))}.")
+    details += appendix
+    if left_out := [line for line in document["not_run"] if line not in suite.quoted]:
+        details.append(f"Not run in this profile: {'; '.join(left_out)}.")
+    of_rows = "of training and evaluation, summed over runs, which may have run side by side"
+    details.append(
+        f"[Executed notebook]({name}.ipynb); {document['hardware']}; {document['seconds'] / 60:.1f} minutes "
+        f"{of_rows if suite.notebooks[name].rows else 'of its last execution'}; "
+        f"configuration {document['config_sha256'][:12]}, deepmac {document['code_version']}."
+    )
     anchor, title = f'<a id="{name}"></a>', suite.notebooks[name].title or name
     if not document["pictures"]:
         return f"{anchor}\n\n{_folded(title, *shown, *details)}"
@@ -238,19 +245,6 @@ def _compact(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _folded(title: str, *parts: str) -> str:
     return "\n\n".join([f"<details><summary>{title}</summary>", *parts, "</details>"])
-
-
-def _provenance(document: dict, suite: Suite) -> str:
-    """Lines that were not run, and where the numbers come from."""
-    name = document["notebook"]
-    of_rows = "of training and evaluation, summed over runs, which may have run side by side"
-    source = (
-        f"[Executed notebook]({name}.ipynb); {document['hardware']}; {document['seconds'] / 60:.1f} minutes "
-        f"{of_rows if suite.notebooks[name].rows else 'of its last execution'}; "
-        f"configuration {document['config_sha256'][:12]}, deepmac {document['code_version']}."
-    )
-    left_out = [name for name in document["not_run"] if name not in suite.quoted]
-    return f"Not run in this profile: {'; '.join(left_out)}.\n\n{source}" if left_out else source
 
 
 def _figures(notebook: nbformat.NotebookNode, name: str, folder: Path) -> tuple[list[str], list[str]]:
