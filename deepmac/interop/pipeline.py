@@ -8,7 +8,7 @@ error; fields that change nothing here (label maps, queue sizes, how TensorBoard
 import os
 
 from deepmac.core.errors import InputError
-from deepmac.interop import prototext
+from deepmac.interop.prototext import read_prototext
 
 EXPERIMENT = "deepmac_hourglass_coco"
 
@@ -53,14 +53,14 @@ def read_pipeline(path: str | os.PathLike) -> tuple[dict, list[str]]:
         InputError: it is malformed, a field is unknown or has a value that is not supported; with the line or
             the field's path.
     """
-    root, ignored = prototext.read_prototext(path)
+    root, options_of_fields, ignored = read_prototext(path)
     try:
         options = _model(root)
         if root.HasField("train_config"):
             options |= _training(root.train_config) | _schedule(root.train_config)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    options |= prototext.options(root)
+    options |= options_of_fields
     if root.HasField("train_input_reader"):
         reader = root.train_input_reader
         options["task.train_data.shuffle_buffer_size"] = reader.shuffle_buffer_size if reader.shuffle else 1
