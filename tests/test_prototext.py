@@ -27,7 +27,7 @@ def read(tmp_path, monkeypatch):
 
 
 def test_reads_every_notation_and_notes_what_has_no_effect(read):
-    root, ignored = read(
+    root, _, ignored = read(
         MODEL
         + """
         # a comment

@@ -1,8 +1,14 @@
 """Commands that make data sets."""
 
+import contextlib
+import json
+from pathlib import Path
+
 import click
 
 from deepmac.cli import options
+from deepmac.core.errors import InputError
+from deepmac.core.files import atomic_file, refuse_occupied, write_text
 
 _COUNT = click.IntRange(1, 1_000_000)  # image ids of the splits are that far apart
 
@@ -64,13 +70,6 @@ def tfrecord(coco_dir, annotations, images, val_annotations, val_fraction, out, 
     What is missing is derived, what is unambiguous repaired, and what is broken left out: of a mask, a part;
     else the mask, the box, or the picture. All of it is counted.
     """
-    import contextlib
-    import json
-    from pathlib import Path
-
-    from deepmac.core.errors import InputError
-    from deepmac.core.files import atomic_file, refuse_occupied, write_text
-
     if report and Path(report).exists() and not _is_report(Path(report)):
         raise InputError(f"{report} is there and no report of this command: give --report another name")
     refuse_occupied(out)
@@ -90,10 +89,8 @@ def tfrecord(coco_dir, annotations, images, val_annotations, val_fraction, out, 
     click.echo(f"Wrote {', '.join(read)} to {out}")
 
 
-def _is_report(path) -> bool:
+def _is_report(path: Path) -> bool:
     """Whether a file is a report of `tfrecord`, or empty: no other may be replaced by one."""
-    import json
-
     text = path.read_text(encoding="utf-8", errors="replace")
     try:
         return not text or all("repairs" in split for split in json.loads(text).values())

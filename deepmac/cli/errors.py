@@ -39,12 +39,9 @@ class ErrorReportingGroup(click.Group):
         except click.Abort:
             click.echo("deepmac: stopped; the same command begins again, or goes on where it can", err=True)
             sys.exit(130)
-        except ModuleNotFoundError as error:
-            explained = missing_package(error)
-            if explained is error:
-                raise
-            fail(_describe(explained))
         except Exception as error:
+            if isinstance(error, ModuleNotFoundError):
+                error = missing_package(error)
             is_full = "No space left on device" in str(error)  # also in errors of TensorFlow's own
             if not is_full and not isinstance(error, (InputError, OSError)):  # no such file, no permission
                 raise

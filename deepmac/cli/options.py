@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import functools
 import sys
 
 import click
@@ -30,9 +31,21 @@ scheduler = click.option(
 )
 
 
-def model_and_runtime(command):
-    """Options of what makes masks, and of what computes them."""
-    return model(precision(runtime(input_size(command))))
+def makes_masks(command):
+    """Options of what makes masks, and of what computes them; the command gets a `ModelChoice` as `model`.
+
+    A terminal is told at once that the command works: its imports may take longer than one waits.
+    """
+
+    @functools.wraps(command)
+    def run(model, precision, runtime, input_size, **arguments):
+        if sys.stderr.isatty():
+            click.echo("Starting ...", err=True)
+        from deepmac.jobs.stream import ModelChoice
+
+        command(model=ModelChoice(model, precision, input_size, runtime), **arguments)
+
+    return model(precision(runtime(input_size(run))))
 
 
 def read_data(coco_dir, annotations, images, splits, ids, *validation) -> dict:
@@ -47,9 +60,3 @@ def read_data(coco_dir, annotations, images, splits, ids, *validation) -> dict:
     if coco_dir:
         return read_coco_folder(coco_dir, splits, chosen)
     return read_annotation_files(annotations, images, *validation, ids=chosen)
-
-
-def show_start() -> None:
-    """Tells a terminal at once that a command works: its imports may take longer than one waits."""
-    if sys.stderr.isatty():
-        click.echo("Starting ...", err=True)

@@ -1,6 +1,7 @@
 """Commands that make masks of pictures."""
 
 import contextlib
+import dataclasses
 from pathlib import Path
 
 import click
@@ -25,7 +26,7 @@ from deepmac.core.errors import InputError
     type=click.FloatRange(min=0),
     help="Leave out lower scores.  [default: 0, with --detect 0.3]",
 )
-@options.model_and_runtime
+@options.makes_masks
 @click.option("--out", required=True, type=click.Path(file_okay=False), help="Folder for the results.")
 @click.option("--overwrite", is_flag=True, help="Make results again that exist.")
 @click.option(
@@ -33,9 +34,7 @@ from deepmac.core.errors import InputError
     type=click.Choice(["coco", "polygons", "yolo"]),
     help="Also as one data set: OUT/annotations.json with run lengths or polygons, or OUT/yolo.",
 )
-def segment(
-    images, box_texts, box_file, box_format, detect, min_score, out, overwrite, together, model, **runs_on
-):
+def segment(images, box_texts, box_file, box_format, detect, min_score, out, overwrite, together, model):
     """Predict the mask of the object in each box of pictures, or of each object found in them.
 
     IMAGE is a file, a folder (with its subfolders) or a pattern such as 'photos/**/*.jpg'. For each picture
@@ -53,21 +52,20 @@ def segment(
     Exit status: 0, also if some pictures were skipped because they are unreadable or their boxes unusable
     (they are listed at the end); 2 if all were, or if the input is wrong.
     """
-    options.show_start()
     from deepmac.inference.find import find_model
     from deepmac.jobs.box_files import ImageBoxes, boxes_from_texts, read_boxes
     from deepmac.jobs.pictures import list_pictures, without_results
     from deepmac.jobs.segment import segment
-    from deepmac.jobs.stream import ModelChoice
 
     if bool(box_texts) + bool(box_file) + detect != 1:
         raise click.UsageError("Give either --box or --boxes FILE, or --detect.")
     if detect:
-        if not find_model(model).detects:
-            raise InputError(f"{model} finds no objects: use a model of `deepmac finetune`, or give boxes")
+        name = model.name
+        if not find_model(name).detects:
+            raise InputError(f"{name} finds no objects: use a model of `deepmac finetune`, or give boxes")
         boxes = ImageBoxes(min_score=0.3 if min_score is None else min_score)
-        if runs_on["runtime"] == "auto":
-            runs_on["runtime"] = "tensorflow"  # ONNX files have no detector
+        if model.runtime == "auto":
+            model = dataclasses.replace(model, runtime="tensorflow")  # ONNX files have no detector
     elif box_texts:
         boxes = boxes_from_texts(box_texts, box_format)
     else:
@@ -77,7 +75,7 @@ def segment(
     pictures = without_results(found)
     if results := len(found) - len(pictures):
         click.echo(f"skipped: {results} label images and overlays of earlier results", err=True)
-    summary = segment(pictures, boxes, Path(out), ModelChoice(model, **runs_on), overwrite, together or "")
+    summary = segment(pictures, boxes, Path(out), model, overwrite, together or "")
     for line in [*getattr(boxes, "problems", []), *summary.problems()]:
         click.echo(line, err=True)
     if detect and summary.written and not any(summary.masks.values()):
@@ -99,8 +97,8 @@ def segment(
     type=click.Choice(["coco", "yolo"]),
     help="yolo: OUT becomes a folder of polygons.",
 )
-@options.model_and_runtime
-def annotate(annotations, images, out, model, precision, runtime, input_size, **choices):
+@options.makes_masks
+def annotate(annotations, images, out, model, **choices):
     """Write a data set again, with a mask for every annotation that has none.
 
     ANNOTATIONS is JSON as COCO's, of any categories. FILE is the same, with everything else unchanged;
@@ -108,13 +106,9 @@ def annotate(annotations, images, out, model, precision, runtime, input_size, **
     was interrupted, it goes on where it stopped. Pictures that cannot be read are named, and their
     annotations stay as they are.
     """
-    options.show_start()
     from deepmac.jobs.annotate import annotate
-    from deepmac.jobs.stream import ModelChoice
 
-    click.echo(
-        annotate(annotations, images, out, ModelChoice(model, precision, input_size, runtime), **choices)
-    )
+    click.echo(annotate(annotations, images, out, model, **choices))
     click.echo(f"Wrote {out}")
 
 
@@ -124,14 +118,12 @@ def annotate(annotations, images, out, model, precision, runtime, input_size, **
 @click.option("--out", required=True, type=click.Path(file_okay=False), help="Folder for masks and a report.")
 @click.option("--min-conf", default=0.0, type=click.FloatRange(0, 1), help="Least confidence for a mask.")
 @click.option("--shard", default="1/1", metavar="I/N", help="Part I of N; I counts from 0 or from 1.")
-@options.model_and_runtime
+@options.makes_masks
 @options.scheduler
 @click.option("--palette", is_flag=True, help="Masks that are seen in colours; their values are the same.")
 @click.option("--overlays", is_flag=True, help="Also pictures with their masks, and a contact sheet.")
 @click.option("--overwrite", is_flag=True, help="Make masks again that exist.")
-def iwildcam_masks(
-    images, detections, out, shard, model, precision, runtime, input_size, scheduler, overwrite, **choices
-):
+def iwildcam_masks(images, detections, out, shard, model, scheduler, overwrite, **choices):
     """Predict the masks of a camera-trap collection's detections.
 
     Detections are JSON of MegaDetector, iWildCam 2021 or 2022, SpeciesNet, PytorchWildlife or animl, animl's
@@ -148,14 +140,11 @@ def iwildcam_masks(
 
     Exit status: 0, also if some pictures were skipped; 2 if all were, or if the input is wrong.
     """
-    options.show_start()
     from deepmac.iwildcam.layout import find_layout
     from deepmac.iwildcam.make_masks import MaskOptions, make_masks, parse_shard
-    from deepmac.jobs.stream import ModelChoice
 
-    choice, options_ = ModelChoice(model, precision, input_size, runtime), MaskOptions(**choices)
     how = {"scheduler": scheduler, "overwrite": overwrite}
-    summary = make_masks(images, detections, out, choice, options_, parse_shard(shard), **how)
+    summary = make_masks(images, detections, out, model, MaskOptions(**choices), parse_shard(shard), **how)
     problems = summary.problems()
     for line in problems[:20]:
         click.echo(line, err=True)

@@ -67,18 +67,17 @@ def published_detections(model: DeepMACModel, maps, parts):
     Returns:
         Output name -> float32 tensor; `readme_template.md` describes them.
     """
-    generator = model.detection_generator
-    detections = generator({name: [maps[name]] for name in DETECTION_HEADS})
-    options, heat_map = generator.get_config(), maps["ct_heatmaps"]
+    detections, boxes = model.detect_boxes(maps)
+    generator, heat_map = model.detection_generator, maps["ct_heatmaps"]
+    options = generator.get_config()
     batch, _, width, num_classes = tf.unstack(tf.shape(heat_map))
     peaks = generator.process_heatmap(heat_map, options["peak_extract_kernel_size"])
     most = options["max_detections"]
     _, rows, columns, _ = generator.get_top_k_peaks(peaks, batch, width, num_classes, most)
     centers = tf.stack([rows, columns], axis=-1)  # (B, D, 2)
-    size = tf.constant(options["input_image_dims"], tf.float32)
-    picture_sizes = tf.tile(tf.reshape(parts, [-1, 1, 2]) * size, [1, 1, 2])  # (B or 1, 1, 4)
+    parts = tf.tile(tf.reshape(parts, [-1, 1, 2]), [1, 1, 2])  # (B or 1, 1, 4)
     return {
-        "detection_boxes": tf.clip_by_value(detections["boxes"] / picture_sizes, 0.0, 1.0),
+        "detection_boxes": tf.clip_by_value(boxes / parts, 0.0, 1.0),
         "detection_boxes_strided": detections["boxes"] / options["net_down_scale"],
         "detection_classes": tf.cast(detections["classes"], tf.float32),
         "detection_scores": detections["confidence"],

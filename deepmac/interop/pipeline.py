@@ -8,7 +8,7 @@ error; fields that change nothing here (label maps, queue sizes, how TensorBoard
 import os
 
 from deepmac.core.errors import InputError
-from deepmac.interop import prototext
+from deepmac.interop.prototext import read_prototext
 
 EXPERIMENT = "deepmac_hourglass_coco"
 
@@ -53,14 +53,14 @@ def read_pipeline(path: str | os.PathLike) -> tuple[dict, list[str]]:
         InputError: it is malformed, a field is unknown or has a value that is not supported; with the line or
             the field's path.
     """
-    root, ignored = prototext.read_prototext(path)
+    root, options_of_fields, ignored = read_prototext(path)
     try:
         options = _model(root)
         if root.HasField("train_config"):
             options |= _training(root.train_config) | _schedule(root.train_config)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    options |= prototext.options(root)
+    options |= options_of_fields
     if root.HasField("train_input_reader"):
         reader = root.train_input_reader
         options["task.train_data.shuffle_buffer_size"] = reader.shuffle_buffer_size if reader.shuffle else 1
@@ -167,18 +167,16 @@ def _training(train) -> dict:
 
 def _schedule(train) -> dict:
     """Steps, averaging, and of learning rates what differs from Model Garden's."""
-    optimizer = getattr(train.optimizer, train.optimizer.WhichOneof("kind"))
-    rate, steps = (
-        getattr(optimizer.learning_rate, optimizer.learning_rate.WhichOneof("kind")),
-        train.num_steps,
-    )
+    learning_rate = getattr(train.optimizer, train.optimizer.WhichOneof("kind")).learning_rate
+    kind, steps = learning_rate.WhichOneof("kind"), train.num_steps
+    rate = getattr(learning_rate, kind)
     place, options = "trainer.optimizer_config", {"trainer.optimizer_config.warmup.type": None}
-    if optimizer.learning_rate.HasField("manual_step_learning_rate"):
+    if kind == "manual_step_learning_rate":
         # Model Garden changes the rate after a boundary, the published schedule at it.
         options[f"{place}.learning_rate.stepwise.boundaries"] = [step.step - 1 for step in rate.schedule]
         values = [rate.initial_learning_rate, *(step.learning_rate for step in rate.schedule)]
         options[f"{place}.learning_rate.stepwise.values"] = values
-    if optimizer.learning_rate.HasField("cosine_decay_learning_rate"):
+    if kind == "cosine_decay_learning_rate":
         total, warmup, start = rate.total_steps, rate.warmup_steps, rate.warmup_learning_rate
         if total <= warmup:
             raise InputError(f"learning_rate: total_steps {total} must exceed warmup_steps {warmup}")

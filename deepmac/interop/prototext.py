@@ -6,27 +6,32 @@ which are ignored, and which option of an experiment gets a field's value. Nothi
 
 import functools
 import os
-from collections.abc import Iterator
+import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
-from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto
 from google.protobuf.message import Message
 
 from deepmac.core.errors import InputError
 
 _SCHEMA = Path(__file__).with_name("pipeline_schema.yaml")
+_DECLARATION = re.compile(
+    r"(?:(required|repeated) )?(?:(oneof|only|ignored) )?(\w+)(?: = (\S+))?(?: -> (\S+))?"
+)
 
 
-def read_prototext(path: str | os.PathLike) -> tuple[Message, list[str]]:
+def read_prototext(path: str | os.PathLike) -> tuple[Message, dict[str, Any], list[str]]:
     """Reads a pipeline config.
 
     Returns:
-        The message, with the published defaults where a field is not set; and the path, as
-        "train_config.data_augmentation_options[1].random_adjust_hue", of every field without effect here.
+        The message, with the published defaults where a field is not set.
+        Option -> value of a field, as the schema names it: of an enumeration the value's name in lower case,
+        None for what is not set and has no default.
+        The path, as "train_config.data_augmentation_options[1].random_adjust_hue", of every field without
+        effect here.
 
     Raises:
         OSError: no such file.
@@ -44,53 +49,40 @@ def read_prototext(path: str | os.PathLike) -> tuple[Message, list[str]]:
         raise InputError(f"{path}:{error.GetLine()}: {problem}") from error
     for missing in root.FindInitializationErrors():
         raise InputError(f"{path}: {missing} is missing")
-    ignored = []
-    for place, field, value in _fields(root):
-        treatment = treatments.get(field.full_name)
-        if treatment == "ignored":
-            ignored.append(place)
-        elif treatment == "only" and value != field.default_value:
-            default = field.default_value
-            name = field.enum_type.values[default].name if field.enum_type else str(default).lower()
-            raise InputError(f"{path}: {place}: only {name} is supported")
-        for union in field.message_type.oneofs if field.message_type else ():
-            if value.WhichOneof(union.name) is None:
-                names = " or ".join(member.name for member in union.fields)
-                raise InputError(f"{path}: {place}: {names} is missing")
-    return root, ignored
+    options, ignored = {}, []
 
+    def visit(message: Message, prefix: str) -> None:
+        for field in message.DESCRIPTOR.fields:
+            value, treatment = getattr(message, field.name), treatments[field.full_name]
+            option, _, constant = treatment.partition("=")
+            is_set = message.HasField(field.name) if field.has_presence else bool(value)
+            for index, part in enumerate([value] * is_set if field.has_presence else value):
+                place = f"{prefix}{field.name}" + ("" if field.has_presence else f"[{index}]")
+                if treatment == "ignored":
+                    ignored.append(place)
+                elif treatment == "only" and part != field.default_value:
+                    default = field.default_value
+                    name = field.enum_type.values[default].name if field.enum_type else str(default).lower()
+                    raise InputError(f"{path}: {place}: only {name} is supported")
+                for union in field.message_type.oneofs if field.message_type else ():
+                    if part.WhichOneof(union.name) is None:
+                        names = " or ".join(member.name for member in union.fields)
+                        raise InputError(f"{path}: {place}: {names} is missing")
+                if constant:
+                    options[option] = yaml.safe_load(constant)
+                if field.message_type:
+                    visit(part, f"{place}.")
+            if constant or "." not in option:
+                continue
+            if field.enum_type:
+                options[option] = field.enum_type.values_by_number[value].name.lower()
+            elif field.has_presence:
+                options[option] = value if is_set or field.has_default_value else None
+            else:
+                options[option] = list(value)
 
-def options(message: Message) -> dict[str, Any]:
-    """What the schema names for the fields of a message, and of those inside it: option -> value.
-
-    Of an enumeration the value's name in lower case; None for what is not set and has no default.
-    """
-    _, treatments = _schema()
-    found = {}
-    for field in message.DESCRIPTOR.fields:
-        value = getattr(message, field.name)
-        is_set = message.HasField(field.name) if field.has_presence else bool(value)
-        option, _, constant = treatments.get(field.full_name, "").partition("=")
-        if field.message_type:
-            for part in [value] * is_set if field.has_presence else value:
-                found |= ({option: yaml.safe_load(constant)} if constant else {}) | options(part)
-        elif "." in option and field.enum_type:
-            found[option] = field.enum_type.values_by_number[value].name.lower()
-        elif "." in option and field.has_presence:
-            found[option] = value if is_set or field.has_default_value else None
-        elif "." in option:
-            found[option] = list(value)
-    return found
-
-
-def _fields(message: Message, prefix: str = "") -> Iterator[tuple[str, FieldDescriptor, Any]]:
-    """Yields (path, field, value) of every value that is set, in all messages inside, too."""
-    for field, values in message.ListFields():
-        for index, value in enumerate([values] if field.has_presence else values):
-            place = f"{prefix}{field.name}" + ("" if field.has_presence else f"[{index}]")
-            yield place, field, value
-            if field.message_type:
-                yield from _fields(value, f"{place}.")
+    visit(root, "")
+    return root, options, ignored
 
 
 @functools.cache
@@ -106,28 +98,21 @@ def _schema() -> tuple[type[Message], dict[str, str]]:
             message.enum_type.add(name="Value", value=values)
             continue
         for number, (name, declaration) in enumerate(content.items(), 1):
-            declaration, _, option = declaration.partition(" -> ")
-            words, _, default = declaration.partition(" = ")
-            *labels, kind = words.split()
-            field = message.field.add(name=name, number=number, label=FieldDescriptorProto.LABEL_OPTIONAL)
+            label, treatment, kind, default, option = _DECLARATION.fullmatch(declaration).groups()
+            field = message.field.add(name=name, number=number, default_value=default)
+            field.label = FieldDescriptorProto.Label.Value(f"LABEL_{(label or 'optional').upper()}")
             if kind in types:
                 is_enum = isinstance(types[kind], list)
                 field.type_name = f".deepmac.{kind}.Value" if is_enum else f".deepmac.{kind}"
             else:
                 field.type = FieldDescriptorProto.Type.Value(f"TYPE_{kind.upper()}")
-            if default:
-                field.default_value = default
+            if treatment == "oneof":
+                field.oneof_index = 0
+                if not message.oneof_decl:
+                    message.oneof_decl.add(name="kind")
             if option:
-                treatments[f"deepmac.{type_name}.{name}"] = option + name * option.endswith(".")
-            for label in labels:
-                if label in ("required", "repeated"):
-                    field.label = FieldDescriptorProto.Label.Value(f"LABEL_{label.upper()}")
-                elif label == "oneof":
-                    field.oneof_index = 0
-                    if not message.oneof_decl:
-                        message.oneof_decl.add(name="kind")
-                else:
-                    treatments[f"deepmac.{type_name}.{name}"] = label
+                treatment = option + name * option.endswith(".")
+            treatments[f"deepmac.{type_name}.{name}"] = treatment or ""
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     root = pool.FindMessageTypeByName(f"deepmac.{next(iter(types))}")

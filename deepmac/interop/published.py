@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+import tf_keras
 import yaml
 from official.core import exp_factory
 from official.modeling import hyperparams
@@ -32,13 +33,25 @@ _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _BACKBONE = "model/_feature_extractor/_network"
 _HEADS = "model/_prediction_head_dict"
 _MASK_HEAD = "model/_mask_net"
-# Head of `PredictionHeads` -> key; ".S" stands for "/".
-_HEAD_KEYS = {
-    "ct_heatmaps": "object_center",
-    "ct_size": "box.Sscale",
-    "ct_offset": "box.Soffset",
-    "instance_embedding": "INSTANCE_EMBEDDING",
-    "pixel_embedding": "PIXEL_EMBEDDING",
+# In the path to a variable of a head or a block -> in its key, replaced in this order; ".S" stands for "/".
+_PUBLISHED_NAMES = {
+    "heads/ct_heatmaps/": "object_center/",
+    "heads/ct_size/": "box.Sscale/",
+    "heads/ct_offset/": "box.Soffset/",
+    "heads/instance_embedding/": "INSTANCE_EMBEDDING/",
+    "heads/pixel_embedding/": "PIXEL_EMBEDDING/",
+    "/layer_with_weights-": "/",
+    "/conv1/": "/layer_with_weights-0/",
+    "/conv2/": "/layer_with_weights-1/",
+    "/inner_hg/blocks/": "/inner_block/",
+    "/inner_hg": "/inner_block/0",
+    "/_conv0/": "/conv/",
+    "/_conv1/": "/conv_block/conv/",
+    "/_norm1/": "/conv_block/norm/",
+    "/_conv2/": "/conv/",
+    "/_norm2/": "/norm/",
+    "/_shortcut/": "/skip/conv/",
+    "/_norm0/": "/skip/norm/",
 }
 # Keys of optimizer, counters, random state, and of what a checkpoint says of itself.
 _TRAINING_STATE = re.compile(
@@ -81,13 +94,15 @@ def summary(report: Sequence[TensorReport]) -> str:
 
 def published_variables(model: DeepMACModel) -> dict[str, tf.Variable]:
     """The key of every variable of a built model in a published checkpoint."""
-    variables = dict(_backbone_variables(model.backbone))
-    for name, stages in model.head.heads.items():
-        for stage, head in enumerate(stages):
-            for index, layer in enumerate((head.conv1, head.conv2)):
-                prefix = f"{_HEADS}/{_HEAD_KEYS[name]}/{stage}/layer_with_weights-{index}"
-                variables |= {f"{prefix}/kernel": layer.kernel, f"{prefix}/bias": layer.bias}
-    return variables | _object_variables(_MASK_HEAD, model.mask_head)
+    variables = _object_variables(_MASK_HEAD, model.mask_head)
+    for prefix, part in ((_HEADS, model.head), *_backbone_blocks(model.backbone)):
+        for key, variable in _object_variables(prefix, part).items():
+            if isinstance(part, mobilenet.Conv2DBNBlock):
+                key = key.replace("/_norm0/", "/norm/")
+            for name, published_name in _PUBLISHED_NAMES.items():
+                key = key.replace(name, published_name)
+            variables[key] = variable
+    return variables
 
 
 def restore_published(
@@ -129,9 +144,7 @@ def restore_published(
     for key in list(values):
         value, variable = values.pop(key), variables[key]
         if value.shape != variable.shape:  # `_compare` let pass that it fits in the middle
-            kernel = np.zeros(variable.shape, value.dtype)
-            kernel[1:2] = value
-            value = kernel
+            value = np.pad(value, [(1, 1), (0, 0), (0, 0), (0, 0)])
         variable.assign(tf.cast(value, variable.dtype))
     return report
 
@@ -175,15 +188,11 @@ def target_config(
     for name in config_files:
         if not Path(name).is_file():
             raise InputError(f"no such configuration file: {name}")
+    config = None if config_files else pipeline_experiment(Path(folder) / "pipeline.config")
     try:
-        if config_files:
-            config = exp_factory.get_exp_config(experiment)
-        else:
-            config = pipeline_experiment(Path(folder) / "pipeline.config")
+        config = config or exp_factory.get_exp_config(experiment)
         for source in (*config_files, *filter(None, [params_override])):
             config = hyperparams.override_params_dict(config, source, is_strict=True)
-    except InputError:
-        raise
     except (ValueError, TypeError, LookupError, yaml.YAMLError) as error:
         raise InputError(f"configuration: {error.args[0] if error.args else error}") from error
     return config
@@ -231,54 +240,23 @@ def _compare(checkpoint_shapes, variables, model) -> Iterator[TensorReport]:
             yield TensorReport("not in the checkpoint", key, model_shape=variable.shape.as_list())
 
 
-def _backbone_variables(backbone) -> Iterator[tuple[str, tf.Variable]]:
-    """Keys of Model Garden's `Hourglass`, a functional model of blocks."""
-    blocks = {
-        kind: [layer for layer in backbone.layers if isinstance(layer, kind)]
-        for kind in (mobilenet.Conv2DBNBlock, nn_blocks.ResidualBlock, cn_nn_blocks.HourglassBlock)
-    }
-    first_conv, *convs = blocks[mobilenet.Conv2DBNBlock]
-    first_residual, *residuals = blocks[nn_blocks.ResidualBlock]
-    yield from _convolution(f"{_BACKBONE}/downsample_input/conv_block", first_conv._conv0, first_conv._norm0)
-    yield from _residual(f"{_BACKBONE}/downsample_input/residual_block", first_residual)
-    for stage, hourglass in enumerate(blocks[cn_nn_blocks.HourglassBlock]):
-        yield from _hourglass(f"{_BACKBONE}/hourglass_network/{stage}", hourglass)
+def _backbone_blocks(backbone) -> Iterator[tuple[str, tf_keras.layers.Layer]]:
+    """Blocks of Model Garden's `Hourglass`, a functional model, with what their keys begin with."""
+    kinds = (mobilenet.Conv2DBNBlock, nn_blocks.ResidualBlock, cn_nn_blocks.HourglassBlock)
+    convs, residuals, hourglasses = (
+        [layer for layer in backbone.layers if isinstance(layer, kind)] for kind in kinds
+    )
+    yield f"{_BACKBONE}/downsample_input/conv_block", convs.pop(0)
+    yield f"{_BACKBONE}/downsample_input/residual_block", residuals.pop(0)
+    for stage, hourglass in enumerate(hourglasses):
+        yield f"{_BACKBONE}/hourglass_network/{stage}", hourglass
         # Layers are sorted by their distance from the output; the intermediate convolutions, of the stage's
         # input and of its output, have the same, and come in the order of the sum they enter.
         names = ("output_conv", "intermediate_conv1", "intermediate_conv2")
         for name, conv in zip(names, convs[3 * stage : 3 * stage + 3], strict=False):
-            yield from _convolution(f"{_BACKBONE}/{name}/{stage}", conv._conv0, conv._norm0)
+            yield f"{_BACKBONE}/{name}/{stage}", conv
         for residual in residuals[stage : stage + 1]:
-            yield from _residual(f"{_BACKBONE}/intermediate_residual/{stage}", residual)
-
-
-def _hourglass(prefix, block):
-    """An hourglass and, recursively, the one inside; the innermost is a list of residual blocks."""
-    yield from _residuals(f"{prefix}/encoder_block1", block.encoder_block1)
-    yield from _residuals(f"{prefix}/encoder_block2", block.encoder_block2)
-    if hasattr(block.inner_hg, "blocks"):
-        yield from _residuals(f"{prefix}/inner_block", block.inner_hg.blocks)
-    else:
-        yield from _hourglass(f"{prefix}/inner_block/0", block.inner_hg)
-    yield from _residuals(f"{prefix}/decoder_block", block.decoder_block)
-
-
-def _residuals(prefix, blocks):
-    for index, block in enumerate(blocks.layers):
-        yield from _residual(f"{prefix}/{index}", block)
-
-
-def _residual(prefix, block):
-    yield from _convolution(f"{prefix}/conv_block", block._conv1, block._norm1)
-    yield from _convolution(prefix, block._conv2, block._norm2)
-    if hasattr(block, "_shortcut"):
-        yield from _convolution(f"{prefix}/skip", block._shortcut, block._norm0)
-
-
-def _convolution(prefix, convolution, norm):
-    yield f"{prefix}/conv/kernel", convolution.kernel
-    for name in ("gamma", "beta", "moving_mean", "moving_variance"):
-        yield f"{prefix}/norm/{name}", getattr(norm, name)
+            yield f"{_BACKBONE}/intermediate_residual/{stage}", residual
 
 
 def _object_variables(prefix: str, root) -> dict[str, tf.Variable]:

@@ -19,7 +19,7 @@ from deepmac.core.files import write_text
 from deepmac.suite.plots import forest_plot
 from deepmac.suite.results import KINDS, NO_DIFFERENCE, VERDICTS, number
 from deepmac.suite.suite import Suite
-from deepmac.suite.tables import MINUS, claims_frame, markdown, published_sources, results_frame
+from deepmac.suite.tables import MINUS, claims_frame, markdown, results_frame
 
 # In the metadata of an executed notebook: what went wrong, empty if nothing did.
 ERROR_KEY = "deepmac_error"
@@ -32,19 +32,6 @@ _CAPTION = (
     "What decides each claim of the paper: a difference of mask AP, with its 95 % interval over pictures and "
     "training runs (n: seeds). The gray band is where the paper expects it: above zero, or within "
     f"{NO_DIFFERENCE:g} AP of it. The number in a mask head's name is its depth in layers."
-)
-_RULE = (
-    "Each is counted once, however many notebooks check it. A claim holds if the whole interval of its "
-    f'difference is on its side of zero; "equally well" holds within {NO_DIFFERENCE:g} AP of zero, and is '
-    "contradicted outside; the whole interval within that is no difference, and anything else undecided. "
-    "Heads of which one has a single seed stay undecided. Rounding comes last."
-)
-_WORDS = (
-    "**Words.** *Seen* classes have masks in training, *unseen* ones only boxes; they are different classes, "
-    "so compare numbers within a column only. *In annotated boxes*: masks are predicted in the true boxes, "
-    "so that only masks can be wrong; *of detections*: boxes are found, too. *Intervals* are bootstrapped "
-    "over pictures and seeds; of differences over the same ones, so that bars may overlap and still differ. "
-    "*Composed drawings*: emoji on backgrounds, with the names of COCO's classes."
 )
 _RUNS = "Which runs were trained again, and which result that moved: [reference runs](../README.md)."
 _PACKAGES = ("deepmac", "tensorflow", "tf-models-official", "tf-keras", "numpy", "pycocotools")
@@ -82,8 +69,12 @@ def write_report(folder: Path, suite: Suite, errors: Mapping[str, str]):
         lambda link: f"data:image/png;base64,{base64.b64encode((folder / link[0]).read_bytes()).decode()}",
         markdown2html(text),
     )
-    page = Template(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
-    write_text(folder / "report.html", page.substitute(profile=suite.profile, body=body))
+    page = _template("report.html").substitute(profile=suite.profile, body=body)
+    write_text(folder / "report.html", page)
+
+
+def _template(name: str) -> Template:
+    return Template(Path(__file__).with_name(name).read_text(encoding="utf-8"))
 
 
 def _head(suite: Suite, documents: Sequence[dict], failures: Mapping[str, str], folder: Path) -> str:
@@ -102,7 +93,8 @@ def _head(suite: Suite, documents: Sequence[dict], failures: Mapping[str, str], 
     names = [document["notebook"] for document in documents]
     links = [f"[{suite.notebooks[name].title or name}](#{name})" for name in names]
     parts.append("**Contents**: " + " · ".join(["[Claims](#claims)", *links]))
-    parts.append(f"## Claims\n\n{counts(claims).capitalize()}. {_RULE}\n\n{_WORDS}")
+    said_of_claims = {"counts": counts(claims).capitalize(), "no_difference": f"{NO_DIFFERENCE:g}"}
+    parts.append(_template("claims.md").substitute(said_of_claims).strip())
     if (folder.parent / "README.md").exists():
         parts.append(_RUNS)
     for kind, name in KINDS.items():
@@ -206,14 +198,22 @@ def _section(suite: Suite, document: dict, cells: nbformat.NotebookNode, folder:
     """A notebook: its figures and a compact table; everything else, and checks of the software, folded."""
     name = document["notebook"]
     shown, appendix = _figures(cells, name, folder)
-    frame = results_frame(document["rows"], with_difference=suite.profile == "paper")
+    frame = results_frame(document["rows"], suite.profile)
     # The values of figures are those of tables.
     compact = _compact(frame) if document["pictures"] and not name.startswith("figure_") else frame.iloc[:0]
-    details = [*appendix, _provenance(document, suite)]
-    if sources := published_sources(document["rows"]):
-        details.insert(0, f"Published values: {sources}.")
-    if compact.shape != frame.shape:
-        details.insert(0, markdown(frame))
+    details = [markdown(frame)] if compact.shape != frame.shape else []
+    sources = {f"{number(row['published'])}: {row['source']}" for row in document["rows"] if row["source"]}
+    if sources:
+        details.append(f"Published values: {'; '.join(sorted(sources))}.")
+    details += appendix
+    if left_out := [line for line in document["not_run"] if line not in suite.quoted]:
+        details.append(f"Not run in this profile: {'; '.join(left_out)}.")
+    of_rows = "of training and evaluation, summed over runs, which may have run side by side"
+    details.append(
+        f"[Executed notebook]({name}.ipynb); {document['hardware']}; {document['seconds'] / 60:.1f} minutes "
+        f"{of_rows if suite.notebooks[name].rows else 'of its last execution'}; "
+        f"configuration {document['config_sha256'][:12]}, deepmac {document['code_version']}."
+    )
     anchor, title = f'<a id="{name}"></a>', suite.notebooks[name].title or name
     if not document["pictures"]:
         return f"{anchor}\n\n{_folded(title, *shown, *details)}"
@@ -245,19 +245,6 @@ def _compact(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _folded(title: str, *parts: str) -> str:
     return "\n\n".join([f"<details><summary>{title}</summary>", *parts, "</details>"])
-
-
-def _provenance(document: dict, suite: Suite) -> str:
-    """Lines that were not run, and where the numbers come from."""
-    name = document["notebook"]
-    of_rows = "of training and evaluation, summed over runs, which may have run side by side"
-    source = (
-        f"[Executed notebook]({name}.ipynb); {document['hardware']}; {document['seconds'] / 60:.1f} minutes "
-        f"{of_rows if suite.notebooks[name].rows else 'of its last execution'}; "
-        f"configuration {document['config_sha256'][:12]}, deepmac {document['code_version']}."
-    )
-    left_out = [name for name in document["not_run"] if name not in suite.quoted]
-    return f"Not run in this profile: {'; '.join(left_out)}.\n\n{source}" if left_out else source
 
 
 def _figures(notebook: nbformat.NotebookNode, name: str, folder: Path) -> tuple[list[str], list[str]]:

@@ -152,9 +152,9 @@ def number(value: float | None, decimals: int | None = None, sign: bool = False)
     return f"{value:{plus}.2f}" if size >= 0.01 else f"{value:{plus}.1e}"
 
 
-def interval(ends: Sequence[float] | None, sign: bool = False) -> str:
-    """An interval in percent: "30.0 to 32.0"; "-" for None."""
-    return "-" if ends is None else " to ".join(number(end, 1, sign) for end in ends)
+def interval(ends: Sequence[float], sign: bool = False) -> str:
+    """An interval in percent: "30.0 to 32.0"."""
+    return " to ".join(number(end, 1, sign) for end in ends)
 
 
 def higher(text: str, better: Measurement, worse: Measurement, kind: str = "own") -> Claim:
@@ -183,7 +183,7 @@ def higher(text: str, better: Measurement, worse: Measurement, kind: str = "own"
         f"difference {number(difference.value, 1, sign=True)}, "
         f"95 % interval {interval(difference.ci95, sign=True)}"
     )
-    if _of_one_run(better, worse):
+    if min(better.seeds, worse.seeds) == 1:
         verdict, reason = "undecided", ", which leaves out the spread between training runs"
     elif low > 0 or high < 0:
         verdict, reason = "holds" if low > 0 else "contradicted", ""
@@ -203,7 +203,7 @@ def alike(text: str, one: Measurement, other: Measurement, kind: str = "own") ->
         undecided otherwise.
     """
     claim = dataclasses.replace(higher(text, one, other, kind), alike=True)
-    if claim.ci95 is None or _of_one_run(one, other):
+    if claim.ci95 is None or min(one.seeds, other.seeds) == 1:
         return claim
     low, high = claim.ci95
     within = max(-low, high) <= NO_DIFFERENCE
@@ -212,18 +212,13 @@ def alike(text: str, one: Measurement, other: Measurement, kind: str = "own") ->
     return dataclasses.replace(claim, verdict=verdict)
 
 
-def _of_one_run(one: Measurement, other: Measurement) -> bool:
-    """Whether both were trained, one of them only once."""
-    return min(one.seeds, other.seeds) == 1
-
-
 def _seeds_text(*measurements: Measurement) -> str:
     """ "3 seeds", "3 seeds each" or "1 and 3 seeds"; untrained ones do not count."""
     seeds = [measurement.seeds for measurement in measurements if measurement.seeds]
     if not seeds:
         return "nothing trained"
-    counted = " and ".join(map(str, seeds if len(set(seeds)) > 1 else seeds[:1]))
-    each = " each" if len(seeds) > 1 and len(set(seeds)) == 1 else ""
+    counted = " and ".join(map(str, dict.fromkeys(seeds)))
+    each = " each" if len(set(seeds)) < len(seeds) else ""
     return f"{counted} seed{'s' * (counted != '1')}{each}"
 
 

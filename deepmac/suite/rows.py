@@ -165,12 +165,31 @@ class RowStore:
         return published if published.is_dir() else self.model_folder(row)
 
     def _train(self, row: Row):
+        """Trains in a process of its own: precision policy, memory and crashes stay there.
+
+        If this process is killed, that one goes on, and keeps the lock.
+        """
         data = prepare_dataset(row.dataset, self.work_dir)
         folder = self.model_folder(row)
-        with exclusive(folder / "lock") as lock:
+        log_file = folder / _LOG
+        command = [
+            *(sys.executable, "-m", "deepmac.train"),
+            f"--experiment={row.experiment}",
+            f"--config_file={folder / _CONFIG_FILE}",
+            "--mode=train_and_post_eval",
+            f"--model_dir={folder}",
+        ]
+        environment = dict(os.environ)
+        if self._threads is not None:
+            environment |= {f"TF_NUM_{kind}_THREADS": str(self._threads) for kind in ("INTRAOP", "INTEROP")}
+        with exclusive(folder / "lock") as lock, log_file.open("ab") as log:
             if not (folder / EVALUATION_FILE).is_file():
                 write_text(folder / _CONFIG_FILE, yaml.safe_dump(self._complete_config(row, data)))
-                self._run_training(row, folder, lock)
+                options = {"stderr": subprocess.STDOUT, "env": environment, "pass_fds": [lock.fileno()]}
+                status = subprocess.run(command, stdout=log, check=False, **options).returncode
+                if status:
+                    name = row.folder_name
+                    raise RuntimeError(f"training {name} failed with status {status}; see {log_file}")
             self._keep_result(row)
 
     def _complete_config(self, row: Row, data: PreparedData) -> dict[str, Any]:
@@ -187,33 +206,6 @@ class RowStore:
         elif row.init_checkpoint:
             options["task.init_checkpoint"] = _expanded(row.init_checkpoint)
         return dataclasses.replace(row, overrides=row.overrides | options).config
-
-    def _run_training(self, row: Row, folder: Path, lock):
-        """Trains in a process of its own: precision policy, memory and crashes stay there.
-
-        If this process is killed, that one goes on, and keeps the lock.
-        """
-        command = [
-            *(sys.executable, "-m", "deepmac.train"),
-            f"--experiment={row.experiment}",
-            f"--config_file={folder / _CONFIG_FILE}",
-            "--mode=train_and_post_eval",
-            f"--model_dir={folder}",
-        ]
-        environment = dict(os.environ)
-        if self._threads is not None:
-            environment |= {f"TF_NUM_{kind}_THREADS": str(self._threads) for kind in ("INTRAOP", "INTEROP")}
-        with (folder / _LOG).open("ab") as log:
-            status = subprocess.run(
-                command,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                pass_fds=[lock.fileno()],
-                check=False,
-            ).returncode
-        if status:
-            raise RuntimeError(f"training {row.folder_name} failed with status {status}; see {folder / _LOG}")
 
     def _keep_result(self, row: Row) -> RowResult:
         folder = self.model_folder(row)

@@ -82,7 +82,9 @@ def reproduce(
     work_dir = Path(work_dir).absolute()
     output_dir = Path(output_dir or root / "papermill_runs" / profile).absolute()
     output_dir.mkdir(parents=True, exist_ok=True)
-    jobs = jobs or _default_jobs()
+    # Two trainings on a core each take less time than two, one after the other, on both.
+    has_accelerator = Path("/dev/nvidia0").exists() or Path("/dev/accel0").exists()
+    jobs = jobs or (1 if has_accelerator else min(8, usable_cores()))
     # Workers of a scheduler know best how many cores they have.
     cores = None if scheduler else max(1, usable_cores() // jobs)
     store = RowStore(work_dir, output_dir / "rows", cores)
@@ -106,15 +108,6 @@ def reproduce(
             failures = {run.notebook: run.error for run in runs if run.error}
             write_report(output_dir, suite, errors | failures)
     return sorted(runs, key=lambda run: names.index(run.notebook))
-
-
-def _default_jobs() -> int:
-    """Rows to train at once: one for each core, of which it then has one; one where there is a GPU or TPU.
-
-    Two trainings on a core each take less time than two, one after the other, on both.
-    """
-    accelerator = Path("/dev/nvidia0").exists() or Path("/dev/accel0").exists()
-    return 1 if accelerator else min(8, usable_cores())
 
 
 def rows_to_train(rows: Iterable[Row], store: RowStore) -> list[Row]:
@@ -166,16 +159,14 @@ def _execute_all(
             for name in group
         }
         for future in as_completed(futures):
+            name = futures[future]
             failure = future.exception()  # of the machinery: a notebook's own failure is a result
-            if failure:
-                name = futures[future]
-                error = f"{type(failure).__name__}: {failure}"
-                yield NotebookRun(name, output_dir / f"{name}.ipynb", 0.0, error)
-            else:
-                yield future.result()
+            seconds, error = (0.0, f"{type(failure).__name__}: {failure}") if failure else future.result()
+            yield NotebookRun(name, output_dir / f"{name}.ipynb", seconds, error)
 
 
-def _execute(name: str, profile: str, root: Path, work_dir: Path, output_dir: Path) -> NotebookRun:
+def _execute(name: str, profile: str, root: Path, work_dir: Path, output_dir: Path) -> tuple[float, str]:
+    """Executes a notebook; returns how many seconds it took and its error, empty if it succeeded."""
     output, results = output_dir / f"{name}.ipynb", output_dir / f"{name}.json"
     parameters = {
         "profile": profile,
@@ -198,7 +189,7 @@ def _execute(name: str, profile: str, root: Path, work_dir: Path, output_dir: Pa
         nbformat.write(notebook, executed)
     if error:
         results.unlink(missing_ok=True)  # of an earlier run
-    return NotebookRun(name, output, time.monotonic() - start, error)
+    return time.monotonic() - start, error
 
 
 def prefer_own_kernel() -> None:

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from deepmac import configs  # noqa: F401  # registers the experiments
 from deepmac.suite import results
-from deepmac.suite.rows import PreparedData, RowResult, RowStore, prepare_dataset
+from deepmac.suite.rows import PreparedData, RowStore, prepare_dataset
 from deepmac.suite.suite import Row, Suite
 from deepmac.suite.tables import MINUS
 
@@ -73,7 +73,6 @@ class Study:
         self._results_path = results_path
         folder = Path(root, "papermill_runs", profile) if results_path is None else Path(results_path).parent
         self.store = RowStore(work_dir, folder / "rows")
-        self._results: dict[str, RowResult] = {}
 
     def describe(self) -> None:
         """Prints what the lines of the table stand for, and which ones this profile leaves out."""
@@ -91,12 +90,11 @@ class Study:
         runs = [run for line in self.lines for run in line.runs]
         missing = any(map(self.store.missing, runs))
         for run in tqdm(runs, desc=self.notebook, unit="row", disable=not missing):
-            self._results[run.folder_name] = self.store.train(run)
+            self.store.train(run)
 
     def measurement(self, key: str, metric: str) -> results.Measurement:
         """A metric, as "gt_boxes/mask/unseen/AP", of a row over its seeds."""
-        runs = [self._results[run.folder_name] for run in self.runs(key)]
-        return results.Measurement.from_evaluations(runs, metric)
+        return results.Measurement.from_evaluations(list(map(self.store.result, self.runs(key))), metric)
 
     def has(self, *keys: str) -> bool:
         """Whether this profile runs all these rows."""
@@ -123,7 +121,7 @@ class Study:
 
     def curve(self, key: str, loss: str) -> pd.Series:
         """A training loss of a row's first seed: step -> value, the mean since the step before."""
-        points = dict(self._results[self.runs(key)[0].folder_name].curves.get(loss, []))
+        points = dict(self.store.result(self.runs(key)[0]).curves.get(loss, []))
         return pd.Series(points, name=loss, dtype=float).rename_axis("step")
 
     @property

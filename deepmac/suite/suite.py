@@ -19,13 +19,11 @@ SUITE_FILE = Path("configs/reproduction.yaml")
 _Pictures = dict[str, dict[str, Any]]  # source -> arguments, as in `Dataset`
 
 
-class _Entry(pydantic.BaseModel):
+class _Entry(pydantic.BaseModel, extra="forbid", frozen=True):
     """A part of `reproduction.yaml`, whose head explains the keys.
 
     Others are errors: a misspelt key would change what is run without a word.
     """
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
 
 class Recipe(_Entry):
@@ -133,8 +131,8 @@ class Row:
     Attributes:
         key: name in `reproduction.yaml`.
         config_file: YAML on top of the experiment.
-        file_content: what stood in it when the suite was loaded: a row stays what it was, whoever edits the
-            file while the suite runs.
+        file_content: what stood in it when the suite read it: a row stays what it was, whoever edits the file
+            while the suite runs.
         experiment: registered Model Garden experiment.
         overrides: options on top of the file, as {"trainer.train_steps": 600}: the row's own, and what the
             profile shortens.
@@ -201,7 +199,7 @@ class Suite:
         recipes: name of a row -> how it is trained, or the name of the row it is the same as.
         notebooks: name -> notebook.
         root: the checkout.
-        configurations: content of the configuration files that recipes name, as far as they exist.
+        configurations: content of the configuration files of rows so far.
     """
 
     profile: str
@@ -209,7 +207,7 @@ class Suite:
     recipes: dict[str, Recipe | str]
     notebooks: dict[str, Notebook]
     root: Path
-    configurations: dict[Path, dict[str, Any]]
+    configurations: dict[Path, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def load(cls, profile: str, root: str | Path = ".") -> "Suite":
@@ -233,14 +231,7 @@ class Suite:
             raise InputError(f"unknown profile {profile!r}: choose from {', '.join(document.profiles)}")
         settings = document.profiles[profile]
         recipes = document.recipes | settings.recipes  # a profile may have recipes of its own
-        files = {
-            root / "configs" / settings.configs / part.config
-            for part in (*recipes.values(), *settings.details.values())
-            if isinstance(part, Recipe)
-        }
-        # An empty file changes nothing of its experiment.
-        configurations = {file: yaml.safe_load(file.read_bytes()) or {} for file in files if file.is_file()}
-        return cls(profile, settings, recipes, document.notebooks, root, configurations)
+        return cls(profile, settings, recipes, document.notebooks, root)
 
     @property
     def dataset(self) -> Dataset:
@@ -268,7 +259,10 @@ class Suite:
         recipe = self.recipes[key].model_copy(update=changes.model_dump(exclude_unset=True))
         config_file = self.root / "configs" / settings.configs / recipe.config
         if config_file not in self.configurations:
-            raise InputError(f"row {key!r} needs {config_file}, which is not there")
+            if not config_file.is_file():
+                raise InputError(f"row {key!r} needs {config_file}, which is not there")
+            # An empty file changes nothing of its experiment.
+            self.configurations[config_file] = yaml.safe_load(config_file.read_bytes()) or {}
         steps = recipe.steps or settings.steps
         init_seed = seed if settings.init_seed is None else settings.init_seed
         return Row(
