@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -35,15 +35,6 @@ class Instances(NamedTuple):
     boxes: np.ndarray
     classes: np.ndarray
     annotation_ids: np.ndarray
-
-
-class _ImagePredictions(NamedTuple):
-    """What is kept of one image's detections."""
-
-    boxes: np.ndarray  # float64 [N, 4], COCO's (x, y, width, height) in pixels
-    classes: np.ndarray  # int64 [N]
-    scores: np.ndarray  # float64 [N]
-    rles: list[dict]  # masks
 
 
 class MaskEvaluator:
@@ -80,7 +71,8 @@ class MaskEvaluator:
         self.image_ids = tuple(self._sizes)
         self._category_ids = np.array([category["id"] for category in self._truth["categories"]], np.int64)
         self._subsets = _subsets(self._truth["categories"], seen_ids)
-        self._predictions: dict[int, _ImagePredictions] = {}
+        self._added: set[int] = set()  # ids of images
+        self._detections: list[dict] = []  # COCO results, without their areas
         rows = self._truth["annotations"]
         self._file_ids = np.array([annotation["id"] for annotation in data.annotations], np.int64)
         self._row_of = {annotation_id: row for row, annotation_id in enumerate(self._file_ids.tolist())}
@@ -138,7 +130,7 @@ class MaskEvaluator:
                 or an annotation is none of the image's instances.
         """
         height, width = self.image_size(image_id)
-        if image_id in self._predictions:
+        if image_id in self._added:
             raise InputError(f"image id {image_id} was added before: add all its predictions in one call")
         boxes, scores = np.asarray(boxes, np.float64), np.asarray(scores, np.float64)
         classes, mask_probs = np.asarray(classes), np.asarray(mask_probs)
@@ -147,13 +139,12 @@ class MaskEvaluator:
         rles = encode_masks(mask_probs, boxes, height, width)
         if annotation_ids is not None:
             self._add_ious(image_id, rles, annotation_ids)
-        known = np.isin(classes, self._category_ids)
-        self._predictions[int(image_id)] = _ImagePredictions(
-            boxes=pixel_xywh(boxes[known], height, width),
-            classes=classes[known].astype(np.int64),
-            scores=scores[known],
-            rles=[rle for rle, keep in zip(rles, known, strict=True) if keep],
-        )
+        self._added.add(int(image_id))
+        columns = pixel_xywh(boxes, height, width).tolist(), classes.tolist(), scores.tolist(), rles
+        for box, category_id, score, rle in zip(*columns, strict=True):
+            if category_id in self._category_ids:
+                result = {"image_id": int(image_id), "category_id": int(category_id), "score": score}
+                self._detections.append(result | {"bbox": box, "segmentation": rle})
 
     def add_from_boxes(self, predict_masks: Callable[[int, np.ndarray], np.ndarray]) -> None:
         """Adds masks predicted from the ground-truth boxes of every evaluated image.
@@ -185,7 +176,7 @@ class MaskEvaluator:
         """
         values = {}
         for iou_type in coco_ap.IOU_TYPES:
-            detections = list(self._coco_results(iou_type))
+            detections = self._coco_results(iou_type)
             evaluation = coco_ap.coco_eval(self._truth_for(iou_type), detections, iou_type, self.backend)
             summary = coco_ap.average_precisions(evaluation, self._subsets)
             values |= {f"{iou_type}/{name}": value for name, value in summary.items()}
@@ -208,7 +199,7 @@ class MaskEvaluator:
             subset.
         """
         weights = bootstrap.bootstrap_weights(len(self.image_ids), resamples, seed)
-        matches = bootstrap.match_detections(self._truth_for("mask"), list(self._coco_results("mask")))
+        matches = bootstrap.match_detections(self._truth_for("mask"), self._coco_results("mask"))
         class_ap = np.array([[bootstrap.class_average_precision(m, w) for m in matches] for w in weights])
         has_ap = np.isfinite(class_ap)  # (1 + resamples, K)
         samples = {}
@@ -249,25 +240,14 @@ class MaskEvaluator:
             if segmentation := self._truth["annotations"][row]["segmentation"]:
                 self._ious[row] = 100 * coco_mask.iou([rle], [segmentation], [0])[0, 0]
 
-    def _coco_results(self, iou_type: str) -> Iterator[dict]:
-        """COCO result entries of one IoU type, completed as `COCO.loadRes` does."""
-        number = 0
-        for image_id, image in self._predictions.items():
-            sides = image.boxes[:, 2:].prod(axis=1)
-            areas = sides if iou_type == "box" else np.asarray(coco_mask.area(image.rles), float)
-            columns = (image.boxes.tolist(), image.classes.tolist(), image.scores.tolist(), areas.tolist())
-            for box, category_id, score, area, rle in zip(*columns, image.rles, strict=True):
-                number += 1
-                yield {
-                    "id": number,
-                    "image_id": image_id,
-                    "category_id": category_id,
-                    "score": score,
-                    "area": area,
-                    "iscrowd": 0,
-                    "bbox": box,
-                    "segmentation": rle,
-                }
+    def _coco_results(self, iou_type: str) -> list[dict]:
+        """The detections, completed as `COCO.loadRes` does for one IoU type."""
+        results = []
+        for number, row in enumerate(self._detections, start=1):
+            _, _, width, height = row["bbox"]
+            area = width * height if iou_type == "box" else float(coco_mask.area(row["segmentation"]))
+            results.append(row | {"id": number, "area": area, "iscrowd": 0})
+        return results
 
 
 def _compact(data: CocoData) -> dict:
