@@ -199,8 +199,8 @@ class MaskEvaluator:
             subset.
         """
         weights = bootstrap.bootstrap_weights(len(self.image_ids), resamples, seed)
-        matches = bootstrap.match_detections(self._truth_for("mask"), self._coco_results("mask"))
-        class_ap = np.array([[bootstrap.class_average_precision(m, w) for m in matches] for w in weights])
+        truth, detections = self._truth_for("mask"), self._coco_results("mask")
+        class_ap = bootstrap.class_average_precisions(truth, detections, weights)
         has_ap = np.isfinite(class_ap)  # (1 + resamples, K)
         samples = {}
         with np.errstate(invalid="ignore"):
