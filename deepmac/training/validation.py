@@ -94,14 +94,9 @@ def _of_all_replicas(tree):
 def _mask_pictures(shown, gt_boxes):
     """Pictures with the masks predicted in their annotated boxes, uint8 [P, H, W, 3]."""
     pictures = []
-    for image, boxes, classes, masks in zip(
-        shown["images"][:SHOWN_PICTURES],
-        shown["boxes"],
-        gt_boxes["classes"],
-        gt_boxes["masks"],
-        strict=False,  # not all pictures of the batch are shown
-    ):
-        kept = classes > 0
-        pasted = paste_masks(masks[kept], boxes[kept], *image.shape[:2])
-        pictures.append(overlay(image, pasted, boxes[kept]))
+    for i, image in enumerate(shown["images"][:SHOWN_PICTURES]):
+        kept = gt_boxes["classes"][i] > 0
+        boxes = shown["boxes"][i][kept]
+        masks = paste_masks(gt_boxes["masks"][i][kept], boxes, *image.shape[:2])
+        pictures.append(overlay(image, masks, boxes))
     return np.stack(pictures)
