@@ -97,8 +97,8 @@ class DeepMACModel(centernet_model.CenterNetModel):
 
     def encode_with(self, image, heads: Sequence[str]):
         """What `encode` gives, and the last stage's maps of other heads: name -> [B, h, w, channels]."""
-        names = (*_EMBEDDINGS, *heads)
-        maps = self._head.last_stage(self._backbone(image, training=False), names)
+        features = self._backbone(image, training=False)[self._head.input_levels[-1]]
+        maps = {name: self._head.heads[name][-1](features) for name in (*_EMBEDDINGS, *heads)}
         return tuple(maps[name] for name in _EMBEDDINGS), {name: maps[name] for name in heads}
 
     def mask_probs(self, instance_embedding, pixel_embedding, boxes):
@@ -295,7 +295,3 @@ class PredictionHeads(tf_keras.layers.Layer):
             name: [head(features[level]) for head, level in zip(stages, self.input_levels, strict=True)]
             for name, stages in self.heads.items()
         }
-
-    def last_stage(self, features, names: Sequence[str]):
-        """Applies only the named heads of the last stage: name -> [B, H, W, channels]."""
-        return {name: self.heads[name][-1](features[self.input_levels[-1]]) for name in names}
