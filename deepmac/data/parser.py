@@ -86,14 +86,7 @@ class DeepMACParser(CenterNetParser):
         self._sampling_side = mask_sampling_side
         self._allowed_ids = sorted(allowed_masked_classes_ids)
         self._supervise_all_classes = supervise_all_classes
-        self._jitters = [
-            name
-            for name in ("hue", "contrast", "saturation", "brightness")
-            if getattr(self, f"_aug_rand_{name}")
-        ]
-        self._crop = (
-            augmentation.random_square_crop if self._odapi_augmentation else augmentation.random_scale_crop
-        )
+        self._jitters = [name for name in augmentation.COLOR_JITTERS if getattr(self, f"_aug_rand_{name}")]
         self._normalization = {
             "bgr_ordering": self._bgr_ordering,
             "channel_means": self._channel_means,
@@ -120,7 +113,8 @@ class DeepMACParser(CenterNetParser):
         if self._aug_rand_hflip:
             image, boxes, points, picture_columns = augmentation.random_flip(image, boxes, points, seeds[0])
         image = augmentation.jitter_colors(image, self._jitters, seeds[1])
-        view = self._crop(image, boxes, self._size, self._aug_scale_min, self._aug_scale_max, seeds[2])
+        crop = augmentation.random_square_crop if self._odapi_augmentation else augmentation.random_scale_crop
+        view = crop(image, boxes, self._size, self._aug_scale_min, self._aug_scale_max, seeds[2])
         if _POINT_FIELDS[0] in data:
             data = data | {_POINT_FIELDS[0]: augmentation.move_points(points, view.image_info)}
         data = _select_instances(data, view.kept[: self._max_num_instances])
