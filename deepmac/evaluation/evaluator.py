@@ -1,7 +1,6 @@
 """Collects predictions image by image as RLE and computes AP and mean IoU for sets of classes."""
 
 import os
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from typing import NamedTuple
@@ -74,12 +73,11 @@ class MaskEvaluator:
         self._added: set[int] = set()  # ids of images
         self._detections: list[dict] = []  # COCO results, without their areas
         rows = self._truth["annotations"]
-        self._file_ids = np.array([annotation["id"] for annotation in data.annotations], np.int64)
-        self._row_of = {annotation_id: row for row, annotation_id in enumerate(self._file_ids.tolist())}
-        self._rows_of_image = defaultdict(list)  # without crowd regions
-        for row, annotation in enumerate(rows):
-            if not annotation["iscrowd"]:
-                self._rows_of_image[annotation["image_id"]].append(row)
+        # Image id -> annotation id -> row, without crowd regions.
+        self._instances: dict[int, dict[int, dict]] = {image_id: {} for image_id in self.image_ids}
+        for annotation, row in zip(data.annotations, rows, strict=True):
+            if not row["iscrowd"]:
+                self._instances[row["image_id"]][annotation["id"]] = row
         # Of each annotation, positions of its class and image, and the IoU of the mask predicted for it.
         self._classes = np.searchsorted(self._category_ids, [row["category_id"] for row in rows])
         self._images = np.searchsorted(self.image_ids, [row["image_id"] for row in rows])
@@ -97,13 +95,12 @@ class MaskEvaluator:
     def ground_truth(self, image_id: int) -> Instances:
         """Returns boxes, classes and annotation ids of an image, without crowd regions."""
         height, width = self.image_size(image_id)
-        rows = np.array(self._rows_of_image[image_id], np.int64)
-        boxes = [self._truth["annotations"][row]["bbox"] for row in rows]
-        x, y, w, h = np.array(boxes, float).reshape(-1, 4).T
+        instances = self._instances[image_id]
+        x, y, w, h = np.reshape([row["bbox"] for row in instances.values()], (-1, 4)).astype(float).T
         return Instances(
             boxes=np.stack([y / height, x / width, (y + h) / height, (x + w) / width], 1).astype(np.float32),
-            classes=self._category_ids[self._classes[rows]],
-            annotation_ids=self._file_ids[rows],
+            classes=np.array([row["category_id"] for row in instances.values()], np.int64),
+            annotation_ids=np.array(list(instances), np.int64),
         )
 
     def add(
@@ -232,13 +229,13 @@ class MaskEvaluator:
 
     def _add_ious(self, image_id: int, rles: list[dict], annotation_ids: np.ndarray) -> None:
         for rle, annotation_id in zip(rles, annotation_ids, strict=True):
-            row = self._row_of.get(int(annotation_id))
-            if row not in self._rows_of_image[image_id]:
+            row = self._instances[image_id].get(int(annotation_id))
+            if row is None:
                 raise InputError(
                     f"image id {image_id}: annotation id {annotation_id} is none of its instances"
                 )
-            if segmentation := self._truth["annotations"][row]["segmentation"]:
-                self._ious[row] = 100 * coco_mask.iou([rle], [segmentation], [0])[0, 0]
+            if row["segmentation"]:
+                self._ious[row["id"] - 1] = 100 * coco_mask.iou([rle], [row["segmentation"]], [0])[0, 0]
 
     def _coco_results(self, iou_type: str) -> list[dict]:
         """The detections, completed as `COCO.loadRes` does for one IoU type."""
