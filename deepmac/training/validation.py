@@ -37,7 +37,7 @@ class MaskValidation:
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.evaluators = {}
-        self._shown = np.zeros((0, 1, 1, 3), np.uint8)
+        self._pictures = {}  # name in TensorBoard -> uint8 [P, H, W, 3]
 
     def aggregate_logs(self, state=None, step_outputs=None):
         """Adds the masks of a step to the evaluators, as RLE at the picture's own size."""
@@ -50,7 +50,7 @@ class MaskValidation:
                 for source in ("detections", "gt_boxes")
             }
             if self.task_config.allow_image_summary:
-                self._shown = _mask_pictures(batch["shown"], batch["gt_boxes"])
+                self._pictures = {SHOWN_MASKS: _mask_pictures(batch["shown"], batch["gt_boxes"])}
         for i, image_id in enumerate(batch["source_id"].tolist()):
             if image_id < 0:  # padding of the last batch
                 continue
@@ -75,8 +75,7 @@ class MaskValidation:
         Those of single classes only with `task.per_category_metrics`; `evaluators` has them all. Pictures,
         uint8 [P, H, W, 3], are the first of the evaluation, with `task.allow_image_summary`.
         """
-        pictures = {SHOWN_MASKS: self._shown} if len(self._shown) else {}
-        return pictures | {
+        return self._pictures | {
             f"{source}/{name}": value
             for source, evaluator in (aggregated_logs or {}).items()
             for name, value in evaluator.result().items()
