@@ -159,15 +159,7 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
             `mask_batch` only), and `total_loss`.
         """
         config = self.task_config
-        losses = detection_losses.detection_losses(
-            outputs,
-            boxes=labels["boxes"],
-            classes=labels["classes"],
-            unpadded_size=labels["unpad_image_shapes"],
-            input_size=config.model.input_size[:2],
-            min_iou=config.losses.gaussian_iou,
-            class_offset=config.losses.class_offset,
-        )
+        losses = detection_losses.detection_losses(outputs, labels, config)
         weights = config.losses.detection
         terms = {
             "ct_loss": weights.object_center_weight,
