@@ -8,29 +8,27 @@ import contextlib
 from collections.abc import Sequence
 
 import numpy as np
-
-from deepmac.evaluation.coco_ap import coco_eval
+from pycocotools.cocoeval import COCOeval
 
 _RECALLS = np.linspace(0, 1, 101)  # COCO's recall thresholds
 
 
-def class_average_precisions(truth: dict, detections: list[dict], weights: np.ndarray) -> np.ndarray:
+def class_average_precisions(evaluation: COCOeval, weights: np.ndarray) -> np.ndarray:
     """AP of the masks of each class, of instances of any size, in draws of the images.
 
     Args:
-        truth, detections: as for `coco_ap.coco_eval`.
+        evaluation: of pycocotools, from `coco_ap.coco_eval`.
         weights: int [R, I], how often each image counts in each draw.
 
     Returns:
         float64 [R, K], mean over IoU thresholds and 101 recall thresholds, 0 to 1; NaN without ground truth.
         Weights that are all one give COCOeval's AP.
     """
-    evaluation = coco_eval(truth, detections, "mask", "pycocotools")
     evaluation.params.areaRng = evaluation.params.areaRng[:1]
     evaluation.params.areaRngLbl = ["all"]
     with contextlib.redirect_stdout(None):
         evaluation.evaluate()
-    images, classes = len(truth["images"]), range(len(truth["categories"]))
+    images, classes = len(evaluation.params.imgIds), range(len(evaluation.params.catIds))
     of_classes = [evaluation.evalImgs[k * images : (k + 1) * images] for k in classes]
     return np.stack([_average_precisions(results, weights) for results in of_classes], axis=1)
 

@@ -173,8 +173,7 @@ class MaskEvaluator:
         """
         values = {}
         for iou_type in coco_ap.IOU_TYPES:
-            detections = self._coco_results(iou_type)
-            evaluation = coco_ap.coco_eval(self._truth_for(iou_type), detections, iou_type, self.backend)
+            evaluation = self._coco_eval(iou_type, self.backend)
             summary = coco_ap.average_precisions(evaluation, self._subsets)
             values |= {f"{iou_type}/{name}": value for name, value in summary.items()}
         has_iou = np.isfinite(self._ious)
@@ -196,8 +195,8 @@ class MaskEvaluator:
             subset.
         """
         weights = bootstrap.bootstrap_weights(len(self.image_ids), resamples, seed)
-        truth, detections = self._truth_for("mask"), self._coco_results("mask")
-        class_ap = bootstrap.class_average_precisions(truth, detections, weights)
+        evaluation = self._coco_eval("mask", "pycocotools")
+        class_ap = bootstrap.class_average_precisions(evaluation, weights)
         has_ap = np.isfinite(class_ap)  # (1 + resamples, K)
         samples = {}
         with np.errstate(invalid="ignore"):
@@ -210,13 +209,21 @@ class MaskEvaluator:
                     samples[f"mask/{subset}mIoU"] = count @ self._ious[chosen] / count.sum(1)
         return samples
 
-    def _truth_for(self, iou_type: str) -> dict:
-        """The data set; for masks, each box without one is like a crowd region that fills it."""
-        if iou_type == "box":
-            return self._truth
-        rows = self._truth["annotations"]
-        regions = [row if row["segmentation"] else row | self._box_region(row) for row in rows]
-        return self._truth | {"annotations": regions}
+    def _coco_eval(self, iou_type: str, backend: str):
+        """COCOeval of what was added, see `coco_ap.coco_eval`.
+
+        For masks, each box without one is like a crowd region that fills it.
+        """
+        truth, detections = self._truth, []
+        if iou_type == "mask":
+            rows = truth["annotations"]
+            regions = [row if row["segmentation"] else row | self._box_region(row) for row in rows]
+            truth = truth | {"annotations": regions}
+        for number, row in enumerate(self._detections, start=1):  # completed as `COCO.loadRes` does
+            _, _, width, height = row["bbox"]
+            area = width * height if iou_type == "box" else float(coco_mask.area(row["segmentation"]))
+            detections.append(row | {"id": number, "area": area, "iscrowd": 0})
+        return coco_ap.coco_eval(truth, detections, iou_type, backend)
 
     def _box_region(self, row: dict) -> dict:
         x, y, width, height = row["bbox"]
@@ -236,15 +243,6 @@ class MaskEvaluator:
                 )
             if row["segmentation"]:
                 self._ious[row["id"] - 1] = 100 * coco_mask.iou([rle], [row["segmentation"]], [0])[0, 0]
-
-    def _coco_results(self, iou_type: str) -> list[dict]:
-        """The detections, completed as `COCO.loadRes` does for one IoU type."""
-        results = []
-        for number, row in enumerate(self._detections, start=1):
-            _, _, width, height = row["bbox"]
-            area = width * height if iou_type == "box" else float(coco_mask.area(row["segmentation"]))
-            results.append(row | {"id": number, "area": area, "iscrowd": 0})
-        return results
 
 
 def _compact(data: CocoData) -> dict:
