@@ -54,9 +54,8 @@ class MaskValidation:
         for i, image_id in enumerate(batch["source_id"].tolist()):
             if image_id < 0:  # padding of the last batch
                 continue
-            detections = {name: values[i] for name, values in batch["detections"].items()}
-            kept = detections["scores"] > 0
-            found = {name: values[kept] for name, values in detections.items()}
+            kept = batch["detections"]["scores"][i] > 0
+            found = {name: values[i][kept] for name, values in batch["detections"].items()}
             state["detections"].add(image_id, mask_probs=found.pop("masks"), **found)
             given = {name: values[i] for name, values in batch["gt_boxes"].items()}
             instances = given["classes"] > 0  # the first of the annotated ones: the parser takes no more
