@@ -170,14 +170,8 @@ def build_deepmac(config: configs.DeepMACModelConfig, use_only_last_stage: bool 
         **detection,
     )
     model = DeepMACModel(backbone, detection_generator, config, use_only_last_stage)
-    _create_head_variables(model, config)
-    configure_batch_norm(model, config.norm_activation.norm_momentum, config.norm_activation.use_sync_bn)
-    return model
-
-
-def _create_head_variables(model, config):
-    """Creates the variables of both heads from symbolic inputs; a functional backbone has its own already."""
-    shapes = {level: model.backbone.output_specs[level][1:] for level in config.head.input_levels}
+    # Symbolic inputs create the variables of both heads; a functional backbone has its own already.
+    shapes = {level: backbone.output_specs[level][1:] for level in config.head.input_levels}
     model.head({level: tf_keras.Input(shape) for level, shape in shapes.items()})
     mask_head = config.mask_head
     size = [mask_head.mask_size] * 2
@@ -185,6 +179,8 @@ def _create_head_variables(model, config):
         size = shapes[config.head.input_levels[-1]][:2]
     channels = mask_head.pixel_embedding_dim + (2 if mask_head.use_xy else 0)
     model.mask_head(tf_keras.Input([mask_head.dim]), tf_keras.Input([*size, channels]))
+    configure_batch_norm(model, config.norm_activation.norm_momentum, config.norm_activation.use_sync_bn)
+    return model
 
 
 def save_model(
