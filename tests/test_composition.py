@@ -13,7 +13,8 @@ def _square(top, left, side, shade=1.0, area=None):
     """An opaque grey square, on a canvas of 64 pixels."""
     alpha = np.ones((min(side, 64 - top), min(side, 64 - left), 1), np.float32)
     colour = np.repeat(alpha * np.float32(shade), 3, axis=-1)
-    return Layer(colour, alpha, top, left, side * side if area is None else area)
+    region = slice(top, top + side), slice(left, left + side)
+    return Layer(colour, alpha, region, side * side if area is None else area)
 
 
 @pytest.fixture

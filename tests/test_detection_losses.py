@@ -3,9 +3,19 @@ import pytest
 import tensorflow as tf
 from official.projects.centernet.ops import target_assigner
 
+from deepmac import configs
 from deepmac.modeling import detection_losses
 
 SIZE, CELLS, CLASSES, BOXES = 128, 32, 7, 6
+
+
+def _losses(maps, boxes, classes, width):
+    """Losses of a picture of this width, as high as the network's input."""
+    config = configs.DeepMACTaskConfig()
+    config.override({"model": {"input_size": [SIZE, SIZE, 3]}, "losses": {"gaussian_iou": 0.7}})
+    size = tf.constant([[float(SIZE), float(width)]])
+    labels = {"boxes": boxes, "classes": classes, "unpad_image_shapes": size}
+    return detection_losses.detection_losses(maps, labels, config)
 
 
 def _random_objects(seed, num_boxes):
@@ -52,9 +62,7 @@ def test_whole_loss_compiles_for_accelerators():
     }
 
     def compute():
-        return detection_losses.detection_losses(
-            maps, boxes[None], classes[None], tf.constant([[128.0, 96.0]]), (SIZE, SIZE), 0.7, 1
-        )
+        return _losses(maps, boxes[None], classes[None], width=96)
 
     compiled = tf.function(compute, jit_compile=True)()
     for name, value in compute().items():
@@ -73,8 +81,7 @@ def test_cells_outside_the_unpadded_image_do_not_count():
     }
 
     def center_loss(width):
-        size = tf.constant([[128.0, float(width)]])
-        return detection_losses.detection_losses(maps, boxes, classes, size, (SIZE, SIZE), 0.7, 1)["ct_loss"]
+        return _losses(maps, boxes, classes, width)["ct_loss"]
 
     np.testing.assert_allclose(center_loss(64), CELLS * 16 * CLASSES * 0.25 * np.log(2), rtol=1e-5)
     assert center_loss(128) > 10 * center_loss(64)

@@ -71,4 +71,6 @@ def test_objects_of_other_classes_are_not_taken_for_the_class_with_the_id_0(data
     evaluators = {source: MaskEvaluator(content, [0]) for source in ("detections", "gt_boxes")}
     assert len(list(measured_pictures(predictor, content, folder / "images", evaluators))) == 4
     nut = next(number for number, name in NAMES.items() if name == "nut")
-    assert [one.classes.tolist() for one in evaluators["detections"]._predictions.values()] == [[nut]] * 4
+    kept = evaluators["detections"]._detections
+    images = [image["id"] for image in content["images"]]
+    assert [(one["image_id"], one["category_id"]) for one in kept] == [(number, nut) for number in images]

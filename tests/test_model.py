@@ -216,7 +216,10 @@ HEADS = {"ct_heatmaps": 7, "ct_offset": 2, "ct_size": 2, "instance_embedding": 5
 
 
 def _prediction_heads():
-    heads = PredictionHeads(HEADS, ["2_0", "2"], num_filters=11, heatmap_bias=-2.19)
+    config = configs.DeepMACModelConfig(num_classes=7)
+    config.head.override({"input_levels": ["2_0", "2"], "num_filters": 11, "heatmap_bias": -2.19})
+    config.mask_head.override({"dim": 5, "pixel_embedding_dim": 3})
+    heads = PredictionHeads(config)
     features = {level: tf.random.normal([2, 4, 6, 8]) for level in ("2_0", "2")}
     return heads, features
 

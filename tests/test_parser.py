@@ -8,6 +8,7 @@ import tensorflow as tf
 from scipy import ndimage
 from synthetic import COLORS, Scene, box_of, draw_scene
 
+from deepmac import configs
 from deepmac.core.categories import VOC_IDS
 from deepmac.core.errors import InputError
 from deepmac.data.parser import DeepMACParser
@@ -38,9 +39,13 @@ def example(scene: Scene, classes, crowds=(), image_id=7) -> dict[str, tf.Tensor
     }
 
 
-def parser(**options) -> DeepMACParser:
-    options = {"max_num_instances": 12, "aug_rand_hflip": False} | RAW | options
-    return DeepMACParser(output_width=SIZE, output_height=SIZE, **options)
+def parser(max_num_instances=12, dtype="float32", supervise_all_classes=False, **options) -> DeepMACParser:
+    task, data = configs.DeepMACTaskConfig(), configs.DataConfig(dtype=dtype)
+    task.model.override({"input_size": [SIZE, SIZE, 3], "max_num_instances": max_num_instances})
+    names = ("mask_num_subsamples", "mask_sampling_side", "allowed_masked_classes_ids")
+    task.override({name: options.pop(name) for name in names if name in options})
+    data.parser.override({"aug_rand_hflip": False} | RAW | options)
+    return DeepMACParser(task, data, supervise_all_classes)
 
 
 def parse(data, times, is_training=True, **options):
@@ -395,5 +400,7 @@ def test_training_without_augmentation_sees_what_evaluation_sees():
 
 
 def test_input_must_be_square():
+    task = configs.DeepMACTaskConfig()
+    task.model.input_size = [64, 32, 3]
     with pytest.raises(InputError, match="64x32"):
-        DeepMACParser(output_height=64, output_width=32)
+        DeepMACParser(task, task.train_data, False)

@@ -45,21 +45,29 @@ def test_holds_the_detections_of_an_evaluation(coco_dir, submission):
     assert submission.name == "detections_val2017_deepmac_results.zip"
     data = read_coco_folder(coco_dir, [SPLIT])[SPLIT]
     evaluators = evaluate_model(tiny_model.model_dir(), data, precision="float32")
-    predictions = evaluators["detections"]._predictions
+    predictions = {image_id: [] for image_id in evaluators["detections"].image_ids}
+    for prediction in evaluators["detections"]._detections:
+        predictions[prediction["image_id"]].append(prediction)
     found = {image_id: [] for image_id in predictions}
     for result in _results(submission):
         if coco_mask.area(result["segmentation"]):
             found[result["image_id"]].append(result)
     assert sum(map(len, found.values())) > 20
-    for image_id, prediction in predictions.items():
-        results, expected = found[image_id], np.array([coco_mask.area(rle) for rle in prediction.rles])
-        shows = expected > 0  # not those beside the picture
+    for image_id, predicted in predictions.items():
+        # Not those beside the picture.
+        shown = [one for one in predicted if coco_mask.area(one["segmentation"])]
+        results = found[image_id]
         np.testing.assert_allclose(
-            [result["score"] for result in results], np.sort(prediction.scores[shows])[::-1], atol=1e-4
+            [result["score"] for result in results],
+            sorted((one["score"] for one in shown), reverse=True),
+            atol=1e-4,
         )
-        assert sorted(result["category_id"] for result in results) == sorted(prediction.classes[shows])
-        areas = [coco_mask.area(result["segmentation"]) for result in results]
-        np.testing.assert_allclose(sorted(areas), np.sort(expected[shows]), atol=3)
+        classes = sorted(one["category_id"] for one in shown)
+        assert sorted(result["category_id"] for result in results) == classes
+        areas, expected = (
+            sorted(coco_mask.area(one["segmentation"]) for one in entries) for entries in (results, shown)
+        )
+        np.testing.assert_allclose(areas, expected, atol=3)
 
 
 def test_is_what_the_server_accepts(coco_dir, submission):

@@ -20,7 +20,7 @@ NUM_SCALES = 8
 MAX_BORDER = 128
 
 # Colour jitter -> Model Garden's operation, lowest and highest draw, as published.
-_COLOR_JITTERS = {
+COLOR_JITTERS = {
     "hue": (centernet_ops.random_adjust_hue, -0.02, 0.02),
     "contrast": (centernet_ops.random_adjust_contrast, 0.8, 1.25),
     "saturation": (centernet_ops.random_adjust_saturation, 0.8, 1.25),
@@ -55,26 +55,22 @@ def random_flip(image, boxes, points, seed) -> tuple[tf.Tensor, tf.Tensor, tf.Te
     Returns:
         Image, boxes, points, and int32 [W], the column of the given image that each column now shows.
     """
-    columns = tf.range(tf.shape(image)[1])
-
-    def flipped():
-        mirrored = tf.stack([points[..., 0], 1.0 - points[..., 1]], axis=-1)
-        return (
-            preprocess_ops.horizontal_flip_image(image),
-            preprocess_ops.box_ops.horizontal_flip_boxes(boxes),
-            mirrored,
-            columns[::-1],
-        )
-
     is_flipped = tf.random.stateless_uniform([], seed) < 0.5
-    return tf.cond(is_flipped, flipped, lambda: (image, boxes, points, columns))
+    mirrored = tf.stack([points[..., 0], 1.0 - points[..., 1]], axis=-1)
+    columns = tf.range(tf.shape(image)[1])
+    return (
+        tf.cond(is_flipped, lambda: preprocess_ops.horizontal_flip_image(image), lambda: image),
+        tf.where(is_flipped, box_ops.horizontal_flip_boxes(boxes), boxes),
+        tf.where(is_flipped, mirrored, points),
+        tf.where(is_flipped, columns[::-1], columns),
+    )
 
 
 def jitter_colors(image: tf.Tensor, jitters: list[str], seed) -> tf.Tensor:
     """Applies the published colour jitters named ('hue', 'contrast', …) in turn to RGB float32 0..255."""
     draws = tf.random.stateless_uniform([len(jitters)], seed)
     for index, name in enumerate(jitters):
-        adjust, low, high = _COLOR_JITTERS[name]
+        adjust, low, high = COLOR_JITTERS[name]
         draw = low + (high - low) * draws[index]
         image = adjust(image, preprocess_vars_cache=_Draws(**{"": draw}))
     return image

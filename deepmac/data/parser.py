@@ -1,11 +1,10 @@
 """Turns decoded COCO examples into the inputs and targets of DeepMAC."""
 
-from collections.abc import Sequence
-
 import tensorflow as tf
 from official.projects.centernet.dataloaders.centernet_input import CenterNetParser
 from official.vision.ops import preprocess_ops
 
+from deepmac import configs
 from deepmac.core.errors import InputError
 from deepmac.data import augmentation
 from deepmac.data.preprocessing import network_input, normalize
@@ -52,48 +51,35 @@ class DeepMACParser(CenterNetParser):
     """
 
     def __init__(
-        self,
-        output_width: int = 512,
-        output_height: int = 512,
-        mask_num_subsamples: int = -1,
-        mask_sampling_side: float = 0.0,
-        allowed_masked_classes_ids: Sequence[int] = (),
-        supervise_all_classes: bool = False,
-        **centernet_options,
+        self, task: configs.DeepMACTaskConfig, data: configs.DataConfig, supervise_all_classes: bool
     ):
-        """Sets the options.
+        """Takes the options of a task and of its data.
+
+        `odapi_augmentation` crops random squares as published instead of scaling. The colour jitters are the
+        published ones in both cases.
 
         Args:
-            output_width: side of the square network input in pixels.
-            output_height: the same.
-            mask_num_subsamples: instances per image whose masks are predicted in training; not positive: all.
-            mask_sampling_side: they are drawn in proportion to the square of their longer side, up to this
-                one, in pixels of the network's input; 0: all alike.
-            allowed_masked_classes_ids: COCO ids of the classes whose masks may be used; empty: all.
+            task: size of the input, number of instances, and those whose masks are predicted in training.
+            data: for training, or for validation.
             supervise_all_classes: draw from the instances of all classes alike (losses that need boxes
                 only); otherwise those whose masks may be used come first.
-            **centernet_options: as `CenterNetParser`. `odapi_augmentation` crops random squares as
-                published instead of scaling. The colour jitters are the published ones in both cases.
 
         Raises:
             InputError: the network's input is not square.
         """
-        if output_height != output_width:
-            raise InputError(f"input_size must be square, not {output_height}x{output_width}")
-        super().__init__(output_width=output_width, output_height=output_height, **centernet_options)
-        self._size = output_height
-        self._num_masks = mask_num_subsamples if mask_num_subsamples > 0 else self._max_num_instances
-        self._sampling_side = mask_sampling_side
-        self._allowed_ids = sorted(allowed_masked_classes_ids)
-        self._supervise_all_classes = supervise_all_classes
-        self._jitters = [
-            name
-            for name in ("hue", "contrast", "saturation", "brightness")
-            if getattr(self, f"_aug_rand_{name}")
-        ]
-        self._crop = (
-            augmentation.random_square_crop if self._odapi_augmentation else augmentation.random_scale_crop
+        height, width = task.model.input_size[:2]
+        if height != width:
+            raise InputError(f"input_size must be square, not {height}x{width}")
+        options = data.parser.as_dict()
+        super().__init__(width, height, task.model.max_num_instances, dtype=data.dtype, **options)
+        self._size = height
+        self._num_masks = (
+            task.mask_num_subsamples if task.mask_num_subsamples > 0 else self._max_num_instances
         )
+        self._sampling_side = task.mask_sampling_side
+        self._allowed_ids = sorted(task.allowed_masked_classes_ids)
+        self._supervise_all_classes = supervise_all_classes
+        self._jitters = [name for name in augmentation.COLOR_JITTERS if getattr(self, f"_aug_rand_{name}")]
         self._normalization = {
             "bgr_ordering": self._bgr_ordering,
             "channel_means": self._channel_means,
@@ -120,7 +106,8 @@ class DeepMACParser(CenterNetParser):
         if self._aug_rand_hflip:
             image, boxes, points, picture_columns = augmentation.random_flip(image, boxes, points, seeds[0])
         image = augmentation.jitter_colors(image, self._jitters, seeds[1])
-        view = self._crop(image, boxes, self._size, self._aug_scale_min, self._aug_scale_max, seeds[2])
+        crop = augmentation.random_square_crop if self._odapi_augmentation else augmentation.random_scale_crop
+        view = crop(image, boxes, self._size, self._aug_scale_min, self._aug_scale_max, seeds[2])
         if _POINT_FIELDS[0] in data:
             data = data | {_POINT_FIELDS[0]: augmentation.move_points(points, view.image_info)}
         data = _select_instances(data, view.kept[: self._max_num_instances])
@@ -162,7 +149,9 @@ class DeepMACParser(CenterNetParser):
             usable &= tf.reduce_any(classes[:, tf.newaxis] == tf.constant(self._allowed_ids), axis=1)
         # At most K rows in random order; those with masks come first, unless all classes are supervised.
         keys = tf.random.stateless_uniform(tf.shape(usable), seed)
-        if self._sampling_side:  # a weighted draw without replacement (Efraimidis and Spirakis, 2006)
+        # In proportion to the square of the longer side, in pixels of the network's input, up to this one: a
+        # weighted draw without replacement (Efraimidis and Spirakis, 2006).
+        if self._sampling_side:
             sides = tf.reduce_max(boxes[:, 2:] - boxes[:, :2], axis=1)
             keys = 1 - (1 - keys) ** (1 / tf.clip_by_value(sides / self._sampling_side, 0.1, 1) ** 2)
         if not self._supervise_all_classes:

@@ -166,13 +166,10 @@ def reproducible_records(
         epoch_seed = tf.random.fold_in(order_seed, number)
         shuffled = tf.random.experimental.stateless_shuffle(names, epoch_seed)
 
-        def block(index, block_records):
-            block_seed = tf.random.fold_in(epoch_seed, index + 1)
-            return tf.data.Dataset.from_tensor_slices(
-                tf.random.experimental.stateless_shuffle(block_records, block_seed)
-            )
+        def shuffle(index, block):
+            return tf.random.experimental.stateless_shuffle(block, tf.random.fold_in(epoch_seed, index + 1))
 
-        return records(shuffled).batch(buffer_size).prefetch(1).enumerate().flat_map(block)
+        return records(shuffled).batch(buffer_size).prefetch(1).enumerate().map(shuffle).unbatch()
 
     first_epoch = passed = 0
     if start:

@@ -5,73 +5,64 @@ in every sum, so the precision of a resample is a weighted cumulative sum, witho
 """
 
 import contextlib
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-
-from deepmac.evaluation.coco_ap import coco_eval
+from pycocotools.cocoeval import COCOeval
 
 _RECALLS = np.linspace(0, 1, 101)  # COCO's recall thresholds
 
 
-@dataclasses.dataclass(frozen=True)
-class ClassMatches:
-    """The detections of one class over all images, best score first, matched at T IoU thresholds.
+def class_average_precisions(evaluation: COCOeval, weights: np.ndarray) -> np.ndarray:
+    """AP of the masks of each class, of instances of any size, in draws of the images.
 
-    Attributes:
-        image: int64 [D], position of the detection's image.
-        true_positive: bool [T, D].
-        false_positive: bool [T, D]; detections matched with a crowd region are neither.
-        positives: int64 [I], instances to find in each image.
+    Args:
+        evaluation: of pycocotools, from `coco_ap.coco_eval`.
+        weights: int [R, I], how often each image counts in each draw.
+
+    Returns:
+        float64 [R, K], mean over IoU thresholds and 101 recall thresholds, 0 to 1; NaN without ground truth.
+        Weights that are all one give COCOeval's AP.
     """
-
-    image: np.ndarray
-    true_positive: np.ndarray
-    false_positive: np.ndarray
-    positives: np.ndarray
-
-
-def match_detections(truth: dict, detections: list[dict]) -> list[ClassMatches]:
-    """Matches masks of detections with ground truth as COCOeval does, for instances of any size.
-
-    Arguments are those of `coco_ap.coco_eval`; returns the matches of each category, in their order.
-    """
-    evaluation = coco_eval(truth, detections, "mask", "pycocotools")
     evaluation.params.areaRng = evaluation.params.areaRng[:1]
     evaluation.params.areaRngLbl = ["all"]
     with contextlib.redirect_stdout(None):
         evaluation.evaluate()
-    images = len(truth["images"])
-    return [
-        _class_matches(evaluation.evalImgs[k * images : (k + 1) * images], len(evaluation.params.iouThrs))
-        for k in range(len(truth["categories"]))
-    ]
+    images, classes = len(evaluation.params.imgIds), range(len(evaluation.params.catIds))
+    of_classes = [evaluation.evalImgs[k * images : (k + 1) * images] for k in classes]
+    return np.stack([_average_precisions(results, weights) for results in of_classes], axis=1)
 
 
-def class_average_precision(matches: ClassMatches, weights: np.ndarray) -> float:
-    """AP of one class when every image counts as often as its weight, int [I], says.
-
-    Returns:
-        Mean over IoU thresholds and 101 recall thresholds, 0 to 1; NaN without ground truth. All weights one
-        give COCOeval's AP.
-    """
-    positives = int(weights @ matches.positives)
-    if positives == 0:
-        return float("nan")
-    count = weights[matches.image]  # (D,)
-    found = np.cumsum(count * matches.true_positive, axis=1)  # (T, D)
-    wrong = np.cumsum(count * matches.false_positive, axis=1)
-    precision = found / (found + wrong + np.spacing(1))
-    # Interpolated precision: the best at this recall or beyond; zero where the recall is not reached.
-    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    precision = np.pad(precision, ((0, 0), (0, 1)))
-    recall = found / positives
-    total = sum(
-        at_threshold[np.searchsorted(reached, _RECALLS)].sum()
-        for at_threshold, reached in zip(precision, recall, strict=True)
-    )
-    return float(total) / (len(precision) * len(_RECALLS))
+def _average_precisions(image_results: Sequence[dict | None], weights: np.ndarray) -> np.ndarray:
+    """AP of one class, float64 [R]; COCOeval's results are None for an image without the class."""
+    positives = np.array(
+        [0 if row is None else np.count_nonzero(row["gtIgnore"] == 0) for row in image_results]
+    )  # (I,) instances to find
+    values = np.full(len(weights), np.nan)
+    if not positives.any():
+        return values
+    # Detections of all images, the best score first; those matched with a crowd region count neither way.
+    found = [(index, row) for index, row in enumerate(image_results) if row is not None]
+    order = np.argsort(-np.concatenate([row["dtScores"] for _, row in found]), kind="stable")  # (D,)
+    image = np.repeat([index for index, _ in found], [len(row["dtScores"]) for _, row in found])[order]
+    matched = np.concatenate([row["dtMatches"] > 0 for _, row in found], axis=1)[:, order]  # (T, D)
+    counted = np.concatenate([row["dtIgnore"] == 0 for _, row in found], axis=1)[:, order]
+    true_positive, false_positive = matched & counted, ~matched & counted
+    for draw in np.flatnonzero(weights @ positives):
+        count = weights[draw, image]  # (D,)
+        right = np.cumsum(count * true_positive, axis=1)  # (T, D)
+        wrong = np.cumsum(count * false_positive, axis=1)
+        precision = right / (right + wrong + np.spacing(1))
+        # Interpolated: the best at this recall or beyond; zero where the recall is not reached.
+        precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        precision = np.pad(precision, ((0, 0), (0, 1)))
+        recall = right / int(weights[draw] @ positives)
+        total = sum(
+            at_threshold[np.searchsorted(reached, _RECALLS)].sum()
+            for at_threshold, reached in zip(precision, recall, strict=True)
+        )
+        values[draw] = float(total) / (len(precision) * len(_RECALLS))
+    return values
 
 
 def bootstrap_weights(images: int, resamples: int, seed: int) -> np.ndarray:
@@ -101,23 +92,3 @@ def confidence_interval(value: float, resampled: np.ndarray) -> tuple[float, flo
     """
     low, high = value - resampled.mean() + np.percentile(resampled, [2.5, 97.5])
     return float(low), float(high)
-
-
-def _class_matches(image_results: Sequence[dict | None], thresholds: int) -> ClassMatches:
-    """Joins COCOeval's results of one class; None stands for an image without the class."""
-    positives = np.array(
-        [0 if row is None else np.count_nonzero(row["gtIgnore"] == 0) for row in image_results], np.int64
-    )
-    found = [(index, row) for index, row in enumerate(image_results) if row is not None]
-    scores = np.concatenate([np.zeros(0)] + [row["dtScores"] for _, row in found])
-    order = np.argsort(-scores, kind="stable")
-    image = np.repeat([index for index, _ in found], [len(row["dtScores"]) for _, row in found])
-    empty = np.zeros((thresholds, 0), bool)
-    matched = np.concatenate([empty] + [row["dtMatches"] > 0 for _, row in found], axis=1)[:, order]
-    ignored = np.concatenate([empty] + [row["dtIgnore"] > 0 for _, row in found], axis=1)[:, order]
-    return ClassMatches(
-        image=image.astype(np.int64)[order],
-        true_positive=matched & ~ignored,
-        false_positive=~matched & ~ignored,
-        positives=positives,
-    )

@@ -1,8 +1,7 @@
 """Collects predictions image by image as RLE and computes AP and mean IoU for sets of classes."""
 
 import os
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -35,15 +34,6 @@ class Instances(NamedTuple):
     boxes: np.ndarray
     classes: np.ndarray
     annotation_ids: np.ndarray
-
-
-class _ImagePredictions(NamedTuple):
-    """What is kept of one image's detections."""
-
-    boxes: np.ndarray  # float64 [N, 4], COCO's (x, y, width, height) in pixels
-    classes: np.ndarray  # int64 [N]
-    scores: np.ndarray  # float64 [N]
-    rles: list[dict]  # masks
 
 
 class MaskEvaluator:
@@ -80,14 +70,14 @@ class MaskEvaluator:
         self.image_ids = tuple(self._sizes)
         self._category_ids = np.array([category["id"] for category in self._truth["categories"]], np.int64)
         self._subsets = _subsets(self._truth["categories"], seen_ids)
-        self._predictions: dict[int, _ImagePredictions] = {}
+        self._added: set[int] = set()  # ids of images
+        self._detections: list[dict] = []  # COCO results, without their areas
         rows = self._truth["annotations"]
-        self._file_ids = np.array([annotation["id"] for annotation in data.annotations], np.int64)
-        self._row_of = {annotation_id: row for row, annotation_id in enumerate(self._file_ids.tolist())}
-        self._rows_of_image = defaultdict(list)  # without crowd regions
-        for row, annotation in enumerate(rows):
-            if not annotation["iscrowd"]:
-                self._rows_of_image[annotation["image_id"]].append(row)
+        # Image id -> annotation id -> row, without crowd regions.
+        self._instances: dict[int, dict[int, dict]] = {image_id: {} for image_id in self.image_ids}
+        for annotation, row in zip(data.annotations, rows, strict=True):
+            if not row["iscrowd"]:
+                self._instances[row["image_id"]][annotation["id"]] = row
         # Of each annotation, positions of its class and image, and the IoU of the mask predicted for it.
         self._classes = np.searchsorted(self._category_ids, [row["category_id"] for row in rows])
         self._images = np.searchsorted(self.image_ids, [row["image_id"] for row in rows])
@@ -105,13 +95,12 @@ class MaskEvaluator:
     def ground_truth(self, image_id: int) -> Instances:
         """Returns boxes, classes and annotation ids of an image, without crowd regions."""
         height, width = self.image_size(image_id)
-        rows = np.array(self._rows_of_image[image_id], np.int64)
-        boxes = [self._truth["annotations"][row]["bbox"] for row in rows]
-        x, y, w, h = np.array(boxes, float).reshape(-1, 4).T
+        instances = self._instances[image_id]
+        x, y, w, h = np.reshape([row["bbox"] for row in instances.values()], (-1, 4)).astype(float).T
         return Instances(
             boxes=np.stack([y / height, x / width, (y + h) / height, (x + w) / width], 1).astype(np.float32),
-            classes=self._category_ids[self._classes[rows]],
-            annotation_ids=self._file_ids[rows],
+            classes=np.array([row["category_id"] for row in instances.values()], np.int64),
+            annotation_ids=np.array(list(instances), np.int64),
         )
 
     def add(
@@ -138,7 +127,7 @@ class MaskEvaluator:
                 or an annotation is none of the image's instances.
         """
         height, width = self.image_size(image_id)
-        if image_id in self._predictions:
+        if image_id in self._added:
             raise InputError(f"image id {image_id} was added before: add all its predictions in one call")
         boxes, scores = np.asarray(boxes, np.float64), np.asarray(scores, np.float64)
         classes, mask_probs = np.asarray(classes), np.asarray(mask_probs)
@@ -147,13 +136,12 @@ class MaskEvaluator:
         rles = encode_masks(mask_probs, boxes, height, width)
         if annotation_ids is not None:
             self._add_ious(image_id, rles, annotation_ids)
-        known = np.isin(classes, self._category_ids)
-        self._predictions[int(image_id)] = _ImagePredictions(
-            boxes=pixel_xywh(boxes[known], height, width),
-            classes=classes[known].astype(np.int64),
-            scores=scores[known],
-            rles=[rle for rle, keep in zip(rles, known, strict=True) if keep],
-        )
+        self._added.add(int(image_id))
+        columns = pixel_xywh(boxes, height, width).tolist(), classes.tolist(), scores.tolist(), rles
+        for box, category_id, score, rle in zip(*columns, strict=True):
+            if category_id in self._category_ids:
+                result = {"image_id": int(image_id), "category_id": int(category_id), "score": score}
+                self._detections.append(result | {"bbox": box, "segmentation": rle})
 
     def add_from_boxes(self, predict_masks: Callable[[int, np.ndarray], np.ndarray]) -> None:
         """Adds masks predicted from the ground-truth boxes of every evaluated image.
@@ -185,8 +173,7 @@ class MaskEvaluator:
         """
         values = {}
         for iou_type in coco_ap.IOU_TYPES:
-            detections = list(self._coco_results(iou_type))
-            evaluation = coco_ap.coco_eval(self._truth_for(iou_type), detections, iou_type, self.backend)
+            evaluation = self._coco_eval(iou_type, self.backend)
             summary = coco_ap.average_precisions(evaluation, self._subsets)
             values |= {f"{iou_type}/{name}": value for name, value in summary.items()}
         has_iou = np.isfinite(self._ious)
@@ -208,8 +195,8 @@ class MaskEvaluator:
             subset.
         """
         weights = bootstrap.bootstrap_weights(len(self.image_ids), resamples, seed)
-        matches = bootstrap.match_detections(self._truth_for("mask"), list(self._coco_results("mask")))
-        class_ap = np.array([[bootstrap.class_average_precision(m, w) for m in matches] for w in weights])
+        evaluation = self._coco_eval("mask", "pycocotools")
+        class_ap = bootstrap.class_average_precisions(evaluation, weights)
         has_ap = np.isfinite(class_ap)  # (1 + resamples, K)
         samples = {}
         with np.errstate(invalid="ignore"):
@@ -222,13 +209,21 @@ class MaskEvaluator:
                     samples[f"mask/{subset}mIoU"] = count @ self._ious[chosen] / count.sum(1)
         return samples
 
-    def _truth_for(self, iou_type: str) -> dict:
-        """The data set; for masks, each box without one is like a crowd region that fills it."""
-        if iou_type == "box":
-            return self._truth
-        rows = self._truth["annotations"]
-        regions = [row if row["segmentation"] else row | self._box_region(row) for row in rows]
-        return self._truth | {"annotations": regions}
+    def _coco_eval(self, iou_type: str, backend: str):
+        """COCOeval of what was added, see `coco_ap.coco_eval`.
+
+        For masks, each box without one is like a crowd region that fills it.
+        """
+        truth, detections = self._truth, []
+        if iou_type == "mask":
+            rows = truth["annotations"]
+            regions = [row if row["segmentation"] else row | self._box_region(row) for row in rows]
+            truth = truth | {"annotations": regions}
+        for number, row in enumerate(self._detections, start=1):  # completed as `COCO.loadRes` does
+            _, _, width, height = row["bbox"]
+            area = width * height if iou_type == "box" else float(coco_mask.area(row["segmentation"]))
+            detections.append(row | {"id": number, "area": area, "iscrowd": 0})
+        return coco_ap.coco_eval(truth, detections, iou_type, backend)
 
     def _box_region(self, row: dict) -> dict:
         x, y, width, height = row["bbox"]
@@ -241,33 +236,13 @@ class MaskEvaluator:
 
     def _add_ious(self, image_id: int, rles: list[dict], annotation_ids: np.ndarray) -> None:
         for rle, annotation_id in zip(rles, annotation_ids, strict=True):
-            row = self._row_of.get(int(annotation_id))
-            if row not in self._rows_of_image[image_id]:
+            row = self._instances[image_id].get(int(annotation_id))
+            if row is None:
                 raise InputError(
                     f"image id {image_id}: annotation id {annotation_id} is none of its instances"
                 )
-            if segmentation := self._truth["annotations"][row]["segmentation"]:
-                self._ious[row] = 100 * coco_mask.iou([rle], [segmentation], [0])[0, 0]
-
-    def _coco_results(self, iou_type: str) -> Iterator[dict]:
-        """COCO result entries of one IoU type, completed as `COCO.loadRes` does."""
-        number = 0
-        for image_id, image in self._predictions.items():
-            sides = image.boxes[:, 2:].prod(axis=1)
-            areas = sides if iou_type == "box" else np.asarray(coco_mask.area(image.rles), float)
-            columns = (image.boxes.tolist(), image.classes.tolist(), image.scores.tolist(), areas.tolist())
-            for box, category_id, score, area, rle in zip(*columns, image.rles, strict=True):
-                number += 1
-                yield {
-                    "id": number,
-                    "image_id": image_id,
-                    "category_id": category_id,
-                    "score": score,
-                    "area": area,
-                    "iscrowd": 0,
-                    "bbox": box,
-                    "segmentation": rle,
-                }
+            if row["segmentation"]:
+                self._ious[row["id"] - 1] = 100 * coco_mask.iou([rle], [row["segmentation"]], [0])[0, 0]
 
 
 def _compact(data: CocoData) -> dict:

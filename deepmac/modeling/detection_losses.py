@@ -8,6 +8,8 @@ channel of its class. The Gaussian's radius is Model Garden's.
 import tensorflow as tf
 from official.projects.centernet.ops import loss_ops, target_assigner
 
+from deepmac import configs
+
 _MIN_PROBABILITY = 1e-4  # probabilities are clipped to keep logarithms finite
 
 
@@ -50,36 +52,35 @@ def _focal_loss(logits, heatmap):
     return -tf.where(tf.equal(heatmap, 1.0), positive, negative)
 
 
-def detection_losses(outputs, boxes, classes, unpadded_size, input_size, min_iou: float, class_offset: int):
+def detection_losses(outputs, labels, config: configs.DeepMACTaskConfig):
     """CenterNet's three losses, averaged over hourglass stages and objects, unweighted.
 
     Args:
         outputs: head name -> list over stages of float32 [B, H, W, channels], names `ct_heatmaps`
             (logits), `ct_size`, `ct_offset` (cells; y first).
-        boxes: float32 [B, N, 4] (ymin, xmin, ymax, xmax) in pixels of the network input; padding rows are -1.
-        classes: int [B, N] category ids; -1 for padding.
-        unpadded_size: float32 [B, 2 or more] height and width of the image without padding, pixels;
-            beyond it the heat map is not supervised.
-        input_size: (height, width) of the network input, pixels.
-        min_iou: see `center_heatmap`.
-        class_offset: category id of heat-map channel 0.
+        labels: `boxes` float32 [B, N, 4] (ymin, xmin, ymax, xmax) in pixels of the network input, padding
+            rows are -1; `classes` int [B, N] category ids, -1 for padding; `unpad_image_shapes` float32 [B, 2
+            or more] height and width of the image without padding, pixels: beyond it the heat map is not
+            supervised.
+        config: of the task.
 
     Returns:
         `ct_loss`, `scale_loss` and `ct_offset_loss`, float32 scalars.
     """
     _, height, width, num_classes = outputs["ct_heatmaps"][0].shape
-    scale = tf.constant([height / input_size[0], width / input_size[1]] * 2, tf.float32)
-    weights = tf.cast(classes > 0, tf.float32)  # (B, N)
-    boxes = boxes * scale * weights[..., None]
+    input_height, input_width, _ = config.model.input_size
+    scale = tf.constant([height / input_height, width / input_width] * 2, tf.float32)
+    weights = tf.cast(labels["classes"] > 0, tf.float32)  # (B, N)
+    boxes = labels["boxes"] * scale * weights[..., None]
     num_boxes = tf.maximum(tf.reduce_sum(weights), 1.0)
     num_stages = len(outputs["ct_heatmaps"])
 
-    heatmap = center_heatmap(
-        boxes, tf.cast(classes, tf.int32) - class_offset, weights, height, width, num_classes, min_iou
-    )
+    channels = tf.cast(labels["classes"], tf.int32) - config.losses.class_offset
+    min_iou = config.losses.gaussian_iou
+    heatmap = center_heatmap(boxes, channels, weights, height, width, num_classes, min_iou)
     heatmap = loss_ops.flatten_spatial_dimensions(heatmap)  # (B, H*W, classes)
     valid = loss_ops.get_valid_anchor_weights_in_flattened_image(
-        tf.math.ceil(unpadded_size[:, :2] * scale[:2]), height, width
+        tf.math.ceil(labels["unpad_image_shapes"][:, :2] * scale[:2]), height, width
     )[..., None]
     center_loss = tf.add_n(
         [

@@ -5,8 +5,6 @@ import threading
 
 import tensorflow as tf
 import tf_keras
-from official.projects.centernet.modeling.layers import cn_nn_blocks
-from official.projects.deepmac_maskrcnn.modeling.heads import hourglass_network
 
 # No subclass of each other: backbone and mask heads use the first and the second.
 _LAYER_TYPES = (tf_keras.layers.BatchNormalization, tf_keras.layers.experimental.SyncBatchNormalization)
@@ -43,13 +41,6 @@ def configure_batch_norm(model, momentum: float, synchronized: bool):
             layer._data_format = "NHWC"  # what `build` sets for the fused kernel only
 
 
-# Block of Model Garden -> its attribute that holds Keras' upsampling.
-_ATTRIBUTES = {
-    cn_nn_blocks.HourglassBlock: "upsample_layer",
-    hourglass_network.EncoderDecoderBlock: "upsample",
-}
-
-
 class RepeatUpsampling(tf_keras.layers.Layer):
     """Repeats every row and column: Keras' UpSampling2D, whose gradient has no XLA kernel."""
 
@@ -66,7 +57,7 @@ class RepeatUpsampling(tf_keras.layers.Layer):
 def use_repeat_upsampling(model):
     """Gives Model Garden's hourglass blocks in a module upsampling that compiles, with the same values."""
     for block in model.submodules:
-        attribute = _ATTRIBUTES.get(type(block))
-        if hasattr(block, attribute or ""):  # the innermost block of a backbone has none
-            factor, _ = getattr(block, attribute).size
-            setattr(block, attribute, RepeatUpsampling(factor))
+        for attribute in ("upsample_layer", "upsample"):  # of blocks of backbones, and of mask heads
+            layer = getattr(block, attribute, None)
+            if isinstance(layer, tf_keras.layers.UpSampling2D):
+                setattr(block, attribute, RepeatUpsampling(layer.size[0]))

@@ -179,34 +179,26 @@ class ConditionalConvolutions(tf_keras.layers.Layer):
     """Convolutions 1x1 whose weights are the instance embedding (CondInst, arXiv 2003.05664).
 
     The embedding holds, layer after layer, the weights (input x output channels, row-major) and then the
-    biases. Inner layers have `channels` channels and ReLU, the last one has a single channel.
+    biases. Inner layers have ReLU, the last one has a single channel.
     """
 
-    def __init__(self, depth: int, channels: int):
-        """Args: depth: number of layers; channels: of the inner layers."""
+    def __init__(self, shapes: tuple[tuple[int, int], ...]):
+        """Args: shapes: (input, output) channels of every layer."""
         super().__init__(name="conditional_convolutions")
-        self._depth = depth
-        self._channels = channels
+        self._shapes = shapes
 
     def call(self, instance_embedding, pixel_embedding, training=None):
         """Mask logits float32 [M, S, S] from embeddings [M, E] and [M, S, S, D']."""
-        size, input_channels = pixel_embedding.shape[1:3], pixel_embedding.shape[3]
+        *size, input_channels = pixel_embedding.shape[1:]
         net = tf.reshape(tf.cast(pixel_embedding, tf.float32), [-1, size[0] * size[1], input_channels])
-        shapes = conditional_layer_shapes(self._depth, self._channels, input_channels)
-        sizes = [part for inputs, outputs in shapes for part in (inputs * outputs, outputs)]
+        sizes = [part for inputs, outputs in self._shapes for part in (inputs * outputs, outputs)]
         parameters = tf.split(tf.cast(instance_embedding, tf.float32), sizes, axis=-1)
-        for layer, (inputs, outputs) in enumerate(shapes):
+        for layer, (inputs, outputs) in enumerate(self._shapes):
             weights = tf.reshape(parameters[2 * layer], [-1, inputs, outputs])
             net = tf.matmul(net, weights) + parameters[2 * layer + 1][:, tf.newaxis]
-            if layer < self._depth - 1:
+            if layer < len(self._shapes) - 1:
                 net = tf.nn.relu(net)
         return tf.reshape(net, [-1, *size])
-
-
-def conditional_layer_shapes(depth: int, channels: int, input_channels: int) -> list[tuple[int, int]]:
-    """(input, output) channels of every layer of `cond_inst<depth>`."""
-    widths = [input_channels, *[channels] * (depth - 1), 1]
-    return list(itertools.pairwise(widths))
 
 
 def _basic_block(inputs, channels, project_shortcut):
@@ -250,14 +242,14 @@ def _embedding_projection_head(config):
 def _conditional_head(config):
     depth, channels = int(config.network_type.removeprefix("cond_inst")), config.num_init_channels
     input_channels = config.pixel_embedding_dim + (2 if config.use_xy else 0)
-    shapes = conditional_layer_shapes(depth, channels, input_channels)
+    shapes = tuple(itertools.pairwise([input_channels, *[channels] * (depth - 1), 1]))
     _require(
         config,
         use_instance_embedding=False,  # the embedding holds parameters instead
         num_init_channels=input_channels if depth == 1 else channels,
         dim=sum((inputs + 1) * outputs for inputs, outputs in shapes),
     )
-    return ConditionalConvolutions(depth, channels)
+    return ConditionalConvolutions(shapes)
 
 
 def _require(config, **options):

@@ -24,19 +24,13 @@ class DeepMACModel(centernet_model.CenterNetModel):
     """CenterNet whose last feature map also gives embeddings from which masks in boxes are predicted."""
 
     def __init__(
-        self,
-        backbone,
-        head,
-        detection_generator,
-        mask_head,
-        config: configs.MaskHeadConfig,
-        use_only_last_stage: bool = False,
+        self, backbone, detection_generator, config: configs.DeepMACModelConfig, use_only_last_stage: bool
     ):
-        """Puts the parts together; `build_deepmac` makes them from a configuration."""
+        """Puts heads on a backbone; `build_deepmac` makes all of it from a configuration."""
         # Boxes keep float32 under a mixed precision policy; the layers cast images themselves.
-        super().__init__(backbone, head, detection_generator, autocast=False)
-        self._mask_head = mask_head
-        self._mask_config = config
+        super().__init__(backbone, PredictionHeads(config), detection_generator, autocast=False)
+        self._mask_head = mask_heads.build_mask_head(config.mask_head)
+        self._mask_config = config.mask_head
         self._use_only_last_stage = use_only_last_stage
 
     def call(self, inputs, training=None):
@@ -97,8 +91,8 @@ class DeepMACModel(centernet_model.CenterNetModel):
 
     def encode_with(self, image, heads: Sequence[str]):
         """What `encode` gives, and the last stage's maps of other heads: name -> [B, h, w, channels]."""
-        names = (*_EMBEDDINGS, *heads)
-        maps = self._head.last_stage(self._backbone(image, training=False), names)
+        features = self._backbone(image, training=False)[self._head.input_levels[-1]]
+        maps = {name: self._head.heads[name][-1](features) for name in (*_EMBEDDINGS, *heads)}
         return tuple(maps[name] for name in _EMBEDDINGS), {name: maps[name] for name in heads}
 
     def mask_probs(self, instance_embedding, pixel_embedding, boxes):
@@ -170,37 +164,14 @@ def build_deepmac(config: configs.DeepMACModelConfig, use_only_last_stage: bool 
         )
     detection = config.detection_generator.as_dict()
     detection.pop("use_reduction_sum")  # an option that Model Garden's generator does not take
-    model = DeepMACModel(
-        backbone=backbone,
-        head=PredictionHeads(
-            task_outputs={
-                "ct_heatmaps": config.num_classes,
-                "ct_offset": 2,
-                "ct_size": 2,
-                "instance_embedding": config.mask_head.dim,
-                "pixel_embedding": config.mask_head.pixel_embedding_dim,
-            },
-            input_levels=config.head.input_levels,
-            num_filters=config.head.num_filters,
-            heatmap_bias=config.head.heatmap_bias,
-        ),
-        detection_generator=detection_generators.CenterNetDetectionGenerator(
-            net_down_scale=height // backbone.output_specs[config.head.input_levels[-1]][1],
-            input_image_dims=(height, width),
-            **detection,
-        ),
-        mask_head=mask_heads.build_mask_head(config.mask_head),
-        config=config.mask_head,
-        use_only_last_stage=use_only_last_stage,
+    detection_generator = detection_generators.CenterNetDetectionGenerator(
+        net_down_scale=height // backbone.output_specs[config.head.input_levels[-1]][1],
+        input_image_dims=(height, width),
+        **detection,
     )
-    _create_head_variables(model, config)
-    configure_batch_norm(model, config.norm_activation.norm_momentum, config.norm_activation.use_sync_bn)
-    return model
-
-
-def _create_head_variables(model, config):
-    """Creates the variables of both heads from symbolic inputs; a functional backbone has its own already."""
-    shapes = {level: model.backbone.output_specs[level][1:] for level in config.head.input_levels}
+    model = DeepMACModel(backbone, detection_generator, config, use_only_last_stage)
+    # Symbolic inputs create the variables of both heads; a functional backbone has its own already.
+    shapes = {level: backbone.output_specs[level][1:] for level in config.head.input_levels}
     model.head({level: tf_keras.Input(shape) for level, shape in shapes.items()})
     mask_head = config.mask_head
     size = [mask_head.mask_size] * 2
@@ -208,6 +179,8 @@ def _create_head_variables(model, config):
         size = shapes[config.head.input_levels[-1]][:2]
     channels = mask_head.pixel_embedding_dim + (2 if mask_head.use_xy else 0)
     model.mask_head(tf_keras.Input([mask_head.dim]), tf_keras.Input([*size, channels]))
+    configure_batch_norm(model, config.norm_activation.norm_momentum, config.norm_activation.use_sync_bn)
+    return model
 
 
 def save_model(
@@ -254,35 +227,29 @@ class PredictionHead(cn_nn_blocks.CenterNetHeadConv):
 class PredictionHeads(tf_keras.layers.Layer):
     """One `PredictionHead` for every output and hourglass stage."""
 
-    def __init__(
-        self,
-        task_outputs: Mapping[str, int],
-        input_levels: Sequence[str],
-        num_filters: int,
-        heatmap_bias: float,
-    ):
-        """Creates the heads.
-
-        Args:
-            task_outputs: head name -> output channels.
-            input_levels: feature levels of the backbone, one a stage, the last stage last.
-            num_filters: hidden width of every head.
-            heatmap_bias: initial bias of the centre heat map.
-        """
+    def __init__(self, config: configs.DeepMACModelConfig):
+        """Creates the heads of a model."""
         super().__init__()
-        self.input_levels = list(input_levels)
+        self.input_levels = list(config.head.input_levels)  # one a stage, the last stage last
+        output_channels = {
+            "ct_heatmaps": config.num_classes,
+            "ct_offset": 2,
+            "ct_size": 2,
+            "instance_embedding": config.mask_head.dim,
+            "pixel_embedding": config.mask_head.pixel_embedding_dim,
+        }
         self.heads = {
             name: [
                 PredictionHead(
-                    num_filters,
+                    config.head.num_filters,
                     output_filters=channels,
-                    bias_init=heatmap_bias if name == "ct_heatmaps" else 0,
+                    bias_init=config.head.heatmap_bias if name == "ct_heatmaps" else 0,
                     output_dtype="float32" if name in _REGRESSION_HEADS else None,
                     name=f"{name}{level}",
                 )
                 for level in self.input_levels
             ]
-            for name, channels in task_outputs.items()
+            for name, channels in output_channels.items()
         }
 
     def call(self, features):
@@ -295,7 +262,3 @@ class PredictionHeads(tf_keras.layers.Layer):
             name: [head(features[level]) for head, level in zip(stages, self.input_levels, strict=True)]
             for name, stages in self.heads.items()
         }
-
-    def last_stage(self, features, names: Sequence[str]):
-        """Applies only the named heads of the last stage: name -> [B, H, W, channels]."""
-        return {name: self.heads[name][-1](features[self.input_levels[-1]]) for name in names}

@@ -30,10 +30,9 @@ def crop_boxes(feature_map, boxes, size):
     Returns:
         Crops [B, N, S, S, D] in the dtype of `feature_map`.
     """
-    crop_height, crop_width = _pair(size)
     batch, height, width, depth = _shape(feature_map)
-    num_boxes = _shape(boxes)[1]
-    rows, columns = _crop_weights(boxes, (height, width), (crop_height, crop_width), feature_map.dtype)
+    rows, columns = _crop_weights(boxes, (height, width), size, feature_map.dtype)
+    num_boxes, crop_height = _shape(boxes)[1], rows.shape[2]
     rows = tf.reshape(rows, [batch, num_boxes * crop_height, height])
     net = tf.matmul(rows, tf.reshape(feature_map, [batch, height, width * depth]))
     net = tf.reshape(net, [batch, num_boxes, crop_height, width, depth])
@@ -43,7 +42,7 @@ def crop_boxes(feature_map, boxes, size):
 def crop_maps(maps, boxes, size):
     """Crops each map [B, N, H, W] by its own box [B, N, 4], like `crop_boxes`: [B, N, S, S]."""
     height, width = _shape(maps)[2:]
-    rows, columns = _crop_weights(boxes, (height, width), _pair(size), maps.dtype)
+    rows, columns = _crop_weights(boxes, (height, width), size, maps.dtype)
     return tf.matmul(tf.matmul(rows, maps), columns, transpose_b=True)
 
 
@@ -164,8 +163,9 @@ def jitter_boxes(boxes, max_ratio, mode, seed):
 def _crop_weights(boxes, map_size, crop_size, dtype):
     """Interpolation weights of both directions: [B, N, crop height, H] and [B, N, crop width, W]."""
     boxes = tf.cast(boxes, tf.float32)
-    rows = _interpolation_weights(boxes[..., 0], boxes[..., 2], crop_size[0], map_size[0])
-    columns = _interpolation_weights(boxes[..., 1], boxes[..., 3], crop_size[1], map_size[1])
+    crop_height, crop_width = (crop_size, crop_size) if isinstance(crop_size, int) else crop_size
+    rows = _interpolation_weights(boxes[..., 0], boxes[..., 2], crop_height, map_size[0])
+    columns = _interpolation_weights(boxes[..., 1], boxes[..., 3], crop_width, map_size[1])
     return tf.cast(rows, dtype), tf.cast(columns, dtype)
 
 
@@ -192,10 +192,6 @@ def _interpolation_weights(low, high, samples, cells):
 def _indices(count):
     """0, 1, ..., count - 1 as float32."""
     return tf.cast(tf.range(count), tf.float32)
-
-
-def _pair(size):
-    return (size, size) if isinstance(size, int) else tuple(size)
 
 
 def _shape(tensor):

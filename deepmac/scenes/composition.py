@@ -41,27 +41,14 @@ class Layer(NamedTuple):
     Attributes:
         colour: float32 [h, w, 3], RGB 0..1, premultiplied with alpha.
         alpha: float32 [h, w, 1], 0..1.
-        top: row of the patch's first row in the image.
-        left: column of the patch's first column in the image.
+        region: rows and columns of the image that the patch covers.
         area: visible pixels if the image had no border.
     """
 
     colour: np.ndarray
     alpha: np.ndarray
-    top: int
-    left: int
+    region: tuple[slice, slice]
     area: float
-
-    @property
-    def region(self) -> tuple[slice, slice]:
-        """Rows and columns of the image that the patch covers."""
-        height, width = self.alpha.shape[:2]
-        return slice(self.top, self.top + height), slice(self.left, self.left + width)
-
-    @property
-    def mask(self) -> np.ndarray:
-        """bool [h, w]: the pixels this layer owns: where it is more visible than what lies below."""
-        return self.alpha[..., 0] > 0.5
 
 
 class Scene(NamedTuple):
@@ -87,7 +74,7 @@ class _Canvas:
         """Lays a layer down, unless too little of it, or of an object below, would be visible."""
         if layer is None:
             return False
-        mask = layer.mask
+        mask = layer.alpha[..., 0] > 0.5  # pixels it owns: it is more visible there than what lies below
         pixels = np.count_nonzero(mask)
         least = max(MIN_VISIBLE_PIXELS, MIN_VISIBLE_SHARE * layer.area)
         hidden = np.bincount(self.owner[layer.region][mask], minlength=len(self.visible))
@@ -217,7 +204,7 @@ def _place(rng: np.random.Generator, source: Pyramid, side: float, size: int) ->
     if blur > 0.3:
         rgba = cv2.GaussianBlur(rgba, (0, 0), blur)
     area = np.count_nonzero(source.levels[0][..., 3] > 127) * abs(np.linalg.det(matrix))
-    return Layer(rgba[..., :3], rgba[..., 3:], int(top), int(left), area)
+    return Layer(rgba[..., :3], rgba[..., 3:], (slice(top, bottom), slice(left, right)), area)
 
 
 def _random_turn(rng: np.random.Generator) -> np.ndarray:

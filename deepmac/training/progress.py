@@ -32,10 +32,9 @@ class TrainingLog:
         """Starts the clock; `global_step`, a `tf.Variable`, counts up to `train_steps`."""
         self._global_step, self._train_steps = global_step, train_steps
         self._step, self._time = int(global_step.numpy()), time.monotonic()
-        is_terminal = sys.stderr.isatty()
-        shown = {"unit": "step", "desc": "training", "disable": not is_terminal}
         # The first steps take much longer than all others: what is left is told by the last ones alone.
-        self._bar = tqdm(total=train_steps, initial=self._step, smoothing=1, **shown)
+        bar = {"total": train_steps, "initial": self._step, "smoothing": 1, "desc": "training"}
+        self._bar = tqdm(**bar, unit="step", disable=None)  # not shown without a terminal
 
     @contextlib.contextmanager
     def in_place_of_orbits(self):

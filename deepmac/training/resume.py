@@ -42,7 +42,9 @@ def clean_model_dir(model_dir: str) -> None:
             problem,
             f"going back to {whole[-1]}" if whole else "starting anew",
         )
-        _set_aside(damaged)
+        for path in tf.io.gfile.glob(f"{damaged}.*"):
+            folder, _, name = path.rpartition("/")
+            tf.io.gfile.rename(path, f"{folder}/{DAMAGED_PREFIX}{name}", overwrite=True)
     if whole != checkpoints:
         if whole:
             # Named without their folder, as TensorFlow does for a relative one: it may be copied elsewhere.
@@ -63,21 +65,13 @@ def checkpoint_problem(prefix: str) -> str | None:
     return None
 
 
-def _set_aside(prefix):
-    folder, _, name = prefix.rpartition("/")
-    for path in tf.io.gfile.glob(f"{prefix}.*"):
-        target = f"{folder}/{DAMAGED_PREFIX}{name}{path.removeprefix(prefix)}"
-        tf.io.gfile.rename(path, target, overwrite=True)
-
-
 def _forget_half_written_best(path):
     """Model Garden writes the figures of the best checkpoint in place."""
-    if not tf.io.gfile.exists(path):
-        return
-    with tf.io.gfile.GFile(path) as file:
-        text = file.read()
     try:
-        json.loads(text)
+        with tf.io.gfile.GFile(path) as file:
+            json.load(file)
+    except tf.errors.NotFoundError:
+        pass
     except ValueError:
         logging.warning("%s is damaged: the best checkpoint is chosen anew", path)
         tf.io.gfile.remove(path)

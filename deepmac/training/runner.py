@@ -132,16 +132,10 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
         return train_lib.maybe_create_best_ckpt_exporter(self.params, folder)
 
     def _maybe_build_checkpoint_manager(self):
-        if is_chief(self.strategy):
-            return super()._maybe_build_checkpoint_manager()
-        return tf.train.CheckpointManager(
-            self.trainer.checkpoint,
-            directory=tempfile.mkdtemp(),  # all workers must take part in saving, to read variables
-            max_to_keep=1,
-            step_counter=self.trainer.global_step,
-            checkpoint_interval=self.params.trainer.checkpoint_interval,
-            init_fn=self._restore_shared,
-        )
+        manager = super()._maybe_build_checkpoint_manager()
+        if not is_chief(self.strategy):
+            manager._init_fn = self._restore_shared  # called as its own folder holds no checkpoint
+        return manager
 
     def _restore_shared(self):
         checkpoint = tf.train.latest_checkpoint(self.model_dir)

@@ -62,10 +62,12 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
                 "task.train_data.num_keypoints to the number `deepmac tfrecord` reported"
             )
         decode = tfrecords.MaskExampleDecoder(num_keypoints=params.num_keypoints).decode
+        all_classes = self.task_config.keep_masks or not all(loss.needs_masks for loss in self._mask_losses)
+        parser = DeepMACParser(self.task_config, params, supervise_all_classes=all_classes)
         options = {
             "dataset_fn": tf.data.TFRecordDataset,
             "decoder_fn": decode,
-            "parser_fn": self._parser(params).parse_fn(params.is_training),
+            "parser_fn": parser.parse_fn(params.is_training),
         }
         records = None
         if params.is_training and params.deterministic:
@@ -88,21 +90,6 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
         # No decorator: Orbit looks for `input_context` in the signature, to split batches over replicas.
         read = tf.autograph.experimental.do_not_convert(input_reader.InputReader(params, **options).read)
         return tfrecords.without_autotuning(read(input_context, records))
-
-    def _parser(self, params):
-        model = self.task_config.model
-        return DeepMACParser(
-            output_height=model.input_size[0],
-            output_width=model.input_size[1],
-            max_num_instances=model.max_num_instances,
-            mask_num_subsamples=self.task_config.mask_num_subsamples,
-            mask_sampling_side=self.task_config.mask_sampling_side,
-            allowed_masked_classes_ids=self.task_config.allowed_masked_classes_ids,
-            supervise_all_classes=self.task_config.keep_masks
-            or not all(loss.needs_masks for loss in self._mask_losses),
-            dtype=params.dtype,
-            **params.parser.as_dict(),
-        )
 
     def build_model(self):
         """Builds the model of `task.model`, and with `keep_masks` the one whose masks it is taught."""
@@ -159,15 +146,7 @@ class DeepMACTask(MaskValidation, centernet.CenterNetTask):
             `mask_batch` only), and `total_loss`.
         """
         config = self.task_config
-        losses = detection_losses.detection_losses(
-            outputs,
-            boxes=labels["boxes"],
-            classes=labels["classes"],
-            unpadded_size=labels["unpad_image_shapes"],
-            input_size=config.model.input_size[:2],
-            min_iou=config.losses.gaussian_iou,
-            class_offset=config.losses.class_offset,
-        )
+        losses = detection_losses.detection_losses(outputs, labels, config)
         weights = config.losses.detection
         terms = {
             "ct_loss": weights.object_center_weight,

@@ -37,7 +37,7 @@ class MaskValidation:
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.evaluators = {}
-        self._shown = np.zeros((0, 1, 1, 3), np.uint8)
+        self._pictures = {}  # name in TensorBoard -> uint8 [P, H, W, 3]
 
     def aggregate_logs(self, state=None, step_outputs=None):
         """Adds the masks of a step to the evaluators, as RLE at the picture's own size."""
@@ -50,13 +50,12 @@ class MaskValidation:
                 for source in ("detections", "gt_boxes")
             }
             if self.task_config.allow_image_summary:
-                self._shown = _mask_pictures(batch["shown"], batch["gt_boxes"])
+                self._pictures = {SHOWN_MASKS: _mask_pictures(batch["shown"], batch["gt_boxes"])}
         for i, image_id in enumerate(batch["source_id"].tolist()):
             if image_id < 0:  # padding of the last batch
                 continue
-            detections = {name: values[i] for name, values in batch["detections"].items()}
-            kept = detections["scores"] > 0
-            found = {name: values[kept] for name, values in detections.items()}
+            kept = batch["detections"]["scores"][i] > 0
+            found = {name: values[i][kept] for name, values in batch["detections"].items()}
             state["detections"].add(image_id, mask_probs=found.pop("masks"), **found)
             given = {name: values[i] for name, values in batch["gt_boxes"].items()}
             instances = given["classes"] > 0  # the first of the annotated ones: the parser takes no more
@@ -75,8 +74,7 @@ class MaskValidation:
         Those of single classes only with `task.per_category_metrics`; `evaluators` has them all. Pictures,
         uint8 [P, H, W, 3], are the first of the evaluation, with `task.allow_image_summary`.
         """
-        pictures = {SHOWN_MASKS: self._shown} if len(self._shown) else {}
-        return pictures | {
+        return self._pictures | {
             f"{source}/{name}": value
             for source, evaluator in (aggregated_logs or {}).items()
             for name, value in evaluator.result().items()
@@ -94,14 +92,9 @@ def _of_all_replicas(tree):
 def _mask_pictures(shown, gt_boxes):
     """Pictures with the masks predicted in their annotated boxes, uint8 [P, H, W, 3]."""
     pictures = []
-    for image, boxes, classes, masks in zip(
-        shown["images"][:SHOWN_PICTURES],
-        shown["boxes"],
-        gt_boxes["classes"],
-        gt_boxes["masks"],
-        strict=False,  # not all pictures of the batch are shown
-    ):
-        kept = classes > 0
-        pasted = paste_masks(masks[kept], boxes[kept], *image.shape[:2])
-        pictures.append(overlay(image, pasted, boxes[kept]))
+    for i, image in enumerate(shown["images"][:SHOWN_PICTURES]):
+        kept = gt_boxes["classes"][i] > 0
+        boxes = shown["boxes"][i][kept]
+        masks = paste_masks(gt_boxes["masks"][i][kept], boxes, *image.shape[:2])
+        pictures.append(overlay(image, masks, boxes))
     return np.stack(pictures)
