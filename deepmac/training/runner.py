@@ -127,9 +127,11 @@ class ExperimentRunner(train_lib.OrbitExperimentRunner):
     def _build_best_checkpoint_exporter(self):
         if not self.params.task.annotation_file:
             return None  # an evaluation has no AP then, by which the best one is chosen
-        # All workers must take part in saving, to read variables, but one of them writes the folder.
-        folder = self.model_dir if is_chief(self.strategy) else tempfile.mkdtemp()
-        return train_lib.maybe_create_best_ckpt_exporter(self.params, folder)
+        exporter = train_lib.maybe_create_best_ckpt_exporter(self.params, self.model_dir)
+        if exporter and not is_chief(self.strategy):
+            # All workers know the best so far, and take part in saving, to read variables; one writes.
+            exporter._export_dir = tempfile.mkdtemp()
+        return exporter
 
     def _maybe_build_checkpoint_manager(self):
         manager = super()._maybe_build_checkpoint_manager()
