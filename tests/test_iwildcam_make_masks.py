@@ -427,7 +427,8 @@ def test_the_command_names_for_the_notebook_what_it_does_not_find_by_itself(rele
         [*_, said] = command_line.run("iwildcam-masks", *arguments).stdout.splitlines()
         others = f', detections = "{detections}", masks = "{out}"' if named else ""
         assert (
-            said == f"Next: browse them in notebooks/iwildcam.ipynb; set {folder}{others} in its first cell"
+            said == "Next: browse them in notebooks/iwildcam.ipynb, which `make browse` opens; "
+            f"set {folder}{others} in its first cell"
         )
 
 

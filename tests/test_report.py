@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deepmac.suite.report import ELLIPSE, counts, sentences, unique_claims
+from deepmac.suite.report import CENTRAL, ELLIPSE, counts, sentences, unique_claims
 
 COMMITTED = sorted((Path(__file__).resolve().parents[1] / "papermill_runs").glob("*/report.md"))
 UNTRAINED = ("the whole box", "whole box", "inscribed ellipse", "mini, untouched", "ContrastMask")
@@ -87,6 +87,15 @@ def test_the_models_and_that_heads_are_no_better_than_an_ellipse_are_said(docume
     assert said[-1].startswith(f"**Mind**: it is not shown that {ELLIPSE} (-1.5 [-2.5, -0.5], 3 seeds).")
     holds = {**own, "verdict": "holds"}
     assert len(sentences("mini", [_document([holds]), *documents])) == 5
+
+
+def test_the_central_claim_has_a_line_of_its_own(documents):
+    central = _claim(f"deep leads shallow {CENTRAL}", "no difference", difference=0.2)
+    said = sentences("mini", [_document([central]), *documents])
+    assert said[2] == (
+        f"**The central claim** no difference: deep leads shallow {CENTRAL} (+0.2 [-0.8, +1.2], 3 seeds)."
+    )
+    assert len(said) == 6
 
 
 def _tables(text):

@@ -53,6 +53,16 @@ def test_claims_are_decided_by_the_interval_of_the_difference(difference, spread
     assert alike("they are alike", better, worse).verdict == alike_verdict
 
 
+def test_claims_say_by_how_much_the_runs_of_each_seed_differ():
+    images = np.random.default_rng(2).normal(0, 1, 100)
+    one = Measurement(31.0, 31 + images, 3, (30.0, 32.0, 31.0))
+    other = Measurement(29.0, 29 + images, 3, (29.5, 28.0, 29.5))
+    assert higher("one is higher", one, other).evidence.endswith(", by seed +0.5, +4.0, +1.5")
+    assert (one - other).of_seeds == (0.5, 4.0, 1.5)
+    baseline = Measurement(20.0, 20 + images, 0, (20.0,))
+    assert "by seed" not in higher("one is higher", one, baseline).evidence
+
+
 def test_claims_use_that_both_saw_the_same_images():
     images = np.random.default_rng(2).normal(0, 10, 1000)
     better, worse = Measurement(31.0, 31 + images, 2), Measurement(30.0, 30 + images, 2)

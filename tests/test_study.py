@@ -78,12 +78,12 @@ def study(tmp_path):
     return study
 
 
-def _write_result(study, run, value, noise):
+def _write_result(study, run, value, noise, last=0.8):
     parts = ("unseen/AP", "seen/AP", "voc/AP", "non_voc/AP", "unseen/mIoU")
     names = [*(f"gt_boxes/mask/{part}" for part in parts), "detections/mask/unseen/AP"]
     bootstrap = {name: [value, *(value + noise)] for name in names}
     metrics = dict.fromkeys(names, value) | {"gt_boxes/mask/class/apple/AP": value - 10}
-    curves = {"total_loss": [[5, 3.0], [10, 2.0]], "deep_mask_estimation": [[6, 1.0], [8, 0.9], [10, 0.8]]}
+    curves = {"total_loss": [[5, 3.0], [10, 2.0]], "deep_mask_estimation": [[6, 1.0], [8, 0.9], [10, last]]}
     result = RowResult(metrics, bootstrap, run.key, run.seed, run.sha256, curves, 60.0, "a machine", "1")
     path = study.store.results_dir / f"{run.folder_name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -167,6 +167,25 @@ def test_the_central_claim_compares_gaps(study):
     assert "contradicted" not in claims_table([beats, gap]).to_html()
 
 
+def test_depth_is_a_claim_of_its_own(study):
+    results = mask_heads.head_results(study)
+    deeper = [one._replace(head="hourglass52") for one in results if one.head == "resnet20"]
+    claim = mask_heads.claims([*results, *deeper])[-1]
+    assert claim.text == "hourglass52 beats hourglass20, which is shallower, on unseen classes"
+    assert (claim.verdict, claim.difference) == ("contradicted", -6)
+
+
+def test_the_last_change_of_a_loss_is_the_mean_over_seeds(study):
+    first, second = study.runs("voc_only_resnet4")
+    _write_result(study, first, 40.0, np.zeros(200), last=0.7)
+    _write_result(study, second, 41.0, np.zeros(200), last=0.8)
+    study.store = type(study.store)(study.store.work_dir, study.store.results_dir)
+    [result] = [
+        one for one in mask_heads.head_results(study) if (one.head, one.classes) == ("resnet4", "voc_only")
+    ]
+    assert result.late_change == pytest.approx(-25)
+
+
 def test_mask_heads_are_shown_with_their_costs(study):
     results = mask_heads.head_results(study)
     costs = {result.head: mask_heads.head_cost(result.row) for result in results}
@@ -206,6 +225,7 @@ def test_results_are_written_with_the_time_of_their_rows(study):
     assert document["hardware"] == "a machine"
     assert document["not_run"] == ["voc_only_resnet8"]
     assert document["parameters"] == {"profile": "smoke"}
+    assert document["pictures"].endswith(", with objects of 0 VOC and 1 other classes")
     assert len(document["rows"]) == 7 * len(METRICS) + 1, "the published one, and a line of differences"
 
 

@@ -160,4 +160,5 @@ def iwildcam_masks(images, detections, out, shard, model, scheduler, overwrite, 
         for name, path in given.items()
         if name not in found or Path(path).resolve() != found[name].resolve()
     )
-    click.echo(f"Next: browse them in notebooks/iwildcam.ipynb; set {settings} in its first cell")
+    notebook = "notebooks/iwildcam.ipynb, which `make browse` opens"
+    click.echo(f"Next: browse them in {notebook}; set {settings} in its first cell")

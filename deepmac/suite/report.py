@@ -28,12 +28,16 @@ APPENDIX = "## Appendix"
 FIGURES = "figures"  # folder beside the report
 # In the claims that compare masks with what a box alone gives.
 ELLIPSE = "masks of unseen non-VOC classes beat the inscribed ellipse"
+CENTRAL = "by more on unseen classes than with masks of all"  # in those of the paper's main finding
 _CAPTION = (
     "What decides each claim of the paper: a difference of mask AP, with its 95 % interval over pictures and "
     "training runs (n: seeds). The gray band is where the paper expects it: above zero, or within "
     f"{NO_DIFFERENCE:g} AP of it. The number in a mask head's name is its depth in layers."
 )
-_RUNS = "Which runs were trained again, and which result that moved: [reference runs](../README.md)."
+_RUNS = (
+    "Runs that were trained again, or start from another detector, and what that moved: "
+    "[reference runs](../README.md)."
+)
 _PACKAGES = ("deepmac", "tensorflow", "tf-models-official", "tf-keras", "numpy", "pycocotools")
 
 
@@ -80,7 +84,7 @@ def _template(name: str) -> Template:
 def _head(suite: Suite, documents: Sequence[dict], failures: Mapping[str, str], folder: Path) -> str:
     """Headline, its figure, contents, and the claims, each once."""
     claims = unique_claims(documents)
-    parts = [f"# DeepMAC reproduced: profile {suite.profile}"]
+    parts = [f"# What DeepMAC claims, checked: profile {suite.profile}"]
     parts += [f"**{name} failed**: {html.escape(error, quote=False)}" for name, error in failures.items()]
     if documents:
         said = sentences(suite.profile, documents, suite.quoted, suite.settings.models)
@@ -137,7 +141,8 @@ def sentences(
     """The result of a profile, from its notebooks' results files, in five sentences of Markdown.
 
     They say what the paper claims, on which pictures it was checked, what shows, what does not, and what has
-    not been run; a sixth, where masks of unseen classes are not better than an ellipse in the box, says so.
+    not been run. Others give the central claim, if it was checked, and say where masks of unseen classes are
+    not better than an ellipse in the box.
     `quoted` are names of lines of other papers' methods, not to be reproduced; `models` what is trained.
     """
     all_claims = unique_claims(documents)
@@ -172,6 +177,10 @@ def sentences(
         f"**Open**: {_listed(of['undecided'])}. "
         f"{missing} of {len(published)} published values were not run{comparable}.{others}",
     ]
+    central = [claim for claim in claims if CENTRAL in claim["text"]]
+    if central:
+        verdicts = [claim | {"text": f"{claim['verdict']}: {claim['text']}"} for claim in central]
+        said.insert(2, f"**The central claim** {_listed(verdicts)}.")
     below = [claim for claim in all_claims if ELLIPSE in claim["text"] and claim["verdict"] != "holds"]
     if below:
         said.append(
@@ -203,8 +212,6 @@ def _section(suite: Suite, document: dict, cells: nbformat.NotebookNode, folder:
     compact = _compact(frame) if document["pictures"] and not name.startswith("figure_") else frame.iloc[:0]
     details = [markdown(frame)] if compact.shape != frame.shape else []
     sources = {f"{number(row['published'])}: {row['source']}" for row in document["rows"] if row["source"]}
-    if sources:
-        details.append(f"Published values: {'; '.join(sorted(sources))}.")
     details += appendix
     if left_out := [line for line in document["not_run"] if line not in suite.quoted]:
         details.append(f"Not run in this profile: {'; '.join(left_out)}.")
@@ -212,12 +219,14 @@ def _section(suite: Suite, document: dict, cells: nbformat.NotebookNode, folder:
     details.append(
         f"[Executed notebook]({name}.ipynb); {document['hardware']}; {document['seconds'] / 60:.1f} minutes "
         f"{of_rows if suite.notebooks[name].rows else 'of its last execution'}; "
-        f"configuration {document['config_sha256'][:12]}, deepmac {document['code_version']}."
+        f"configuration {document['config_sha256'][:12]}, executed by deepmac {document['code_version']}."
     )
     anchor, title = f'<a id="{name}"></a>', suite.notebooks[name].title or name
     if not document["pictures"]:
         return f"{anchor}\n\n{_folded(title, *shown, *details)}"
     table = [markdown(compact)] if len(compact) else []
+    if sources:
+        table.append(f"Published values belong to other models: {'; '.join(sorted(sources))}.")
     pictures = f"Pictures: {document['pictures']}."
     if suite.settings.shown:
         pictures += f" Masks in figures are of {str(suite.shown_dataset).partition(':')[0]}."

@@ -28,11 +28,13 @@ class Measurement:
         value: mean over the seeds, AP and IoU in percent; None where there is no ground truth.
         samples: float [resamples], bootstrap over images and seeds; empty if there is none.
         seeds: number of training runs, of a difference the smaller one; 0 if nothing was trained for it.
+        of_seeds: the value of each run; of a difference only if both have as many.
     """
 
     value: float | None
     samples: np.ndarray
     seeds: int
+    of_seeds: Sequence[float] = ()
 
     @classmethod
     def from_evaluations(cls, evaluations: Sequence[Evaluation], metric: str) -> "Measurement":
@@ -47,7 +49,8 @@ class Measurement:
         by_seed = np.array(samples, np.float64)[:, 1:]  # (seeds, resamples); element 0 is the value itself
         draws = np.random.default_rng(0).integers(len(by_seed), size=by_seed.shape)
         resampled = np.take_along_axis(by_seed, draws, axis=0).mean(axis=0)
-        return cls(value, resampled[np.isfinite(resampled)], len(evaluations))
+        of_seeds = () if value is None else tuple(values)
+        return cls(value, resampled[np.isfinite(resampled)], len(evaluations), of_seeds)
 
     @classmethod
     def exact(cls, value: float | None) -> "Measurement":
@@ -61,7 +64,10 @@ class Measurement:
         one, two = (m.samples[:count] if m.samples.size else m.value for m in (self, other))
         samples = one - two if count and value is not None else []
         seeds = min([m.seeds for m in (self, other) if m.seeds], default=0)
-        return Measurement(value, np.asarray(samples, np.float64), seeds)
+        of_seeds = ()
+        if len(self.of_seeds) == len(other.of_seeds):
+            of_seeds = tuple(np.subtract(self.of_seeds, other.of_seeds).tolist())
+        return Measurement(value, np.asarray(samples, np.float64), seeds, of_seeds)
 
     @property
     def ci95(self) -> tuple[float, float] | None:
@@ -183,6 +189,8 @@ def higher(text: str, better: Measurement, worse: Measurement, kind: str = "own"
         f"difference {number(difference.value, 1, sign=True)}, "
         f"95 % interval {interval(difference.ci95, sign=True)}"
     )
+    if len(difference.of_seeds) > 1:
+        evidence += f", by seed {', '.join(number(value, 1, sign=True) for value in difference.of_seeds)}"
     if min(better.seeds, worse.seeds) == 1:
         verdict, reason = "undecided", ", which leaves out the spread between training runs"
     elif low > 0 or high < 0:

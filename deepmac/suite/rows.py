@@ -14,7 +14,7 @@ from deepmac import __version__
 from deepmac.core.errors import InputError
 from deepmac.core.files import exclusive, refuse_pattern, write_text
 from deepmac.core.machine import hardware
-from deepmac.data import coco
+from deepmac.data import data_sets
 from deepmac.data.annotation_folders import SPLITS
 from deepmac.evaluation.files import EVALUATION_FILE, Evaluation, read_evaluation
 from deepmac.scenes.dataset import compose_scenes
@@ -84,10 +84,10 @@ def prepare_dataset(dataset: Dataset, work_dir: Path) -> PreparedData:
             coco_dir = Path(_expanded(dataset.arguments["coco_dir"]))
             if "ids" in dataset.arguments:
                 folder = dataset.root / dataset.arguments["ids"]
-                ids = {split: coco.read_image_ids(folder / f"{split}.txt") for split in SPLITS}
+                ids = {split: data_sets.read_image_ids(folder / f"{split}.txt") for split in SPLITS}
         records = work_dir / f"tfrecord-{name}"
         if not records.exists():
-            read = coco.read_coco_folder(coco_dir, ids=ids)
+            read = data_sets.read_coco_folder(coco_dir, ids=ids)
             from deepmac.data.tfrecords import write_tfrecords  # with TensorFlow, which only writing needs
 
             write_tfrecords(read, records)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +14,9 @@ from official.core import exp_factory
 from tqdm.auto import tqdm
 
 from deepmac import configs  # noqa: F401  # registers the experiments
+from deepmac.core.categories import CLASS_SETS, ID_BY_NAME
 from deepmac.suite import results
-from deepmac.suite.rows import PreparedData, RowStore, prepare_dataset
+from deepmac.suite.rows import PreparedData, RowResult, RowStore, prepare_dataset
 from deepmac.suite.suite import Row, Suite
 from deepmac.suite.tables import MINUS
 
@@ -119,9 +121,9 @@ class Study:
         self.store.train(run, with_model=True)
         return self.store.model_folder(run)
 
-    def curve(self, key: str, loss: str) -> pd.Series:
-        """A training loss of a row's first seed: step -> value, the mean since the step before."""
-        points = dict(self.store.result(self.runs(key)[0]).curves.get(loss, []))
+    def curve(self, key: str, loss: str, run: int = 0) -> pd.Series:
+        """A training loss of one of a row's runs: step -> value, the mean since the step before."""
+        points = dict(self.store.result(self.runs(key)[run]).curves.get(loss, []))
         return pd.Series(points, name=loss, dtype=float).rename_axis("step")
 
     @property
@@ -158,9 +160,22 @@ class Study:
             claims=claims,
             seconds=sum(result.seconds for result in trained),
             not_run=[line.name for line in self.not_run],
-            pictures=str(self.suite.dataset),
+            pictures=f"{self.suite.dataset}{_measured_classes(trained)}",
             trained_on=sorted({result.hardware for result in trained}),
         )
+
+
+def _measured_classes(trained: Sequence[RowResult]) -> str:
+    """How many of COCO's classes the measured pictures have objects of: AP is the mean over these."""
+    pattern = re.compile(r"gt_boxes/mask/class/(.+)/AP")
+    of_classes = {
+        ID_BY_NAME[match[1]]: value
+        for name, value in trained[-1].metrics.items()
+        if (match := pattern.fullmatch(name))
+    }
+    measured = {number for number, value in of_classes.items() if value is not None}
+    voc, others = (len(measured.intersection(CLASS_SETS[part])) for part in ("voc", "non_voc"))
+    return f", with objects of {voc} VOC and {others} other classes" if measured else ""
 
 
 def study_rows(study: Study, metrics: Sequence[str] = METRICS) -> list[results.ResultRow]:
