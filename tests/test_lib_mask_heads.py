@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
 
+from deepmac.suite.results import Measurement
 from deepmac.suite.suite import Dataset, Row
-from lib.mask_heads import head_cost
+from lib.mask_heads import HeadResult, head_cost, plot
 
 SIZE, CHANNELS, DIM, PIXEL_DIM, UNITS = 8, 4, 6, 5, 1024
 
@@ -31,3 +33,21 @@ def test_deeper_heads_cost_more(cost):
     shallow, deep = (cost(network_type=name) for name in ("resnet4", "resnet8"))
     assert deep.parameters > shallow.parameters
     assert deep.flops > shallow.flops
+
+
+def test_heads_of_one_seed_are_hollow_and_the_bars_of_two_supervisions_lie_apart():
+    def result(head, classes, value, seeds):
+        measured = Measurement(value, np.array([value - 1, value + 1]), seeds)
+        return HeadResult(head, classes, None, measured, measured, Measurement.exact(0))
+
+    known = ("voc_only", 40.0, 3), ("all_classes", 41.0, 3)
+    results = [result("resnet4", *one) for one in known] + [result("resnet20", "voc_only", 42.0, 1)]
+    values = plot(results, "depth").axes[0]
+    bars = [bar.lines[2][0].get_segments()[0] for bar in values.containers[:2]]
+    assert [bar[:, 1].tolist() for bar in bars] == [
+        pytest.approx([39, 41], abs=0.1),
+        pytest.approx([40, 42], abs=0.1),
+    ]
+    assert bars[0][0, 0] < bars[1][0, 0]
+    hollow = [line for line in values.lines if line.get_markerfacecolor() == "white"]
+    assert [y for line in hollow for y in line.get_ydata()] == [42]

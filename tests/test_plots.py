@@ -1,7 +1,8 @@
 import numpy as np
+import pandas as pd
 import pytest
 
-from deepmac.suite.plots import forest_plot, results_plot
+from deepmac.suite.plots import forest_plot, results_plot, training_curves
 from deepmac.suite.results import Measurement, ResultRow
 
 METRIC = "gt_boxes/mask/unseen/AP"
@@ -40,3 +41,15 @@ def test_the_forest_has_the_claims_from_top_to_bottom_with_their_intervals():
     assert (first.x0, first.x1) == (0, axes.get_xlim()[1]), "where it expects a positive one"
     assert second.y1 < 0.5 < first.y0
     assert {text.get_text() for text in figure.legends[0].get_texts()} == {"holds", "undecided"}
+
+
+def test_losses_are_in_the_order_in_which_they_end_and_all_look_different():
+    ends = {
+        f"ends at {value}": pd.Series({1: 9.0, 2: value}) for value in np.random.default_rng(0).random(21)
+    }
+    figure = training_curves({**ends, "nothing": pd.Series(dtype=float)})
+    *lines, last = figure.axes[0].lines
+    values = [line.get_ydata()[-1] for line in lines]
+    assert values == sorted(values, reverse=True) and last.get_label() == "nothing"
+    assert figure.legends[0].get_texts()[0].get_text() == f"ends at {max(values)}"
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == len(lines)

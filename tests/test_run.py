@@ -74,7 +74,10 @@ def test_a_failing_notebook_is_reported_and_does_not_stop_the_others(checkout):
         assert "drawings" in text
         assert str(checkout) not in text, "no path of this machine is published"
     assert str(checkout) not in (folder / "good.ipynb").read_text().replace("dot.png", "")
-    assert (folder / "report.html").read_text().count("data:image/png;base64,") == 2
+    page = (folder / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 2
+    linked = re.findall('href="#([^"]+)"', page)
+    assert set(linked) <= set(re.findall('id="([^"]+)"', page)), "every link leads somewhere"
     assert {path.name for path in (folder / "figures").iterdir()} == {"headline.png", "good-1.png"}
 
 

@@ -16,7 +16,7 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 # Of every figure of results: readable at page width. For `matplotlib.rc_context`.
 STYLE = {
     "axes.grid": True,
-    "axes.prop_cycle": matplotlib.cycler(linestyle=("-", "--", ":")) * matplotlib.cycler(color=PALETTE),
+    "axes.prop_cycle": matplotlib.cycler(linestyle=("-", "--", ":") * 7, color=PALETTE * 3),
     "axes.spines.right": False,
     "axes.spines.top": False,
     "errorbar.capsize": 3,
@@ -36,10 +36,10 @@ _MARKS = {
 
 @matplotlib.rc_context(STYLE)
 def training_curves(curves: Mapping[str, pd.Series]) -> Figure:
-    """Plots losses against steps: name of a line -> step -> loss."""
+    """Plots losses against steps: name of a line -> step -> loss; the highest at the end comes first."""
     figure = Figure(figsize=(10, 4))
     axes = figure.subplots()
-    for name, curve in curves.items():
+    for name, curve in sorted(curves.items(), key=lambda item: -item[1].iloc[-1:].sum()):
         axes.plot(curve.index, curve.to_numpy(), label=name, marker="." if len(curve) < 20 else "")
     axes.set(xlabel="step", ylabel="training loss")
     figure.legend(loc="outside right upper", fontsize="small")

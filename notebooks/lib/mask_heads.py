@@ -27,7 +27,7 @@ FAMILIES = ("resnet", "hourglass")
 # On the same classes for all rows: unseen by those that saw masks of VOC classes only.
 NON_VOC, _VOC = "gt_boxes/mask/non_voc/AP", "gt_boxes/mask/voc/AP"
 _TITLES = {"voc_only": "VOC", "non_voc_only": "non-VOC", "all_classes": "all"}
-_SUPERVISIONS = {"voc_only": "-", "all_classes": "--"}  # compared on the same classes; style of the line
+_SUPERVISIONS = {"voc_only": "o-", "all_classes": "s--"}  # compared on the same classes; marker and line
 _DEPTH_TICKS = (4, 10, 20, 50, 100)
 
 
@@ -149,7 +149,7 @@ def claims(results: Sequence[HeadResult]) -> list[Claim]:
 
 @matplotlib.rc_context(STYLE)
 def plot(results: Sequence[HeadResult], against: str) -> Figure:
-    """Plots heads of each family against depth or parameters, with bands of 95 %.
+    """Plots heads of each family against depth or parameters, with 95 % intervals; hollow: one seed.
 
     From left to right: AP on the classes without masks, also with masks of all classes; gains over the
     shallowest head in both cases; and the difference of the two gains, claimed by the paper to be above zero.
@@ -167,7 +167,7 @@ def plot(results: Sequence[HeadResult], against: str) -> Figure:
         position = {head: trained_parameters(rows[head]) for head in family}
     figure = Figure(figsize=(11, 4.2))
     absolute, gains, gap = figure.subplots(ncols=3)
-    for color, name in zip(PALETTE, FAMILIES, strict=False):
+    for side, color, name in zip((-1, 1), PALETTE, FAMILIES, strict=False):
         heads = sorted((head for head in family if family[head] == name), key=position.get)
         gains_of = {
             position[head]: [ap[head, classes] - ap[SHALLOW, classes] for classes in _SUPERVISIONS]
@@ -176,9 +176,10 @@ def plot(results: Sequence[HeadResult], against: str) -> Figure:
         }
         for index, (classes, style) in enumerate(_SUPERVISIONS.items()):
             known = {position[head]: ap[head, classes] for head in heads if (head, classes) in ap}
-            _band(absolute, known, style, color, f"{name}, masks of {_TITLES[classes]}")
-            _band(gains, {place: pair[index] for place, pair in gains_of.items()}, style, color)
-        _band(gap, {place: pair[0] - pair[1] for place, pair in gains_of.items()}, "-", color)
+            shift = 1.06 ** (side + index - 0.5)
+            _curve(absolute, known, style, color, shift, f"{name}, masks of {_TITLES[classes]}")
+            _curve(gains, {place: pair[index] for place, pair in gains_of.items()}, style, color, shift)
+        _curve(gap, {place: pair[0] - pair[1] for place, pair in gains_of.items()}, "D-", color, 1.06**side)
     titles = ("AP of non-VOC classes", f"gain over {SHALLOW}", "difference of the two gains")
     for axes, title in zip((absolute, gains, gap), titles, strict=True):
         axes.set(title=title, xscale="log", xlabel=f"{against} of the mask head")
@@ -193,12 +194,10 @@ def plot(results: Sequence[HeadResult], against: str) -> Figure:
     return figure
 
 
-def _band(axes, known: Mapping[int, Measurement], style: str, color: str, label: str | None = None) -> None:
-    """A curve with the band of its 95 % intervals: position -> value."""
-    ends = [measurement.ci95 or (measurement.value,) * 2 for measurement in known.values()]
-    values = [measurement.value for measurement in known.values()]
-    axes.plot(list(known), values, style, marker="o", color=color, label=label)
-    if ends:
-        axes.fill_between(list(known), *zip(*ends, strict=True), color=color, alpha=0.15, linewidth=0)
-    if len(ends) == 1:  # too few for a band
-        axes.vlines(list(known), *ends[0], color=color, linestyle=style)
+def _curve(axes, known: Mapping[float, Measurement], style: str, color: str, shift: float, label="") -> None:
+    """A curve of position -> value, moved by a factor so that intervals beside each other are seen."""
+    points = [(place * shift, one.value, *(one.ci95 or (one.value,) * 2)) for place, one in known.items()]
+    places, values, low, high = np.array(points, float).reshape(-1, 4).T
+    axes.errorbar(places, values, (values - low, high - values), fmt=style, color=color, label=label)
+    once = np.array([one.seeds == 1 for one in known.values()], bool)
+    axes.plot(places[once], values[once], style[0], color=color, mfc="white", zorder=3)
