@@ -35,7 +35,7 @@ def results(profile: str, notebook: str) -> dict[tuple[str, str], dict]:
 
 @matplotlib.rc_context(STYLE)
 def main():
-    """Writes `heads.png` beside this file: AP on the 60 non-VOC classes, 95 % intervals; hollow: one seed."""
+    """Writes `heads.png` beside this file: AP on non-VOC classes, 95 % intervals; hollow: one seed."""
     figure = Figure(figsize=(7, 6), dpi=220)  # narrow: readable on a phone, too
     axes = figure.subplots(2, 2, width_ratios=[5, 3], sharey=True).ravel()
     for ax, (profile, title) in zip(axes, PROFILES.items(), strict=True):
@@ -56,7 +56,7 @@ def main():
         ax.axhline(ellipse, color="0.4", linestyle="--", label="inscribed ellipse in the box")
         ax.set_title(title, fontsize="medium")
         ax.grid(axis="x", visible=False)
-    figure.supylabel("mask AP on the 60 non-VOC classes, in annotated boxes", fontsize="medium")
+    figure.supylabel("mask AP on non-VOC classes, in annotated boxes", fontsize="medium")
     axes[0].legend(loc="center", bbox_to_anchor=(0.5, 0.3))
     figure.savefig(Path(__file__).with_name("heads.png"))
 

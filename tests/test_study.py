@@ -210,7 +210,7 @@ def test_every_family_of_heads_has_a_curve(study):
     results = mask_heads.head_results(study)
     for against in ("depth", "parameters"):
         absolute, gains, gap = mask_heads.plot(results, against).axes
-        curves = {line.get_label(): line.get_ydata().tolist() for line in absolute.lines}
+        curves = {curve.get_label(): curve.lines[0].get_ydata().tolist() for curve in absolute.containers}
         assert curves["resnet, masks of VOC"] == [40.5, 42.5]
         assert curves["hourglass, masks of VOC"] == [48.5]
         drawn = [list(line.get_ydata()) for line in gains.lines]
