@@ -36,8 +36,8 @@ def results(profile: str, notebook: str) -> dict[tuple[str, str], dict]:
 @matplotlib.rc_context(STYLE)
 def main():
     """Writes `heads.png` beside this file: AP on non-VOC classes, 95 % intervals; hollow: one seed."""
-    figure = Figure(figsize=(7, 6), dpi=220)  # narrow: readable on a phone, too
-    axes = figure.subplots(2, 2, width_ratios=[5, 3], sharey=True).ravel()
+    figure = Figure(figsize=(7.8, 6.2), dpi=200)  # narrow: readable on a phone, too
+    axes = figure.subplots(2, 2, width_ratios=[5, 4], sharey=True).ravel()
     for ax, (profile, title) in zip(axes, PROFILES.items(), strict=True):
         rows = results(profile, "table_mask_heads")
         ellipse = results(profile, "table_partially_supervised")[ELLIPSE]["measured"]

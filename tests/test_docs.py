@@ -42,6 +42,6 @@ def test_the_readme_states_differences_as_they_were_measured():
             path = ROOT / "papermill_runs" / profile / f"{name}.json"
             evidence += str([claim["evidence"] for claim in json.loads(path.read_text())["claims"]])
     stated = re.findall(r"([+-]\d+\.\d) \[([+-]\d+\.\d), ([+-]\d+\.\d)\]", text)
-    assert len(stated) == 18
+    assert len(stated) == 22
     for value, low, high in stated:
         assert f"difference {value}, 95 % interval {low} to {high}" in evidence

@@ -20,8 +20,10 @@ def _claim(text, verdict="holds", kind="paper", difference=2.0):
     }
 
 
-def _document(claims, rows=(), pictures="composed drawings: 10 to learn from, 5 to measure on"):
-    return {"notebook": "table", "claims": claims, "rows": list(rows), "pictures": pictures}
+def _document(
+    claims, rows=(), pictures="composed drawings: 10 to learn from, 5 to measure on", notebook="table"
+):
+    return {"notebook": notebook, "claims": claims, "rows": list(rows), "pictures": pictures}
 
 
 @pytest.fixture
@@ -39,7 +41,9 @@ def documents():
             ],
             [{**ROW, "measured": 30.0, "name": "another"}, {**ROW, "metric": "m", "published": None}],
         ),
-        _document([check, {**check, "text": "so is that"}], pictures="a data set of one's own"),
+        _document(
+            [check, {**check, "text": "so is that"}], pictures="a data set of one's own", notebook="own_data"
+        ),
     ]
 
 

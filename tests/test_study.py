@@ -225,7 +225,7 @@ def test_results_are_written_with_the_time_of_their_rows(study):
     assert document["hardware"] == "a machine"
     assert document["not_run"] == ["voc_only_resnet8"]
     assert document["parameters"] == {"profile": "smoke"}
-    assert document["pictures"].endswith(", with objects of 0 VOC and 1 other classes")
+    assert document["pictures"].endswith(" to measure on. Those have objects of 0 VOC and 1 other classes")
     assert len(document["rows"]) == 7 * len(METRICS) + 1, "the published one, and a line of differences"
 
 

@@ -119,7 +119,8 @@ def unique_claims(documents: Sequence[dict]) -> list[dict]:
     unique: dict[tuple, dict] = {}
     for document in documents:
         for claim in document["claims"]:
-            key = ("" if claim["ci95"] else claim["text"], claim["evidence"])
+            numbers = (claim["difference"], *claim["ci95"]) if claim["ci95"] else ()
+            key = numbers or (claim["text"], claim["evidence"])
             unique.setdefault(key, {**claim, "notebook": document["notebook"]})
     return list(unique.values())
 
@@ -148,7 +149,9 @@ def sentences(
     all_claims = unique_claims(documents)
     claims = [claim for claim in all_claims if claim["kind"] == "paper"]
     of = {verdict: [claim for claim in claims if claim["verdict"] == verdict] for verdict in VERDICTS}
-    checked = [one for one in documents if any(claim["kind"] == "paper" for claim in one["claims"])]
+    central = [claim for claim in claims if CENTRAL in claim["text"]]  # in a line of their own
+    others = {verdict: [claim for claim in of[verdict] if claim not in central] for verdict in of}
+    checked = [one for one in documents if any(claim["notebook"] == one["notebook"] for claim in claims)]
     used = [document["pictures"] for document in checked or documents if document["pictures"]]
     pictures = ", and on ".join(dict.fromkeys(used))
     published = {
@@ -163,7 +166,7 @@ def sentences(
         size = "models far smaller than the published ones" + (f" ({models})" if models else "")
         pictures += ". Boxes are given, since so small a detector finds few objects"
         comparable = ", and those run are not comparable with them: only differences are"
-    others = f" {len(quoted)} more are other papers' and only quoted." if quoted else ""
+    of_others = f" {len(quoted)} more are other papers' and only quoted." if quoted else ""
     not_shown = len(of["contradicted"]) + len(of["no difference"])
     said = [
         "**[The paper](https://arxiv.org/abs/2104.00613) claims** that the architecture of the mask head "
@@ -171,13 +174,12 @@ def sentences(
         "heads do about equally well when masks of all classes are given.",
         f"**{len(claims)} of its claims were checked here, {len(of['holds'])} shown, {not_shown} not, "
         f"{len(of['undecided'])} left open**: with {size}, on {pictures}.",
-        f"**Shows**: {_listed(of['holds'])}.",
-        f"**Does not show**: contradicted: {_listed(of['contradicted'])}; no difference larger "
-        f"than {NO_DIFFERENCE:g} AP: {_listed(of['no difference'])}.",
-        f"**Open**: {_listed(of['undecided'])}. "
-        f"{missing} of {len(published)} published values were not run{comparable}.{others}",
+        f"**Shows**: {_listed(others['holds'])}.",
+        f"**Does not show**: contradicted: {_listed(others['contradicted'])}; no difference larger "
+        f"than {NO_DIFFERENCE:g} AP: {_listed(others['no difference'])}.",
+        f"**Open**: {_listed(others['undecided'])}. "
+        f"{missing} of {len(published)} published values were not run{comparable}.{of_others}",
     ]
-    central = [claim for claim in claims if CENTRAL in claim["text"]]
     if central:
         verdicts = [claim | {"text": f"{claim['verdict']}: {claim['text']}"} for claim in central]
         said.insert(2, f"**The central claim** {_listed(verdicts)}.")
@@ -219,7 +221,7 @@ def _section(suite: Suite, document: dict, cells: nbformat.NotebookNode, folder:
     details.append(
         f"[Executed notebook]({name}.ipynb); {document['hardware']}; {document['seconds'] / 60:.1f} minutes "
         f"{of_rows if suite.notebooks[name].rows else 'of its last execution'}; "
-        f"configuration {document['config_sha256'][:12]}, executed by deepmac {document['code_version']}."
+        f"configuration {document['config_sha256'][:12]}, deepmac {document['code_version']}."
     )
     anchor, title = f'<a id="{name}"></a>', suite.notebooks[name].title or name
     if not document["pictures"]:

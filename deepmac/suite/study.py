@@ -175,7 +175,7 @@ def _measured_classes(trained: Sequence[RowResult]) -> str:
     }
     measured = {number for number, value in of_classes.items() if value is not None}
     voc, others = (len(measured.intersection(CLASS_SETS[part])) for part in ("voc", "non_voc"))
-    return f", with objects of {voc} VOC and {others} other classes" if measured else ""
+    return f". Those have objects of {voc} VOC and {others} other classes" if measured else ""
 
 
 def study_rows(study: Study, metrics: Sequence[str] = METRICS) -> list[results.ResultRow]:
