@@ -99,6 +99,7 @@ def test_the_central_claim_has_a_line_of_its_own(documents):
     assert said[2] == (
         f"**The central claim** no difference: deep leads shallow {CENTRAL} (+0.2 [-0.8, +1.2], 3 seeds)."
     )
+    assert said[3].startswith("**Also shows**: deep beats shallow (") and CENTRAL not in "".join(said[3:])
     assert len(said) == 6
 
 

@@ -151,6 +151,9 @@ def sentences(
     of = {verdict: [claim for claim in claims if claim["verdict"] == verdict] for verdict in VERDICTS}
     central = [claim for claim in claims if CENTRAL in claim["text"]]  # in a line of their own
     others = {verdict: [claim for claim in of[verdict] if claim not in central] for verdict in of}
+    shows, does_not_show, is_open = "Shows", "Does not show", "Open"
+    if central:
+        shows, does_not_show, is_open = "Also shows", "Also does not show", "Also open"
     checked = [one for one in documents if any(claim["notebook"] == one["notebook"] for claim in claims)]
     used = [document["pictures"] for document in checked or documents if document["pictures"]]
     pictures = ", and on ".join(dict.fromkeys(used))
@@ -174,10 +177,10 @@ def sentences(
         "heads do about equally well when masks of all classes are given.",
         f"**{len(claims)} of its claims were checked here, {len(of['holds'])} shown, {not_shown} not, "
         f"{len(of['undecided'])} left open**: with {size}, on {pictures}.",
-        f"**Shows**: {_listed(others['holds'])}.",
-        f"**Does not show**: contradicted: {_listed(others['contradicted'])}; no difference larger "
+        f"**{shows}**: {_listed(others['holds'])}.",
+        f"**{does_not_show}**: contradicted: {_listed(others['contradicted'])}; no difference larger "
         f"than {NO_DIFFERENCE:g} AP: {_listed(others['no difference'])}.",
-        f"**Open**: {_listed(others['undecided'])}. "
+        f"**{is_open}**: {_listed(others['undecided'])}. "
         f"{missing} of {len(published)} published values were not run{comparable}.{of_others}",
     ]
     if central:
