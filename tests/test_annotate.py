@@ -3,6 +3,7 @@
 import copy
 import errno
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -82,6 +83,20 @@ def test_what_had_no_mask_gets_one_and_nothing_else_changes(data_set, tmp_path):
         edge += np.abs(np.diff(expected.masks[0].astype(int), axis=1)).sum()
         assert (_drawn(coco, after) ^ expected.masks[0]).sum() <= 0.75 * edge + 4
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_folder_as_a_tool_exports_it_is_completed(data_set, tmp_path):
+    export = tmp_path / "export"
+    shutil.copytree(tmp_path / "images", export / "images")
+    shutil.copy(tmp_path / "boxes.json", export)
+    command_line.run("annotate", export, "--out", tmp_path / "out.json")
+    _annotate(tmp_path, out="same.json")
+    assert (tmp_path / "out.json").read_text() == (tmp_path / "same.json").read_text()
+    for split in ("train", "valid"):
+        shutil.copytree(tmp_path / "images", export / split)
+        shutil.copy(tmp_path / "boxes.json", export / split / "_annotations.coco.json")
+    refused = command_line.refused("annotate", export, "--out", tmp_path / "new.json")
+    assert "has train, valid: name one's annotations, and give --images" in refused
 
 
 def test_all_get_run_lengths_and_poor_ones_are_left_out(data_set, tmp_path):

@@ -85,7 +85,7 @@ def segment(images, box_texts, box_file, box_format, detect, min_score, out, ove
 
 @click.command()
 @click.argument("annotations", type=click.Path())
-@click.option("--images", required=True, type=click.Path(), metavar="DIR", help="Their pictures.")
+@click.option("--images", type=click.Path(), metavar="DIR", help="Their pictures; unless in ANNOTATIONS.")
 @click.option("--out", required=True, type=click.Path(), metavar="FILE", help="File to write; new.")
 @click.option("--all", "replace", is_flag=True, help="New masks also for annotations that have one.")
 @click.option("--rle", is_flag=True, help="Run lengths instead of polygons.")
@@ -101,7 +101,8 @@ def segment(images, box_texts, box_file, box_format, detect, min_score, out, ove
 def annotate(annotations, images, out, model, **choices):
     """Write a data set again, with a mask for every annotation that has none.
 
-    ANNOTATIONS is JSON as COCO's, of any categories. FILE is the same, with everything else unchanged;
+    ANNOTATIONS is JSON as COCO's, of any categories, or without --images a folder as an annotation tool
+    exports it, with its pictures. FILE is the same, with everything else unchanged;
     annotations get `segmentation`, polygons as annotation tools read them, and `quality`. Run again after it
     was interrupted, it goes on where it stopped. Pictures that cannot be read are named, and their
     annotations stay as they are.

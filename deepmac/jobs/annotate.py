@@ -16,6 +16,7 @@ from pycocotools import mask as coco_mask
 
 from deepmac.core.errors import InputError
 from deepmac.core.files import exclusive, write_text
+from deepmac.data.annotation_folders import find_splits
 from deepmac.data.coco import CocoData, read_coco
 from deepmac.data.flaws import TRAINING, WITHOUT_MASK, summary
 from deepmac.data.formats import load_annotations
@@ -31,7 +32,7 @@ _MASKS = "masks"  # in the file of a picture: position of an annotation -> what 
 
 def annotate(
     annotations: str | Path,
-    images: str | Path,
+    images: str | Path | None,
     out: str | Path,
     model: ModelChoice,
     file_format: str = "coco",
@@ -43,7 +44,7 @@ def annotate(
 
     Args:
         annotations: in a format of `load_annotations`.
-        images: folder of its pictures.
+        images: folder of its pictures; None: `annotations` is a folder of one split, see `find_splits`.
         out: file to write, for "yolo" a folder; must not exist.
         model: what makes the masks.
         file_format: "coco": the same file, in which annotations get `segmentation` and `quality`; "yolo":
@@ -58,6 +59,13 @@ def annotate(
     Raises:
         InputError: unusable annotations, no such model, `out` exists, or all pictures were skipped.
     """
+    if images is None:
+        places = find_splits(Path(annotations))
+        if len(places) > 1:
+            raise InputError(
+                f"{annotations} has {', '.join(places)}: name one's annotations, and give --images"
+            )
+        [(annotations, images)] = places.values()
     images, out = Path(images), Path(out)
     _refuse_existing(out)
     document = load_annotations(Path(annotations), images)
