@@ -73,20 +73,11 @@ def read_annotation_files(
         InputError: as `read_coco`, or the folder has nothing to train with.
     """
     if image_dir is None:
-        read = {split.lower(): data for split, data in read_coco_folder(annotations, ids=ids).items()}
-        if len(read) == 1:
-            read = {"train": read.popitem()[1]}
-        found = ((use, split) for use in ("train", "val") for split in read if split.startswith(use))
-        splits = {use: read[split].seen_from(Path(annotations)) for use, split in found}
-        if "train" not in splits:
-            raise InputError(f"{annotations} has {', '.join(read)}, but nothing to train with")
+        splits = _training_splits(Path(annotations), ids)
     else:
-        given = {"train": annotations, "val": val_annotations}
-        splits = {
-            use: read_coco(path, TRAINING, ids if use == "train" else None, Path(image_dir))
-            for use, path in given.items()
-            if path
-        }
+        splits = {"train": read_coco(annotations, TRAINING, ids, Path(image_dir))}
+        if val_annotations:
+            splits["val"] = read_coco(val_annotations, TRAINING, None, Path(image_dir))
         splits = _with_common_categories(splits)
     if "val" in splits:
         return splits
@@ -96,6 +87,18 @@ def read_annotation_files(
         return {"train": data}
     repairs_told_once = data._replace(repairs={}).part(drawn)
     return {"train": data.part(data.images.keys() - drawn), "val": repairs_told_once}
+
+
+def _training_splits(folder: Path, ids: set[int] | None) -> dict[str, CocoData]:
+    """Of a folder's splits "train", or the only one, and "val" if one is called so; InputError: no "train"."""
+    read = {split.lower(): data for split, data in read_coco_folder(folder, ids=ids).items()}
+    if len(read) == 1:
+        read = {"train": read.popitem()[1]}
+    found = ((use, split) for use in ("train", "val") for split in read if split.startswith(use))
+    splits = {use: read[split].seen_from(folder) for use, split in found}
+    if "train" not in splits:
+        raise InputError(f"{folder} has {', '.join(read)}, but nothing to train with")
+    return splits
 
 
 def read_image_ids(path: str | os.PathLike) -> set[int]:
