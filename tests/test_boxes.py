@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from deepmac.core.boxes import normalized_boxes, pixel_xywh
+from deepmac.core.boxes import apart, normalized_boxes, pixel_xywh
 from deepmac.core.errors import InputError
 
 GOOD = [0.1, 0.2, 0.5, 0.6]
@@ -117,3 +117,21 @@ def test_pixel_xywh_is_the_inverse(corner, size):
     box = np.float32([[*corner, corner[0] + size[0], corner[1] + size[1]]])
     back = normalized_boxes(pixel_xywh(box, 480, 640), "xywh", 480, 640)
     np.testing.assert_allclose(back, box, atol=1e-6)
+
+
+@given(hnp.arrays(np.float32, st.tuples(st.integers(0, 12), st.just(4)), elements=st.floats(0, 1, width=32)))
+def test_boxes_that_are_apart_overlap_no_surer_one_and_all_others_do(given_boxes):
+    ends = given_boxes[:, :2], given_boxes[:, 2:]
+    low, high = np.minimum(*ends), np.maximum(*ends)
+    boxes = np.concatenate([low, high + 0.1], axis=1)
+
+    def iou(one, two):
+        shared = np.minimum(one[2:], two[2:]) - np.maximum(one[:2], two[:2])
+        both = np.prod(np.clip(shared, 0, None))
+        return both / (np.prod(one[2:] - one[:2]) + np.prod(two[2:] - two[:2]) - both)
+
+    kept = apart(boxes, 0.5).tolist()
+    for row, box in enumerate(boxes.astype(np.float64)):
+        overlaps = [iou(box, boxes[other].astype(np.float64)) for other in kept if other < row]
+        assert max(overlaps, default=0) <= 0.5 + 1e-6 if row in kept else max(overlaps) > 0.5 - 1e-6
+    assert apart(boxes, 1.0).tolist() == list(range(len(boxes)))

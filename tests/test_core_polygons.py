@@ -70,3 +70,17 @@ def test_holes_are_cut_out_and_islands_come_one_by_one():
     bitmap = paste_masks(ring[None], WHOLE[None], 320, 320)[0]
     assert not bitmap[110, 110] and _iou(bitmap, _bitmap(polygons, 320, 320)) > 0.97
     assert outline(np.zeros((32, 32)), BOX, 100, 100) == []
+
+
+@pytest.mark.parametrize("side", [40, 400])
+def test_polygons_have_few_corners_none_far_from_the_outline(side):
+    [[ring]] = rings(ellipse_mask(65), WHOLE, side, side)
+    corners = np.reshape(polygon([ring]), (-1, 2))
+    assert 8 < len(corners) <= len(ring) / 3
+    edges = np.roll(corners, -1, axis=0) - corners
+    offsets = ring[:, None] - corners  # (points, edges, 2)
+    along = np.clip((offsets * edges).sum(-1) / (edges**2).sum(-1), 0, 1)
+    distances = np.linalg.norm(offsets - along[..., None] * edges, axis=-1).min(axis=1)
+    assert distances.max() <= 0.25 + 1e-9
+    square = np.ones((33, 33))
+    assert len(polygon(rings(square, WHOLE, side, side)[0])) == 8

@@ -165,6 +165,12 @@ def test_what_cannot_be_is_said_in_one_line(data_set, tmp_path):
     assert "--seed" in _finetune(data_set, tmp_path / "three", "--seed", -1, status=2).stderr
     without = command_line.run("finetune", data_set / "boxes.json", "--out", tmp_path / "four", status=2)
     assert "Give the folder of the pictures by --images" in without.stderr
+    for given, said in (
+        ([tmp_path / "typo"], "typo: no such file or folder"),
+        ([data_set, "--val", data_set / "boxes.json"], "has what to validate with: leave out --val"),
+    ):
+        error = command_line.run("finetune", *given, "--out", tmp_path / "four", status=2).stderr
+        assert said in error and not (tmp_path / "four").exists()
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / "mine.txt").touch()
     assert "not an empty folder" in _finetune(data_set, tmp_path / "two", status=2).stderr

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 import shutil
 
 import numpy as np
@@ -512,6 +513,16 @@ def test_turned_shapes_of_label_studio_are_the_boxes_around_them(pictures, angle
         np.testing.assert_allclose(entry["bbox"], expected, atol=1e-4)
 
 
+def test_a_second_label_of_label_studio_is_told(pictures):
+    value = {"x": 5, "y": 10, "width": 25, "height": 40, "rectanglelabels": ["nut", "bolt"]}
+    results = [{"type": "rectanglelabels", "value": value}, 7, {"type": [], "value": value}]
+    file = pictures.with_name("export.json")
+    file.write_text(json.dumps([{"id": 5, "data": {"image": "a.png"}, "annotations": [{"result": results}]}]))
+    data = read_annotation_files(file, pictures)["train"]
+    assert [entry["bbox"] for entry in data.annotations] == [[2, 2, 10, 8]]
+    assert any("task 5 result 1: 'bolt', a label beside the first" in case for case in data.lost)
+
+
 ROBOFLOW, DATUMARO, YEARS = ["train", "valid"], ["train", "val"], ["train2017", "val2017"]
 
 
@@ -556,6 +567,7 @@ def test_a_folder_of_splits_is_trained_and_validated_with(pictures, tmp_path):
         (folder / split / "_annotations.coco.json").write_text(coco())
     data = read_annotation_files(folder, val_fraction=0.5)
     assert list(data) == ["train", "val"]
+    assert data["train"].lost == ["splits neither to train nor to validate with left out: 1 (test: 3 images)"]
     for split, place in {"train": "train", "val": "valid"}.items():
         assert_read(data[split], with_masks=True)
         assert data[split].image_dir == folder
@@ -564,8 +576,42 @@ def test_a_folder_of_splits_is_trained_and_validated_with(pictures, tmp_path):
     with pytest.raises(InputError, match=r"test.*json or .*train.*json\? Name one of the files"):
         read_annotation_files(folder, folder)
     shutil.rmtree(folder / "train")
-    with pytest.raises(InputError, match="has test, valid, but nothing to train with"):
+    with pytest.raises(InputError, match="has test, valid: name the annotations to train with"):
         read_annotation_files(folder)
+    for split in ("train1", "train2"):
+        shutil.copytree(folder / "valid", folder / split)
+    with pytest.raises(
+        InputError, match="has test, train1, train2, valid: name the annotations to train with"
+    ):
+        read_annotation_files(folder)
+
+
+def test_a_second_file_of_a_split_is_never_lost(pictures, tmp_path):
+    for split in ROBOFLOW:
+        shutil.copytree(pictures, tmp_path / split)
+        (tmp_path / split / "_annotations.coco.json").write_text(coco())
+    (tmp_path / "train" / "more.json").write_text(coco())
+    for first in ("_annotations.coco.json", "first.json"):
+        with pytest.raises(InputError, match=rf"{re.escape(first)} or .*more\.json\? Name one of the files"):
+            read_coco_folder(tmp_path)
+        (tmp_path / "train" / first).rename(tmp_path / "train" / "first.json")
+
+
+def test_categories_of_the_same_names_are_the_same_whatever_their_ids(pictures, tmp_path):
+    for split in ROBOFLOW:
+        shutil.copytree(pictures, tmp_path / split)
+        content = json.loads(coco())
+        if split == "valid":
+            for entry in content["categories"]:
+                entry["id"] = 1 - entry["id"]
+            for entry in content["annotations"]:
+                entry["category_id"] = 1 - entry["category_id"]
+        (tmp_path / split / "_annotations.coco.json").write_text(json.dumps(content))
+    data = read_annotation_files(tmp_path)
+    names = [[entry["name"] for entry in classes_of({split: data[split]})] for split in data]
+    assert names[0] == names[1] == [entry["name"] for entry in classes_of(data)]
+    for split in data:
+        assert_read(data[split], with_masks=True)
 
 
 @pytest.mark.parametrize("empty", [None, "valid"])

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from deepmac.cli import options
+from deepmac.core.errors import InputError
 
 
 @click.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
@@ -58,8 +59,12 @@ def finetune(annotations, images, out, masks_of, val, val_fraction, **choices):
     """
     from deepmac.training.finetune import OwnData, Recipe, finetune
 
-    if not images and (val or not Path(annotations).is_dir()):
+    if not images and not Path(annotations).exists():
+        raise InputError(f"{annotations}: no such file or folder")
+    if not images and not Path(annotations).is_dir():
         raise click.UsageError("Give the folder of the pictures by --images.")
+    if not images and val:
+        raise click.UsageError("A folder without --images has what to validate with: leave out --val.")
     names = tuple(name.strip() for name in (masks_of or "").split(",") if name.strip())
     data = OwnData(annotations, images, names, val, val_fraction)
     click.echo(finetune(data, out, Recipe(**choices), click.echo), nl=False)
@@ -86,7 +91,6 @@ def evaluate(model, coco_dir, split, annotations, images, seen, ids, out):
     or --annotations with --images; classes of the same name are the same.
     """
     from deepmac.core.categories import CLASS_SETS, NAME_BY_ID
-    from deepmac.core.errors import InputError
     from deepmac.inference.find import find_model
 
     if not find_model(model).detects:

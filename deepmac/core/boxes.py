@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from deepmac.core.errors import InputError
 
@@ -77,6 +78,18 @@ def _array_of_boxes(boxes, box_format):
     if array.ndim != 2 or array.shape[1] != 4:
         raise InputError(f"{expected}, not an array of shape {list(array.shape)}")
     return array
+
+
+def apart(boxes: np.ndarray, max_overlap: float) -> np.ndarray:
+    """Non-maximum suppression: rows of boxes [N, 4], the surest first, no two with a larger IoU."""
+    corners = boxes.astype(np.float64)
+    sides = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+    overlaps = np.reshape(coco_mask.iou(sides, sides, [0] * len(boxes)), (len(boxes), len(boxes)))
+    kept: list[int] = []
+    for row in range(len(boxes)):
+        if (overlaps[row, kept] <= max_overlap).all():
+            kept.append(row)
+    return np.array(kept, np.int64)
 
 
 def _odd_one_out(boxes):

@@ -8,6 +8,7 @@ import contourpy
 import numpy as np
 
 _EDGE = 1e-3  # samples; how far beyond the last ones the probability falls to zero
+_TOLERANCE = 0.25  # pixels; corners that move the outline by less are left out of polygons
 _MIN_AREA = 1.0  # pixels; smaller islands are dropped, unless there is no other
 
 
@@ -45,11 +46,28 @@ def rings(
 
 
 def polygon(island: Sequence[np.ndarray]) -> list[float]:
-    """An island of `rings` as a polygon [x0, y0, x1, y1, ...].
+    """An island of `rings` as a polygon [x0, y0, x1, y1, ...], with corners as few as its shape needs.
 
     A hole is joined to the border around it by an edge there and back, which covers nothing.
     """
-    return functools.reduce(join, island).ravel().tolist()
+    return functools.reduce(join, map(_simplified, island)).ravel().tolist()
+
+
+def _simplified(ring: np.ndarray) -> np.ndarray:
+    """The corners of a closed outline [n, 2] that matter, by Douglas and Peucker (1973)."""
+    corners = np.concatenate([ring, ring[:1]])
+    farthest = int(((ring - ring[0]) ** 2).sum(axis=1).argmax())
+    kept, parts = {0, farthest}, [(0, farthest), (farthest, len(ring))]
+    while parts:
+        start, end = parts.pop()
+        offsets, chord = corners[start + 1 : end] - corners[start], corners[end] - corners[start]
+        along = np.clip(offsets @ chord / max(chord @ chord, 1e-12), 0, 1)
+        distances = np.hypot(*(offsets - along[:, None] * chord).T)
+        if distances.max(initial=0) > _TOLERANCE:
+            middle = start + 1 + int(distances.argmax())
+            kept.add(middle)
+            parts += [(start, middle), (middle, end)]
+    return ring[sorted(kept)] if len(kept) > 2 else ring
 
 
 def join(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:

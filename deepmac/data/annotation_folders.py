@@ -45,7 +45,10 @@ def find_splits(folder: Path, splits: tuple[str, ...] = ()) -> dict[str, tuple[P
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; it must hold annotations and pictures, such as COCO's")
     if not splits:
-        splits = next(filter(None, (_splits_like(pattern, folder) for pattern in _OF_SPLIT)), ("train",))
+        like = {pattern: _splits_like(pattern, folder) for pattern in _OF_SPLIT}
+        splits = next(filter(None, like.values()), ("train",))
+        if splits == like[_OF_SPLIT[1]]:  # other splits of the tool may have other files
+            splits = tuple(dict.fromkeys((*splits, *like[_OF_SPLIT[-1]])))
         splits = SPLITS if set(SPLITS) <= set(splits) else splits
     return {split: _find_split(folder, split) for split in splits}
 
@@ -57,7 +60,7 @@ def _splits_like(pattern: str, folder: Path) -> tuple[str, ...]:
     names = [path.removeprefix(start).removesuffix(end) for path in paths]
     usual = [name for name in names if re.fullmatch(r"(train|val|test)[a-z]*\d*", name.lower())]
     if pattern == _OF_SPLIT[-1]:
-        usual = [name for name in usual if len(_beside_pictures(folder / name)) == 1]
+        usual = [name for name in usual if _beside_pictures(folder / name)]
     return tuple(names if pattern in _OF_SPLIT[:3] else usual if len(usual) > 1 else ())
 
 
@@ -77,8 +80,10 @@ def _find_split(folder: Path, split: str) -> tuple[Path, Path]:
     found = [path for path in named if path.exists()][:1]
     found = found or _beside_pictures(folder / split) or _beside_pictures(folder)
     found = found or [path for path in last if path.exists()][:1] or _beside_pictures(pictures)
+    if found and found[0].parent == folder / split and found[0].is_file():
+        found = _beside_pictures(folder / split) or found  # a second file must not be lost
     if len(found) > 1:
-        raise InputError(f"{folder}: {found[0]} or {found[1]}? Name one by --annotations")
+        raise InputError(f"{folder}: {found[0]} or {found[1]}? Name one of the files, with its --images")
     if found:
         return found[0], found[0] if found[0] == folder else pictures
     raise InputError(

@@ -99,6 +99,7 @@ class CocoData(NamedTuple):
         counts = f"{len(self.images)} images, {len(self.annotations)} annotations"
         if crowds := sum(entry["iscrowd"] for entry in self.annotations):
             counts += f" ({crowds} of crowds, which are no objects)"
+        counts += f", {sum(bool(entry['segmentation']) for entry in self.annotations)} with masks"
         if points := self.most_points():
             counts += f", {points} points for each (task.train_data.num_keypoints)"
         repairs = [f"  {summary(kind, cases)}" for kind, cases in self.repairs.items()]
@@ -151,7 +152,7 @@ def read_coco(
 
     images = _checked_images(name, chosen, image_dir, boxes_of, findings)
     if not images:
-        reasons = findings.remedies() or findings.remedies(LOST)
+        reasons = findings.remedies() or findings.remedies(LOST, (flaws.GROUPING,))
         raise InputError(f"{name}: no usable image: {reasons}")
 
     pairs = []

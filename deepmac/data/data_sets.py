@@ -39,7 +39,8 @@ def read_coco_folder(
     if not read:
         raise InputError(empty[0])
     if empty:
-        next(iter(read.values())).repairs[f"{flaws.EMPTY.name} {flaws.EMPTY.mended}"] = empty
+        told = next((split for split in read if split.lower().startswith("train")), next(iter(read)))
+        read[told].repairs[f"{flaws.EMPTY.name} {flaws.EMPTY.mended}"] = empty
     read = _with_common_categories(read)
     if ids is not None:
         lost = set().union(*ids_of.values()).difference(*(data.images for data in read.values()))
@@ -90,14 +91,25 @@ def read_annotation_files(
 
 
 def _training_splits(folder: Path, ids: set[int] | None) -> dict[str, CocoData]:
-    """Of a folder's splits "train", or the only one, and "val" if one is called so; InputError: no "train"."""
-    read = {split.lower(): data for split, data in read_coco_folder(folder, ids=ids).items()}
+    """Of a folder's splits "train", or the only one, and "val", if they are called so; the others are told.
+
+    InputError: none or several could be "train", or several "val".
+    """
+    read = read_coco_folder(folder, ids=ids)
     if len(read) == 1:
         read = {"train": read.popitem()[1]}
-    found = ((use, split) for use in ("train", "val") for split in read if split.startswith(use))
-    splits = {use: read[split].seen_from(folder) for use, split in found}
-    if "train" not in splits:
-        raise InputError(f"{folder} has {', '.join(read)}, but nothing to train with")
+    splits = {}
+    for use in ("train", "val"):
+        called = [split for split in read if split.lower().startswith(use)]
+        if len(called) > 1 or (use == "train" and not called):
+            raise InputError(
+                f"{folder} has {', '.join(read)}: name the annotations to train with, and their --images; "
+                "others to validate with by --val"
+            )
+        splits |= {use: read.pop(split).seen_from(folder) for split in called}
+    if read:
+        unused = [f"{split}: {len(data.images)} images" for split, data in read.items()]
+        splits["train"].repairs[f"{flaws.UNUSED.name} {flaws.UNUSED.mended}"] = unused
     return splits
 
 
@@ -115,8 +127,13 @@ def read_image_ids(path: str | os.PathLike) -> set[int]:
 
 
 def _with_common_categories(splits: dict[str, CocoData]) -> dict[str, CocoData]:
-    """The same splits; of files that only name categories, these have the same ids in all."""
-    if not all(data.are_names for data in splits.values()):
+    """The same splits; categories of the same names have the same ids, if only these tell them apart."""
+    listed = [{entry["name"]: entry["id"] for entry in data.categories} for data in splits.values()]
+    are_made_up = all(data.are_names for data in splits.values())
+    are_renumbered = all(ids.keys() == listed[0].keys() for ids in listed) and listed != listed[:1] * len(
+        listed
+    )
+    if not are_made_up and not are_renumbered:
         return splits
     entries = {entry["name"]: entry for data in splits.values() for entry in data.categories}
     ids = {name: number for number, name in enumerate(entries, start=1)}

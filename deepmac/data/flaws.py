@@ -38,6 +38,7 @@ NO_CATEGORIES = Flaw("no list 'categories'", "made from the annotations", "give 
 ODD_CATEGORIES = Flaw("categories in an unusual form", "read", "give each an 'id' and a 'name'")
 GROUPING = Flaw("categories that only group the others", LOST, "remove them")
 EMPTY = Flaw("splits without annotations", LOST, "annotate them")
+UNUSED = Flaw("splits neither to train nor to validate with", LOST, "")
 # Of pictures.
 NO_NAME = Flaw("images without a file name of their own", "named by another entry", "give each a 'file_name'")
 MISSING_PICTURE = Flaw("missing images", "", "complete the folder, or name another one")
@@ -149,12 +150,12 @@ class Findings:
         """Flaw and what was done about it -> a text for each case."""
         return {f"{flaw.name} {done}": cases for (flaw, done), cases in self._cases.items() if done}
 
-    def remedies(self, done: str = "") -> str:
-        """What to do about the flaws that are errors, or of which that was done, such as `LOST`."""
+    def remedies(self, done: str = "", but: Collection[Flaw] = ()) -> str:
+        """What to do about the flaws that are errors, or of which that was done, such as `LOST`, but some."""
         return "; ".join(
             f"{summary(flaw.name, cases)}: {flaw.remedy}"
             for (flaw, what), cases in self._cases.items()
-            if what == done
+            if what == done and flaw not in but
         )
 
 

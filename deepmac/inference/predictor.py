@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from deepmac.core.boxes import normalized_boxes
+from deepmac.core.boxes import apart, normalized_boxes
 from deepmac.core.errors import InputError, missing_package
 from deepmac.core.images import read_image
 from deepmac.core.machine import RUNTIMES
@@ -202,7 +202,13 @@ class Predictor:
         return self._network.mask_probs(encoded.embeddings, boxes * np.tile(encoded.part, 2))
 
     def detect(
-        self, image=None, min_score: float = 0.3, *, encoded: EncodedImage | None = None, closer: bool = True
+        self,
+        image=None,
+        min_score: float = 0.3,
+        *,
+        encoded: EncodedImage | None = None,
+        closer: bool = True,
+        max_overlap: float = 1.0,
     ) -> Prediction:
         """Finds objects of the classes the model was trained on, and predicts their masks.
 
@@ -211,6 +217,8 @@ class Predictor:
             min_score: objects of lower score are left out, 0 to 1.
             encoded: instead of an image, one with `detections`.
             closer: as for `predict`.
+            max_overlap: largest IoU of the boxes of two objects, of any classes, that are both kept; 1 keeps
+                all, as COCO's AP wants them.
 
         Returns:
             The objects, the most certain one first, with `scores`, `category_ids` and `names`; perhaps none.
@@ -225,6 +233,7 @@ class Predictor:
         boxes = np.clip(boxes / np.tile(encoded.part, 2), 0, 1)
         kept = np.flatnonzero((scores >= min_score) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1))
         kept = kept[np.argsort(-scores[kept], kind="stable")]
+        kept = kept[apart(boxes[kept], max_overlap)]
         boxes, mask_probs = boxes[kept], np.zeros((0, 1, 1), np.float32)
         if len(kept):
             mask_probs = self._mask_probs(encoded, boxes, closer)

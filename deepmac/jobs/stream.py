@@ -64,6 +64,7 @@ class ModelChoice:
         return load(self.name, self.precision, self.input_size, self.runtime, cores)
 
 
+_SAME_OBJECT = 0.7  # IoU of boxes above which two detections, perhaps of several classes, are one object
 _loading = threading.Lock()  # the threads of a cluster's worker share what is loaded
 _loaded = functools.lru_cache(maxsize=1)(ModelChoice.load)
 
@@ -274,7 +275,7 @@ def _segment(job: PictureJob, predictor: Predictor) -> Outcome:
             raise InputError("no such picture")
         image = job.read(job.path)
         if job.given.boxes is None:
-            prediction = predictor.detect(image, job.given.min_score)
+            prediction = predictor.detect(image, job.given.min_score, max_overlap=_SAME_OBJECT)
         else:
             height, width = image.shape[:2]
             boxes = normalized_boxes(job.given.boxes, job.given.box_format, height, width, tell)

@@ -23,6 +23,11 @@ def read_task(paths: dict[str, Path], task: dict) -> tuple[dict, list]:
     read = partial(_object, PictureSize.read(paths[name]) if name in paths else None)
     first = next((done for done in given if not done.get("was_cancelled")), {"result": []})
     others = [f"{where}: an annotation, cancelled or not the first" for done in given if done is not first]
+    for number, result in enumerate(first["result"], start=1):
+        value = result.get("value") if isinstance(result, dict) else None
+        labels = value.get(str(result["type"])) if isinstance(value, dict) and "type" in result else None
+        for label in labels[1:] if isinstance(labels, list) else ():
+            others.append(f"{where} result {number}: {label!r}, a label beside the first")
     return {"file_name": name}, others + each(read, first["result"], f"{where} result")
 
 
