@@ -81,6 +81,6 @@ def test_polygons_have_few_corners_none_far_from_the_outline(side):
     offsets = ring[:, None] - corners  # (points, edges, 2)
     along = np.clip((offsets * edges).sum(-1) / (edges**2).sum(-1), 0, 1)
     distances = np.linalg.norm(offsets - along[..., None] * edges, axis=-1).min(axis=1)
-    assert distances.max() <= 0.25 + 1e-9
+    assert distances.max() <= 0.15 + 1e-9
     square = np.ones((33, 33))
     assert len(polygon(rings(square, WHOLE, side, side)[0])) == 8

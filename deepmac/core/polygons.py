@@ -8,7 +8,7 @@ import contourpy
 import numpy as np
 
 _EDGE = 1e-3  # samples; how far beyond the last ones the probability falls to zero
-_TOLERANCE = 0.25  # pixels; corners that move the outline by less are left out of polygons
+_TOLERANCE = 0.15  # pixels; corners that move the outline by less are left out of polygons
 _MIN_AREA = 1.0  # pixels; smaller islands are dropped, unless there is no other
 
 
