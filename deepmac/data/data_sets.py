@@ -106,7 +106,8 @@ def _training_splits(folder: Path, ids: set[int] | None) -> dict[str, CocoData]:
                 f"{folder} has {', '.join(read)}: name the annotations to train with, and their --images; "
                 "others to validate with by --val"
             )
-        splits |= {use: read.pop(split).seen_from(folder) for split in called}
+        for split in called:
+            splits[use] = read.pop(split).seen_from(folder)
     if read:
         unused = [f"{split}: {len(data.images)} images" for split, data in read.items()]
         splits["train"].repairs[f"{flaws.UNUSED.name} {flaws.UNUSED.mended}"] = unused
