@@ -356,6 +356,21 @@ def test_of_a_long_name_the_end_is_seen(chromium, tmp_path):
 
 
 @pytest.mark.browser
+def test_tags_of_animals_beside_each_other_are_both_seen(chromium, tmp_path):
+    from widget_page import WidgetPage
+
+    boxes = [[0.3, 0.4, 0.5, 0.5], [0.33, 0.42, 0.5, 0.5]]
+    found = [{"category": "1", "bbox": box, "conf": 0.5} for box in boxes]
+    document = {"images": [{"file": "a.jpg", "detections": found}], "detection_categories": {"1": "animal"}}
+    (tmp_path / "detections.json").write_text(json.dumps(document))
+    camera_traps.write_picture(tmp_path / "a.jpg", size=(300, 400))
+    window = WidgetPage(chromium, Browser(open_collection(tmp_path), tmp_path / "out"))
+    tags = window.page.locator("figure .box span")
+    one, other = (tags.nth(place).bounding_box() for place in range(2))
+    assert one["x"] + one["width"] <= other["x"] or one["y"] + one["height"] <= other["y"]
+
+
+@pytest.mark.browser
 def test_real_pictures_are_seen_whole_with_their_masks(chromium, camera_traps_dir, tmp_path):
     from widget_page import WidgetPage
 
@@ -367,7 +382,8 @@ def test_real_pictures_are_seen_whole_with_their_masks(chromium, camera_traps_di
             labels = np.zeros((picture.height, picture.width), np.uint8)
         labels[: len(labels) // 2] = 1
         write_label_image(tmp_path / "instance_masks" / f"{path.stem}.png", labels)
-    camera_traps.write_detections(tmp_path / "detections.json", dict.fromkeys(ratios, 1))
+    counts = {name: 1 + (number < 5) for number, name in enumerate(ratios)}
+    camera_traps.write_detections(tmp_path / "detections.json", counts)
     window = WidgetPage(chromium, Browser(open_collection(tmp_path), tmp_path / "out"))
     page = window.page
     page.wait_for_function("[...document.images].every((image) => image.naturalWidth)")
@@ -379,6 +395,22 @@ def test_real_pictures_are_seen_whole_with_their_masks(chromium, camera_traps_di
     np.testing.assert_allclose(frames, [ratios[name] for name in names], rtol=0.02)
     times = page.locator("figcaption span").all_inner_texts()
     assert len(times) == 11 and "2013-03-31 16:27:36" in times, "one has no EXIF"
+
+    least = page.get_by_label("confidence at least")
+    least.fill("0.9")
+    least.press("Enter")
+    page.wait_for_function("document.querySelectorAll('figure').length == 5")
+    assert page.locator(".counts").inner_text() == "5 of 17 animals · 5 of 12 pictures"
+    page.locator("figure").nth(1).click()
+    page.locator(".tiles.picture").wait_for()
+    opened = window.widget.query["at"]
+    assert counts[opened] == 2
+    window.press("r", "Escape")
+    page.get_by_role("button", name="Export").click()
+    page.locator(".said", has_text="4 animals in animals.csv, 1 rejected left out").wait_for()
+    exported = pd.read_csv(tmp_path / "out/animals.csv")
+    assert exported["confidence"].tolist() == [0.93] * 4
+    assert {*exported["picture"]} == {name for name, count in counts.items() if count > 1} - {opened}
 
 
 @pytest.mark.browser

@@ -125,27 +125,28 @@ def sheet(
     columns: int = 4,
     size: tuple[int, int] = (320, 240),
 ) -> Image.Image:
-    """Lays pictures out in rows, each in the middle of its field, with a line of text below.
+    """Lays pictures out in rows, each in the middle of its field, with lines of text below.
 
     Args:
         pictures: N pictures, uint8 RGB [H, W, 3] of any size; those that are larger are made smaller.
-        captions: N texts; one that is too long ends with an ellipsis.
+        captions: N texts; lines that are too long end with an ellipsis.
         columns: of the sheet.
         size: width and height of a field in pixels.
     """
     (width, height), columns = size, max(1, min(columns, len(pictures)))
-    step = (width + _GAP, height + _CAPTION + _GAP)
+    below = _CAPTION * (1 + max((caption.count("\n") for caption in captions), default=0))
+    step = (width + _GAP, height + below + _GAP)
     rows = -(-len(pictures) // columns)
     result = Image.new("RGB", (_GAP + columns * step[0], _GAP + rows * step[1]), _PAPER)
     for place, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
-        field = Image.new("RGB", (width, height + _CAPTION), _PAPER)
+        field = Image.new("RGB", (width, height + below), _PAPER)
         image = Image.fromarray(picture)
         image.thumbnail(size, Image.Resampling.BOX)
         field.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
-        text = caption.replace("\n", " ")
-        part = width / max(width, _font(13).getlength(text))  # of it that fits
-        text = text if part == 1 else f"{text[: int(part * len(text))][:-1]}…"
-        ImageDraw.Draw(field).text((0, height + 2), text, _INK, _font(13))
+        for line, text in enumerate(caption.split("\n")):
+            part = width / max(width, _font(13).getlength(text))  # of it that fits
+            text = text if part == 1 else f"{text[: int(part * len(text))][:-1]}…"
+            ImageDraw.Draw(field).text((0, height + 2 + line * _CAPTION), text, _INK, _font(13))
         row, column = divmod(place, columns)
         result.paste(field, (_GAP + column * step[0], _GAP + row * step[1]))
     return result

@@ -19,6 +19,8 @@ const counted = ([some, all], thing) => {
 const fixed = (value, digits) => value?.toFixed(digits) ?? "–";
 const letter = (track) => String.fromCharCode(65 + ((track - 1) % 26)) + (track > 26 ? Math.ceil(track / 26) : "");
 const called = ({ species, kind }) => species || kind;
+// Whether the tags at the left upper corners of two boxes would lie over each other, in parts of a picture.
+const meet = (one, other) => Math.abs(one[0] - other[0]) < 0.15 && Math.abs(one[1] - other[1]) < 0.08;
 
 // The filters as a form; `changed` gets what they ask for, as `select` of selection.py takes it.
 function filterForm(model, changed) {
@@ -229,7 +231,8 @@ class Window {
       if (!box) return ""; // nothing of the picture is in it
       const label = `${letter(track)}${review ? ` ${MARKS[review]}` : ""}${rating ? ` ${RATINGS[rating]}` : ""}`;
       const outside = box[1] > 0.1 ? "above" : box[3] < 0.9 ? "below" : ""; // inside it hides a small animal
-      const side = `${outside} ${box[0] > 0.8 ? "left" : ""}`;
+      const covered = tile.animals.slice(0, place).some(({ box: other }) => other && meet(other, box)); // by its tag
+      const side = `${outside} ${box[0] > 0.8 || covered ? "left" : ""}`;
       const tag = element("span", { class: side, style: `background: ${color}; color: ${inkOn(color)}` }, label);
       const [left, top, right, bottom] = box.map((side) => 100 * side);
       const where = `left: ${left}%; top: ${top}%; width: ${right - left}%; height: ${bottom - top}%`;

@@ -70,11 +70,16 @@ def write_report(folder: Path, suite: Suite, errors: Mapping[str, str]):
     write_text(folder / "report.md", text)
     body = re.sub(
         rf'(?<=src="){FIGURES}/[^"]+',
-        lambda link: f"data:image/png;base64,{base64.b64encode((folder / link[0]).read_bytes()).decode()}",
+        lambda link: _embedded(folder / link[0]),
         markdown2html(text),
     )
     page = _template("report.html").substitute(profile=suite.profile, body=body)
     write_text(folder / "report.html", page)
+
+
+def _embedded(picture: Path) -> str:
+    """A picture as an address of itself, for a page in one file."""
+    return f"data:image/{picture.suffix[1:]};base64,{base64.b64encode(picture.read_bytes()).decode()}"
 
 
 def _template(name: str) -> Template:
@@ -269,19 +274,20 @@ def _figures(notebook: nbformat.NotebookNode, name: str, folder: Path) -> tuple[
     """
     shown: list[str] = []
     appendix: list[str] = []
-    caption, place = "", shown
+    caption, place, path = "", shown, folder
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             place = appendix if cell.source.startswith(APPENDIX) else place
             text = [line for line in cell.source.splitlines() if not line.startswith("#")]
             caption = " ".join(" ".join(text).split())
             if "caption" in cell.metadata.get("tags", []):
-                place[-1], caption = _figure(f"{name}-{len(shown) + len(appendix)}.png", caption), ""
+                place[-1], caption = _figure(path.name, caption), ""
         figures = appendix if "details" in cell.metadata.get("tags", []) else place
         for output in cell.get("outputs", []):
-            if "image/png" in output.get("data", {}):
-                path = folder / FIGURES / f"{name}-{len(shown) + len(appendix) + 1}.png"
-                path.write_bytes(base64.b64decode(output.data["image/png"]))
+            kinds = [kind for kind in ("png", "jpeg") if f"image/{kind}" in output.get("data", {})]
+            for kind in kinds[:1]:
+                path = folder / FIGURES / f"{name}-{len(shown) + len(appendix) + 1}.{kind}"
+                path.write_bytes(base64.b64decode(output.data[f"image/{kind}"]))
                 figures.append(_figure(path.name, caption))
                 caption = ""
     return shown, appendix
