@@ -178,6 +178,6 @@ def test_a_caption_that_is_too_long_ends_with_an_ellipsis():
     assert one == other != nothing
     assert one != sheet([IMAGE], ["i" * 20], size=(90, 60)), "it is not cut off"
     assert sheet([IMAGE[:, :5]], ["a name"], size=(5, 60)).width == 8 + 13
-    lines = sheet([IMAGE], ["a name\nand what is known"], size=(90, 60))
+    lines = sheet([IMAGE], ["a name · and what is known"], size=(90, 60))
     assert lines.height == one.height + 20
     assert np.array_equal(np.asarray(lines)[:80], np.asarray(sheet([IMAGE], ["a name"], size=(90, 60)))[:80])

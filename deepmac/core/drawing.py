@@ -129,27 +129,40 @@ def sheet(
 
     Args:
         pictures: N pictures, uint8 RGB [H, W, 3] of any size; those that are larger are made smaller.
-        captions: N texts; lines that are too long end with an ellipsis.
+        captions: N texts, broken into lines between parts "a · b"; what is too long ends with an ellipsis.
         columns: of the sheet.
         size: width and height of a field in pixels.
     """
     (width, height), columns = size, max(1, min(columns, len(pictures)))
-    below = _CAPTION * (1 + max((caption.count("\n") for caption in captions), default=0))
+    lines_of = [_lines(caption.replace("\n", " "), width) for caption in captions]
+    below = _CAPTION * max(map(len, lines_of), default=1)
     step = (width + _GAP, height + below + _GAP)
     rows = -(-len(pictures) // columns)
     result = Image.new("RGB", (_GAP + columns * step[0], _GAP + rows * step[1]), _PAPER)
-    for place, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+    for place, (picture, lines) in enumerate(zip(pictures, lines_of, strict=True)):
         field = Image.new("RGB", (width, height + below), _PAPER)
         image = Image.fromarray(picture)
         image.thumbnail(size, Image.Resampling.BOX)
         field.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
-        for line, text in enumerate(caption.split("\n")):
+        for line, text in enumerate(lines):
             part = width / max(width, _font(13).getlength(text))  # of it that fits
             text = text if part == 1 else f"{text[: int(part * len(text))][:-1]}…"
             ImageDraw.Draw(field).text((0, height + 2 + line * _CAPTION), text, _INK, _font(13))
         row, column = divmod(place, columns)
         result.paste(field, (_GAP + column * step[0], _GAP + row * step[1]))
     return result
+
+
+def _lines(caption: str, width: int) -> list[str]:
+    """A caption in lines of so many pixels, broken between its parts."""
+    lines = [""]
+    for part in caption.split(" · "):
+        longer = f"{lines[-1]} · {part}" if lines[-1] else part
+        if lines[-1] and _font(13).getlength(longer) > width:
+            lines.append(part)
+        else:
+            lines[-1] = longer
+    return lines
 
 
 def label_border(labels: np.ndarray, thickness: int) -> np.ndarray:
