@@ -597,6 +597,14 @@ def test_a_second_file_of_a_split_is_never_lost(pictures, tmp_path):
         (tmp_path / "train" / first).rename(tmp_path / "train" / "first.json")
 
 
+def test_labels_of_another_kind_do_not_replace_the_file_of_a_split(pictures, tmp_path):
+    for split in ROBOFLOW:
+        shutil.copytree(pictures, tmp_path / split)
+        (tmp_path / split / "_annotations.coco.json").write_text(coco())
+        (tmp_path / split / "a.txt").write_text("0 0.5 0.5 0.1 0.1")
+    assert_read(read_annotation_files(tmp_path)["train"], with_masks=True)
+
+
 def test_categories_of_the_same_names_are_the_same_whatever_their_ids(pictures, tmp_path):
     for split in ROBOFLOW:
         shutil.copytree(pictures, tmp_path / split)

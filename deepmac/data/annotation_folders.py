@@ -80,8 +80,8 @@ def _find_split(folder: Path, split: str) -> tuple[Path, Path]:
     found = [path for path in named if path.exists()][:1]
     found = found or _beside_pictures(folder / split) or _beside_pictures(folder)
     found = found or [path for path in last if path.exists()][:1] or _beside_pictures(pictures)
-    if found and found[0].parent == folder / split and found[0].is_file():
-        found = _beside_pictures(folder / split) or found  # a second file must not be lost
+    if found and found[0].parent == folder / split:  # a second file of all pictures must not be lost
+        found = [path for path in _beside_pictures(folder / split) if path.is_file()] or found
     if len(found) > 1:
         raise InputError(f"{folder}: {found[0]} or {found[1]}? Name one of the files, with its --images")
     if found:
