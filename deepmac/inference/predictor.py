@@ -16,6 +16,8 @@ from deepmac.inference.find import find_model, read_graphs
 from deepmac.inference.network import FoundObjects, Network
 from deepmac.inference.prediction import Prediction
 
+SAME_OBJECT = 0.7  # IoU of boxes above which two detections, perhaps of several classes, are one object
+
 
 def load(
     name_or_path: str | os.PathLike = "mini",

@@ -34,7 +34,7 @@ from deepmac.data.flaws import summary
 from deepmac.data.picture_files import read_annotated
 from deepmac.inference.find import find_model
 from deepmac.inference.prediction import QUALITY_WORDS, Prediction, quality_words
-from deepmac.inference.predictor import EncodedImage, Predictor, load
+from deepmac.inference.predictor import SAME_OBJECT, EncodedImage, Predictor, load
 from deepmac.jobs.box_files import ImageBoxes
 
 # Text in a target: digest of what it was made from.
@@ -64,7 +64,6 @@ class ModelChoice:
         return load(self.name, self.precision, self.input_size, self.runtime, cores)
 
 
-_SAME_OBJECT = 0.7  # IoU of boxes above which two detections, perhaps of several classes, are one object
 _loading = threading.Lock()  # the threads of a cluster's worker share what is loaded
 _loaded = functools.lru_cache(maxsize=1)(ModelChoice.load)
 
@@ -275,7 +274,7 @@ def _segment(job: PictureJob, predictor: Predictor) -> Outcome:
             raise InputError("no such picture")
         image = job.read(job.path)
         if job.given.boxes is None:
-            prediction = predictor.detect(image, job.given.min_score, max_overlap=_SAME_OBJECT)
+            prediction = predictor.detect(image, job.given.min_score, max_overlap=SAME_OBJECT)
         else:
             height, width = image.shape[:2]
             boxes = normalized_boxes(job.given.boxes, job.given.box_format, height, width, tell)

@@ -236,7 +236,7 @@ def _section(suite: Suite, document: dict, cells: nbformat.NotebookNode, folder:
         return f"{anchor}\n\n{_folded(title, *shown, *details)}"
     table = [markdown(compact)] if len(compact) else []
     if sources:
-        table.append(f"Published values belong to other models: {'; '.join(sorted(sources))}.")
+        table.append(f"Published values, and the models they belong to: {'; '.join(sorted(sources))}.")
     pictures = f"Pictures: {document['pictures']}."
     if suite.settings.shown:
         pictures += f" Masks in figures are of {str(suite.shown_dataset).partition(':')[0]}."

@@ -16,14 +16,13 @@ from deepmac.evaluation.baselines import BASELINES
 from deepmac.evaluation.files import read_evaluation, write_evaluation
 from deepmac.inference.evaluate import measured_pictures
 from deepmac.inference.prediction import Prediction
-from deepmac.inference.predictor import load
+from deepmac.inference.predictor import SAME_OBJECT, load
 
 TABLE_FILE, SHEET_FILE = "report.txt", "contact_sheet.png"
 # Of the table: what made masks in annotated boxes, as in `evaluation.json` -> its row.
 _ROWS = {"gt_boxes": "this model", "ellipse": "the inscribed ellipse", "full_box": "the whole box"}
 _SHOWN, _TILE = 24, 320  # tiles; their width in pixels
 _CAPTIONS = ["masks in annotated boxes", "detected"]
-_SAME_OBJECT = 0.7  # IoU of boxes: of several classes at a place the surest one is shown
 _SAMPLES = 32  # of a baseline's mask
 
 
@@ -43,7 +42,7 @@ def write_report(out: Path, images: Path, start: str, task: configs.DeepMACTaskC
         before = untuned.predict(given.boxes, encoded=untuned.encode(given.image))
         evaluators["start"].add_given(image_id, before.mask_probs)
         if len(shown) < _SHOWN:
-            shown += [_tile(given), _tile(tuned.detect(encoded=encoded, max_overlap=_SAME_OBJECT))]
+            shown += [_tile(given), _tile(tuned.detect(encoded=encoded, max_overlap=SAME_OBJECT))]
     for name, draw in BASELINES.items():
         evaluators[name].add_from_boxes(lambda _, boxes, draw=draw: np.stack([draw(_SAMPLES)] * len(boxes)))
     write_evaluation(evaluators, out)
