@@ -516,11 +516,13 @@ def test_turned_shapes_of_label_studio_are_the_boxes_around_them(pictures, angle
 def test_a_second_label_of_label_studio_is_told(pictures):
     value = {"x": 5, "y": 10, "width": 25, "height": 40, "rectanglelabels": ["nut", "bolt"]}
     results = [{"type": "rectanglelabels", "value": value}, 7, {"type": [], "value": value}]
+    results.append({"type": "choices", "value": {"choices": ["night", "rain"]}})  # of the whole picture
     file = pictures.with_name("export.json")
     file.write_text(json.dumps([{"id": 5, "data": {"image": "a.png"}, "annotations": [{"result": results}]}]))
     data = read_annotation_files(file, pictures)["train"]
     assert [entry["bbox"] for entry in data.annotations] == [[2, 2, 10, 8]]
     assert any("task 5 result 1: 'bolt', a label beside the first" in case for case in data.lost)
+    assert not any("rain" in case for case in data.lost)
 
 
 ROBOFLOW, DATUMARO, YEARS = ["train", "valid"], ["train", "val"], ["train2017", "val2017"]

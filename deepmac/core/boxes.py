@@ -82,8 +82,7 @@ def _array_of_boxes(boxes, box_format):
 
 def apart(boxes: np.ndarray, max_overlap: float) -> np.ndarray:
     """Non-maximum suppression: rows of boxes [N, 4], the surest first, no two with a larger IoU."""
-    corners = boxes.astype(np.float64)
-    sides = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+    sides = pixel_xywh(boxes, 1, 1)
     overlaps = np.reshape(coco_mask.iou(sides, sides, [0] * len(boxes)), (len(boxes), len(boxes)))
     kept: list[int] = []
     for row in range(len(boxes)):

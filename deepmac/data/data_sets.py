@@ -130,11 +130,9 @@ def read_image_ids(path: str | os.PathLike) -> set[int]:
 def _with_common_categories(splits: dict[str, CocoData]) -> dict[str, CocoData]:
     """The same splits; categories of the same names have the same ids, if only these tell them apart."""
     listed = [{entry["name"]: entry["id"] for entry in data.categories} for data in splits.values()]
-    are_made_up = all(data.are_names for data in splits.values())
-    are_renumbered = all(ids.keys() == listed[0].keys() for ids in listed) and listed != listed[:1] * len(
-        listed
-    )
-    if not are_made_up and not are_renumbered:
+    have_the_same_names = all(ids.keys() == listed[0].keys() for ids in listed)
+    are_renumbered = have_the_same_names and any(ids != listed[0] for ids in listed)
+    if not are_renumbered and not all(data.are_names for data in splits.values()):
         return splits
     entries = {entry["name"]: entry for data in splits.values() for entry in data.categories}
     ids = {name: number for number, name in enumerate(entries, start=1)}

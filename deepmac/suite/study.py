@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -167,13 +166,9 @@ class Study:
 
 def _measured_classes(trained: Sequence[RowResult]) -> str:
     """How many of COCO's classes the measured pictures have objects of: AP is the mean over these."""
-    pattern = re.compile(r"gt_boxes/mask/class/(.+)/AP")
-    of_classes = {
-        ID_BY_NAME[match[1]]: value
-        for name, value in trained[-1].metrics.items()
-        if (match := pattern.fullmatch(name))
-    }
-    measured = {number for number, value in of_classes.items() if value is not None}
+    metrics = trained[-1].metrics
+    aps = {number: metrics.get(f"gt_boxes/mask/class/{name}/AP") for name, number in ID_BY_NAME.items()}
+    measured = {number for number, value in aps.items() if value is not None}
     voc, others = (len(measured.intersection(CLASS_SETS[part])) for part in ("voc", "non_voc"))
     return f". Those have objects of {voc} VOC and {others} other classes" if measured else ""
 

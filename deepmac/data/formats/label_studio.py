@@ -9,6 +9,8 @@ import numpy as np
 from deepmac.data.formats.collected import annotation, each
 from deepmac.data.picture_files import PictureName, PictureSize
 
+_LABELS = "labels"  # of a shape beside the first, until all are read
+
 
 def task_picture(task: dict) -> str:
     """The first value of a task of Label Studio that is called like a picture, or that is a text."""
@@ -23,12 +25,10 @@ def read_task(paths: dict[str, Path], task: dict) -> tuple[dict, list]:
     read = partial(_object, PictureSize.read(paths[name]) if name in paths else None)
     first = next((done for done in given if not done.get("was_cancelled")), {"result": []})
     others = [f"{where}: an annotation, cancelled or not the first" for done in given if done is not first]
-    for number, result in enumerate(first["result"], start=1):
-        value = result.get("value") if isinstance(result, dict) else None
-        labels = value.get(str(result["type"])) if isinstance(value, dict) and "type" in result else None
-        for label in labels[1:] if isinstance(labels, list) else ():
-            others.append(f"{where} result {number}: {label!r}, a label beside the first")
-    return {"file_name": name}, others + each(read, first["result"], f"{where} result")
+    found = each(read, first["result"], f"{where} result")
+    for shape in (one for one in found if isinstance(one, dict)):
+        others += [f"{shape['id']}: {label!r}, a label beside the first" for label in shape.pop(_LABELS)]
+    return {"file_name": name}, others + found
 
 
 def _object(size: PictureSize | None, result: dict) -> dict | None:
@@ -41,8 +41,9 @@ def _object(size: PictureSize | None, result: dict) -> dict | None:
     sides = size.upright if size else (result["original_width"], result["original_height"])
     width, height = sides[0] / 100, sides[1] / 100
     points = [x for x, y in value["points"] for x in (x * width, y * height)] if "points" in value else []
-    label = value[kind] if isinstance(value[kind], str) else value[kind][0]
-    return annotation(label, points if kind == "polygonlabels" else [], _box(kind, value, width, height))
+    label, *more = [value[kind]] if isinstance(value[kind], str) else value[kind]
+    points = points if kind == "polygonlabels" else []
+    return annotation(label, points, _box(kind, value, width, height)) | {_LABELS: more}
 
 
 def _box(kind: str, value: dict, width: float, height: float) -> list | dict | str:
