@@ -14,9 +14,8 @@ from PIL import Image
 import deepmac
 from deepmac.core.boxes import normalized_boxes
 from deepmac.core.errors import InputError
-from deepmac.core.files import atomic_file, write_text
 from deepmac.demo.controls import FOLDER, OWN, Controls
-from deepmac.demo.exports import EXPORTS, OWNERS, Drawing, file_stem, hidden_pixels, mask_areas, overlaid
+from deepmac.demo.exports import EXPORTS, Drawing, file_stem, hidden_pixels, mask_areas, overlaid, write_file
 from deepmac.demo.samples import SAMPLES
 from deepmac.demo.sources import OpenedPicture, open_picture, opened_upload
 from deepmac.inference.crops import plan_crops
@@ -276,14 +275,7 @@ class Demo(Controls):
         for key in asked:
             if (key, threshold) not in self._shown:
                 part = _corrected(self._predicted[key[0]], key[1:], threshold)
-                borders = [ring.ravel().tolist() for island in part.to_rings()[0] for ring in island]
-                mask = {
-                    "of": [number for numbers in key for number in numbers],
-                    "path": "".join(f"M{' '.join(map(str, border))}Z" for border in borders),
-                    "area": mask_areas(part)[0],
-                    "quality": quality_words(part.quality)[0],
-                }
-                self._shown[key, threshold] = part, mask
+                self._shown[key, threshold] = part, _canvas_mask(key, part)
         shown = {key: self._shown[key, threshold] for key in asked}
         self.prediction = _joined([shown[key][0] for key in asked]) if asked else None
         self.canvas.show_masks([mask for _, mask in shown.values()])
@@ -308,13 +300,11 @@ class Demo(Controls):
         ending, make = EXPORTS[title]
         content = make(self._drawing())
         picture, folder = self.picture, self._export_dir.absolute()
-        stem, owners = file_stem(folder, picture.stem, picture.identity)
+        stem = file_stem(folder, picture.stem, picture.identity)
         name = f"{stem}_{ending}"
         self.canvas.send({"download": name}, [content])  # first: it needs no folder
         try:
-            with atomic_file(folder / name) as temporary:
-                temporary.write_bytes(content)
-            write_text(folder / OWNERS, owners)
+            write_file(folder, stem, ending, picture.identity, content)
         except OSError as error:
             failed = f"the copy beside the kernel, in {folder}, cannot be written"
             raise InputError(f"Your browser downloads {name}; {failed}: {error.strerror}.") from error
@@ -370,6 +360,17 @@ def _corrected(prediction: deepmac.Prediction, clicks: Sequence, threshold: floa
         change = border + sign * _SURE - log_odds[0, row, column]
         log_odds += change * np.exp(-((distance / _REACH) ** 2) / 2)
     return dataclasses.replace(prediction, mask_probs=1 / (1 + np.exp(-log_odds)), threshold=threshold)
+
+
+def _canvas_mask(key: tuple, prediction: deepmac.Prediction) -> dict:
+    """A mask, the only one of `prediction`, as the canvas takes it; `key`: its box and clicks."""
+    borders = [ring.ravel().tolist() for island in prediction.to_rings()[0] for ring in island]
+    return {
+        "of": [number for numbers in key for number in numbers],
+        "path": "".join(f"M{' '.join(map(str, border))}Z" for border in borders),
+        "area": mask_areas(prediction)[0],
+        "quality": quality_words(prediction.quality)[0],
+    }
 
 
 def _uploaded(value) -> tuple[str, bytes]:

@@ -19,11 +19,12 @@ from pycocotools import mask as rle
 from deepmac.core.boxes import pixel_xywh
 from deepmac.core.categories import ID_BY_NAME, MAX_CATEGORY_ID
 from deepmac.core.drawing import instance_colors, overlay
+from deepmac.core.files import atomic_file, write_text
 from deepmac.core.images import PNG_LEVEL, encoded
 from deepmac.core.label_images import in_colors
 from deepmac.inference.prediction import Prediction, quality_words
 
-OWNERS = ".pictures.json"  # in a folder of exports: name of a picture's files -> which picture it is
+_OWNERS = ".pictures.json"  # in a folder of exports: name of a picture's files -> which picture it is
 _COLUMNS = "picture number name xmin ymin width height area quality verdict".split()  # noqa: SIM905
 
 
@@ -162,18 +163,27 @@ EXPORTS: dict[str, tuple[str, Callable[[Drawing], bytes]]] = {
 }
 
 
-def file_stem(folder: Path, stem: str, picture: str) -> tuple[str, str]:
-    """How files of a picture begin in a folder: with a number where those of another one have its name.
-
-    Also gives what the file `OWNERS` holds once the folder has files that begin so.
-    """
-    try:
-        owners = json.loads((folder / OWNERS).read_text("utf-8"))
-    except (OSError, ValueError):  # none, or damaged: names count from the beginning
-        owners = {}
+def file_stem(folder: Path, stem: str, picture: str) -> str:
+    """How files of a picture begin in a folder: with a number where those of another one have its name."""
+    owners = _owners(folder)
     names = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
-    free = next(name for name in names if owners.get(name, picture) == picture)
-    return free, json.dumps(owners | {free: picture})
+    return next(name for name in names if owners.get(name, picture) == picture)
+
+
+def write_file(folder: Path, stem: str, ending: str, picture: str, content: bytes) -> None:
+    """Writes a file of a picture, and whose it is."""
+    with atomic_file(folder / f"{stem}_{ending}") as temporary:
+        temporary.write_bytes(content)
+    owners = _owners(folder)
+    if stem not in owners:
+        write_text(folder / _OWNERS, json.dumps(owners | {stem: picture}))
+
+
+def _owners(folder):
+    try:
+        return json.loads((folder / _OWNERS).read_text("utf-8"))
+    except (OSError, ValueError):  # none, or damaged: names count from the beginning
+        return {}
 
 
 def _not_empty(drawing, outlines):
