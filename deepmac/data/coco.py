@@ -135,7 +135,6 @@ def read_coco(
     listed, ways = _images(name, content, findings)
     entries = _entries(name, content, "annotations", findings)
     image_of = _image_of(name, ways, {key_in(entry, _IMAGE_FIELDS) for entry in entries})
-    categories, category_ids = read_categories(name, content.get("categories"), entries, findings)
     wanted = set(listed if image_ids is None else image_ids)
     chosen = [image for image_id, image in listed.items() if image_id in wanted]
     if listed and not chosen:
@@ -152,8 +151,9 @@ def read_coco(
 
     images = _checked_images(name, chosen, image_dir, boxes_of, findings)
     if not images:
-        reasons = findings.remedies() or findings.remedies(LOST, (flaws.GROUPING,))
+        reasons = findings.remedies() or findings.remedies(LOST)
         raise InputError(f"{name}: no usable image: {reasons}")
+    categories, category_ids = read_categories(name, content.get("categories"), entries, findings)
 
     pairs = []
     for entry in numbered(entries, "annotations", findings):

@@ -150,12 +150,12 @@ class Findings:
         """Flaw and what was done about it -> a text for each case."""
         return {f"{flaw.name} {done}": cases for (flaw, done), cases in self._cases.items() if done}
 
-    def remedies(self, done: str = "", but: Collection[Flaw] = ()) -> str:
-        """What to do about the flaws that are errors, or of which that was done, such as `LOST`, but some."""
+    def remedies(self, done: str = "") -> str:
+        """What to do about the flaws that are errors, or of which that was done, such as `LOST`."""
         return "; ".join(
             f"{summary(flaw.name, cases)}: {flaw.remedy}"
             for (flaw, what), cases in self._cases.items()
-            if what == done and flaw not in but
+            if what == done
         )
 
 
