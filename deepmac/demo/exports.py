@@ -100,7 +100,8 @@ def imagej_rois(drawing: Drawing) -> bytes:
     """Outlines for the RoI Manager of ImageJ and Fiji, one for each part of a mask (ZIP)."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for number, name, polygons in _not_empty(drawing, drawing.prediction.to_polygons()):
+        masks = zip(drawing.names, drawing.prediction.to_polygons(), strict=True)
+        for number, (name, polygons) in enumerate(masks, 1):
             for part, polygon in enumerate(polygons, 1):
                 title = f"{number:03d} {name}" + (f" part {part}" if part > 1 else "")
                 roi = roifile.ImagejRoi.frompoints(np.reshape(polygon, (-1, 2)), name=title)
@@ -113,6 +114,7 @@ def imagej_rois(drawing: Drawing) -> bytes:
 def geojson(drawing: Drawing) -> bytes:
     """Outlines in pixels for QuPath and others (GeoJSON)."""
     colors = instance_colors(len(drawing.names)).tolist()
+    masks = zip(drawing.names, drawing.prediction.to_rings(), strict=True)
     features = [
         {
             "type": "Feature",
@@ -128,7 +130,8 @@ def geojson(drawing: Drawing) -> bytes:
                 **({"page": drawing.page} if drawing.page else {}),
             },
         }
-        for number, name, islands in _not_empty(drawing, drawing.prediction.to_rings())
+        for number, (name, islands) in enumerate(masks, 1)
+        if islands
     ]
     return json.dumps({"type": "FeatureCollection", "features": features}).encode()
 
@@ -184,9 +187,3 @@ def _owners(folder):
         return json.loads((folder / _OWNERS).read_text("utf-8"))
     except (OSError, ValueError):  # none, or damaged: names count from the beginning
         return {}
-
-
-def _not_empty(drawing, outlines):
-    """Number, name and outlines of each mask that has some."""
-    numbered = enumerate(zip(drawing.names, outlines, strict=True), 1)
-    return [(number, name, found) for number, (name, found) in numbered if found]

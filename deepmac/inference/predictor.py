@@ -219,8 +219,7 @@ class Predictor:
             min_score: objects of lower score are left out, 0 to 1.
             encoded: instead of an image, one with `detections`.
             closer: as for `predict`.
-            max_overlap: largest IoU of the boxes of two objects, of any classes, that are both kept; 1 keeps
-                all, as COCO's AP wants them.
+            max_overlap: largest IoU of the boxes of two kept objects of any classes; 1, for COCO's AP: all.
 
         Returns:
             The objects, the most certain one first, with `scores`, `category_ids` and `names`; perhaps none.
